@@ -1,1 +1,32 @@
-//! stub
+//! Bytes to batches: readers of image data sets, seeded splits, augmentation and a prefetching loader.
+//!
+//! The way of the data: [`DataSpec`] -> [`load`] -> [`Splits`] of [`Dataset`]s -> [`stratified_halves`] ->
+//! [`Loader`] -> [`Batch`]. The crate knows no network, and the same seed gives the same bytes on any machine
+//! and with any number of threads.
+
+mod augment;
+mod catalogue;
+mod cifar;
+mod dataset;
+mod describe;
+mod embedded;
+mod error;
+mod folder;
+mod idx;
+mod loader;
+mod normalization;
+mod picture;
+mod random;
+mod source;
+mod split;
+
+pub use augment::Augment;
+pub use catalogue::{DatasetName, KnownDataset, known};
+pub use dataset::{Dataset, Splits};
+pub use describe::{Description, SplitDescription, describe};
+pub use error::DataError;
+pub use loader::{Batch, EpochIter, Loader};
+pub use normalization::{Normalization, normalization};
+pub use picture::read_image;
+pub use source::{DataSpec, LoadOptions, load};
+pub use split::stratified_halves;

@@ -1,1 +1,46 @@
-//! stub
+//! Fused CPU operations of the search and evaluation networks: slices in, slices out, no framework.
+//!
+//! The one building block is an [`Edge`]: the weighted sum of the operations alive on an edge, each ending in batch
+//! norm, added to what its node holds already: `out (+)= sum_o w_o * o(x)`. With a single operation of weight 1 the
+//! same code is a preprocess, a factorized reduce or a stem. Beside it stand [`join`] (concatenation of the nodes,
+//! global average pool), [`buffers`] (memory that is kept between steps) and [`mod@reference`] (naive loops that say
+//! what every operation means).
+//!
+//! - Tensors are `f32`, channels last: `[n, h, w, c]`. Weights come in PyTorch's layout and are repacked inside.
+//! - Images are spread over the current rayon pool. Sums are reduced in an order that does not depend on the number
+//!   of threads, so results are equal to the bit for one thread and many.
+//! - Kernels are generic over the SIMD width and chosen at run time: AVX-512, AVX2 with FMA, NEON, or plain scalar
+//!   code ([`Level`]).
+//!
+//! ```
+//! use asap_kernels::{Edge, EdgeSpec, Images, Mixing, Needs, OpKind, OpParams, Target};
+//!
+//! # fn main() -> Result<(), asap_kernels::KernelError> {
+//! let edge = Edge::new(EdgeSpec::mixed(16, 1, vec![OpKind::MaxPool3x3, OpKind::DilConv3x3]))?;
+//! let (x, dw, pw) = (vec![0.5; 2 * 8 * 8 * 16], vec![0.1; 16 * 9], vec![0.1; 16 * 16]);
+//! let images = Images::new(&x, 2, 8, 8, 16);
+//! let params = [OpParams::default(), OpParams { convs: vec![&dw, &pw], affine: vec![] }];
+//! let mixing = Mixing { weights: &[0.4, 0.6], image_weights: None };
+//! let mut out = vec![0.0; 2 * 8 * 8 * 16];
+//! let saved = edge.forward(images, &params, mixing, Target::Write(&mut out))?;
+//! let mut dx = vec![0.0; x.len()];
+//! let needs = Needs { weights: true, mixing: true };
+//! let grads = edge.backward(images, &saved, &params, mixing, &out, needs, Some(Target::Write(&mut dx)))?;
+//! assert_eq!(grads.mixing.len(), 2);
+//! # Ok(())
+//! # }
+//! ```
+
+mod block;
+mod edge;
+mod error;
+mod norm;
+mod simd;
+mod spec;
+
+pub mod buffers;
+
+pub use edge::{Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Running, Saved, Stats, Target};
+pub use error::{KernelError, Result};
+pub use simd::Level;
+pub use spec::{EdgeSpec, OpKind};

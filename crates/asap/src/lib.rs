@@ -1,1 +1,26 @@
-//! stub
+//! Neural architecture search that anyone can afford (ASAP: Architecture Search, Anneal and Prune).
+//!
+//! The library reads in the data's order: configuration, data set and loader, supernet, search,
+//! genotype, run folder.
+
+pub mod checkpoint;
+pub mod config;
+pub mod device;
+pub mod error;
+pub mod layers;
+pub mod memory;
+pub mod ops;
+pub mod optimizer;
+pub mod parameters;
+pub mod pass;
+pub mod report;
+pub mod run_folder;
+pub mod search;
+pub mod steps;
+pub mod supernet;
+
+pub use config::{Config, Layers, Preset};
+pub use device::DeviceName;
+pub use error::Error;
+pub use run_folder::RunFolder;
+pub use search::{Event, Observer, Outcome, Search, SearchResult};

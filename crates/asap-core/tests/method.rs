@@ -1,0 +1,165 @@
+//! The method against an independent implementation, and properties over many inputs.
+
+use std::cell::Cell;
+
+use asap_core::{
+    Adam, Annealing, CellGenotype, Choice, Gene, Genotype, Operation, Pac, PublishedCell,
+    ThresholdPolicy, anneal_and_prune,
+};
+use proptest::prelude::*;
+
+/// Algorithm 1 written down once more, as plainly as possible: (candidate, logit, m, v) for each one alive.
+fn naive_search(
+    gradient: impl Fn(usize, usize) -> f64,
+    steps_per_epoch: usize,
+) -> Vec<(usize, usize)> {
+    let mut alive: Vec<(usize, f64, f64, f64)> = (0..7).map(|i| (i, 0.0, 0.0, 0.0)).collect();
+    let (mut removals, mut count) = (Vec::new(), 0);
+    for step in 0..50 * steps_per_epoch {
+        let temperature = 1.3 * 0.95_f64.powf(step as f64 / steps_per_epoch as f64);
+        if temperature >= 1.03 || alive.len() == 1 {
+            continue;
+        }
+        let softmax = |alive: &[(usize, f64, f64, f64)]| {
+            let sum: f64 = alive.iter().map(|a| (a.1 / temperature).exp()).sum();
+            alive.iter().map(|a| (a.1 / temperature).exp() / sum).collect::<Vec<_>>()
+        };
+        let phi = softmax(&alive);
+        count += 1;
+        let mean: f64 = alive.iter().zip(&phi).map(|(a, p)| p * gradient(step, a.0)).sum();
+        for ((candidate, logit, m, v), p) in alive.iter_mut().zip(&phi) {
+            let g = p * (gradient(step, *candidate) - mean) / temperature + 1e-3 * *logit;
+            *m = 0.5 * *m + 0.5 * g;
+            *v = 0.999 * *v + 0.001 * g * g;
+            let m_hat = *m / (1.0 - 0.5_f64.powi(count));
+            let v_hat = *v / (1.0 - 0.999_f64.powi(count));
+            *logit -= 0.005 * m_hat / (v_hat.sqrt() + 1e-8);
+        }
+        let phi = softmax(&alive);
+        let mut gone: Vec<_> = alive.iter().zip(&phi).filter(|(_, p)| **p < 0.4 / 7.0).collect();
+        gone.sort_by(|a, b| a.1.total_cmp(b.1));
+        let gone: Vec<_> = gone.into_iter().map(|(a, _)| a.0).collect();
+        removals.extend(gone.iter().map(|&candidate| (candidate, step)));
+        alive.retain(|a| !gone.contains(&a.0));
+    }
+    removals
+}
+
+#[test]
+fn a_whole_search_of_50_epochs_equals_the_plain_implementation() {
+    let gradient = |step: usize, candidate: usize| {
+        let noise = ((step * 31 + candidate * 17) as f64 * 12.9898).sin();
+        0.3 * candidate as f64 * (candidate as f64 - 3.5) + 2.0 * noise
+    };
+    let expected = naive_search(gradient, 20);
+    assert_eq!(expected.len(), 6, "the search must decide");
+    let spread = expected[5].1 - expected[0].1;
+    assert!(spread > 20, "the prunings must be spread over the search, not {spread} steps");
+
+    let mut choice = Choice::new(7, 1);
+    let adam = Adam { lr: 0.005, ..Adam::default() };
+    let step = Cell::new(0);
+    let removals = anneal_and_prune(
+        &mut choice,
+        &Annealing::default(),
+        (0..50 * 20).map(|step| f64::from(step) / 20.0),
+        |_, _| step.set(step.get() + 1),
+        |choice, temperature| {
+            let now = step.get() - 1;
+            let gradients: Vec<_> = (0..7).map(|candidate| gradient(now, candidate)).collect();
+            choice.step(&choice.logit_gradient(&gradients, temperature), &adam);
+        },
+    );
+    let found: Vec<_> =
+        removals.iter().map(|r| (r.candidate, (r.time * 20.0).round() as usize)).collect();
+    assert_eq!(found, expected);
+}
+
+fn gene(node: usize) -> impl Strategy<Value = Gene> {
+    let operations: Vec<_> = Operation::all().collect();
+    (prop::sample::select(operations), 0..2 + node)
+        .prop_map(|(operation, input)| Gene { operation, input })
+}
+
+fn cell(first_output: usize) -> impl Strategy<Value = CellGenotype> {
+    (1..7_usize).prop_flat_map(move |nodes| {
+        let genes: Vec<_> = (0..nodes).map(|node| (gene(node), gene(node))).collect();
+        let states: Vec<_> = (first_output..2 + nodes).collect();
+        let concat = prop::sample::subsequence(states.clone(), 1..=states.len()).prop_shuffle();
+        (genes, concat).prop_map(|(genes, concat)| {
+            let nodes = genes.into_iter().map(|(a, b)| [a, b]).collect();
+            CellGenotype::new(nodes, concat).expect("a sound cell")
+        })
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_printed_reads_the_same(normal in cell(0), reduce in cell(2)) {
+        let genotype = Genotype::new(normal, reduce).unwrap();
+        prop_assert_eq!(&genotype.to_string().parse::<Genotype>().unwrap(), &genotype);
+        let json = serde_json::to_string(&genotype).unwrap();
+        prop_assert_eq!(&json.parse::<Genotype>().unwrap(), &genotype);
+        prop_assert_eq!(&serde_json::from_str::<Genotype>(&json).unwrap(), &genotype);
+    }
+
+    #[test]
+    fn any_cell_can_be_drawn(cell in cell(0), title in any::<String>()) {
+        let svg = asap_core::svg(&cell, &title);
+        prop_assert_eq!(svg.matches("<circle").count(), cell.nodes.len());
+        prop_assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(bytes in any::<Vec<u8>>()) {
+        let _ = String::from_utf8_lossy(&bytes).parse::<Genotype>();
+    }
+
+    #[test]
+    fn no_damage_to_a_genotype_makes_the_reader_panic(
+        which in 0..PublishedCell::all().len(),
+        at in any::<prop::sample::Index>(),
+        length in 0..6_usize,
+        patch in "[\\PC\n]{0,4}",
+    ) {
+        let text = PublishedCell::all()[which].genotype().to_string();
+        let start = at.index(text.len());
+        let end = (start + length).min(text.len());
+        let damaged = format!("{}{patch}{}", &text[..start], &text[end..]);
+        let read = damaged.parse::<Genotype>();
+        if let Ok(genotype) = read {
+            prop_assert_eq!(genotype.to_string().parse::<Genotype>().unwrap(), genotype);
+        }
+    }
+
+    /// Claim 1 as the documentation of `Pac` states it.
+    #[test]
+    fn what_is_pruned_satisfies_claim_1(
+        logits in prop::collection::vec(-20.0..20.0_f64, 2..9),
+        t in 1.0..400.0_f64,
+        fraction in 0.05..1.0_f64,
+    ) {
+        let n = logits.len();
+        let pac = Pac { eta: 0.1, bound: 1.0, candidates: n, delta: 0.1, fraction };
+        let (temperature, margin) = (pac.temperature(t), pac.margin(t));
+        let theta_ln = ThresholdPolicy::Pac { fraction }.ln_at(t, n);
+        let mut choice = Choice::new(n, 1);
+        choice.descend(&logits.iter().map(|logit| -logit).collect::<Vec<_>>(), 1.0);
+        let ln_phi = choice.ln_probabilities(temperature);
+        let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let best = choice.best();
+        let mut pruned = choice.clone();
+        pruned.prune_ln(temperature, theta_ln);
+        prop_assert!(pruned.is_alive(best));
+        for i in 0..n {
+            let slack = largest / t - margin - (logits[i] / t + margin);
+            let ratio = (n as f64).ln() + theta_ln + ln_phi[best] - ln_phi[i];
+            // equivalent: the claim's condition, and phi_i < N theta phi*; away from the border of rounding
+            if slack.abs() > 1e-9 {
+                prop_assert_eq!(slack > 0.0, ratio > 0.0);
+            }
+            // implied: whatever the rule prunes satisfies the claim's condition
+            prop_assert!(pruned.is_alive(i) || slack > -1e-9);
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! CIFAR-10 and CIFAR-100 in the binary form of their authors: per image the labels, then three planes of 32x32 bytes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::dataset::{check_labels, check_no_class_empty};
+use crate::{DataError, Dataset, Splits};
+
+const SIDE: usize = 32;
+const PIXELS: usize = SIDE * SIDE;
+
+/// Which of the two, with all that differs between them.
+pub(crate) struct Form {
+    /// The folder inside the published archive.
+    pub(crate) folder: &'static str,
+    pub(crate) train: &'static [&'static str],
+    pub(crate) test: &'static str,
+    pub(crate) names: &'static str,
+    classes: usize,
+    /// Bytes before the pixels; the last one is the label.
+    label_bytes: usize,
+    /// Images in each training file, as published.
+    train_images: usize,
+}
+
+pub(crate) const CIFAR10: Form = Form {
+    folder: "cifar-10-batches-bin",
+    train: &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+    ],
+    test: "test_batch.bin",
+    names: "batches.meta.txt",
+    classes: 10,
+    label_bytes: 1,
+    train_images: 10_000,
+};
+
+pub(crate) const CIFAR100: Form = Form {
+    folder: "cifar-100-binary",
+    train: &["train.bin"],
+    test: "test.bin",
+    names: "fine_label_names.txt",
+    classes: 100,
+    label_bytes: 2,
+    train_images: 50_000,
+};
+
+const TEST_IMAGES: usize = 10_000;
+
+impl Form {
+    /// The folder with the files: `folder` or the one of the published archive in it.
+    pub(crate) fn find(&self, folder: &Path) -> Option<PathBuf> {
+        let has_files = |folder: &PathBuf| {
+            self.train.iter().chain([&self.test]).all(|f| folder.join(f).is_file())
+        };
+        let has_some = |folder: &PathBuf| {
+            folder.join(self.train[0]).is_file() || folder.join(self.test).is_file()
+        };
+        let candidates = [folder.to_owned(), folder.join(self.folder)];
+        candidates
+            .iter()
+            .find(|f| has_files(f))
+            .or(candidates.iter().find(|f| has_some(f)))
+            .cloned()
+    }
+
+    /// Reads both parts from a folder that [`Form::find`] gave.
+    pub(crate) fn read(&self, folder: &Path, name: String) -> Result<Splits, DataError> {
+        let mut warnings = Vec::new();
+        let names = folder.join(self.names);
+        let classes = parse_names(
+            &names,
+            &fs::read(&names).map_err(|e| DataError::io(&names, e))?,
+            self.classes,
+        )?;
+        let (mut images, mut labels) = (Vec::new(), Vec::new());
+        for file in self.train {
+            self.read_file(
+                &folder.join(file),
+                self.train_images,
+                &mut images,
+                &mut labels,
+                &mut warnings,
+            )?;
+        }
+        check_no_class_empty(folder, &labels, &classes, "fetch the files again")?;
+        let train = Dataset::new(images, labels, [SIDE, SIDE, 3], classes.clone())?;
+        let (mut images, mut labels) = (Vec::new(), Vec::new());
+        self.read_file(
+            &folder.join(self.test),
+            TEST_IMAGES,
+            &mut images,
+            &mut labels,
+            &mut warnings,
+        )?;
+        let test = Dataset::new(images, labels, [SIDE, SIDE, 3], classes)?;
+        Ok(Splits { name, train, valid: None, test: Some(test), warnings })
+    }
+
+    fn read_file(
+        &self,
+        path: &Path,
+        published: usize,
+        images: &mut Vec<u8>,
+        labels: &mut Vec<u16>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), DataError> {
+        let record = self.label_bytes + 3 * PIXELS;
+        let length = fs::metadata(path).map_err(|e| DataError::io(path, e))?.len();
+        if length > (published * record) as u64 {
+            let expected = format!("at most {published} images of {record} bytes");
+            return Err(DataError::format(
+                path,
+                expected,
+                format!("{length} bytes"),
+                "fetch the file again",
+            ));
+        }
+        let bytes = fs::read(path).map_err(|e| DataError::io(path, e))?;
+        let (new_images, new_labels) = parse(path, &bytes, self.label_bytes, self.classes)?;
+        if new_labels.len() < published {
+            let count = new_labels.len();
+            warnings.push(format!(
+                "{} has {count} images, the published file {published}",
+                path.display()
+            ));
+        }
+        images.extend(new_images);
+        labels.extend(new_labels);
+        Ok(())
+    }
+}
+
+/// Images `[n, 32, 32, 3]` and labels of a file's bytes.
+fn parse(
+    path: &Path,
+    bytes: &[u8],
+    label_bytes: usize,
+    classes: usize,
+) -> Result<(Vec<u8>, Vec<u16>), DataError> {
+    let record = label_bytes + 3 * PIXELS;
+    if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
+        let expected = (bytes.len() / record + 1) * record;
+        return Err(DataError::Truncated {
+            path: path.to_owned(),
+            expected: expected as u64,
+            found: bytes.len() as u64,
+        });
+    }
+    let mut images = Vec::with_capacity(bytes.len() / record * 3 * PIXELS);
+    let mut labels = Vec::with_capacity(bytes.len() / record);
+    for record in bytes.chunks_exact(record) {
+        let (label, planes) = record.split_at(label_bytes);
+        labels.push(u16::from(label[label_bytes - 1]));
+        images.extend(
+            (0..PIXELS).flat_map(|at| [planes[at], planes[PIXELS + at], planes[2 * PIXELS + at]]),
+        );
+    }
+    check_labels(path, &labels, classes)?;
+    Ok((images, labels))
+}
+
+/// Class names of a text file, one per line; empty lines do not count.
+fn parse_names(path: &Path, bytes: &[u8], count: usize) -> Result<Vec<String>, DataError> {
+    let wrong = |found: String| {
+        let expected = format!("{count} class names, one per line");
+        DataError::format(path, expected, found, "fetch the file again")
+    };
+    let text = std::str::from_utf8(bytes).map_err(|e| wrong(format!("no text: {e}")))?;
+    let names: Vec<String> =
+        text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
+    if names.len() == count { Ok(names) } else { Err(wrong(format!("{} names", names.len()))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PATH: &str = "x.bin";
+
+    /// An image whose planes hold 1, 2 and 3, but for the second pixel: 11, 12, 13.
+    fn record(labels: &[u8]) -> Vec<u8> {
+        let mut record = labels.to_vec();
+        for plane in 1..=3 {
+            record.extend([plane; PIXELS]);
+            let second = record.len() - PIXELS + 1;
+            record[second] = 10 + plane;
+        }
+        record
+    }
+
+    /// A folder in the published form of CIFAR-10 or CIFAR-100, with one image of every class in every file.
+    fn folder(form: &Form) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join(form.folder);
+        fs::create_dir(&inner).unwrap();
+        let labels =
+            |class| if form.label_bytes == 2 { vec![7, class as u8] } else { vec![class as u8] };
+        let bytes: Vec<u8> = (0..form.classes).flat_map(|class| record(&labels(class))).collect();
+        for file in form.train.iter().chain([&form.test]) {
+            fs::write(inner.join(file), &bytes).unwrap();
+        }
+        let names: String = (0..form.classes).map(|i| format!("name {i}\n")).collect();
+        fs::write(inner.join(form.names), names + "\n").unwrap();
+        dir
+    }
+
+    #[test]
+    fn reads_both_forms() {
+        for form in [CIFAR10, CIFAR100] {
+            let dir = folder(&form);
+            let found = form.find(dir.path()).unwrap();
+            assert_eq!(found, dir.path().join(form.folder));
+            assert_eq!(form.find(&found).as_ref(), Some(&found));
+            let splits = form.read(&found, "x".into()).unwrap();
+            assert_eq!(splits.train.len(), form.train.len() * form.classes);
+            assert_eq!(splits.train.image_shape(), [32, 32, 3]);
+            assert_eq!(splits.train.image(1)[..9], [1, 2, 3, 11, 12, 13, 1, 2, 3]);
+            assert_eq!(splits.train.labels()[form.classes - 1], form.classes as u16 - 1);
+            assert_eq!(splits.train.classes()[1], "name 1");
+            assert_eq!(splits.test.unwrap().len(), form.classes);
+            assert_eq!(
+                splits.warnings.len(),
+                form.train.len() + 1,
+                "every file is shorter than published"
+            );
+        }
+    }
+
+    #[test]
+    fn broken_files_are_named() {
+        let good = record(&[3]);
+        let error = |bytes: &[u8]| parse(Path::new(PATH), bytes, 1, 10).unwrap_err();
+        assert!(matches!(
+            error(&good[..3000]),
+            DataError::Truncated { expected: 3073, found: 3000, .. }
+        ));
+        assert!(matches!(error(&[]), DataError::Truncated { expected: 3073, found: 0, .. }));
+        assert!(matches!(error(&record(&[10])), DataError::Label { index: 0, label: 10, .. }));
+        let one_based: Vec<u8> = (1..=10).flat_map(|label| record(&[label])).collect();
+        assert!(error(&one_based).to_string().contains("index 9; the labels seem to count from 1"));
+
+        let dir = folder(&CIFAR10);
+        let inner = dir.path().join(CIFAR10.folder);
+        fs::File::create(inner.join("data_batch_2.bin")).unwrap().set_len(1 << 40).unwrap();
+        let text = CIFAR10.read(&inner, "x".into()).unwrap_err().to_string();
+        assert!(text.contains("data_batch_2.bin: expected at most 10000 images"), "{text}");
+        fs::remove_file(inner.join("data_batch_2.bin")).unwrap();
+        let text =
+            CIFAR10.read(&CIFAR10.find(dir.path()).unwrap(), "x".into()).unwrap_err().to_string();
+        assert!(text.contains("cannot read") && text.contains("data_batch_2.bin"), "{text}");
+        fs::write(inner.join(CIFAR10.names), "cat\ndog\n").unwrap();
+        let text = CIFAR10.read(&inner, "x".into()).unwrap_err().to_string();
+        assert!(text.contains("expected 10 class names, one per line, found 2 names"), "{text}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_parse_or_fail(start in any::<Vec<u8>>(), length in 0usize..10_000, label_bytes in 1usize..3) {
+            let mut bytes = start;
+            bytes.resize(length, 9);
+            let length = bytes.len();
+            if let Ok((images, labels)) = parse(Path::new(PATH), &bytes, label_bytes, 10) {
+                prop_assert_eq!(images.len() + label_bytes * labels.len(), length);
+            }
+        }
+
+        #[test]
+        fn any_names_parse_or_fail(bytes in any::<Vec<u8>>(), count in 0usize..4) {
+            if let Ok(names) = parse_names(Path::new(PATH), &bytes, count) {
+                prop_assert_eq!(names.len(), count);
+            }
+        }
+    }
+}

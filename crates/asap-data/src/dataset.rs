@@ -1,0 +1,275 @@
+//! Labelled images in memory, and the parts of a data set.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use crate::DataError;
+use crate::picture::{buffer, resize};
+
+/// Labelled images of one size: bytes, channels-last `[n, height, width, channels]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    images: Vec<u8>,
+    labels: Vec<u16>,
+    height: usize,
+    width: usize,
+    channels: usize,
+    classes: Vec<String>,
+}
+
+/// A data set as read: training, validation and test images with the same size and classes.
+#[derive(Clone, Debug)]
+pub struct Splits {
+    /// What was read: a name, or the path of a folder.
+    pub name: String,
+    /// Training images; a search splits these again.
+    pub train: Dataset,
+    /// Validation images, where the data set comes with some.
+    pub valid: Option<Dataset>,
+    /// Test images, where the data set comes with some.
+    pub test: Option<Dataset>,
+    /// What a user should know about the reading: resized, skipped or missing things.
+    pub warnings: Vec<String>,
+}
+
+impl Dataset {
+    /// Largest number of classes.
+    pub const MAX_CLASSES: usize = u16::MAX as usize;
+
+    /// Checks and takes images `[n, height, width, channels]` with one label each, below `classes.len()`.
+    ///
+    /// # Errors
+    /// No image, a side or channel count of 0, other than `n * height * width * channels` bytes, fewer than 2 or more
+    /// than 65,535 classes, or a label out of range.
+    pub fn new(
+        images: Vec<u8>,
+        labels: Vec<u16>,
+        [height, width, channels]: [usize; 3],
+        classes: Vec<String>,
+    ) -> Result<Self, DataError> {
+        if height == 0 || width == 0 || channels == 0 {
+            let found = format!("{height}x{width}x{channels}");
+            return Err(DataError::argument(
+                "image shape",
+                "height, width and channels of at least 1",
+                found,
+            ));
+        }
+        if labels.is_empty() {
+            return Err(DataError::argument("images", "at least one image", "none"));
+        }
+        let bytes = [height, width, channels]
+            .iter()
+            .try_fold(labels.len(), |all, &side| all.checked_mul(side));
+        if bytes != Some(images.len()) {
+            let expected = format!("{} images of {height}x{width}x{channels} bytes", labels.len());
+            return Err(DataError::argument("images", expected, format!("{} bytes", images.len())));
+        }
+        if !(2..=Self::MAX_CLASSES).contains(&classes.len()) {
+            let expected = format!("2 to {} classes", Self::MAX_CLASSES);
+            return Err(DataError::argument("classes", expected, classes.len()));
+        }
+        check_labels(Path::new("(images in memory)"), &labels, classes.len())?;
+        Ok(Self { images, labels, height, width, channels, classes })
+    }
+
+    /// Number of images, at least 1.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image, which [`Dataset::new`] rules out.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Number of channels: 1 for grey, 3 for colour.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Height, width and channels of every image.
+    pub fn image_shape(&self) -> [usize; 3] {
+        [self.height, self.width, self.channels]
+    }
+
+    /// Names of the classes, in the order of the labels.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Labels of the images, each below `classes().len()`.
+    pub fn labels(&self) -> &[u16] {
+        &self.labels
+    }
+
+    /// Bytes of image `index`, `[height, width, channels]`. Panics where `index` is not below [`Dataset::len`].
+    pub fn image(&self, index: usize) -> &[u8] {
+        let size = self.height * self.width * self.channels;
+        &self.images[index * size..][..size]
+    }
+
+    /// Number of images of every class.
+    pub fn class_counts(&self) -> Vec<usize> {
+        class_counts(&self.labels, self.classes.len())
+    }
+
+    /// The images with these indices, in this order.
+    ///
+    /// # Errors
+    /// No index, or one that is not below [`Dataset::len`].
+    pub fn subset(&self, indices: &[usize]) -> Result<Self, DataError> {
+        check_indices(indices, self.len())?;
+        let images = indices.iter().flat_map(|&i| self.image(i)).copied().collect();
+        let labels = indices.iter().map(|&i| self.labels[i]).collect();
+        Self::new(images, labels, self.image_shape(), self.classes.clone())
+    }
+
+    /// The same images in another size.
+    pub(crate) fn resized(self, height: usize, width: usize) -> Result<Self, DataError> {
+        if (height, width) == (self.height, self.width) {
+            return Ok(self);
+        }
+        let (from, to) = (self.image_shape(), [height, width, self.channels]);
+        let mut images = buffer(self.len(), to)?;
+        images.par_chunks_exact_mut(to.iter().product()).enumerate().for_each(|(index, out)| {
+            out.copy_from_slice(&resize(self.image(index), from, height, width));
+        });
+        Self::new(images, self.labels, to, self.classes)
+    }
+}
+
+impl Splits {
+    /// The parts that exist, with their names: `train`, `valid`, `test`.
+    pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Dataset)> {
+        let parts = [
+            ("train", Some(&self.train)),
+            ("valid", self.valid.as_ref()),
+            ("test", self.test.as_ref()),
+        ];
+        parts.into_iter().filter_map(|(name, data)| Some((name, data?)))
+    }
+
+    /// Applies `change` to every part.
+    pub(crate) fn map(
+        self,
+        change: impl Fn(Dataset) -> Result<Dataset, DataError>,
+    ) -> Result<Self, DataError> {
+        Ok(Self {
+            train: change(self.train)?,
+            valid: self.valid.map(&change).transpose()?,
+            test: self.test.map(&change).transpose()?,
+            ..self
+        })
+    }
+}
+
+/// Number of labels of every class.
+pub(crate) fn class_counts(labels: &[u16], classes: usize) -> Vec<usize> {
+    let mut counts = vec![0; classes];
+    for &label in labels {
+        counts[usize::from(label)] += 1;
+    }
+    counts
+}
+
+/// Refuses a label that is not below `classes`, and recognises labels that count from 1.
+pub(crate) fn check_labels(path: &Path, labels: &[u16], classes: usize) -> Result<(), DataError> {
+    let Some(index) = labels.iter().position(|&label| usize::from(label) >= classes) else {
+        return Ok(());
+    };
+    let (min, max) = (labels.iter().min(), labels.iter().max());
+    let remedy = if min == Some(&1) && max.is_some_and(|&m| usize::from(m) == classes) {
+        "the labels seem to count from 1: subtract 1 from each"
+    } else {
+        "correct the labels or the list of classes"
+    };
+    Err(DataError::Label {
+        path: path.to_owned(),
+        index,
+        label: labels[index],
+        classes,
+        remedy: remedy.into(),
+    })
+}
+
+/// Refuses training labels that leave a class without images.
+pub(crate) fn check_no_class_empty(
+    path: &Path,
+    labels: &[u16],
+    classes: &[String],
+    remedy: &str,
+) -> Result<(), DataError> {
+    let Some(class) = class_counts(labels, classes.len()).iter().position(|&n| n == 0) else {
+        return Ok(());
+    };
+    let (path, class, remedy) = (path.to_owned(), classes[class].clone(), remedy.to_owned());
+    Err(DataError::EmptyClass { path, class, remedy })
+}
+
+/// Refuses an empty list of indices and indices that are not below `len`.
+pub(crate) fn check_indices(indices: &[usize], len: usize) -> Result<(), DataError> {
+    if indices.is_empty() {
+        return Err(DataError::argument("indices", "at least one image", "none"));
+    }
+    match indices.iter().find(|&&i| i >= len) {
+        Some(index) => Err(DataError::argument("indices", format!("indices below {len}"), index)),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|i| i.to_string()).collect()
+    }
+
+    #[test]
+    fn getters_and_subset() {
+        let data = Dataset::new((0..12).collect(), vec![0, 1, 1], [2, 1, 2], names(2)).unwrap();
+        assert_eq!(data.image(1), [4, 5, 6, 7]);
+        assert_eq!(data.class_counts(), [1, 2]);
+        let part = data.subset(&[2, 0]).unwrap();
+        assert_eq!(
+            (part.image(0), part.image(1), part.labels()),
+            (&[8, 9, 10, 11][..], &[0, 1, 2, 3][..], &[1, 0][..])
+        );
+        assert!(data.subset(&[3]).unwrap_err().to_string().contains("indices below 3, found 3"));
+        assert!(data.subset(&[]).is_err());
+    }
+
+    #[test]
+    fn refuses_what_does_not_fit() {
+        let refusal = |bytes: usize, labels: &[u16], shape, classes| {
+            Dataset::new(vec![0; bytes], labels.to_vec(), shape, names(classes))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(refusal(0, &[], [1, 1, 1], 2).contains("at least one image"));
+        assert!(refusal(0, &[0], [0, 1, 1], 2).contains("0x1x1"));
+        assert!(refusal(7, &[0, 1], [2, 2, 1], 2).contains("2 images of 2x2x1 bytes, found 7"));
+        assert!(refusal(0, &[0], [usize::MAX, 2, 3], 2).contains("found 0 bytes"));
+        assert!(refusal(1, &[0], [1, 1, 1], 1).contains("2 to 65535 classes, found 1"));
+        assert!(refusal(1, &[0], [1, 1, 1], 65_536).contains("found 65536"));
+        let text = refusal(2, &[0, 3], [1, 1, 1], 3);
+        assert!(text.contains("labels from 0 to 2, found label 3 at index 1; correct"), "{text}");
+        let text = refusal(3, &[1, 2, 3], [1, 1, 1], 3);
+        assert!(
+            text.contains("found label 3 at index 2; the labels seem to count from 1"),
+            "{text}"
+        );
+    }
+}

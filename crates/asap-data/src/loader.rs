@@ -1,0 +1,361 @@
+//! Batches of images, shuffled, augmented and normalised ahead of their use.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use rand::seq::SliceRandom;
+
+use crate::dataset::check_indices;
+use crate::random::{Stream, generator};
+use crate::{Augment, DataError, Dataset, Normalization};
+
+/// Batches that are ready before they are asked for.
+const PREFETCH: usize = 2;
+
+/// Normalised images with their labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Images `[n, height, width, channels]`, normalised.
+    pub images: Vec<f32>,
+    /// Labels `[n]`.
+    pub labels: Vec<u16>,
+    /// The four sides of `images`.
+    pub shape: [usize; 4],
+}
+
+/// Goes through images in batches, every image once per epoch.
+///
+/// Order and augmentation of an image depend on seed, epoch and index only: neither threads nor a start in the middle
+/// of an epoch change a byte. The last batch may be smaller, see [`Loader::drop_last`].
+#[derive(Clone, Debug)]
+pub struct Loader {
+    plan: Arc<Plan>,
+}
+
+#[derive(Clone, Debug)]
+struct Plan {
+    data: Arc<Dataset>,
+    indices: Vec<usize>,
+    batch: usize,
+    augment: Augment,
+    tables: Vec<[f32; 256]>,
+    seed: u64,
+    shuffle: bool,
+    drop_last: bool,
+}
+
+impl Loader {
+    /// A loader of the images `indices` of `data`, `batch` at a time.
+    ///
+    /// # Errors
+    /// No or bad indices, a batch of 0, an augmentation that could wipe out an image of this size, or a normalisation
+    /// of other channels or with a deviation that is not above 0.
+    pub fn new(
+        data: Arc<Dataset>,
+        indices: Vec<usize>,
+        batch: usize,
+        augment: Augment,
+        normalization: Normalization,
+        seed: u64,
+        shuffle: bool,
+    ) -> Result<Self, DataError> {
+        check_indices(&indices, data.len())?;
+        if batch == 0 {
+            return Err(DataError::argument("batch", "at least 1 image", batch));
+        }
+        augment.check(data.height(), data.width())?;
+        let Normalization { mean, std } = &normalization;
+        let usable =
+            mean.iter().all(|m| m.is_finite()) && std.iter().all(|s| s.is_finite() && *s > 0.0);
+        if mean.len() != data.channels() || std.len() != data.channels() || !usable {
+            let expected =
+                format!("{} finite means, and as many deviations above 0", data.channels());
+            return Err(DataError::argument(
+                "normalization",
+                expected,
+                format!("{mean:?} and {std:?}"),
+            ));
+        }
+        let tables = normalization.tables();
+        let plan = Plan { data, indices, batch, augment, tables, seed, shuffle, drop_last: false };
+        Ok(Self { plan: Arc::new(plan) })
+    }
+
+    /// Whether a last batch that is smaller than the others is left out; not by default.
+    ///
+    /// The images left out differ from epoch to epoch when shuffled. A batch that is the only one stays.
+    pub fn drop_last(self, drop_last: bool) -> Self {
+        let plan = Plan { drop_last, ..Arc::unwrap_or_clone(self.plan) };
+        Self { plan: Arc::new(plan) }
+    }
+
+    /// Number of batches in an epoch, at least 1.
+    pub fn batches_per_epoch(&self) -> usize {
+        self.plan.batches()
+    }
+
+    /// Number of images in an epoch, those of a dropped last batch included.
+    pub fn images(&self) -> usize {
+        self.plan.indices.len()
+    }
+
+    /// The batches of an epoch.
+    pub fn epoch(&self, epoch: usize) -> EpochIter {
+        self.epoch_from(epoch, 0)
+    }
+
+    /// The batches of an epoch from number `first_batch` on: the same as [`Loader::epoch`] gives after skipping.
+    pub fn epoch_from(&self, epoch: usize, first_batch: usize) -> EpochIter {
+        EpochIter::new(self.plan.clone(), epoch, first_batch)
+    }
+}
+
+impl Plan {
+    fn batches(&self) -> usize {
+        let images = self.indices.len();
+        let count = if self.drop_last { images / self.batch } else { images.div_ceil(self.batch) };
+        count.max(1)
+    }
+
+    fn order(&self, epoch: usize) -> Vec<usize> {
+        let mut order = self.indices.clone();
+        if self.shuffle {
+            order.shuffle(&mut generator(self.seed, Stream::Shuffle, epoch as u64, 0));
+        }
+        order
+    }
+
+    fn prepare(&self, order: &[usize], epoch: usize, batch: usize) -> Batch {
+        let start = batch * self.batch;
+        let members = &order[start..order.len().min(start + self.batch)];
+        let shape @ [height, width, channels] = self.data.image_shape();
+        let mut images = vec![0.0; members.len() * height * width * channels];
+        for (&index, out) in members.iter().zip(images.chunks_exact_mut(height * width * channels))
+        {
+            let mut random = generator(self.seed, Stream::Augment, epoch as u64, index as u64);
+            self.augment.apply(self.data.image(index), shape, &self.tables, &mut random, out);
+        }
+        let labels = members.iter().map(|&i| self.data.labels()[i]).collect();
+        Batch { images, labels, shape: [members.len(), height, width, channels] }
+    }
+}
+
+/// The batches of one epoch, prepared by a thread of their own; dropping this stops the thread.
+#[derive(Debug)]
+pub struct EpochIter {
+    remaining: usize,
+    receiver: Option<Receiver<Batch>>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl EpochIter {
+    fn new(plan: Arc<Plan>, epoch: usize, first_batch: usize) -> Self {
+        let batches = first_batch..plan.batches();
+        let remaining = batches.len();
+        let (sender, receiver) = sync_channel(PREFETCH);
+        let worker = thread::spawn(move || {
+            let order = plan.order(epoch);
+            for batch in batches {
+                if sender.send(plan.prepare(&order, epoch, batch)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { remaining, receiver: Some(receiver), worker: Some(worker) }
+    }
+}
+
+impl Iterator for EpochIter {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        self.remaining = self.remaining.checked_sub(1)?;
+        match self.receiver.as_ref()?.recv() {
+            Ok(batch) => Some(batch),
+            // The worker ends early only by a panic, which goes on here.
+            Err(_) => match self.worker.take()?.join() {
+                Err(panic) => resume_unwind(panic),
+                Ok(()) => None,
+            },
+        }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.remaining, Some(self.remaining))
+    }
+}
+
+impl ExactSizeIterator for EpochIter {}
+
+impl Drop for EpochIter {
+    fn drop(&mut self) {
+        // Without a receiver a worker that waits to send wakes up and ends.
+        self.receiver = None;
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::normalization;
+    use std::time::{Duration, Instant};
+
+    const ALL: Augment = Augment { pad: 1, flip: true, cutout: Some(2) };
+
+    /// Images whose first byte is their index.
+    fn data(n: usize) -> Arc<Dataset> {
+        let images = (0..n).flat_map(|i| (0..12).map(move |j| (i + 50 * j) as u8)).collect();
+        let labels = (0..n).map(|i| (i % 3) as u16).collect();
+        Arc::new(
+            Dataset::new(images, labels, [2, 2, 3], ["a", "b", "c"].map(String::from).to_vec())
+                .unwrap(),
+        )
+    }
+
+    fn loader(n: usize, batch: usize, augment: Augment, seed: u64, shuffle: bool) -> Loader {
+        let data = data(n);
+        let normal = normalization(&data);
+        Loader::new(data, (0..n).collect(), batch, augment, normal, seed, shuffle).unwrap()
+    }
+
+    /// The images of an epoch without augmentation, by their first byte.
+    fn indices(loader: &Loader, epoch: usize) -> Vec<usize> {
+        let table = loader.plan.tables[0];
+        let index = |image: &[f32]| table.iter().position(|v| *v == image[0]).unwrap();
+        loader
+            .epoch(epoch)
+            .flat_map(|b| b.images.chunks_exact(12).map(index).collect::<Vec<_>>())
+            .collect()
+    }
+
+    #[test]
+    fn every_image_once_per_epoch_with_its_label() {
+        let loader = loader(20, 6, Augment::none(), 5, true);
+        let sizes: Vec<usize> = loader.epoch(0).map(|b| b.shape[0]).collect();
+        assert_eq!((sizes, loader.batches_per_epoch(), loader.images()), (vec![6, 6, 6, 2], 4, 20));
+        let order = indices(&loader, 0);
+        let labels: Vec<u16> = loader.epoch(0).flat_map(|b| b.labels).collect();
+        assert_eq!(labels, order.iter().map(|i| (i % 3) as u16).collect::<Vec<_>>());
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..20).collect::<Vec<_>>());
+        assert_ne!(order, sorted, "shuffled");
+        assert_ne!(order, indices(&loader, 1), "every epoch in another order");
+        assert_ne!(
+            order,
+            indices(&self::loader(20, 6, Augment::none(), 6, true), 0),
+            "every seed in another order"
+        );
+    }
+
+    #[test]
+    fn without_shuffling_the_order_stays() {
+        let data = data(5);
+        let normal = normalization(&data);
+        let loader =
+            Loader::new(data.clone(), vec![4, 0, 2], 2, Augment::none(), normal.clone(), 0, false)
+                .unwrap();
+        assert_eq!(indices(&loader, 3), [4, 0, 2]);
+        let first = loader.epoch(0).next().unwrap();
+        assert_eq!(first.shape, [2, 2, 2, 3]);
+        assert_eq!(
+            first.images,
+            [normal.apply(data.image(4)), normal.apply(data.image(0))].concat()
+        );
+    }
+
+    #[test]
+    fn last_batch_is_kept_or_dropped() {
+        let batches = |n, drop| {
+            let loader = loader(n, 4, Augment::none(), 0, true).drop_last(drop);
+            let sizes: Vec<usize> = loader.epoch(0).map(|b| b.shape[0]).collect();
+            assert_eq!(sizes.len(), loader.batches_per_epoch());
+            sizes
+        };
+        assert_eq!((batches(10, false), batches(10, true)), (vec![4, 4, 2], vec![4, 4]));
+        assert_eq!((batches(8, false), batches(8, true)), (vec![4, 4], vec![4, 4]));
+        assert_eq!((batches(3, false), batches(3, true)), (vec![3], vec![3]));
+    }
+
+    #[test]
+    fn the_thread_and_the_start_change_nothing() {
+        let loader = loader(23, 5, ALL, 11, true);
+        let all: Vec<Batch> = loader.epoch(7).collect();
+        let order = loader.plan.order(7);
+        let here: Vec<Batch> = (0..5).map(|b| loader.plan.prepare(&order, 7, b)).collect();
+        assert_eq!(all, here);
+        for first in 0..=6 {
+            let rest = loader.epoch_from(7, first);
+            assert_eq!(rest.len(), 5usize.saturating_sub(first));
+            assert_eq!(rest.collect::<Vec<_>>(), all[first.min(5)..]);
+        }
+        let two: Vec<(Batch, Batch)> = loader.epoch(7).zip(loader.epoch(7)).collect();
+        assert!(two.iter().zip(&all).all(|((a, b), c)| a == c && b == c), "two epochs at a time");
+        assert_ne!(all, loader.epoch(8).collect::<Vec<_>>());
+    }
+
+    /// The augmentation of an image does not depend on the batch that it is in.
+    #[test]
+    fn augmentation_belongs_to_the_image() {
+        let images = |batch| {
+            loader(12, batch, ALL, 3, true).epoch(2).flat_map(|b| b.images).collect::<Vec<_>>()
+        };
+        assert_eq!(images(5), images(12));
+    }
+
+    #[test]
+    fn dropping_early_ends_the_thread() {
+        let start = Instant::now();
+        let loader = loader(200, 1, ALL, 0, true);
+        for taken in [0, 1, 5] {
+            let mut epoch = loader.epoch(0);
+            assert_eq!(epoch.by_ref().take(taken).count(), taken);
+            drop(epoch);
+            assert_eq!(Arc::strong_count(&loader.plan), 1, "the thread has let go of the plan");
+        }
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_panic_of_the_thread_reaches_the_caller() {
+        let mut broken = Arc::unwrap_or_clone(loader(4, 2, ALL, 0, true).plan);
+        broken.tables.clear();
+        let mut epoch = Loader { plan: Arc::new(broken) }.epoch(0);
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| epoch.next())).is_err());
+    }
+
+    #[test]
+    fn refuses_bad_arguments() {
+        let refusal = |indices, batch, augment, normal| {
+            Loader::new(data(5), indices, batch, augment, normal, 0, true).unwrap_err().to_string()
+        };
+        let normal = || normalization(&data(5));
+        assert!(refusal(vec![], 1, ALL, normal()).contains("at least one image"));
+        assert!(refusal(vec![5], 1, ALL, normal()).contains("indices below 5, found 5"));
+        assert!(refusal(vec![0], 0, ALL, normal()).contains("batch: expected at least 1"));
+        assert!(refusal(vec![0], 1, Augment { pad: 2, ..ALL }, normal()).contains("augment.pad"));
+        let grey = Normalization { mean: vec![0.0], std: vec![1.0] };
+        assert!(refusal(vec![0], 1, ALL, grey).contains("3 finite means"));
+        let flat = Normalization { mean: vec![0.0; 3], std: vec![1.0, 0.0, 1.0] };
+        assert!(refusal(vec![0], 1, ALL, flat).contains("deviations above 0"));
+    }
+
+    /// The promise that a seed gives the same bytes in later versions, too.
+    #[test]
+    fn golden_order_and_images() {
+        let loader = loader(6, 6, ALL, 2026, true);
+        assert_eq!(loader.plan.order(1), GOLDEN_ORDER);
+        let batch = loader.epoch(1).next().unwrap();
+        let sum =
+            batch.images.iter().zip(1u32..).map(|(v, i)| f64::from(*v) * f64::from(i)).sum::<f64>();
+        assert!((sum - GOLDEN_SUM).abs() < 1e-3, "{sum}");
+    }
+
+    const GOLDEN_ORDER: [usize; 6] = [1, 2, 3, 4, 0, 5];
+    const GOLDEN_SUM: f64 = -833.196;
+}

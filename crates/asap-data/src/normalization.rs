@@ -1,0 +1,95 @@
+//! Mean and standard deviation of the channels, measured on the data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Dataset;
+
+/// What turns bytes into the numbers that a network sees: `(x / 255 - mean) / std`, channel by channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Normalization {
+    /// Mean of `x / 255`, one per channel.
+    pub mean: Vec<f32>,
+    /// Standard deviation of `x / 255`, one per channel; never 0.
+    pub std: Vec<f32>,
+}
+
+/// Measures every channel of all images of `data`.
+///
+/// The sums are exact (a histogram, then f64), the deviation is the population's. A channel of one single value has
+/// deviation 1, so that it becomes 0 everywhere instead of a division by zero.
+pub fn normalization(data: &Dataset) -> Normalization {
+    let channels = data.channels();
+    let mut histograms = vec![[0u64; 256]; channels];
+    for image in (0..data.len()).map(|i| data.image(i)) {
+        for pixel in image.chunks_exact(channels) {
+            for (histogram, &value) in histograms.iter_mut().zip(pixel) {
+                histogram[usize::from(value)] += 1;
+            }
+        }
+    }
+    let (mean, std) = histograms.iter().map(moments).unzip();
+    Normalization { mean, std }
+}
+
+fn moments(histogram: &[u64; 256]) -> (f32, f32) {
+    let values = || histogram.iter().enumerate().map(|(v, &n)| (v as f64 / 255.0, n as f64));
+    let count: f64 = values().map(|(_, n)| n).sum();
+    let mean = values().map(|(v, n)| v * n).sum::<f64>() / count;
+    let variance = values().map(|(v, n)| (v - mean).powi(2) * n).sum::<f64>() / count;
+    let constant = histogram.iter().filter(|&&n| n > 0).count() == 1;
+    (mean as f32, if constant { 1.0 } else { variance.sqrt() as f32 })
+}
+
+impl Normalization {
+    /// Normalised values of one or more images, channels-last, in the same order.
+    pub fn apply(&self, bytes: &[u8]) -> Vec<f32> {
+        let tables = self.tables();
+        bytes
+            .iter()
+            .zip((0..tables.len()).cycle())
+            .map(|(&value, c)| tables[c][usize::from(value)])
+            .collect()
+    }
+
+    /// The normalised value of every byte, one table per channel.
+    pub(crate) fn tables(&self) -> Vec<[f32; 256]> {
+        let table =
+            |(&mean, &std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);
+        self.mean.iter().zip(&self.std).map(table).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(images: Vec<u8>, channels: usize) -> Dataset {
+        let labels = vec![0; images.len() / channels];
+        Dataset::new(images, labels, [1, 1, channels], vec!["a".into(), "b".into()]).unwrap()
+    }
+
+    #[test]
+    fn agrees_with_two_plain_passes() {
+        let bytes: Vec<u8> = (0..300u32).map(|i| (i * i % 251) as u8).collect();
+        let found = normalization(&dataset(bytes.clone(), 3));
+        for c in 0..3 {
+            let x: Vec<f64> =
+                bytes.iter().skip(c).step_by(3).map(|&b| f64::from(b) / 255.0).collect();
+            let mean = x.iter().sum::<f64>() / 100.0;
+            let std = (x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / 100.0).sqrt();
+            assert!((f64::from(found.mean[c]) - mean).abs() < 1e-6);
+            assert!((f64::from(found.std[c]) - std).abs() < 1e-6);
+        }
+        let values = found.apply(&bytes);
+        let channel: Vec<f32> = values.into_iter().skip(1).step_by(3).collect();
+        assert!(channel.iter().sum::<f32>().abs() < 1e-3);
+        assert!((channel.iter().map(|v| v * v).sum::<f32>() / 100.0 - 1.0).abs() < 1e-4);
+    }
+
+    #[test]
+    fn constant_channel_becomes_zero() {
+        let found = normalization(&dataset(vec![77; 5], 1));
+        assert_eq!(found.std, [1.0]);
+        assert!(found.apply(&[77]).iter().all(|v| v.abs() < 1e-6));
+    }
+}

@@ -1,0 +1,21 @@
+//! Random numbers that depend on where they are used, never on the order or the thread of the use.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// What the random numbers are for; each purpose has a stream of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Stream {
+    Split = 1,
+    Shuffle = 2,
+    Augment = 3,
+}
+
+/// A generator for one purpose in one epoch at one index: the four numbers are the key of ChaCha8.
+pub(crate) fn generator(seed: u64, stream: Stream, epoch: u64, index: u64) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    for (bytes, word) in key.chunks_exact_mut(8).zip([seed, stream as u64, epoch, index]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key)
+}

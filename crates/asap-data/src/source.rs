@@ -1,0 +1,162 @@
+//! Which data set, and where it lies.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::cifar::{CIFAR10, CIFAR100};
+use crate::embedded::{self, FASHION_CLASSES};
+use crate::picture::check_size;
+use crate::{DataError, DatasetName, Splits, folder, idx, stratified_halves};
+
+/// Reads a data set: a named one from `data_dir` or one of the usual places, or whatever lies at a path.
+///
+/// Without `data_dir` these are tried: `$ASAP_DATA_DIR/<name>` and `$ASAP_DATA_DIR`, `./data/<name>`,
+/// `~/.cache/asap/<name>`, `/usr/share/datasets/<name>`. A path is that of a folder with IDX files, CIFAR files, or a
+/// folder of images per class. `data_dir` plays no part for a path or the embedded images.
+///
+/// # Errors
+/// Nothing found, a broken file, or options out of range; see [`DataError`].
+pub fn load(
+    spec: &DataSpec,
+    data_dir: Option<&Path>,
+    options: &LoadOptions,
+) -> Result<Splits, DataError> {
+    options.check()?;
+    let splits = match spec {
+        DataSpec::Named(name) => load_named(*name, data_dir)?,
+        DataSpec::Path(path) => load_path(path, options)?,
+    };
+    splits.map(|data| {
+        let data = match options.choose(data.labels(), data.classes().len()) {
+            Some(chosen) => data.subset(&chosen)?,
+            None => data,
+        };
+        match options.size {
+            Some((height, width)) => data.resized(height, width),
+            None => Ok(data),
+        }
+    })
+}
+
+/// What to read: a named data set or a path.
+///
+/// As text: `embedded`, `fashion-mnist`, `cifar10`, `cifar100`; anything else is a path (`./cifar10` is one too).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataSpec {
+    /// A data set by name.
+    Named(DatasetName),
+    /// A folder, or one of the files of a known form.
+    Path(PathBuf),
+}
+
+/// How to read it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadOptions {
+    /// Height and width to resize to; without it the size of the files, for a folder of images the most common one.
+    pub size: Option<(usize, usize)>,
+    /// Seed of the split and of the choice for `limit`.
+    pub seed: u64,
+    /// Part of a folder without `train/` and `test/` that becomes the test set, in `0..1`.
+    pub test_fraction: f64,
+    /// Whether image files that cannot be decoded are skipped with a warning, instead of an error.
+    pub skip_corrupt: bool,
+    /// At most so many images of each part, chosen by seed, stratified.
+    pub limit: Option<usize>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { size: None, seed: 0, test_fraction: 0.2, skip_corrupt: false, limit: None }
+    }
+}
+
+fn load_named(name: DatasetName, data_dir: Option<&Path>) -> Result<Splits, DataError> {
+    if name == DatasetName::Embedded {
+        return embedded::read();
+    }
+    let places = name.places(data_dir);
+    let Some(found) = name.find(&places) else {
+        let (expected, remedy) = (name.files().join(", "), name.remedy().to_owned());
+        return Err(DataError::NotFound { name, expected, tried: places, remedy });
+    };
+    match name.cifar() {
+        Some(form) => form.read(&found, name.to_string()),
+        None => {
+            idx::read(&found, name.to_string(), Some(FASHION_CLASSES.map(String::from).to_vec()))
+        }
+    }
+}
+
+fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
+    if !path.exists() {
+        return Err(DataError::Unknown { given: path.display().to_string() });
+    }
+    // A file stands for the folder in which it lies with the others of its data set.
+    let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
+    let name = path.display().to_string();
+    if idx::is_in(folder) {
+        return idx::read(folder, name, None);
+    }
+    if let Some((form, found)) =
+        [CIFAR10, CIFAR100].into_iter().find_map(|form| form.find(folder).map(|f| (form, f)))
+    {
+        return form.read(&found, name);
+    }
+    if path.is_file() {
+        let expected = "a folder, or a file of IDX or binary CIFAR form under its published name";
+        return Err(DataError::format(
+            path,
+            expected,
+            "another file",
+            "give the folder of the data set",
+        ));
+    }
+    folder::read(path, options)
+}
+
+impl LoadOptions {
+    fn check(&self) -> Result<(), DataError> {
+        if let Some((height, width)) = self.size {
+            check_size(height, width)?;
+        }
+        if !(0.0..1.0).contains(&self.test_fraction) {
+            return Err(DataError::argument(
+                "test_fraction",
+                "a number from 0 to below 1",
+                self.test_fraction,
+            ));
+        }
+        match self.limit {
+            Some(0) => Err(DataError::argument("limit", "at least 1 image", 0)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The images that the limit leaves, sorted; `None` where it leaves all.
+    pub(crate) fn choose(&self, labels: &[u16], classes: usize) -> Option<Vec<usize>> {
+        let limit = self.limit.filter(|&limit| limit < labels.len())?;
+        let fraction = limit as f64 / labels.len() as f64;
+        Some(stratified_halves(labels, classes, fraction, self.seed).0)
+    }
+}
+
+impl FromStr for DataSpec {
+    type Err = DataError;
+
+    fn from_str(text: &str) -> Result<Self, DataError> {
+        if text.trim().is_empty() {
+            return Err(DataError::Unknown { given: text.into() });
+        }
+        Ok(text.parse().map_or_else(|_| Self::Path(text.into()), Self::Named))
+    }
+}
+
+impl fmt::Display for DataSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => name.fmt(f),
+            Self::Path(path) => path.display().fmt(f),
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Data sets on disk, as a user has them, read through the public interface.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use asap_data::{
+    DataError, DataSpec, DatasetName, LoadOptions, Splits, describe, known, load, read_image,
+};
+use image::{ImageBuffer, Luma, Rgb};
+
+const FASHION: &str = "/usr/share/datasets/fashion-mnist";
+
+/// A folder of the tests, with images in it.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    fn grey(&self, name: &str, side: u32, value: u8) {
+        ImageBuffer::from_pixel(side, side, Luma([value])).save(self.file(name)).unwrap();
+    }
+
+    fn colour(&self, name: &str, width: u32, height: u32) {
+        ImageBuffer::from_pixel(width, height, Rgb([10u8, 20, 30])).save(self.file(name)).unwrap();
+    }
+
+    fn read(&self, options: &LoadOptions) -> Result<Splits, DataError> {
+        load(&DataSpec::Path(self.path().into()), None, options)
+    }
+
+    fn error(&self) -> String {
+        self.read(&LoadOptions::default()).unwrap_err().to_string()
+    }
+}
+
+/// Ten grey images of each of two classes in one folder; the byte tells them apart.
+fn two_classes() -> Folder {
+    let folder = Folder::new();
+    for i in 0..10 {
+        folder.grey(&format!("cat/{i}.png"), 6, i);
+        folder.grey(&format!("dog/{i}.png"), 6, 100 + i);
+    }
+    folder
+}
+
+#[test]
+fn embedded_images() {
+    let splits = load(&"embedded".parse().unwrap(), None, &LoadOptions::default()).unwrap();
+    let found = describe(&splits);
+    assert_eq!((found.height, found.width, found.channels), (28, 28, 1));
+    assert_eq!(found.splits[0].class_counts, [500; 10]);
+    assert_eq!(found.splits[1].class_counts, [100; 10]);
+    assert_eq!(found.classes[9], "Ankle boot");
+    // The whole data set has 0.2860 and 0.3530.
+    assert!((found.normalization.mean[0] - 0.286).abs() < 0.005, "{found}");
+    assert!((found.normalization.std[0] - 0.353).abs() < 0.005, "{found}");
+    assert!(found.faults.is_empty(), "{found}");
+    let licence =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("embedded/LICENSE")).unwrap();
+    assert!(licence.contains("Zalando SE") && licence.contains("Permission is hereby granted"));
+}
+
+/// The embedded images are the first ones of every class.
+#[test]
+#[ignore = "needs the files of Debian's package dataset-fashion-mnist"]
+fn embedded_images_are_those_of_fashion_mnist() {
+    let whole =
+        load(&"fashion-mnist".parse().unwrap(), Some(Path::new(FASHION)), &LoadOptions::default())
+            .unwrap();
+    let small = load(&"embedded".parse().unwrap(), None, &LoadOptions::default()).unwrap();
+    assert_eq!((whole.train.len(), whole.test.as_ref().unwrap().len()), (60_000, 10_000));
+    assert_eq!(whole.train.classes(), small.train.classes());
+    for ((_, whole), (_, small)) in whole.parts().zip(small.parts()) {
+        let per_class = small.len() / 10;
+        let mut seen = [0; 10];
+        let mut firsts = Vec::new();
+        for (index, &label) in whole.labels().iter().enumerate() {
+            seen[usize::from(label)] += 1;
+            if seen[usize::from(label)] <= per_class {
+                firsts.push(index);
+            }
+        }
+        assert!(whole.subset(&firsts).unwrap() == *small);
+    }
+    let entry = known().into_iter().find(|k| k.name == DatasetName::FashionMnist).unwrap();
+    assert!(entry.found_at.is_some() && entry.files.len() == 4);
+}
+
+#[test]
+fn limit_and_size_for_any_data_set() {
+    let options = LoadOptions { size: Some((14, 20)), limit: Some(50), ..LoadOptions::default() };
+    let splits = load(&"embedded".parse().unwrap(), None, &options).unwrap();
+    for (_, data) in splits.parts() {
+        assert_eq!((data.class_counts(), data.image_shape()), (vec![5; 10], [14, 20, 1]));
+    }
+    let bad = |options: LoadOptions| {
+        load(&DataSpec::Named(DatasetName::Embedded), None, &options).unwrap_err().to_string()
+    };
+    assert!(
+        bad(LoadOptions { size: Some((0, 9)), ..options.clone() })
+            .contains("sides of 1 to 4096 pixels, found 0x9")
+    );
+    assert!(bad(LoadOptions { limit: Some(0), ..options.clone() }).contains("limit"));
+    assert!(bad(LoadOptions { test_fraction: 1.0, ..options }).contains("test_fraction"));
+}
+
+#[test]
+fn names_paths_and_places() {
+    assert_eq!("cifar100".parse::<DataSpec>().unwrap(), DataSpec::Named(DatasetName::Cifar100));
+    assert_eq!("./cifar100".parse::<DataSpec>().unwrap(), DataSpec::Path("./cifar100".into()));
+    assert!(" ".parse::<DataSpec>().is_err());
+    let names: Vec<String> = known().iter().map(|k| k.name.to_string()).collect();
+    assert_eq!(names, ["embedded", "fashion-mnist", "cifar10", "cifar100"]);
+    let text = "cifar1".parse::<DatasetName>().unwrap_err().to_string();
+    assert!(
+        text.contains("one of embedded, fashion-mnist, cifar10, cifar100, found cifar1"),
+        "{text}"
+    );
+
+    let text =
+        load(&"cifar11".parse().unwrap(), None, &LoadOptions::default()).unwrap_err().to_string();
+    assert!(
+        text.contains(
+            "`cifar11`: expected embedded, fashion-mnist, cifar10, cifar100, or the path"
+        ),
+        "{text}"
+    );
+
+    let empty = Folder::new();
+    for (name, remedy) in [
+        ("fashion-mnist", "apt-get install dataset-fashion-mnist"),
+        ("cifar10", "cifar-10-binary.tar.gz"),
+    ] {
+        let text = load(&name.parse().unwrap(), Some(empty.path()), &LoadOptions::default())
+            .unwrap_err()
+            .to_string();
+        let tried = empty.path().join(name);
+        assert!(text.contains(remedy) && text.contains(&tried.display().to_string()), "{text}");
+    }
+}
+
+#[test]
+fn known_forms_are_recognised_by_path() {
+    let folder = Folder::new();
+    let sides = |sides: &[u32]| sides.iter().flat_map(|s| s.to_be_bytes()).collect::<Vec<u8>>();
+    for (part, n) in [("train", 4u32), ("t10k", 2)] {
+        let images = [sides(&[0x0803, n, 1, 1]), vec![5; n as usize]].concat();
+        let labels = [sides(&[0x0801, n]), (0..n as u8).map(|i| i % 2).collect()].concat();
+        fs::write(folder.file(&format!("{part}-images-idx3-ubyte")), images).unwrap();
+        fs::write(folder.file(&format!("{part}-labels-idx1-ubyte")), labels).unwrap();
+    }
+    assert_eq!(folder.read(&LoadOptions::default()).unwrap().train.len(), 4);
+    let file = DataSpec::Path(folder.file("t10k-labels-idx1-ubyte"));
+    assert_eq!(load(&file, None, &LoadOptions::default()).unwrap().train.len(), 4);
+
+    let other = Folder::new();
+    fs::write(other.file("notes.txt"), "x").unwrap();
+    let text = load(&DataSpec::Path(other.file("notes.txt")), None, &LoadOptions::default())
+        .unwrap_err()
+        .to_string();
+    assert!(text.contains("found another file; give the folder"), "{text}");
+
+    fs::write(other.file("cifar-10-batches-bin/data_batch_1.bin"), [0; 3000]).unwrap();
+    fs::write(
+        other.file("cifar-10-batches-bin/batches.meta.txt"),
+        "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n",
+    )
+    .unwrap();
+    assert!(matches!(
+        other.read(&LoadOptions::default()),
+        Err(DataError::Truncated { expected: 3073, .. })
+    ));
+}
+
+#[test]
+fn one_folder_is_split_by_seed_with_any_number_of_threads() {
+    let folder = two_classes();
+    let options = LoadOptions { test_fraction: 0.3, ..LoadOptions::default() };
+    let splits = folder.read(&options).unwrap();
+    let test = splits.test.as_ref().unwrap();
+    assert_eq!((splits.train.class_counts(), test.class_counts()), (vec![7, 7], vec![3, 3]));
+    assert_eq!(
+        (splits.train.image_shape(), splits.train.classes()),
+        ([6, 6, 1], &["cat".into(), "dog".into()][..])
+    );
+    for (_, data) in splits.parts() {
+        assert!((0..data.len()).all(|i| (data.image(i)[0] >= 100) == (data.labels()[i] == 1)));
+    }
+    assert_eq!(
+        describe(&splits).faults.iter().filter(|f| f.contains("among the training")).count(),
+        0
+    );
+    assert!(splits.warnings.is_empty());
+
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert!(pool.install(|| folder.read(&options)).unwrap().train == splits.train);
+    }
+    assert!(
+        folder.read(&LoadOptions { seed: 1, ..options.clone() }).unwrap().train != splits.train
+    );
+    let limited = folder.read(&LoadOptions { limit: Some(4), ..options.clone() }).unwrap();
+    assert_eq!(limited.train.class_counts(), [2, 2]);
+    assert!(folder.read(&LoadOptions { test_fraction: 0.0, ..options }).unwrap().test.is_none());
+}
+
+#[test]
+fn split_folders_of_mixed_images() {
+    let folder = Folder::new();
+    folder.grey("train/a/1.png", 8, 5);
+    folder.grey("train/b/1.png", 8, 5);
+    folder.colour("train/b/2.JPG", 100, 50);
+    folder.grey("val/a/1.png", 8, 5);
+    fs::create_dir_all(folder.path().join("val/b")).unwrap();
+    folder.grey("test/a/1.png", 8, 5);
+    folder.grey("test/b/1.png", 9, 5);
+    fs::write(folder.file("test/b/notes.txt"), "x").unwrap();
+    fs::write(folder.file("train/.DS_Store"), "x").unwrap();
+    fs::create_dir_all(folder.path().join("more")).unwrap();
+
+    let splits = folder.read(&LoadOptions::default()).unwrap();
+    assert_eq!(splits.train.image_shape(), [8, 8, 3]);
+    assert_eq!(splits.train.class_counts(), [1, 2]);
+    assert_eq!(splits.valid.as_ref().unwrap().class_counts(), [1, 0]);
+    assert_eq!(splits.test.as_ref().unwrap().class_counts(), [1, 1]);
+    assert_eq!(splits.train.image(0)[..3], [5, 5, 5]);
+    assert_eq!(splits.warnings.len(), 3, "{:?}", splits.warnings);
+    assert_eq!(splits.warnings[0], "ignored the folder more/ beside train/");
+    assert!(
+        splits.warnings[1].contains("ignored 1 entries")
+            && splits.warnings[1].contains("notes.txt")
+    );
+    assert!(splits.warnings[2].starts_with("2 images were resized to 8x8"));
+    assert!(describe(&splits).faults.iter().any(|f| f == "no valid image of class `b`"));
+
+    folder.grey("test/c/1.png", 8, 5);
+    assert!(
+        folder
+            .error()
+            .contains("expected the same 2 class folders as for training, found a folder `c` too")
+    );
+    fs::remove_dir_all(folder.path().join("test/c")).unwrap();
+    fs::remove_dir_all(folder.path().join("test/a")).unwrap();
+    assert!(folder.error().contains("found no folder `a`"));
+}
+
+#[test]
+fn large_images_are_shrunk() {
+    let folder = Folder::new();
+    for (name, width) in [("a/1.jpg", 300), ("a/2.jpg", 300), ("b/1.jpg", 300), ("b/2.jpg", 20)] {
+        folder.colour(name, width, 200);
+    }
+    let splits =
+        folder.read(&LoadOptions { test_fraction: 0.0, ..LoadOptions::default() }).unwrap();
+    assert_eq!(splits.train.image_shape(), [43, 64, 3]);
+    assert!(splits.warnings[0].contains("4 images were resized to 43x64"), "{:?}", splits.warnings);
+    let bytes = read_image(&folder.file("b/2.jpg"), splits.train.image_shape()).unwrap();
+    assert_eq!(bytes, splits.train.image(3));
+}
+
+#[test]
+fn broken_images_are_named_or_skipped() {
+    let folder = two_classes();
+    fs::write(folder.file("dog/text.png"), "this is text").unwrap();
+    let cut = fs::read(folder.file("cat/1.png")).unwrap();
+    fs::write(folder.file("cat/cut.png"), &cut[..cut.len() - 20]).unwrap();
+    let text = folder.error();
+    assert!(text.contains("text.png: expected a PNG or JPEG image"), "{text}");
+
+    let options = LoadOptions { skip_corrupt: true, test_fraction: 0.0, ..LoadOptions::default() };
+    let splits = folder.read(&options).unwrap();
+    assert_eq!(splits.train.class_counts(), [10, 10]);
+    assert!(
+        (0..20).all(|i| splits.train.image(i)[0] == [0, 100][i / 10] + i as u8 % 10),
+        "the others stay in place"
+    );
+    assert!(
+        splits.warnings[0].starts_with("skipped 2 image files; the first: "),
+        "{:?}",
+        splits.warnings
+    );
+
+    for i in 0..10 {
+        fs::write(folder.file(&format!("dog/{i}.png")), "this is text").unwrap();
+    }
+    assert!(
+        matches!(folder.read(&options), Err(DataError::EmptyClass { class, .. }) if class == "dog")
+    );
+}
+
+#[test]
+fn folders_that_are_no_data_set() {
+    let folder = Folder::new();
+    assert!(folder.error().contains("folders, one per class, found 0; put the images"));
+    folder.grey("cat/1.png", 8, 5);
+    assert!(folder.error().contains("found 1;"));
+    fs::create_dir(folder.path().join("dog")).unwrap();
+    assert!(folder.error().contains("none of class `dog`; put PNG or JPEG files into its folder"));
+    folder.grey("dog/1.png", 8, 5);
+    let options = LoadOptions { test_fraction: 0.5, ..LoadOptions::default() };
+    assert!(
+        folder
+            .read(&options)
+            .unwrap_err()
+            .to_string()
+            .contains("all its images went to the test part")
+    );
+    folder.grey("cat/2.png", 8, 5);
+    folder.grey("dog/2.png", 8, 5);
+    fs::rename(folder.path().join("dog"), folder.path().join("train")).unwrap();
+    let splits = folder.read(&options).unwrap();
+    assert_eq!(splits.train.classes(), ["cat", "train"], "a class may be called train");
+
+    let folder = Folder::new();
+    folder.grey("val/cat/1.png", 8, 5);
+    folder.grey("val/dog/1.png", 8, 5);
+    assert!(folder.error().contains("expected a folder train/ beside"));
+}

@@ -1,0 +1,497 @@
+//! A convolution of one image after another: gather the taps of a few rows, multiply by the weights, and the same
+//! backwards. The gather is a depthwise convolution, or for a full convolution a copy (im2col); what it yields stays
+//! in the first-level cache and is computed again in the backward pass instead of kept.
+
+use crate::buffers::Buffer;
+use crate::norm::NormGrad;
+use crate::simd::{
+    Accumulate, Affine, DepthwiseGrad, DepthwiseRow, Level, LoadRows, Moments, OuterProduct, Product,
+};
+use crate::spec::{Block, ConvKind};
+
+/// Pixels that are gathered before they are multiplied: enough to make a product worth while, few enough for the
+/// first-level cache.
+const CHUNK: usize = 64;
+
+/// An image with a border of zeros and its channels padded to whole vectors: scratch that many convolutions read.
+#[derive(Debug)]
+pub(crate) struct Padded {
+    pub(crate) data: Buffer,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) pad: usize,
+    pub(crate) cp: usize,
+}
+
+impl Padded {
+    pub(crate) fn new(h: usize, w: usize, pad: usize, cp: usize) -> Self {
+        Self { data: Buffer::zeros((h + 2 * pad) * (w + 2 * pad) * cp), h, w, pad, cp }
+    }
+
+    /// Distance between rows.
+    pub(crate) fn row(&self) -> usize {
+        (self.w + 2 * self.pad) * self.cp
+    }
+
+    /// Offset of a pixel; those of the border have coordinates below zero or beyond the size.
+    pub(crate) fn at(&self, y: isize, x: isize) -> usize {
+        let (y, x) = (y + self.pad as isize, x + self.pad as isize);
+        debug_assert!(y >= 0 && x >= 0, "pixel outside the border");
+        y as usize * self.row() + x as usize * self.cp
+    }
+
+    /// The interior from its first pixel on.
+    pub(crate) fn interior(&self) -> &[f32] {
+        &self.data[self.at(0, 0)..]
+    }
+
+    /// Fills the interior with `relu(affine(x))`, `x` dense with `c` channels.
+    pub(crate) fn load(&mut self, level: Level, x: &[f32], c: usize, affine: Option<Affine<'_>>, relu: bool) {
+        let (first, dst_row, rows, width, cp) = (self.at(0, 0), self.row(), self.h, self.w, self.cp);
+        level.run(LoadRows { x, affine, relu, dst: &mut self.data[first..], dst_row, rows, width, c, cp });
+    }
+}
+
+/// A block on images of a given size, with its weights packed for the kernels.
+#[derive(Debug)]
+pub(crate) struct Conv {
+    pub(crate) block: Block,
+    level: Level,
+    /// Size of the input and of the output.
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) oh: usize,
+    pub(crate) ow: usize,
+    /// Border that the gather reads.
+    pub(crate) pad: usize,
+    gather: Gather,
+    /// Values gathered per pixel, and that padded to whole vectors.
+    k: usize,
+    kp: usize,
+    /// Output channels padded to whole vectors.
+    np: usize,
+    /// `[k, np]`.
+    weights: Vec<f32>,
+    /// `[cout, kp]`.
+    transposed: Vec<f32>,
+}
+
+/// How the inputs of a pixel are gathered.
+#[derive(Debug)]
+enum Gather {
+    Depthwise {
+        kernel: usize,
+        dilation: usize,
+        stride: usize,
+        /// `[kernel, kernel, cp]`.
+        weights: Vec<f32>,
+        /// The data gradient, for each parity of row and column of the input (one class if the stride is 1).
+        classes: Vec<Class>,
+    },
+    /// Offsets (down, right) of the taps, whose channels are put side by side.
+    Copy { taps: Vec<(isize, isize)> },
+}
+
+/// The pixels of the input in one class of rows and columns modulo the stride all receive gradient through the same
+/// taps, so the data gradient is there a depthwise convolution of stride 1 with these taps reversed.
+#[derive(Debug)]
+struct Class {
+    first: (usize, usize),
+    /// Where the first tap of the first pixel lies in the gradient of the output, less the border.
+    from: (isize, isize),
+    /// Distance of the taps there.
+    step: usize,
+    kernel: (usize, usize),
+    weights: Vec<f32>,
+}
+
+/// Gradients of the weights of a block, in the packed layout.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PackedGrads {
+    /// `[k, np]`.
+    pub(crate) weights: Vec<f32>,
+    /// `[kernel, kernel, cp]`, empty for a full convolution.
+    pub(crate) depthwise: Vec<f32>,
+}
+
+impl PackedGrads {
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (to, from) in [(&mut self.weights, &other.weights), (&mut self.depthwise, &other.depthwise)] {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to += from;
+            }
+        }
+    }
+}
+
+/// The gradient of the raw result of a block, computed as it is needed: an affine function of a gradient `g` and of
+/// the result `y` itself.
+#[derive(Clone, Copy)]
+pub(crate) struct ResultGrad<'a> {
+    pub(crate) g: &'a [f32],
+    pub(crate) g_scale: &'a [f32],
+    pub(crate) y: Option<(&'a [f32], &'a [f32])>,
+    pub(crate) shift: &'a [f32],
+}
+
+impl<'a> ResultGrad<'a> {
+    /// Through a batch norm, with `g_scale` in the place of its own.
+    pub(crate) fn new(norm: &'a NormGrad, g: &'a [f32], g_scale: &'a [f32], y: &'a [f32]) -> Self {
+        Self { g, g_scale, y: Some((y, &norm.y_scale)), shift: &norm.shift }
+    }
+
+    /// Pixels `from..from + pixels` into `out`, `out_pixel` apart.
+    pub(crate) fn fill(self, level: Level, c: usize, from: usize, pixels: usize, out: &mut [f32], out_pixel: usize) {
+        let part = |v: &'a [f32]| &v[from * c..][..pixels * c];
+        let terms = [Some((part(self.g), self.g_scale)), self.y.map(|(y, scale)| (part(y), scale))];
+        level.run(Accumulate { out, out_pixel, add: false, terms, shift: self.shift, pixels, c });
+    }
+}
+
+/// Scratch of a block.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    /// Gathered pixels of a chunk, `[pixels, kp]`.
+    gathered: Buffer,
+    /// Gradient of the result of a chunk, `[pixels, np]`.
+    d: Buffer,
+    /// Gradient of the gathered pixels: of the image, with a border, if depthwise; else of a chunk.
+    d_gathered: Padded,
+}
+
+impl Conv {
+    pub(crate) fn new(level: Level, block: Block, h: usize, w: usize, params: &[&[f32]]) -> Self {
+        let (cin, cout) = (block.cin, block.cout);
+        let (cp, np) = (level.pad(cin), level.pad(cout));
+        let (oh, ow) = (h.div_ceil(block.stride.0), w.div_ceil(block.stride.1));
+        let (gather, pad, k) = match block.conv {
+            ConvKind::Separable { kernel, dilation } => {
+                let gather = depthwise(params[0], cin, cp, kernel, dilation, block.stride.0);
+                (gather, dilation * (kernel - 1) / 2, cin)
+            }
+            ConvKind::Full { kernel: (kh, kw) } => {
+                let (down, right) = ((kh as isize - 1) / 2, (kw as isize - 1) / 2);
+                let taps = (0..kh as isize).flat_map(|i| (0..kw as isize).map(move |j| (i - down, j - right)));
+                (Gather::Copy { taps: taps.collect() }, down.max(right) as usize, kh * kw * cin)
+            }
+            ConvKind::Reduce => (Gather::Copy { taps: vec![(0, 0), (1, 1)] }, 1, 2 * cin),
+        };
+        let kp = level.pad(k);
+        let mut conv = Self {
+            block,
+            level,
+            h,
+            w,
+            oh,
+            ow,
+            pad,
+            gather,
+            k,
+            kp,
+            np,
+            weights: vec![0.0; k * np],
+            transposed: vec![0.0; cout * kp],
+        };
+        let (mut weights, mut transposed) = (vec![0.0; k * np], vec![0.0; cout * kp]);
+        conv.for_each_weight(|part, index, row, column| {
+            weights[row * np + column] = params[part][index];
+            transposed[column * kp + row] = params[part][index];
+        });
+        (conv.weights, conv.transposed) = (weights, transposed);
+        conv
+    }
+
+    /// Calls `f(part, index, row, column)` for each weight of the product: where it is in the parameters, and where in
+    /// the packed matrix.
+    fn for_each_weight(&self, mut f: impl FnMut(usize, usize, usize, usize)) {
+        let (cin, cout) = (self.block.cin, self.block.cout);
+        match self.block.conv {
+            ConvKind::Separable { .. } => {
+                for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
+                    f(1, o * cin + i, i, o);
+                }
+            }
+            ConvKind::Full { kernel: (kh, kw) } => {
+                let taps = kh * kw;
+                for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
+                    (0..taps).for_each(|tap| f(0, (o * cin + i) * taps + tap, tap * cin + i, o));
+                }
+            }
+            ConvKind::Reduce => {
+                let half = cout.div_ceil(2);
+                for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
+                    let part = usize::from(o >= half);
+                    f(part, (o - part * half) * cin + i, part * cin + i, o);
+                }
+            }
+        }
+    }
+
+    /// Number of values of a dense image of the result.
+    pub(crate) fn out_len(&self) -> usize {
+        self.oh * self.ow * self.block.cout
+    }
+
+    /// Rows of a chunk.
+    fn rows(&self) -> usize {
+        (CHUNK / self.ow.max(1)).clamp(1, self.oh.max(1))
+    }
+
+    pub(crate) fn scratch(&self) -> Scratch {
+        let pixels = self.rows() * self.ow;
+        let d_gathered = match self.gather {
+            Gather::Depthwise { .. } => Padded::new(self.oh, self.ow, self.pad, self.kp),
+            Gather::Copy { .. } => Padded::new(self.rows(), self.ow, 0, self.kp),
+        };
+        Scratch { gathered: Buffer::new(pixels * self.kp), d: Buffer::new(pixels * self.np), d_gathered }
+    }
+
+    pub(crate) fn packed_grads(&self) -> PackedGrads {
+        let depthwise = match &self.gather {
+            Gather::Depthwise { weights, .. } => weights.len(),
+            Gather::Copy { .. } => 0,
+        };
+        PackedGrads { weights: vec![0.0; self.weights.len()], depthwise: vec![0.0; depthwise] }
+    }
+
+    /// Packed gradients as those of the parameters, in their layout.
+    pub(crate) fn unpack(&self, packed: &PackedGrads) -> Vec<Vec<f32>> {
+        let shapes = self.block.weight_shapes();
+        let mut grads: Vec<Vec<f32>> = shapes.iter().map(|s| vec![0.0; s.iter().product()]).collect();
+        if let Gather::Depthwise { kernel, .. } = self.gather {
+            let (taps, cp) = (kernel * kernel, self.kp);
+            for (i, grad) in grads[0].iter_mut().enumerate() {
+                *grad = packed.depthwise[i % taps * cp + i / taps];
+            }
+        }
+        self.for_each_weight(|part, index, row, column| grads[part][index] = packed.weights[row * self.np + column]);
+        grads
+    }
+
+    /// Gathers `rows` rows of the result from row `y` on.
+    fn gather(&self, image: &Padded, y: usize, rows: usize, gathered: &mut [f32]) {
+        let (ow, kp) = (self.ow, self.kp);
+        match &self.gather {
+            Gather::Depthwise { kernel, dilation, stride, weights, .. } => {
+                let pad = self.pad as isize;
+                for row in 0..rows {
+                    self.level.run(DepthwiseRow {
+                        src: &image.data,
+                        first: image.at(((y + row) * stride) as isize - pad, -pad),
+                        tap_row: dilation * image.row(),
+                        tap: dilation * image.cp,
+                        pixel: stride * image.cp,
+                        weights,
+                        kernel: (*kernel, *kernel),
+                        cp: kp,
+                        out: &mut gathered[row * ow * kp..],
+                        out_pixel: kp,
+                        count: ow,
+                        add: false,
+                    });
+                }
+            }
+            Gather::Copy { taps } => {
+                for (pixel, out) in gathered[..rows * ow * kp].chunks_exact_mut(kp).enumerate() {
+                    let (iy, ix) = self.corner(y, pixel);
+                    for ((down, right), out) in taps.iter().zip(out.chunks_exact_mut(self.block.cin)) {
+                        let from = image.at(iy + down, ix + right);
+                        out.copy_from_slice(&image.data[from..from + out.len()]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The pixel of the input under pixel `pixel` of a chunk from row `y` on.
+    fn corner(&self, y: usize, pixel: usize) -> (isize, isize) {
+        let (sh, sw) = self.block.stride;
+        (((y + pixel / self.ow) * sh) as isize, (pixel % self.ow * sw) as isize)
+    }
+
+    /// The result for a loaded image, dense, and its moments (mean and sum of squared deviations).
+    pub(crate) fn forward(
+        &self,
+        image: &Padded,
+        scratch: &mut Scratch,
+        y: &mut [f32],
+        mut moments: Option<(&mut [f32], &mut [f32])>,
+    ) {
+        let cout = self.block.cout;
+        for row in (0..self.oh).step_by(self.rows()) {
+            let rows = self.rows().min(self.oh - row);
+            let pixels = rows * self.ow;
+            self.gather(image, row, rows, &mut scratch.gathered);
+            let y = &mut y[row * self.ow * cout..][..pixels * cout];
+            self.level.run(Product {
+                a: &scratch.gathered,
+                lda: self.kp,
+                b: &self.weights,
+                c: y,
+                ldc: cout,
+                rows: pixels,
+                k: self.k,
+                n: cout,
+            });
+            if let Some((mean, m2)) = &mut moments {
+                self.level.run(Moments { y, pixels, c: cout, count: row * self.ow, mean, m2 });
+            }
+        }
+    }
+
+    /// From the gradient of the result: adds to `d_image`, that of the loaded image (`[h, w, cp]`, without border),
+    /// and to those of the weights.
+    pub(crate) fn backward(
+        &self,
+        image: &Padded,
+        scratch: &mut Scratch,
+        grad: ResultGrad<'_>,
+        mut d_image: Option<&mut [f32]>,
+        mut grads: Option<&mut PackedGrads>,
+    ) {
+        let depthwise = matches!(self.gather, Gather::Depthwise { .. });
+        let Scratch { gathered, d, d_gathered } = scratch;
+        for row in (0..self.oh).step_by(self.rows()) {
+            let rows = self.rows().min(self.oh - row);
+            let pixels = rows * self.ow;
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, self.np);
+            if let Some(grads) = &mut grads {
+                self.gather(image, row, rows, gathered);
+                self.level.run(OuterProduct {
+                    a: gathered,
+                    lda: self.kp,
+                    d,
+                    w: &mut grads.weights,
+                    rows: pixels,
+                    k: self.k,
+                    np: self.np,
+                });
+            }
+            if depthwise || d_image.is_some() {
+                let first = if depthwise { row } else { 0 };
+                self.multiply_back(d, d_gathered, first, rows);
+            }
+            if let (Gather::Copy { taps }, Some(d_image)) = (&self.gather, &mut d_image) {
+                self.scatter(taps, d_gathered, row, pixels, d_image);
+            }
+        }
+        if let Gather::Depthwise { kernel, dilation, stride, .. } = &self.gather {
+            if let Some(grads) = grads {
+                let pad = self.pad as isize;
+                self.level.run(DepthwiseGrad {
+                    src: &image.data,
+                    first: image.at(-pad, -pad),
+                    tap_row: dilation * image.row(),
+                    tap: dilation * image.cp,
+                    pixel: stride * image.cp,
+                    row: stride * image.row(),
+                    d: &d_gathered.data,
+                    d_first: d_gathered.at(0, 0),
+                    d_row: d_gathered.row(),
+                    size: (self.oh, self.ow),
+                    kernel: *kernel,
+                    cp: self.kp,
+                    grad: &mut grads.depthwise,
+                });
+            }
+            if let Some(d_image) = d_image {
+                self.depthwise_back(d_gathered, d_image);
+            }
+        }
+    }
+
+    /// `rows` rows of the gradient of the gathered pixels, into those from `first` on.
+    fn multiply_back(&self, d: &[f32], d_gathered: &mut Padded, first: usize, rows: usize) {
+        for row in 0..rows {
+            let at = d_gathered.at((first + row) as isize, 0);
+            self.level.run(Product {
+                a: &d[row * self.ow * self.np..],
+                lda: self.np,
+                b: &self.transposed,
+                c: &mut d_gathered.data[at..],
+                ldc: self.kp,
+                rows: self.ow,
+                k: self.block.cout,
+                n: self.kp,
+            });
+        }
+    }
+
+    /// Adds the gradient of gathered pixels to those of the image that they were copied from.
+    fn scatter(&self, taps: &[(isize, isize)], d: &Padded, y: usize, pixels: usize, d_image: &mut [f32]) {
+        let (cin, cp) = (self.block.cin, self.level.pad(self.block.cin));
+        for (pixel, d) in d.data.chunks_exact(self.kp).take(pixels).enumerate() {
+            let (iy, ix) = self.corner(y, pixel);
+            for ((down, right), d) in taps.iter().zip(d.chunks_exact(cin)) {
+                let (iy, ix) = (iy + down, ix + right);
+                if (0..self.h as isize).contains(&iy) && (0..self.w as isize).contains(&ix) {
+                    let to = (iy as usize * self.w + ix as usize) * cp;
+                    d_image[to..to + cin].iter_mut().zip(d).for_each(|(to, d)| *to += d);
+                }
+            }
+        }
+    }
+
+    /// Adds the data gradient of the depthwise convolution.
+    fn depthwise_back(&self, d: &Padded, d_image: &mut [f32]) {
+        let (Gather::Depthwise { classes, stride, .. }, cp) = (&self.gather, self.kp) else { return };
+        for class in classes {
+            let (top, left) = class.first;
+            for (i, y) in (top..self.h).step_by(*stride).enumerate() {
+                if left >= self.w {
+                    continue;
+                }
+                self.level.run(DepthwiseRow {
+                    src: &d.data,
+                    first: d.at(class.from.0 + i as isize, class.from.1),
+                    tap_row: class.step * d.row(),
+                    tap: class.step * cp,
+                    pixel: cp,
+                    weights: &class.weights,
+                    kernel: class.kernel,
+                    cp,
+                    out: &mut d_image[(y * self.w + left) * cp..],
+                    out_pixel: stride * cp,
+                    count: (self.w - left).div_ceil(*stride),
+                    add: true,
+                });
+            }
+        }
+    }
+}
+
+/// Packs depthwise weights `[c, 1, kernel, kernel]`.
+fn depthwise(params: &[f32], c: usize, cp: usize, kernel: usize, dilation: usize, stride: usize) -> Gather {
+    let pad = dilation * (kernel - 1) / 2;
+    let pack = |rows: &[usize], columns: &[usize]| {
+        let mut packed = vec![0.0; rows.len() * columns.len() * cp];
+        for (tap, (row, column)) in rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))).enumerate() {
+            for channel in 0..c {
+                packed[tap * cp + channel] = params[(channel * kernel + row) * kernel + column];
+            }
+        }
+        packed
+    };
+    // Taps of one class of rows (or columns), reversed; the first of its pixels; where its first tap lies.
+    let line = |class: usize| {
+        let taps: Vec<usize> = (0..kernel).rev().filter(|tap| tap * dilation % stride == class).collect();
+        let first = (class + stride - pad % stride) % stride;
+        let from = taps.first().map(|tap| ((first + pad) as isize - (tap * dilation) as isize) / stride as isize);
+        (taps, first, from)
+    };
+    let mut classes = Vec::new();
+    for (row, column) in (0..stride).flat_map(|row| (0..stride).map(move |column| (row, column))) {
+        let ((rows, top, down), (columns, left, right)) = (line(row), line(column));
+        if let (Some(down), Some(right)) = (down, right) {
+            classes.push(Class {
+                first: (top, left),
+                from: (down, right),
+                step: dilation.div_ceil(stride),
+                kernel: (rows.len(), columns.len()),
+                weights: pack(&rows, &columns),
+            });
+        }
+    }
+    let all: Vec<usize> = (0..kernel).collect();
+    Gather::Depthwise { kernel, dilation, stride, weights: pack(&all, &all), classes }
+}

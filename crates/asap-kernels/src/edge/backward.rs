@@ -1,0 +1,310 @@
+//! Backward pass of an edge.
+//!
+//! A first walk over the images sums, per operation and channel, the gradient and its product with the result: all that
+//! batch norm needs, and the gradients of mixing weights and affine parameters fall out of it. A second walk goes back
+//! through second convolutions, whose input is normalised too; a last one through first convolutions, pools and
+//! identity into the gradient of the input.
+
+use super::forward::{CHUNK, OpNorms, weight};
+use super::plan::{Loaded, Op, Plan, Pooling, over_groups, part, split};
+use super::{Grads, Mixing, Needs, OpGrads, Saved, Target};
+use crate::block::{Conv, PackedGrads, ResultGrad, Scratch};
+use crate::buffers::Buffer;
+use crate::norm::{GradSums, Norm, NormGrad};
+use crate::simd::{Accumulate, MaskedAdd, Sums, pool_backward};
+
+/// What a backward pass is given.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) saved: &'a Saved,
+    pub(super) norms: &'a [OpNorms],
+    pub(super) mixing: Mixing<'a>,
+    pub(super) grad_out: &'a [f32],
+    /// Whether each operation has affine parameters.
+    pub(super) affine: &'a [bool],
+}
+
+/// The gradient at the result of a first convolution that a second one follows.
+struct Inner {
+    op: usize,
+    /// For all images, of the normalised result.
+    grad: Buffer,
+    sums: GradSums,
+    /// Of the weights of the second convolution.
+    packed: PackedGrads,
+}
+
+impl Plan {
+    pub(super) fn backward(&self, given: Given<'_>, needs: Needs, dx: Option<Target<'_>>) -> Grads {
+        let sums = self.output_sums(given, needs.mixing);
+        let mut grads = Grads::default();
+        if needs.mixing {
+            grads.mixing = (given.norms.iter().zip(&sums))
+                .map(|(norms, sums)| match &norms.last {
+                    Some(norm) => norm.weight_grad(sums),
+                    None => sums.dot.iter().sum::<f64>() as f32,
+                })
+                .collect();
+        }
+        if !needs.weights && dx.is_none() {
+            return grads;
+        }
+        // How the gradient of the output goes on to the result of each operation.
+        let outer: Vec<NormGrad> = (given.norms.iter().zip(&sums).zip(given.mixing.weights))
+            .map(|((norms, sums), weight)| self.norm_back(norms.last.as_ref(), *weight, sums, self.pixels, self.cout))
+            .collect();
+        let inner = self.second_convs_back(given, &outer, needs.weights);
+        let first = self.first_walk_back(given, &outer, &inner, needs.weights, dx);
+        if needs.weights {
+            grads.ops = self.unpack(given, &sums, &inner, &first);
+        }
+        grads
+    }
+
+    /// Through a batch norm of `channels` channels, or through a mere factor without one.
+    fn norm_back(&self, norm: Option<&Norm>, weight: f32, sums: &GradSums, pixels: usize, channels: usize) -> NormGrad {
+        let cp = self.level.pad(channels);
+        match norm {
+            Some(norm) => norm.backward(weight, sums, self.n * pixels),
+            None => NormGrad { g_scale: vec![weight; cp], y_scale: vec![0.0; cp], shift: vec![0.0; cp] },
+        }
+    }
+
+    /// For each operation the sums over the batch of the gradient of the output, and of that times the result less
+    /// its mean.
+    fn output_sums(&self, given: Given<'_>, mixing: bool) -> Vec<GradSums> {
+        let (c, cp) = (self.cout, self.level.pad(self.cout));
+        let zero = vec![0.0; cp];
+        let groups = over_groups((0..self.n).collect(), |images, _| {
+            let mut pooling = self.poolings();
+            let mut totals = vec![GradSums::new(c); self.ops.len()];
+            let (mut sums, mut dots) = (vec![0.0; cp * self.ops.len()], vec![0.0; cp * self.ops.len()]);
+            for i in images {
+                let g = part(given.grad_out, i, self.n);
+                let results = self.results(part(given.x, i, self.n), given.saved, i, &mut pooling);
+                sums.fill(0.0);
+                dots.fill(0.0);
+                for (chunk, g) in g.chunks(CHUNK * c).enumerate() {
+                    let state = sums.chunks_exact_mut(cp).zip(dots.chunks_exact_mut(cp));
+                    for ((y, norms), (sum, dot)) in results.iter().zip(given.norms).zip(state) {
+                        if norms.last.is_none() && !mixing {
+                            continue;
+                        }
+                        let mean = norms.last.as_ref().map_or(&zero, |norm| &norm.mean);
+                        let y = &y[chunk * CHUNK * c..][..g.len()];
+                        self.level.run(Sums { g, y, mean, pixels: g.len() / c, c, sum, dot });
+                    }
+                }
+                let state = sums.chunks_exact(cp).zip(dots.chunks_exact(cp));
+                for (total, (sum, dot)) in totals.iter_mut().zip(state) {
+                    total.add(sum, dot, weight(given.mixing, i));
+                }
+            }
+            totals
+        });
+        let joined = groups.into_iter().reduce(|mut all, group| {
+            all.iter_mut().zip(&group).for_each(|(all, part)| all.join(part));
+            all
+        });
+        joined.unwrap_or_default()
+    }
+
+    /// Back through the second convolutions.
+    fn second_convs_back(&self, given: Given<'_>, outer: &[NormGrad], weights: bool) -> Vec<Inner> {
+        let twos = || self.chains().filter_map(|(op, convs)| <&[Conv; 2]>::try_from(convs).ok().map(|c| (op, c)));
+        let mut inner: Vec<Inner> = twos()
+            .map(|(op, [one, two])| Inner {
+                op,
+                grad: Buffer::new(self.n * one.out_len()),
+                sums: GradSums::new(one.block.cout),
+                packed: two.packed_grads(),
+            })
+            .collect();
+        if inner.is_empty() {
+            return inner;
+        }
+        let items = split(self.n, inner.iter_mut().map(|inner| &mut inner.grad[..]));
+        let groups = over_groups(items, |images, items| {
+            let back = |(index, (op, [one, two])): (usize, (usize, &[Conv; 2]))| {
+                let c = one.block.cout;
+                let cp = self.level.pad(c);
+                let (mut scratch, mut image) = (two.scratch(), self.between(two));
+                let mut d_image = Buffer::new(one.oh * one.ow * cp);
+                let mut packed = two.packed_grads();
+                let mut total = GradSums::new(c);
+                let (mut sum, mut dot) = (vec![0.0; cp], vec![0.0; cp]);
+                let norms = &given.norms[op];
+                for (i, item) in images.clone().zip(items.iter_mut()) {
+                    let (raw, g) = (&given.saved.raw[op], part(given.grad_out, i, self.n));
+                    let y = part(&raw[0], i, self.n);
+                    self.load_between(&mut image, y, two, norms);
+                    let scale = scaled(&outer[op].g_scale, weight(given.mixing, i));
+                    let grad = ResultGrad::new(&outer[op], g, &scale, part(&raw[1], i, self.n));
+                    d_image.fill(0.0);
+                    two.backward(&image, &mut scratch, grad, Some(&mut d_image), weights.then_some(&mut packed));
+                    let dst = &mut item[index][..];
+                    self.through_relu(two, &image, &d_image, dst, false);
+                    if let Some(norm) = &norms.inner {
+                        sum.fill(0.0);
+                        dot.fill(0.0);
+                        for (g, y) in dst.chunks(CHUNK * c).zip(y.chunks(CHUNK * c)) {
+                            let (sum, dot) = (&mut sum[..], &mut dot[..]);
+                            self.level.run(Sums { g, y, mean: &norm.mean, pixels: g.len() / c, c, sum, dot });
+                        }
+                        total.add(&sum, &dot, 1.0);
+                    }
+                }
+                (total, packed)
+            };
+            twos().enumerate().map(back).collect::<Vec<_>>()
+        });
+        for group in groups {
+            for (inner, (sums, packed)) in inner.iter_mut().zip(group) {
+                inner.sums.join(&sums);
+                inner.packed.add(&packed);
+            }
+        }
+        inner
+    }
+
+    /// From the gradient of a loaded image to that of what was loaded, dense.
+    fn through_relu(&self, conv: &Conv, image: &crate::block::Padded, d: &[f32], dst: &mut [f32], add: bool) {
+        let (c, cp) = (conv.block.cin, image.cp);
+        let r = conv.block.relu.then(|| image.interior());
+        self.level.run(MaskedAdd { dst, add, d, r, r_row: image.row(), rows: image.h, width: image.w, c, cp });
+    }
+
+    /// Back through first convolutions, pools and identity. Returns the gradients of the weights of the first
+    /// convolution of each chain.
+    fn first_walk_back(
+        &self,
+        given: Given<'_>,
+        outer: &[NormGrad],
+        inner: &[Inner],
+        weights: bool,
+        dx: Option<Target<'_>>,
+    ) -> Vec<PackedGrads> {
+        let inner_back: Vec<NormGrad> = (inner.iter())
+            .map(|inner| {
+                let Op::Chain(convs) = &self.ops[inner.op] else { unreachable!("only chains have inner gradients") };
+                let pixels = convs[0].oh * convs[0].ow;
+                self.norm_back(given.norms[inner.op].inner.as_ref(), 1.0, &inner.sums, pixels, convs[0].block.cout)
+            })
+            .collect();
+        let (dx, add) = dx.map(Target::parts).unzip();
+        let items = split(self.n, dx.into_iter());
+        let groups = over_groups(items, |images, items| {
+            let mut walk = Walk::new(self);
+            for (i, dx) in images.zip(items) {
+                let x = part(given.x, i, self.n);
+                let mut dx = dx.first_mut().map(|dx| &mut **dx);
+                if let (Some(dx), Some(false)) = (&mut dx, add) {
+                    dx.fill(0.0);
+                }
+                let g = part(given.grad_out, i, self.n);
+                let factor = weight(given.mixing, i);
+                walk.loaded.load(self, x);
+                for relu in [true, false] {
+                    let mut last = None;
+                    walk.d_image.fill(0.0);
+                    for (index, (op, convs)) in self.chains().enumerate() {
+                        if convs[0].block.relu != relu {
+                            continue;
+                        }
+                        last = Some(&convs[0]);
+                        let y = part(&given.saved.raw[op][0], i, self.n);
+                        let scale;
+                        let grad = match inner.iter().zip(&inner_back).find(|(inner, _)| inner.op == op) {
+                            Some((inner, back)) => {
+                                ResultGrad::new(back, part(&inner.grad, i, self.n), &back.g_scale, y)
+                            }
+                            None => {
+                                scale = scaled(&outer[op].g_scale, factor);
+                                ResultGrad::new(&outer[op], g, &scale, y)
+                            }
+                        };
+                        let d_image = dx.is_some().then_some(&mut walk.d_image[..]);
+                        let packed = weights.then_some(&mut walk.packed[index]);
+                        convs[0].backward(walk.loaded.image(&convs[0]), &mut walk.scratch[index], grad, d_image, packed);
+                    }
+                    if let (Some(conv), Some(dx)) = (last, &mut dx) {
+                        self.through_relu(conv, walk.loaded.image(conv), &walk.d_image, dx, true);
+                    }
+                }
+                let Some(dx) = dx else { continue };
+                for (op, body) in self.ops.iter().enumerate() {
+                    let scale = scaled(&outer[op].g_scale, factor);
+                    match body {
+                        Op::Chain(_) => {}
+                        Op::Identity => {
+                            let terms = [Some((g, &scale[..])), None];
+                            let (pixels, c, shift) = (self.pixels, self.cin, &outer[op].shift);
+                            self.level.run(Accumulate { out: dx, out_pixel: c, add: true, terms, shift, pixels, c });
+                        }
+                        Op::Pool { shape, .. } => {
+                            let y = walk.pooling.run(*shape, x);
+                            let grad = ResultGrad::new(&outer[op], g, &scale, y);
+                            grad.fill(self.level, self.cin, 0, self.pixels, &mut walk.d_pool, self.cin);
+                            pool_backward(self.level, *shape, x, y, &mut walk.d_pool, dx);
+                        }
+                    }
+                }
+            }
+            walk.packed
+        });
+        let joined = groups.into_iter().reduce(|mut all, group| {
+            all.iter_mut().zip(&group).for_each(|(all, part)| all.add(part));
+            all
+        });
+        joined.unwrap_or_default()
+    }
+
+    /// The gradients of the parameters in the layout of the caller.
+    fn unpack(&self, given: Given<'_>, sums: &[GradSums], inner: &[Inner], first: &[PackedGrads]) -> Vec<OpGrads> {
+        let mut grads = vec![OpGrads::default(); self.ops.len()];
+        for ((op, convs), first) in self.chains().zip(first) {
+            let second = inner.iter().filter(|inner| inner.op == op).map(|inner| &inner.packed);
+            let packed = std::iter::once(first).chain(second);
+            grads[op].convs = convs.iter().zip(packed).flat_map(|(conv, packed)| conv.unpack(packed)).collect();
+        }
+        for (op, grads) in grads.iter_mut().enumerate().filter(|(op, _)| given.affine[*op]) {
+            let norms = &given.norms[op];
+            let inner = inner.iter().find(|inner| inner.op == op).zip(norms.inner.as_ref());
+            grads.affine.extend(inner.map(|(inner, norm)| norm.affine_grad(1.0, &inner.sums)));
+            let last = norms.last.as_ref().map(|norm| norm.affine_grad(given.mixing.weights[op], &sums[op]));
+            grads.affine.extend(last);
+        }
+        grads
+    }
+}
+
+/// Scratch of the last walk over a group of images.
+struct Walk {
+    loaded: Loaded,
+    /// Gradient of the loaded image.
+    d_image: Buffer,
+    scratch: Vec<Scratch>,
+    packed: Vec<PackedGrads>,
+    pooling: Pooling,
+    d_pool: Buffer,
+}
+
+impl Walk {
+    fn new(plan: &Plan) -> Self {
+        let chained = plan.chains().next().is_some();
+        let pooled = plan.pools().next().is_some();
+        Self {
+            loaded: Loaded::new(plan),
+            d_image: Buffer::new(if chained { plan.h * plan.w * plan.level.pad(plan.cin) } else { 0 }),
+            scratch: plan.chains().map(|(_, convs)| convs[0].scratch()).collect(),
+            packed: plan.chains().map(|(_, convs)| convs[0].packed_grads()).collect(),
+            pooling: Pooling::new(plan),
+            d_pool: Buffer::new(if pooled { plan.out_len } else { 0 }),
+        }
+    }
+}
+
+fn scaled(values: &[f32], factor: f32) -> Vec<f32> {
+    values.iter().map(|v| v * factor).collect()
+}

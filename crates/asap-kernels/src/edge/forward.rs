@@ -1,0 +1,334 @@
+//! Forward pass of an edge: the raw results with their statistics, then one pass that normalises and sums them.
+//!
+//! Batch statistics need the whole batch, so there are up to three walks over the images: first convolutions and
+//! pools, second convolutions (of an operation that has two), sum. Within a walk an image is loaded once for all
+//! operations.
+
+use super::plan::{Loaded, Op, Plan, Pooling, over_groups, part, split};
+use super::{Mixing, Saved, Target};
+use crate::block::{Conv, Padded, Scratch};
+use crate::buffers::Buffer;
+use crate::norm::{MomentSum, Norm};
+use crate::simd::{Accumulate, Level, Moments};
+
+/// Pixels that a pass over pixels takes at a time: few enough for the first-level cache.
+pub(super) const CHUNK: usize = 64;
+
+/// Gamma and beta of each batch norm of an operation.
+pub(super) type AffineParams<'a> = Vec<(&'a [f32], &'a [f32])>;
+
+/// The batch norms of an operation, with their statistics.
+#[derive(Debug, Default)]
+pub(super) struct OpNorms {
+    /// Of the first of two convolutions.
+    pub(super) inner: Option<Norm>,
+    /// Of the result.
+    pub(super) last: Option<Norm>,
+}
+
+/// Which batch norm of an operation.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    op: usize,
+    inner: bool,
+}
+
+/// The term of an operation in the sum: `scale * y + shift`, the mixing weight included.
+struct Term {
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+impl Plan {
+    /// Everything but the sum: raw results, statistics, batch norms.
+    pub(super) fn raw(&self, x: &[f32], affine: &[AffineParams<'_>]) -> (Saved, Vec<OpNorms>) {
+        let mut saved = Saved { stats: vec![vec![]; self.ops.len()], raw: vec![] };
+        saved.raw.resize_with(self.ops.len(), Vec::new);
+        for (op, convs) in self.chains() {
+            saved.raw[op] = convs.iter().map(|conv| Buffer::new(self.n * conv.out_len())).collect();
+        }
+        let mut norms = Vec::new();
+        norms.resize_with(self.ops.len(), OpNorms::default);
+        let first = self.first_convs(x, &mut saved);
+        self.add_norms(first, affine, &mut saved, &mut norms);
+        if self.chains().any(|(_, convs)| convs.len() > 1) {
+            let second = self.second_convs(&norms, &mut saved);
+            self.add_norms(second, affine, &mut saved, &mut norms);
+        }
+        (saved, norms)
+    }
+
+    /// Joins the statistics of the groups of images, in their order, and adds the batch norms that they complete.
+    fn add_norms(
+        &self,
+        groups: Vec<Vec<(Slot, MomentSum)>>,
+        affine: &[AffineParams<'_>],
+        saved: &mut Saved,
+        norms: &mut [OpNorms],
+    ) {
+        let joined = groups.into_iter().reduce(|mut all, group| {
+            all.iter_mut().zip(&group).for_each(|((_, all), (_, part))| all.join(part));
+            all
+        });
+        for (slot, sum) in joined.unwrap_or_default() {
+            let stats = sum.stats();
+            let affine = affine[slot.op].get(saved.stats[slot.op].len()).copied();
+            let norm = Some(Norm::new(self.level, &stats.mean, &stats.var, affine));
+            saved.stats[slot.op].push(stats);
+            if slot.inner {
+                norms[slot.op].inner = norm;
+            } else {
+                norms[slot.op].last = norm;
+            }
+        }
+    }
+
+    /// The first convolution of each chain, and the statistics of pools.
+    fn first_convs(&self, x: &[f32], saved: &mut Saved) -> Vec<Vec<(Slot, MomentSum)>> {
+        let chains = saved.raw.iter_mut().filter_map(|raw| raw.first_mut());
+        over_groups(split(self.n, chains.map(|raw| &mut raw[..])), |images, items| {
+            let mut loaded = Loaded::new(self);
+            let chains = self.chains();
+            let mut runs: Vec<Run> =
+                chains.map(|(op, convs)| Run::new(self.level, Slot { op, inner: convs.len() > 1 }, &convs[0])).collect();
+            let mut pooling = Pooling::new(self);
+            let mut pools: Vec<_> = (self.pools().filter(|(.., norm)| *norm))
+                .map(|(op, shape, _)| (Slot { op, inner: false }, shape, Tracker::new(self.level, self.cin)))
+                .collect();
+            for (i, raw) in images.zip(items) {
+                let x = part(x, i, self.n);
+                loaded.load(self, x);
+                for (run, raw) in runs.iter_mut().zip(raw) {
+                    run.forward(loaded.image(run.conv), raw);
+                }
+                for (_, shape, tracker) in &mut pools {
+                    tracker.image(pooling.run(*shape, x), self.cin);
+                }
+            }
+            let pools = pools.into_iter().map(|(slot, _, tracker)| (slot, tracker.sum));
+            runs.into_iter().filter_map(Run::finish).chain(pools).collect()
+        })
+    }
+
+    /// The second convolution of each chain that has one.
+    fn second_convs(&self, norms: &[OpNorms], saved: &mut Saved) -> Vec<Vec<(Slot, MomentSum)>> {
+        let (mut first, mut second) = (vec![], vec![]);
+        for raw in &mut saved.raw {
+            if let [one, two] = &mut raw[..] {
+                first.push(&one[..]);
+                second.push(&mut two[..]);
+            }
+        }
+        over_groups(split(self.n, second.into_iter()), |images, items| {
+            let mut sums = vec![];
+            for (index, (op, convs)) in self.chains().filter(|(_, convs)| convs.len() > 1).enumerate() {
+                let mut run = Run::new(self.level, Slot { op, inner: false }, &convs[1]);
+                let mut image = self.between(&convs[1]);
+                for (i, raw) in images.clone().zip(items.iter_mut()) {
+                    self.load_between(&mut image, part(first[index], i, self.n), &convs[1], &norms[op]);
+                    run.forward(&image, raw[index]);
+                }
+                sums.extend(run.finish());
+            }
+            sums
+        })
+    }
+
+    /// Scratch for the input of a second convolution.
+    pub(super) fn between(&self, conv: &Conv) -> Padded {
+        Padded::new(conv.h, conv.w, conv.pad, self.level.pad(conv.block.cin))
+    }
+
+    /// Loads the input of a second convolution: the first result, normalised.
+    pub(super) fn load_between(&self, image: &mut Padded, y: &[f32], conv: &Conv, norms: &OpNorms) {
+        image.load(self.level, y, conv.block.cin, norms.inner.as_ref().map(Norm::affine), conv.block.relu);
+    }
+
+    /// The weighted sum of the operations.
+    pub(super) fn sum(&self, x: &[f32], saved: &Saved, norms: &[OpNorms], mixing: Mixing<'_>, out: Target<'_>) {
+        let terms = self.terms(norms, mixing);
+        let (out, add) = out.parts();
+        over_groups(split(self.n, std::iter::once(out)), |images, items| {
+            let mut pooling = self.poolings();
+            for (i, out) in images.zip(items) {
+                let results = self.results(part(x, i, self.n), saved, i, &mut pooling);
+                self.sum_image(&terms, &results, weight(mixing, i), out[0], add);
+            }
+        });
+    }
+
+    /// Scratch for each pool of the edge.
+    pub(super) fn poolings(&self) -> Vec<Pooling> {
+        self.pools().map(|_| Pooling::new(self)).collect()
+    }
+
+    /// The result of each operation for image `i`, pools computed again.
+    pub(super) fn results<'a>(
+        &self,
+        x: &'a [f32],
+        saved: &'a Saved,
+        i: usize,
+        pooling: &'a mut [Pooling],
+    ) -> Vec<&'a [f32]> {
+        let mut pooling = pooling.iter_mut();
+        let results = self.ops.iter().zip(&saved.raw).map(|(op, raw)| match (op, raw.last()) {
+            (Op::Pool { shape, .. }, _) => pooling.next().map_or(x, |pooling| pooling.run(*shape, x)),
+            (_, Some(raw)) => part(raw, i, self.n),
+            (_, None) => x,
+        });
+        results.collect()
+    }
+
+    fn terms(&self, norms: &[OpNorms], mixing: Mixing<'_>) -> Vec<Term> {
+        let cp = self.level.pad(self.cout);
+        let terms = norms.iter().zip(mixing.weights).map(|(norms, weight)| {
+            let times = |v: &[f32]| v.iter().map(|v| v * weight).collect();
+            match &norms.last {
+                Some(norm) => Term { scale: times(&norm.scale), shift: times(&norm.shift) },
+                None => Term { scale: vec![*weight; cp], shift: vec![0.0; cp] },
+            }
+        });
+        terms.collect()
+    }
+
+    /// The sum for an image, a few pixels at a time.
+    fn sum_image(&self, terms: &[Term], results: &[&[f32]], weight: f32, out: &mut [f32], add: bool) {
+        let (cp, c) = (self.level.pad(self.cout), self.cout);
+        let scales: Vec<Vec<f32>> = terms.iter().map(|t| t.scale.iter().map(|s| s * weight).collect()).collect();
+        let shift: Vec<f32> = (0..cp).map(|c| weight * terms.iter().map(|t| t.shift[c]).sum::<f32>()).collect();
+        let zero = vec![0.0; cp];
+        for (chunk, out) in out.chunks_mut(CHUNK * c).enumerate() {
+            let pixels = out.len() / c;
+            let term = |i: usize| Some((&results.get(i)?[chunk * CHUNK * c..][..pixels * c], &scales[i][..]));
+            for first in (0..results.len().max(1)).step_by(2) {
+                let (add, shift) = (add || first > 0, if first == 0 { &shift } else { &zero });
+                let terms = [term(first), term(first + 1)];
+                self.level.run(Accumulate { out, out_pixel: c, add, terms, shift, pixels, c });
+            }
+        }
+    }
+
+    /// The whole edge with statistics known beforehand.
+    pub(super) fn infer(&self, x: &[f32], norms: &[OpNorms], mixing: Mixing<'_>, out: Target<'_>) {
+        let terms = self.terms(norms, mixing);
+        let (out, add) = out.parts();
+        over_groups(split(self.n, std::iter::once(out)), |images, items| {
+            let mut loaded = Loaded::new(self);
+            let mut chains: Vec<Fused> = self.chains().map(|(op, convs)| Fused::new(self, op, convs)).collect();
+            let mut pooling = self.poolings();
+            for (i, out) in images.zip(items) {
+                let x = part(x, i, self.n);
+                loaded.load(self, x);
+                for chain in &mut chains {
+                    chain.run(self, loaded.image(&chain.convs[0]), &norms[chain.op]);
+                }
+                let (mut pools, mut chains) = (pooling.iter_mut(), chains.iter());
+                let results: Vec<&[f32]> = (self.ops.iter())
+                    .map(|op| match op {
+                        Op::Identity => x,
+                        Op::Pool { shape, .. } => pools.next().map_or(x, |pooling| pooling.run(*shape, x)),
+                        Op::Chain(_) => chains.next().map_or(x, |chain| &chain.result),
+                    })
+                    .collect();
+                self.sum_image(&terms, &results, weight(mixing, i), out[0], add);
+            }
+        });
+    }
+}
+
+/// The weight of an image.
+pub(super) fn weight(mixing: Mixing<'_>, image: usize) -> f32 {
+    mixing.image_weights.map_or(1.0, |weights| weights[image])
+}
+
+/// The convolutions of an operation one after the other on an image, for inference.
+struct Fused<'a> {
+    op: usize,
+    convs: &'a [Conv],
+    scratch: Vec<Scratch>,
+    middle: Option<(Buffer, Padded)>,
+    result: Buffer,
+}
+
+impl<'a> Fused<'a> {
+    fn new(plan: &Plan, op: usize, convs: &'a [Conv]) -> Self {
+        let middle = convs.get(1).map(|two| (Buffer::new(convs[0].out_len()), plan.between(two)));
+        let scratch = convs.iter().map(Conv::scratch).collect();
+        Self { op, convs, scratch, middle, result: Buffer::new(plan.out_len) }
+    }
+
+    fn run(&mut self, plan: &Plan, image: &Padded, norms: &OpNorms) {
+        match &mut self.middle {
+            None => self.convs[0].forward(image, &mut self.scratch[0], &mut self.result, None),
+            Some((y, between)) => {
+                self.convs[0].forward(image, &mut self.scratch[0], y, None);
+                plan.load_between(between, y, &self.convs[1], norms);
+                self.convs[1].forward(between, &mut self.scratch[1], &mut self.result, None);
+            }
+        }
+    }
+}
+
+/// A convolution on one image after another, and its statistics if a batch norm follows.
+struct Run<'a> {
+    slot: Slot,
+    conv: &'a Conv,
+    scratch: Scratch,
+    tracker: Option<Tracker>,
+}
+
+impl<'a> Run<'a> {
+    fn new(level: Level, slot: Slot, conv: &'a Conv) -> Self {
+        let tracker = conv.block.norm.then(|| Tracker::new(level, conv.block.cout));
+        Self { slot, conv, scratch: conv.scratch(), tracker }
+    }
+
+    fn forward(&mut self, image: &Padded, y: &mut [f32]) {
+        match &mut self.tracker {
+            None => self.conv.forward(image, &mut self.scratch, y, None),
+            Some(tracker) => {
+                tracker.start();
+                self.conv.forward(image, &mut self.scratch, y, Some((&mut tracker.mean, &mut tracker.m2)));
+                tracker.finish(self.conv.oh * self.conv.ow);
+            }
+        }
+    }
+
+    fn finish(self) -> Option<(Slot, MomentSum)> {
+        Some((self.slot, self.tracker?.sum))
+    }
+}
+
+/// Statistics of one image after another.
+struct Tracker {
+    level: Level,
+    mean: Vec<f32>,
+    m2: Vec<f32>,
+    sum: MomentSum,
+}
+
+impl Tracker {
+    fn new(level: Level, channels: usize) -> Self {
+        let cp = level.pad(channels);
+        Self { level, mean: vec![0.0; cp], m2: vec![0.0; cp], sum: MomentSum::new(channels) }
+    }
+
+    fn start(&mut self) {
+        self.mean.fill(0.0);
+        self.m2.fill(0.0);
+    }
+
+    fn finish(&mut self, count: usize) {
+        self.sum.merge(&self.mean, &self.m2, count);
+    }
+
+    /// A whole image.
+    fn image(&mut self, y: &[f32], c: usize) {
+        self.start();
+        for (chunk, y) in y.chunks(CHUNK * c).enumerate() {
+            let (mean, m2) = (&mut self.mean[..], &mut self.m2[..]);
+            self.level.run(Moments { y, pixels: y.len() / c, c, count: chunk * CHUNK, mean, m2 });
+        }
+        self.finish(y.len() / c);
+    }
+}

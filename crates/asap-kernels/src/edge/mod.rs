@@ -1,0 +1,270 @@
+//! The mixed edge: `out (+)= sum_o w_o * o(x)`, forward, inference and backward.
+
+mod backward;
+mod forward;
+mod plan;
+
+use crate::buffers::Buffer;
+use crate::error::{KernelError, Result};
+use crate::norm::Norm;
+use crate::simd::Level;
+use crate::spec::{EdgeSpec, OpKind};
+
+use backward::Given;
+use forward::OpNorms;
+use plan::Plan;
+
+/// A batch of images, channels last: `[n, h, w, c]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Images<'a> {
+    /// The values, `n * h * w * c` of them.
+    pub data: &'a [f32],
+    /// Number of images.
+    pub n: usize,
+    /// Height in pixels.
+    pub h: usize,
+    /// Width in pixels.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+}
+
+impl<'a> Images<'a> {
+    /// Images of shape `[n, h, w, c]`.
+    pub fn new(data: &'a [f32], n: usize, h: usize, w: usize, c: usize) -> Self {
+        Self { data, n, h, w, c }
+    }
+}
+
+/// Where a result goes.
+#[derive(Debug)]
+pub enum Target<'a> {
+    /// Overwrite the slice.
+    Write(&'a mut [f32]),
+    /// Add to what the slice holds: the sum of a node, or the gradient of an input that several edges read.
+    Add(&'a mut [f32]),
+}
+
+impl<'a> Target<'a> {
+    /// The slice, and whether to add to it.
+    fn parts(self) -> (&'a mut [f32], bool) {
+        match self {
+            Self::Write(slice) => (slice, false),
+            Self::Add(slice) => (slice, true),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Write(slice) | Self::Add(slice) => slice.len(),
+        }
+    }
+}
+
+/// Parameters of one operation.
+#[derive(Debug, Clone, Default)]
+pub struct OpParams<'a> {
+    /// Convolution weights, of the shapes of [`EdgeSpec::conv_shapes`].
+    pub convs: Vec<&'a [f32]>,
+    /// Scale (gamma) and offset (beta) of each batch norm; empty for batch norm without affine parameters.
+    pub affine: Vec<(&'a [f32], &'a [f32])>,
+}
+
+/// Weights of the sum.
+#[derive(Debug, Clone, Copy)]
+pub struct Mixing<'a> {
+    /// The weight of each operation.
+    pub weights: &'a [f32],
+    /// An optional weight per image that multiplies the whole edge: the mask of drop-path over the keep probability.
+    pub image_weights: Option<&'a [f32]>,
+}
+
+/// Running statistics of one batch norm, for inference.
+#[derive(Debug, Clone, Copy)]
+pub struct Running<'a> {
+    /// Mean per channel.
+    pub mean: &'a [f32],
+    /// Variance per channel.
+    pub var: &'a [f32],
+}
+
+/// Statistics of one batch norm over a batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stats {
+    /// Mean per channel.
+    pub mean: Vec<f32>,
+    /// Biased variance per channel; times `count / (count - 1)` it is the unbiased one.
+    pub var: Vec<f32>,
+    /// Number of values per channel: `n * h * w`.
+    pub count: usize,
+}
+
+/// What a backward pass needs of its forward pass.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// Statistics of each batch norm of each operation, in the order of [`EdgeSpec::norm_channels`].
+    pub stats: Vec<Vec<Stats>>,
+    /// For each operation the raw result of each of its convolutions.
+    pub(crate) raw: Vec<Vec<Buffer>>,
+}
+
+/// Which gradients a backward pass computes besides that of the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needs {
+    /// Of convolution and affine parameters: the step on the network weights.
+    pub weights: bool,
+    /// Of the mixing weights: the step on alpha.
+    pub mixing: bool,
+}
+
+/// Gradients of the parameters of an edge.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Grads {
+    /// For each operation, if [`Needs::weights`]; otherwise empty.
+    pub ops: Vec<OpGrads>,
+    /// For each mixing weight, if [`Needs::mixing`]; otherwise empty.
+    pub mixing: Vec<f32>,
+}
+
+/// Gradients of the parameters of one operation, in the order and layout of [`OpParams`].
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OpGrads {
+    /// Of each convolution weight.
+    pub convs: Vec<Vec<f32>>,
+    /// Of gamma and beta of each batch norm; empty without affine parameters.
+    pub affine: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+/// A checked edge, ready to run.
+#[derive(Debug, Clone)]
+pub struct Edge {
+    spec: EdgeSpec,
+    level: Level,
+}
+
+impl Edge {
+    /// Checks the specification. The SIMD level is the best of this machine for the number of channels.
+    pub fn new(spec: EdgeSpec) -> Result<Self> {
+        spec.check()?;
+        let level = Level::best(spec.cout);
+        Ok(Self { spec, level })
+    }
+
+    /// The same edge on another SIMD level, to compare.
+    pub fn with_level(self, level: Level) -> Self {
+        Self { level, ..self }
+    }
+
+    /// The specification.
+    pub fn spec(&self) -> &EdgeSpec {
+        &self.spec
+    }
+
+    /// Forward pass in training: batch norm uses the statistics of the batch (biased variance, eps 1e-5), which are
+    /// returned with what [`Edge::backward`] needs.
+    ///
+    /// # Shapes
+    /// `x [n, h, w, cin]`, `out [n, ceil(h / stride), ceil(w / stride), cout]`.
+    ///
+    /// # Errors
+    /// If a shape or the number of anything does not fit the specification; nothing is written then.
+    pub fn forward(
+        &self,
+        x: Images<'_>,
+        params: &[OpParams<'_>],
+        mixing: Mixing<'_>,
+        out: Target<'_>,
+    ) -> Result<Saved> {
+        let plan = Plan::new(self, x, params, mixing)?;
+        self.check_output(x, "output of the edge", out.len())?;
+        let affine: Vec<_> = params.iter().map(|p| p.affine.clone()).collect();
+        let (saved, norms) = plan.raw(x.data, &affine);
+        plan.sum(x.data, &saved, &norms, mixing, out);
+        Ok(saved)
+    }
+
+    /// Forward pass with running statistics: everything is fused and nothing is kept. `running` holds, per operation,
+    /// one entry per batch norm.
+    ///
+    /// # Shapes
+    /// As in [`Edge::forward`].
+    ///
+    /// # Errors
+    /// As in [`Edge::forward`].
+    pub fn infer(
+        &self,
+        x: Images<'_>,
+        params: &[OpParams<'_>],
+        running: &[Vec<Running<'_>>],
+        mixing: Mixing<'_>,
+        out: Target<'_>,
+    ) -> Result<()> {
+        let plan = Plan::new(self, x, params, mixing)?;
+        self.check_output(x, "output of the edge", out.len())?;
+        let count = self.spec.ops.len();
+        KernelError::check_count(|| "running statistics".into(), "operation", count, running.len())?;
+        let mut norms = Vec::with_capacity(count);
+        for ((op, params), running) in self.spec.ops.iter().zip(params).zip(running) {
+            let statistics: Vec<_> = running.iter().map(|r| (r.mean, r.var)).collect();
+            norms.push(self.norms(*op, params, &statistics)?);
+        }
+        plan.infer(x.data, &norms, mixing, out);
+        Ok(())
+    }
+
+    /// Backward pass: from the gradient of the output to those of the input (if `dx` is given), of the parameters and
+    /// of the mixing weights (as `needs` says). `x`, `params` and `mixing` are those of the forward pass.
+    ///
+    /// # Shapes
+    /// `grad_out [n, ceil(h / stride), ceil(w / stride), cout]`, `dx` as `x`.
+    ///
+    /// # Errors
+    /// As in [`Edge::forward`]; also if `saved` is that of another edge or batch.
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward(
+        &self,
+        x: Images<'_>,
+        saved: &Saved,
+        params: &[OpParams<'_>],
+        mixing: Mixing<'_>,
+        grad_out: &[f32],
+        needs: Needs,
+        dx: Option<Target<'_>>,
+    ) -> Result<Grads> {
+        let plan = Plan::new(self, x, params, mixing)?;
+        self.check_output(x, "gradient of the output", grad_out.len())?;
+        if let Some(dx) = &dx {
+            let shape = [x.n, x.h, x.w, x.c];
+            KernelError::check_len(|| "gradient of the input".into(), &shape, dx.len())?;
+        }
+        plan.check_saved(saved)?;
+        let mut norms = Vec::with_capacity(self.spec.ops.len());
+        for ((op, params), stats) in self.spec.ops.iter().zip(params).zip(&saved.stats) {
+            let statistics: Vec<_> = stats.iter().map(|s| (&s.mean[..], &s.var[..])).collect();
+            norms.push(self.norms(*op, params, &statistics)?);
+        }
+        let affine: Vec<bool> = params.iter().map(|p| !p.affine.is_empty()).collect();
+        let given = Given { x: x.data, saved, norms: &norms, mixing, grad_out, affine: &affine };
+        Ok(plan.backward(given, needs, dx))
+    }
+
+    fn check_output(&self, x: Images<'_>, what: &str, found: usize) -> Result<()> {
+        let (oh, ow) = self.spec.output_size(x.h, x.w);
+        KernelError::check_len(|| what.into(), &[x.n, oh, ow, self.spec.cout], found)
+    }
+
+    /// The batch norms of an operation from their statistics (mean, variance).
+    fn norms(&self, op: OpKind, params: &OpParams<'_>, statistics: &[(&[f32], &[f32])]) -> Result<OpNorms> {
+        let channels = self.spec.norm_channels(op);
+        let what = || format!("statistics of {op}");
+        KernelError::check_count(what, "batch norm", channels.len(), statistics.len())?;
+        let mut norms = Vec::with_capacity(channels.len());
+        for (i, (c, (mean, var))) in channels.iter().zip(statistics).enumerate() {
+            KernelError::check_len(|| format!("mean {i} of {op}"), &[*c], mean.len())?;
+            KernelError::check_len(|| format!("variance {i} of {op}"), &[*c], var.len())?;
+            norms.push(Norm::new(self.level, mean, var, params.affine.get(i).copied()));
+        }
+        let last = norms.pop();
+        Ok(OpNorms { inner: norms.pop(), last })
+    }
+}

@@ -1,0 +1,223 @@
+//! An edge on images of a given size: its operations with packed weights, and the walk over the images.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{Edge, Images, Mixing, OpParams, Saved};
+use crate::block::{Conv, Padded};
+use crate::buffers::Buffer;
+use crate::error::{KernelError, Result};
+use crate::simd::{Level, PoolKind, PoolShape, pool_forward};
+use crate::spec::Body;
+
+/// Most groups of images whose sums are kept apart; the sums do not depend on who computes which group.
+const GROUPS: usize = 32;
+
+/// An operation on images of a given size.
+#[derive(Debug)]
+pub(super) enum Op {
+    Identity,
+    Pool { shape: PoolShape, norm: bool },
+    Chain(Vec<Conv>),
+}
+
+/// An edge on images of a given size.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) level: Level,
+    pub(super) ops: Vec<Op>,
+    pub(super) n: usize,
+    /// Values of an image of the input and of the output.
+    pub(super) in_len: usize,
+    pub(super) out_len: usize,
+    /// Size of the input, pixels of the output, channels.
+    pub(super) h: usize,
+    pub(super) w: usize,
+    pub(super) pixels: usize,
+    pub(super) cin: usize,
+    pub(super) cout: usize,
+}
+
+impl Plan {
+    /// Checks everything that a call is given, then packs the weights.
+    pub(super) fn new(edge: &Edge, x: Images<'_>, params: &[OpParams<'_>], mixing: Mixing<'_>) -> Result<Self> {
+        let spec = &edge.spec;
+        KernelError::check_len(|| "input of the edge".into(), &[x.n, x.h, x.w, spec.cin], x.data.len())?;
+        KernelError::check_count(|| "channels of the input".into(), "channel of the edge", spec.cin, x.c)?;
+        KernelError::check_count(|| "parameters of the edge".into(), "operation", spec.ops.len(), params.len())?;
+        KernelError::check_count(|| "mixing weights".into(), "operation", spec.ops.len(), mixing.weights.len())?;
+        if let Some(weights) = mixing.image_weights {
+            KernelError::check_count(|| "image weights".into(), "image", x.n, weights.len())?;
+        }
+        if x.n * x.h * x.w == 0 {
+            let found = format!("{} of {} x {}", x.n, x.h, x.w);
+            let expected = "at least one, of at least one pixel".into();
+            return Err(KernelError::Spec { field: "images", expected, found, remedy: "skip empty batches" });
+        }
+        let (oh, ow) = spec.output_size(x.h, x.w);
+        let mut ops = Vec::with_capacity(spec.ops.len());
+        for (kind, params) in spec.ops.iter().zip(params) {
+            check_params(edge, *kind, params)?;
+            ops.push(match kind.body(spec) {
+                Body::Identity => Op::Identity,
+                Body::Pool { max, norm } => {
+                    let kind = if max { PoolKind::Max } else { PoolKind::Average };
+                    Op::Pool { shape: PoolShape { kind, h: x.h, w: x.w, c: spec.cin, stride: spec.stride }, norm }
+                }
+                Body::Chain(blocks) => {
+                    let (mut h, mut w, mut used) = (x.h, x.w, 0);
+                    let mut convs = Vec::with_capacity(blocks.len());
+                    for block in blocks {
+                        let count = block.weight_shapes().len();
+                        let conv = Conv::new(edge.level, block, h, w, &params.convs[used..used + count]);
+                        (h, w, used) = (conv.oh, conv.ow, used + count);
+                        convs.push(conv);
+                    }
+                    Op::Chain(convs)
+                }
+            });
+        }
+        Ok(Self {
+            level: edge.level,
+            ops,
+            n: x.n,
+            in_len: x.h * x.w * x.c,
+            out_len: oh * ow * spec.cout,
+            h: x.h,
+            w: x.w,
+            pixels: oh * ow,
+            cin: spec.cin,
+            cout: spec.cout,
+        })
+    }
+
+    /// Checks that `saved` comes from a forward pass of this plan.
+    pub(super) fn check_saved(&self, saved: &Saved) -> Result<()> {
+        let what = || "saved results (are they of this edge?)".to_string();
+        KernelError::check_count(what, "operation", self.ops.len(), saved.raw.len())?;
+        for (op, raw) in self.ops.iter().zip(&saved.raw) {
+            let convs = if let Op::Chain(convs) = op { &convs[..] } else { &[] };
+            KernelError::check_count(what, "convolution", convs.len(), raw.len())?;
+            for (conv, raw) in convs.iter().zip(raw) {
+                KernelError::check_len(what, &[self.n, conv.oh, conv.ow, conv.block.cout], raw.len())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Chains, with the index of their operation.
+    pub(super) fn chains(&self) -> impl Iterator<Item = (usize, &[Conv])> {
+        self.ops.iter().enumerate().filter_map(|(i, op)| match op {
+            Op::Chain(convs) => Some((i, convs.as_slice())),
+            Op::Identity | Op::Pool { .. } => None,
+        })
+    }
+
+    /// Pools, with the index of their operation.
+    pub(super) fn pools(&self) -> impl Iterator<Item = (usize, PoolShape, bool)> {
+        self.ops.iter().enumerate().filter_map(|(i, op)| match op {
+            Op::Pool { shape, norm } => Some((i, *shape, *norm)),
+            Op::Identity | Op::Chain(_) => None,
+        })
+    }
+
+    /// Border that the first convolutions with (or without) ReLU need, if there are any.
+    pub(super) fn first_pad(&self, relu: bool) -> Option<usize> {
+        self.chains().filter(|(_, convs)| convs[0].block.relu == relu).map(|(_, convs)| convs[0].pad).max()
+    }
+}
+
+/// An image loaded for the first convolutions: with ReLU, without, or both.
+pub(super) struct Loaded([Option<Padded>; 2]);
+
+impl Loaded {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let padded = |pad| Padded::new(plan.h, plan.w, pad, plan.level.pad(plan.cin));
+        Self([true, false].map(|relu| plan.first_pad(relu).map(padded)))
+    }
+
+    /// Loads an image of the input.
+    pub(super) fn load(&mut self, plan: &Plan, x: &[f32]) {
+        for (relu, image) in [true, false].into_iter().zip(&mut self.0) {
+            if let Some(image) = image {
+                image.load(plan.level, x, plan.cin, None, relu);
+            }
+        }
+    }
+
+    /// The image as `conv` reads it.
+    pub(super) fn image(&self, conv: &Conv) -> &Padded {
+        let image = self.0[usize::from(!conv.block.relu)].as_ref();
+        image.unwrap_or_else(|| unreachable!("loaded for every first convolution"))
+    }
+}
+
+/// Scratch of a pool.
+pub(super) struct Pooling {
+    level: Level,
+    line: Buffer,
+    image: Buffer,
+}
+
+impl Pooling {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let (line, image) = if plan.pools().next().is_some() { (plan.w * plan.cin, plan.out_len) } else { (0, 0) };
+        Self { level: plan.level, line: Buffer::new(line), image: Buffer::new(image) }
+    }
+
+    /// Pools an image.
+    pub(super) fn run(&mut self, shape: PoolShape, x: &[f32]) -> &[f32] {
+        pool_forward(self.level, shape, x, &mut self.line, &mut self.image);
+        &self.image
+    }
+}
+
+fn check_params(edge: &Edge, kind: crate::OpKind, params: &OpParams<'_>) -> Result<()> {
+    let shapes = edge.spec.conv_shapes(kind);
+    KernelError::check_count(|| format!("weights of {kind}"), "convolution", shapes.len(), params.convs.len())?;
+    for (i, (shape, conv)) in shapes.iter().zip(&params.convs).enumerate() {
+        KernelError::check_len(|| format!("weight {i} of {kind}"), shape, conv.len())?;
+    }
+    let norms = edge.spec.norm_channels(kind);
+    if !params.affine.is_empty() {
+        let what = || format!("affine parameters of {kind}");
+        KernelError::check_count(what, "batch norm", norms.len(), params.affine.len())?;
+    }
+    for (i, (c, (gamma, beta))) in norms.iter().zip(&params.affine).enumerate() {
+        KernelError::check_len(|| format!("gamma {i} of {kind}"), &[*c], gamma.len())?;
+        KernelError::check_len(|| format!("beta {i} of {kind}"), &[*c], beta.len())?;
+    }
+    Ok(())
+}
+
+/// Runs `f` on groups of consecutive images, on all threads, and returns its results in the order of the groups. Each
+/// group gets the numbers of its images and their `items`.
+pub(super) fn over_groups<T: Send, R: Send>(
+    mut items: Vec<T>,
+    f: impl Fn(Range<usize>, &mut [T]) -> R + Sync,
+) -> Vec<R> {
+    let size = items.len().div_ceil(GROUPS).max(1);
+    let groups = items.par_chunks_mut(size).enumerate();
+    groups.map(|(group, items)| f(group * size..group * size + items.len(), items)).collect()
+}
+
+/// For each image, its part of each buffer.
+pub(super) fn split<'a>(n: usize, buffers: impl Iterator<Item = &'a mut [f32]>) -> Vec<Vec<&'a mut [f32]>> {
+    let mut images: Vec<Vec<&mut [f32]>> = (0..n).map(|_| Vec::new()).collect();
+    for mut rest in buffers {
+        let len = rest.len() / n.max(1);
+        for image in &mut images {
+            let part;
+            (part, rest) = rest.split_at_mut(len);
+            image.push(part);
+        }
+    }
+    images
+}
+
+/// Part `i` of `n` equal parts, for images.
+pub(super) fn part(values: &[f32], i: usize, n: usize) -> &[f32] {
+    let len = values.len() / n;
+    &values[i * len..(i + 1) * len]
+}

@@ -1,0 +1,170 @@
+//! Batch norm: statistics that do not suffer from cancellation, and its coefficients forward and backward.
+
+use crate::edge::Stats;
+use crate::simd::{Affine, Level};
+
+/// Added to the variance, as in PyTorch.
+pub(crate) const EPS: f64 = 1e-5;
+
+/// Mean and sum of squared deviations per channel, merged from parts (Chan, Golub, LeVeque 1979) in `f64`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MomentSum {
+    mean: Vec<f64>,
+    m2: Vec<f64>,
+    count: usize,
+}
+
+impl MomentSum {
+    pub(crate) fn new(channels: usize) -> Self {
+        Self { mean: vec![0.0; channels], m2: vec![0.0; channels], count: 0 }
+    }
+
+    /// Merges a part of `count` values per channel.
+    pub(crate) fn merge<T: Copy + Into<f64>>(&mut self, mean: &[T], m2: &[T], count: usize) {
+        if count == 0 {
+            return;
+        }
+        let (old, new) = (self.count as f64, count as f64);
+        for ((to_mean, to_m2), (mean, m2)) in self.mean.iter_mut().zip(&mut self.m2).zip(mean.iter().zip(m2)) {
+            let delta = (*mean).into() - *to_mean;
+            *to_mean += delta * new / (old + new);
+            *to_m2 += (*m2).into() + delta * delta * old * new / (old + new);
+        }
+        self.count += count;
+    }
+
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.merge(&other.mean, &other.m2, other.count);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let count = self.count.max(1) as f64;
+        Stats {
+            mean: self.mean.iter().map(|m| *m as f32).collect(),
+            var: self.m2.iter().map(|m| (m / count) as f32).collect(),
+            count: self.count,
+        }
+    }
+}
+
+/// A batch norm with its statistics known: `scale * y + shift`. Vectors are padded to whole SIMD vectors.
+#[derive(Debug, Clone)]
+pub(crate) struct Norm {
+    pub(crate) scale: Vec<f32>,
+    pub(crate) shift: Vec<f32>,
+    pub(crate) mean: Vec<f32>,
+    /// One over the standard deviation; zero in the padding.
+    rstd: Vec<f64>,
+    gamma: Vec<f64>,
+    beta: Vec<f64>,
+}
+
+/// `dy = g_scale * g + y_scale * y + shift`.
+#[derive(Debug, Clone)]
+pub(crate) struct NormGrad {
+    pub(crate) g_scale: Vec<f32>,
+    pub(crate) y_scale: Vec<f32>,
+    pub(crate) shift: Vec<f32>,
+}
+
+/// Per channel: the sum of a gradient `g`, and of `g * (y - mean)`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct GradSums {
+    pub(crate) sum: Vec<f64>,
+    pub(crate) dot: Vec<f64>,
+}
+
+impl GradSums {
+    pub(crate) fn new(channels: usize) -> Self {
+        Self { sum: vec![0.0; channels], dot: vec![0.0; channels] }
+    }
+
+    /// Adds `factor` times the sums of a part.
+    pub(crate) fn add<T: Copy + Into<f64>>(&mut self, sum: &[T], dot: &[T], factor: f32) {
+        for (to, from) in [(&mut self.sum, sum), (&mut self.dot, dot)] {
+            for (to, from) in to.iter_mut().zip(from) {
+                *to += (*from).into() * f64::from(factor);
+            }
+        }
+    }
+
+    pub(crate) fn join(&mut self, other: &Self) {
+        self.add(&other.sum, &other.dot, 1.0);
+    }
+}
+
+impl Norm {
+    pub(crate) fn new(level: Level, mean: &[f32], var: &[f32], affine: Option<(&[f32], &[f32])>) -> Self {
+        let cp = level.pad(mean.len());
+        let mut norm = Self {
+            scale: vec![0.0; cp],
+            shift: vec![0.0; cp],
+            mean: vec![0.0; cp],
+            rstd: vec![0.0; cp],
+            gamma: vec![1.0; cp],
+            beta: vec![0.0; cp],
+        };
+        for c in 0..mean.len() {
+            let rstd = 1.0 / (f64::from(var[c]) + EPS).sqrt();
+            let (gamma, beta) = affine.map_or((1.0, 0.0), |(g, b)| (f64::from(g[c]), f64::from(b[c])));
+            norm.scale[c] = (gamma * rstd) as f32;
+            norm.shift[c] = (beta - gamma * rstd * f64::from(mean[c])) as f32;
+            norm.mean[c] = mean[c];
+            (norm.rstd[c], norm.gamma[c], norm.beta[c]) = (rstd, gamma, beta);
+        }
+        norm
+    }
+
+    pub(crate) fn affine(&self) -> Affine<'_> {
+        Affine { scale: &self.scale, shift: &self.shift }
+    }
+
+    /// The gradient of `weight * (gamma * yhat + beta)` with respect to `y`, given the sums of the gradient `g` of
+    /// that product over `count` values.
+    pub(crate) fn backward(&self, weight: f32, sums: &GradSums, count: usize) -> NormGrad {
+        let cp = self.mean.len();
+        let mut grad = NormGrad { g_scale: vec![0.0; cp], y_scale: vec![0.0; cp], shift: vec![0.0; cp] };
+        let (weight, count) = (f64::from(weight), count as f64);
+        for c in 0..sums.sum.len() {
+            let (rstd, factor) = (self.rstd[c], self.gamma[c] * self.rstd[c] * weight);
+            let (mean_g, mean_dot) = (sums.sum[c] / count, sums.dot[c] * rstd / count);
+            grad.g_scale[c] = factor as f32;
+            grad.y_scale[c] = (-factor * rstd * mean_dot) as f32;
+            grad.shift[c] = (factor * (rstd * mean_dot * f64::from(self.mean[c]) - mean_g)) as f32;
+        }
+        grad
+    }
+
+    /// The gradient of the weight itself: the sum over channels and pixels of `g * (gamma * yhat + beta)`.
+    pub(crate) fn weight_grad(&self, sums: &GradSums) -> f32 {
+        let channels = sums.sum.iter().zip(&sums.dot).enumerate();
+        channels.map(|(c, (sum, dot))| self.gamma[c] * self.rstd[c] * dot + self.beta[c] * sum).sum::<f64>() as f32
+    }
+
+    /// The gradients of gamma and beta.
+    pub(crate) fn affine_grad(&self, weight: f32, sums: &GradSums) -> (Vec<f32>, Vec<f32>) {
+        let weight = f64::from(weight);
+        let gamma = sums.dot.iter().zip(&self.rstd).map(|(dot, rstd)| (weight * dot * rstd) as f32).collect();
+        (gamma, sums.sum.iter().map(|sum| (weight * sum) as f32).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variance_survives_a_large_mean() {
+        let values: Vec<f32> = (0..1000).map(|i| 4096.0 + (i % 5) as f32 * 0.25).collect();
+        let mut sum = MomentSum::new(1);
+        for part in values.chunks(7) {
+            let mean = part.iter().map(|v| f64::from(*v)).sum::<f64>() / part.len() as f64;
+            let m2 = part.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>();
+            sum.merge(&[mean], &[m2], part.len());
+        }
+        let stats = sum.stats();
+        assert_eq!(stats.mean, [4096.5]);
+        assert!((stats.var[0] - 0.125).abs() < 1e-6, "{stats:?}");
+        assert_eq!(stats.count, 1000);
+    }
+}

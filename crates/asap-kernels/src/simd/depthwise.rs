@@ -1,0 +1,214 @@
+//! Depthwise convolution over a row of pixels, and the gradient of its weights.
+//!
+//! One row kernel serves the forward pass and the data gradient at any stride and dilation: it is told where its first
+//! tap lies and how far taps, rows of taps and pixels are apart.
+
+use pulp::{Simd, WithSimd};
+
+use super::{load, store};
+
+/// `out[x] (+)= sum_ij src[first + i * tap_row + j * tap + x * pixel] * weights[i, j]` for `count` pixels.
+pub(crate) struct DepthwiseRow<'a> {
+    /// A padded image.
+    pub(crate) src: &'a [f32],
+    /// Offset of the first tap of the first pixel.
+    pub(crate) first: usize,
+    /// Distance between rows of taps, between taps, and between the first taps of neighbouring pixels.
+    pub(crate) tap_row: usize,
+    pub(crate) tap: usize,
+    pub(crate) pixel: usize,
+    /// `[kh, kw, cp]`.
+    pub(crate) weights: &'a [f32],
+    pub(crate) kernel: (usize, usize),
+    pub(crate) cp: usize,
+    /// Pixels `out_pixel` apart.
+    pub(crate) out: &'a mut [f32],
+    pub(crate) out_pixel: usize,
+    pub(crate) count: usize,
+    pub(crate) add: bool,
+}
+
+impl WithSimd for DepthwiseRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let (kh, kw) = self.kernel;
+        if self.count == 0 || kh == 0 || kw == 0 {
+            return;
+        }
+        let last = self.first + (kh - 1) * self.tap_row + (kw - 1) * self.tap + (self.count - 1) * self.pixel;
+        assert!(self.cp.is_multiple_of(S::F32_LANES), "depthwise: cp is not whole vectors");
+        assert!(self.src.len() >= last + self.cp, "depthwise: the source is too short");
+        assert!(self.weights.len() >= kh * kw * self.cp, "depthwise: the weights are too short");
+        assert!(self.out.len() >= (self.count - 1) * self.out_pixel + self.cp, "depthwise: the output is too short");
+        match kw {
+            1 => self.row::<S, 1>(simd),
+            2 => self.row::<S, 2>(simd),
+            3 => self.row::<S, 3>(simd),
+            4 => self.row::<S, 4>(simd),
+            5 => self.row::<S, 5>(simd),
+            7 => self.row::<S, 7>(simd),
+            _ => unreachable!("no operation has a depthwise kernel {kw} wide"),
+        }
+    }
+}
+
+impl DepthwiseRow<'_> {
+    #[inline(always)]
+    fn row<S: Simd, const KW: usize>(&mut self, simd: S) {
+        for channel in (0..self.cp).step_by(S::F32_LANES) {
+            let mut x = 0;
+            // SAFETY: with_simd asserted the extents for pixels below count and vectors below cp.
+            unsafe {
+                while x + 8 <= self.count {
+                    self.pixels::<S, KW, 8>(simd, channel, x);
+                    x += 8;
+                }
+                // What is left overlaps pixels that were done, if there are enough; not so when adding.
+                if x < self.count && self.count >= 4 && !self.add {
+                    if x + 4 < self.count {
+                        self.pixels::<S, KW, 4>(simd, channel, x);
+                    }
+                    self.pixels::<S, KW, 4>(simd, channel, self.count - 4);
+                    continue;
+                }
+                if x + 4 <= self.count {
+                    self.pixels::<S, KW, 4>(simd, channel, x);
+                    x += 4;
+                }
+                while x < self.count {
+                    self.pixels::<S, KW, 1>(simd, channel, x);
+                    x += 1;
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// The extents were asserted, `x + P <= count`.
+    #[inline(always)]
+    unsafe fn pixels<S: Simd, const KW: usize, const P: usize>(&mut self, simd: S, channel: usize, x: usize) {
+        unsafe {
+            let mut acc = [simd.splat_f32s(0.0); P];
+            let out = self.out.as_mut_ptr().add(x * self.out_pixel + channel);
+            if self.add {
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    *acc = load::<S>(out.add(i * self.out_pixel));
+                }
+            }
+            let src = self.src.as_ptr().add(self.first + x * self.pixel + channel);
+            let weights = self.weights.as_ptr().add(channel);
+            for ky in 0..self.kernel.0 {
+                let src = src.add(ky * self.tap_row);
+                for kx in 0..KW {
+                    let weight = load::<S>(weights.add((ky * KW + kx) * self.cp));
+                    let src = src.add(kx * self.tap);
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        *acc = simd.mul_add_e_f32s(load::<S>(src.add(i * self.pixel)), weight, *acc);
+                    }
+                }
+            }
+            for (i, acc) in acc.iter().enumerate() {
+                store::<S>(out.add(i * self.out_pixel), *acc);
+            }
+        }
+    }
+}
+
+/// `grad[i, j] += sum_xy d[x, y] * src[first + y * row + x * pixel + i * tap_row + j * tap]`: the gradient of square
+/// depthwise weights over an image.
+pub(crate) struct DepthwiseGrad<'a> {
+    /// A padded image.
+    pub(crate) src: &'a [f32],
+    /// Offset of the first tap of the first pixel.
+    pub(crate) first: usize,
+    /// As in [`DepthwiseRow`].
+    pub(crate) tap_row: usize,
+    pub(crate) tap: usize,
+    pub(crate) pixel: usize,
+    /// Distance between the first taps of neighbouring rows of pixels.
+    pub(crate) row: usize,
+    /// The gradient of the result: from `d_first` on, pixels `cp` apart, rows `d_row` apart.
+    pub(crate) d: &'a [f32],
+    pub(crate) d_first: usize,
+    pub(crate) d_row: usize,
+    /// Height and width of the result.
+    pub(crate) size: (usize, usize),
+    pub(crate) kernel: usize,
+    pub(crate) cp: usize,
+    /// `[kernel, kernel, cp]`.
+    pub(crate) grad: &'a mut [f32],
+}
+
+impl WithSimd for DepthwiseGrad<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let ((h, w), k) = (self.size, self.kernel);
+        if h == 0 || w == 0 {
+            return;
+        }
+        let last = self.first + (k - 1) * (self.tap_row + self.tap) + (h - 1) * self.row + (w - 1) * self.pixel;
+        let last_d = self.d_first + (h - 1) * self.d_row + (w - 1) * self.cp;
+        assert!(self.cp.is_multiple_of(S::F32_LANES), "depthwise gradient: cp is not whole vectors");
+        assert!(self.src.len() >= last + self.cp, "depthwise gradient: the source is too short");
+        assert!(self.d.len() >= last_d + self.cp, "depthwise gradient: d is too short");
+        assert!(self.grad.len() >= k * k * self.cp, "depthwise gradient: grad is too short");
+        // SAFETY: the extents are asserted; each call covers rows of taps below k.
+        unsafe {
+            match (k, S::REGISTER_COUNT >= 32) {
+                (3, _) => self.taps::<S, 3, 3>(simd, 0),
+                (5, true) => self.taps::<S, 5, 5>(simd, 0),
+                (5, false) => {
+                    for ky in 0..5 {
+                        self.taps::<S, 1, 5>(simd, ky);
+                    }
+                }
+                (7, _) => {
+                    for ky in 0..7 {
+                        self.taps::<S, 1, 7>(simd, ky);
+                    }
+                }
+                _ => unreachable!("no operation has a depthwise kernel {k} wide"),
+            }
+        }
+    }
+}
+
+impl DepthwiseGrad<'_> {
+    /// Rows `ky..ky + KH` of the kernel, whose sums stay in registers for a row of pixels.
+    ///
+    /// # Safety
+    /// The extents were asserted, `ky + KH <= kernel`, `KW == kernel`.
+    #[inline(always)]
+    unsafe fn taps<S: Simd, const KH: usize, const KW: usize>(&mut self, simd: S, ky: usize) {
+        unsafe {
+            for channel in (0..self.cp).step_by(S::F32_LANES) {
+                let grad = self.grad.as_mut_ptr().add(ky * KW * self.cp + channel);
+                for y in 0..self.size.0 {
+                    let mut acc = [[simd.splat_f32s(0.0); KW]; KH];
+                    let src = self.src.as_ptr().add(self.first + y * self.row + ky * self.tap_row + channel);
+                    let d = self.d.as_ptr().add(self.d_first + y * self.d_row + channel);
+                    for x in 0..self.size.1 {
+                        let d = load::<S>(d.add(x * self.cp));
+                        let src = src.add(x * self.pixel);
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            for (j, acc) in acc.iter_mut().enumerate() {
+                                let src = load::<S>(src.add(i * self.tap_row + j * self.tap));
+                                *acc = simd.mul_add_e_f32s(src, d, *acc);
+                            }
+                        }
+                    }
+                    for (i, acc) in acc.iter().enumerate() {
+                        for (j, acc) in acc.iter().enumerate() {
+                            let grad = grad.add((i * KW + j) * self.cp);
+                            store::<S>(grad, simd.add_f32s(load::<S>(grad), *acc));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

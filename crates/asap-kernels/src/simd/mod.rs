@@ -1,0 +1,178 @@
+//! The vector kernels, generic over the SIMD width, and the choice of the width at run time.
+//!
+//! This is the one module with `unsafe` code: its inner loops read through pointers, because bounds checks inside
+//! them cost about a third of the speed. Every kernel is a struct of slices and extents; running it first asserts
+//! that the slices hold all that the extents reach, and the pointers never leave what was asserted.
+//!
+//! Scratch images have their channels padded to whole vectors (`cp`, a multiple of [`Level::lanes`]), so that only the
+//! kernels that touch the caller's tensors meet a partial vector.
+#![allow(unsafe_code)]
+
+mod depthwise;
+mod gemm;
+mod pointwise;
+mod pool;
+
+pub(crate) use depthwise::{DepthwiseGrad, DepthwiseRow};
+pub(crate) use gemm::{OuterProduct, Product};
+pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums};
+pub(crate) use pool::{PoolKind, PoolShape, pool_backward, pool_forward};
+
+use std::fmt;
+
+use pulp::{MemMask, Scalar, Simd, WithSimd};
+
+/// A SIMD instruction set that this machine has.
+#[derive(Clone, Copy)]
+pub struct Level(Token);
+
+/// Proof that the instruction set is there.
+#[derive(Clone, Copy)]
+enum Token {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(pulp::x86::V3),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(pulp::x86::V4),
+    #[cfg(target_arch = "aarch64")]
+    Neon(pulp::aarch64::Neon),
+}
+
+impl Level {
+    /// Every level of this machine, widest first; the last is scalar code, which is always there.
+    pub fn available() -> Vec<Self> {
+        let mut levels = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            levels.extend(pulp::x86::V4::try_new().map(|t| Self(Token::Avx512(t))));
+            levels.extend(pulp::x86::V3::try_new().map(|t| Self(Token::Avx2(t))));
+        }
+        #[cfg(target_arch = "aarch64")]
+        levels.extend(pulp::aarch64::Neon::try_new().map(|t| Self(Token::Neon(t))));
+        levels.push(Self(Token::Scalar));
+        levels
+    }
+
+    /// The level that wastes least on images of `channels` channels: the widest, unless half its width fits much
+    /// better.
+    pub fn best(channels: usize) -> Self {
+        let padded = |level: &Self| channels.next_multiple_of(level.lanes());
+        let levels = Self::available();
+        let (widest, narrower) = (levels[0], levels[1.min(levels.len() - 1)]);
+        if narrower.lanes() > 1 && padded(&widest) > padded(&narrower) * 3 / 2 { narrower } else { widest }
+    }
+
+    /// Number of `f32` in a vector.
+    pub fn lanes(self) -> usize {
+        match self.0 {
+            Token::Scalar => 1,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => 8,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) => 16,
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(_) => 4,
+        }
+    }
+
+    /// `channels` rounded up to whole vectors.
+    pub(crate) fn pad(self, channels: usize) -> usize {
+        channels.next_multiple_of(self.lanes())
+    }
+
+    /// Runs a kernel with this instruction set.
+    #[inline]
+    pub(crate) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Token::Scalar => Scalar.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(token) => Simd::vectorize(token, kernel),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(token) => Simd::vectorize(token, kernel),
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(token) => Simd::vectorize(token, kernel),
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Token::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(_) => "neon",
+        })
+    }
+}
+
+impl fmt::Debug for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A vector of the channels from `first` on: all lanes, or those below the number of channels.
+#[derive(Clone, Copy)]
+struct Lanes<S: Simd> {
+    simd: S,
+    /// First channel.
+    first: usize,
+    /// `None` for a full vector.
+    mask: Option<MemMask<S::m32s>>,
+}
+
+impl<S: Simd> Lanes<S> {
+    /// The vector from channel `first` on, of `channels`.
+    #[inline(always)]
+    fn at(simd: S, first: usize, channels: usize) -> Self {
+        let left = channels - first;
+        if left >= S::F32_LANES {
+            return Self { simd, first, mask: None };
+        }
+        // MemMask::new: a plain masked move; the mask of mask_between_m32s itself goes through a function pointer.
+        let mask = MemMask::new(simd.mask_between_m32s(0, left as u32).mask());
+        Self { simd, first, mask: Some(mask) }
+    }
+
+    /// Loads from `at`, zero beyond the last channel.
+    ///
+    /// # Safety
+    /// The enabled lanes are readable.
+    #[inline(always)]
+    unsafe fn load(self, at: *const f32) -> S::f32s {
+        match self.mask {
+            None => unsafe { load::<S>(at) },
+            Some(mask) => unsafe { self.simd.mask_load_ptr_f32s(mask, at) },
+        }
+    }
+
+    /// Stores the enabled lanes.
+    ///
+    /// # Safety
+    /// The enabled lanes are writable.
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32, value: S::f32s) {
+        match self.mask {
+            None => unsafe { store::<S>(at, value) },
+            Some(mask) => unsafe { self.simd.mask_store_ptr_f32s(mask, at, value) },
+        }
+    }
+}
+
+/// # Safety
+/// `S::F32_LANES` values are readable.
+#[inline(always)]
+unsafe fn load<S: Simd>(at: *const f32) -> S::f32s {
+    unsafe { at.cast::<S::f32s>().read_unaligned() }
+}
+
+/// # Safety
+/// `S::F32_LANES` values are writable.
+#[inline(always)]
+unsafe fn store<S: Simd>(at: *mut f32, value: S::f32s) {
+    unsafe { at.cast::<S::f32s>().write_unaligned(value) }
+}

@@ -1,0 +1,334 @@
+//! Passes over pixels with a value per channel: normalise, ReLU, weighted sum, and the sums that batch norm needs.
+//!
+//! Tensors of the caller are dense, `c` channels a pixel; vectors of coefficients are padded to `cp`.
+
+use pulp::{Simd, WithSimd};
+
+use super::{Lanes, load, store};
+
+/// A value per channel times `x` plus another.
+#[derive(Clone, Copy)]
+pub(crate) struct Affine<'a> {
+    pub(crate) scale: &'a [f32],
+    pub(crate) shift: &'a [f32],
+}
+
+/// Writes an image into the interior of a padded image: `dst = relu(scale * x + shift)`, scale and ReLU optional.
+pub(crate) struct LoadRows<'a> {
+    /// `[rows, width, c]`.
+    pub(crate) x: &'a [f32],
+    pub(crate) affine: Option<Affine<'a>>,
+    pub(crate) relu: bool,
+    /// From the first interior pixel on, pixels `cp` apart, rows `dst_row` apart.
+    pub(crate) dst: &'a mut [f32],
+    pub(crate) dst_row: usize,
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    pub(crate) c: usize,
+    pub(crate) cp: usize,
+}
+
+impl WithSimd for LoadRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, affine, relu, dst, dst_row, rows, width, c, cp } = self;
+        if rows == 0 || width == 0 {
+            return;
+        }
+        assert!(x.len() >= rows * width * c && cp == c.next_multiple_of(S::F32_LANES), "load: x is too short");
+        assert!(dst.len() >= (rows - 1) * dst_row + width * cp, "load: dst is too short");
+        if let Some(affine) = affine {
+            assert!(affine.scale.len() >= cp && affine.shift.len() >= cp, "load: the coefficients are too short");
+        }
+        let zero = simd.splat_f32s(0.0);
+        let mut first = 0;
+        while first < cp {
+            let lanes = Lanes::at(simd, first, c);
+            // SAFETY: the extents were asserted; first + lanes <= cp, and the enabled lanes are below c.
+            unsafe {
+                let coefficients = affine.map(|a| (load::<S>(a.scale.as_ptr().add(first)), a.shift.as_ptr().add(first)));
+                for row in 0..rows {
+                    let x = x.as_ptr().add(row * width * c + first);
+                    let dst = dst.as_mut_ptr().add(row * dst_row + first);
+                    for pixel in 0..width {
+                        let mut value = lanes.load(x.add(pixel * c));
+                        if let Some((scale, shift)) = coefficients {
+                            value = simd.mul_add_e_f32s(value, scale, load::<S>(shift));
+                        }
+                        if relu {
+                            // A comparison rather than a maximum: NaN stays NaN.
+                            value = simd.select_f32s(simd.less_than_f32s(value, zero), zero, value);
+                        }
+                        store::<S>(dst.add(pixel * cp), value);
+                    }
+                }
+            }
+            first += S::F32_LANES;
+        }
+    }
+}
+
+/// Mean and sum of squared deviations per channel of `pixels` more pixels, merged into those of `count` before them.
+pub(crate) struct Moments<'a> {
+    /// `[pixels, c]`.
+    pub(crate) y: &'a [f32],
+    pub(crate) pixels: usize,
+    pub(crate) c: usize,
+    pub(crate) count: usize,
+    /// `cp` long.
+    pub(crate) mean: &'a mut [f32],
+    pub(crate) m2: &'a mut [f32],
+}
+
+impl WithSimd for Moments<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { y, pixels, c, count, mean, m2 } = self;
+        if pixels == 0 {
+            return;
+        }
+        let cp = c.next_multiple_of(S::F32_LANES);
+        assert!(y.len() >= pixels * c, "moments: y is too short");
+        assert!(mean.len() >= cp && m2.len() >= cp, "moments: the sums are too short");
+        let (old, new) = (count as f32, pixels as f32);
+        let mut first = 0;
+        while first < cp {
+            let lanes = Lanes::at(simd, first, c);
+            // SAFETY: the extents were asserted.
+            unsafe {
+                let y = y.as_ptr().add(first);
+                let zero = simd.splat_f32s(0.0);
+                // Four sums, so that an addition need not wait for the one before it.
+                let mut sums = [zero; 4];
+                let mut pixel = 0;
+                while pixel + 4 <= pixels {
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        *sum = simd.add_f32s(*sum, lanes.load(y.add((pixel + i) * c)));
+                    }
+                    pixel += 4;
+                }
+                while pixel < pixels {
+                    sums[0] = simd.add_f32s(sums[0], lanes.load(y.add(pixel * c)));
+                    pixel += 1;
+                }
+                let chunk = simd.mul_f32s(total(simd, sums), simd.splat_f32s(1.0 / new));
+                let mut squares = [zero; 4];
+                let mut pixel = 0;
+                while pixel + 4 <= pixels {
+                    for (i, square) in squares.iter_mut().enumerate() {
+                        let deviation = simd.sub_f32s(lanes.load(y.add((pixel + i) * c)), chunk);
+                        *square = simd.mul_add_e_f32s(deviation, deviation, *square);
+                    }
+                    pixel += 4;
+                }
+                while pixel < pixels {
+                    let deviation = simd.sub_f32s(lanes.load(y.add(pixel * c)), chunk);
+                    squares[0] = simd.mul_add_e_f32s(deviation, deviation, squares[0]);
+                    pixel += 1;
+                }
+                let square = total(simd, squares);
+                let (mean, m2) = (mean.as_mut_ptr().add(first), m2.as_mut_ptr().add(first));
+                let delta = simd.sub_f32s(chunk, load::<S>(mean));
+                let share = simd.splat_f32s(new / (old + new));
+                store::<S>(mean, simd.mul_add_e_f32s(delta, share, load::<S>(mean)));
+                let between = simd.mul_f32s(simd.mul_f32s(delta, delta), simd.splat_f32s(old * new / (old + new)));
+                store::<S>(m2, simd.add_f32s(simd.add_f32s(load::<S>(m2), square), between));
+            }
+            first += S::F32_LANES;
+        }
+    }
+}
+
+/// `out (+)= a * y + shift` per channel, from dense pixels to pixels `out_pixel` apart.
+pub(crate) struct Accumulate<'a> {
+    /// Pixels `out_pixel` apart: `c` for dense ones, more for a scratch image, whose padding lanes are kept zero.
+    pub(crate) out: &'a mut [f32],
+    pub(crate) out_pixel: usize,
+    /// Add to what `out` holds.
+    pub(crate) add: bool,
+    /// `[pixels, c]` each, with its factor.
+    pub(crate) terms: [Option<(&'a [f32], &'a [f32])>; 2],
+    pub(crate) shift: &'a [f32],
+    pub(crate) pixels: usize,
+    pub(crate) c: usize,
+}
+
+impl WithSimd for Accumulate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { out, out_pixel, add, terms, shift, pixels, c } = self;
+        if pixels == 0 {
+            return;
+        }
+        let cp = c.next_multiple_of(S::F32_LANES);
+        let wide = out_pixel >= cp;
+        assert!(out_pixel >= c, "accumulate: pixels overlap");
+        assert!(out.len() >= (pixels - 1) * out_pixel + if wide { cp } else { c }, "accumulate: out is too short");
+        assert!(shift.len() >= cp, "accumulate: shift is too short");
+        for (y, factor) in terms.iter().flatten() {
+            assert!(y.len() >= pixels * c && factor.len() >= cp, "accumulate: a term is too short");
+        }
+        let mut first = 0;
+        while first < cp {
+            let lanes = Lanes::at(simd, first, c);
+            let out_lanes = if wide { Lanes { mask: None, ..lanes } } else { lanes };
+            // SAFETY: the extents were asserted; whole vectors of out are touched only where pixels are that wide.
+            unsafe {
+                let out = out.as_mut_ptr().add(first);
+                let shift = load::<S>(shift.as_ptr().add(first));
+                let term = |(y, factor): (&[f32], &[f32])| (y.as_ptr().add(first), load::<S>(factor.as_ptr().add(first)));
+                match (terms[0].map(term), terms[1].map(term)) {
+                    (Some((y, a)), None) | (None, Some((y, a))) => {
+                        for pixel in 0..pixels {
+                            let at = out.add(pixel * out_pixel);
+                            let base = if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
+                            let value = simd.mul_add_e_f32s(a, lanes.load(y.add(pixel * c)), base);
+                            out_lanes.store(at, value);
+                        }
+                    }
+                    (Some((y, a)), Some((z, b))) => {
+                        for pixel in 0..pixels {
+                            let at = out.add(pixel * out_pixel);
+                            let base = if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
+                            let value = simd.mul_add_e_f32s(a, lanes.load(y.add(pixel * c)), base);
+                            out_lanes.store(at, simd.mul_add_e_f32s(b, lanes.load(z.add(pixel * c)), value));
+                        }
+                    }
+                    (None, None) => {
+                        for pixel in 0..pixels {
+                            let at = out.add(pixel * out_pixel);
+                            let base = if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
+                            out_lanes.store(at, base);
+                        }
+                    }
+                }
+            }
+            first += S::F32_LANES;
+        }
+    }
+}
+
+/// The sum of four vectors.
+#[inline(always)]
+fn total<S: Simd>(simd: S, v: [S::f32s; 4]) -> S::f32s {
+    simd.add_f32s(simd.add_f32s(v[0], v[1]), simd.add_f32s(v[2], v[3]))
+}
+
+/// `sum += sum_pixels g` and `dot += sum_pixels g * (y - mean)` per channel.
+pub(crate) struct Sums<'a> {
+    /// `[pixels, c]`.
+    pub(crate) g: &'a [f32],
+    pub(crate) y: &'a [f32],
+    pub(crate) mean: &'a [f32],
+    pub(crate) pixels: usize,
+    pub(crate) c: usize,
+    /// `cp` long.
+    pub(crate) sum: &'a mut [f32],
+    pub(crate) dot: &'a mut [f32],
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { g, y, mean, pixels, c, sum, dot } = self;
+        let cp = c.next_multiple_of(S::F32_LANES);
+        assert!(g.len() >= pixels * c && y.len() >= pixels * c, "sums: an image is too short");
+        assert!(mean.len() >= cp && sum.len() >= cp && dot.len() >= cp, "sums: a vector of channels is too short");
+        let mut first = 0;
+        while first < cp {
+            let lanes = Lanes::at(simd, first, c);
+            // SAFETY: the extents were asserted.
+            unsafe {
+                let (g, y) = (g.as_ptr().add(first), y.as_ptr().add(first));
+                let mean = load::<S>(mean.as_ptr().add(first));
+                let zero = simd.splat_f32s(0.0);
+                let (mut sums, mut dots) = ([zero; 4], [zero; 4]);
+                let mut pixel = 0;
+                while pixel + 4 <= pixels {
+                    for i in 0..4 {
+                        let g = lanes.load(g.add((pixel + i) * c));
+                        let deviation = simd.sub_f32s(lanes.load(y.add((pixel + i) * c)), mean);
+                        sums[i] = simd.add_f32s(sums[i], g);
+                        dots[i] = simd.mul_add_e_f32s(g, deviation, dots[i]);
+                    }
+                    pixel += 4;
+                }
+                while pixel < pixels {
+                    let g = lanes.load(g.add(pixel * c));
+                    let deviation = simd.sub_f32s(lanes.load(y.add(pixel * c)), mean);
+                    sums[0] = simd.add_f32s(sums[0], g);
+                    dots[0] = simd.mul_add_e_f32s(g, deviation, dots[0]);
+                    pixel += 1;
+                }
+                let (sum, dot) = (sum.as_mut_ptr().add(first), dot.as_mut_ptr().add(first));
+                store::<S>(sum, simd.add_f32s(load::<S>(sum), total(simd, sums)));
+                store::<S>(dot, simd.add_f32s(load::<S>(dot), total(simd, dots)));
+            }
+            first += S::F32_LANES;
+        }
+    }
+}
+
+/// `dst (+)= scale * d` where the padded image `r` is not `<= 0` (the gradient of ReLU), all of `d` without `r`.
+pub(crate) struct MaskedAdd<'a> {
+    /// `[rows, width, c]`.
+    pub(crate) dst: &'a mut [f32],
+    pub(crate) add: bool,
+    /// `[rows, width, cp]`.
+    pub(crate) d: &'a [f32],
+    /// From the first interior pixel on, rows `r_row` apart.
+    pub(crate) r: Option<&'a [f32]>,
+    pub(crate) r_row: usize,
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    pub(crate) c: usize,
+    pub(crate) cp: usize,
+}
+
+impl WithSimd for MaskedAdd<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { dst, add, d, r, r_row, rows, width, c, cp } = self;
+        if rows == 0 || width == 0 {
+            return;
+        }
+        assert!(dst.len() >= rows * width * c && cp == c.next_multiple_of(S::F32_LANES), "mask: dst is too short");
+        assert!(d.len() >= rows * width * cp, "mask: d is too short");
+        if let Some(r) = r {
+            assert!(r.len() >= (rows - 1) * r_row + width * cp, "mask: r is too short");
+        }
+        let zero = simd.splat_f32s(0.0);
+        let mut first = 0;
+        while first < cp {
+            let lanes = Lanes::at(simd, first, c);
+            for row in 0..rows {
+                // SAFETY: the extents were asserted.
+                unsafe {
+                    let dst = dst.as_mut_ptr().add(row * width * c + first);
+                    let d = d.as_ptr().add(row * width * cp + first);
+                    let r = r.map(|r| r.as_ptr().add(row * r_row + first));
+                    for pixel in 0..width {
+                        let mut value = load::<S>(d.add(pixel * cp));
+                        if let Some(r) = r {
+                            let off = simd.less_than_or_equal_f32s(load::<S>(r.add(pixel * cp)), zero);
+                            value = simd.select_f32s(off, zero, value);
+                        }
+                        let at = dst.add(pixel * c);
+                        lanes.store(at, if add { simd.add_f32s(lanes.load(at), value) } else { value });
+                    }
+                }
+            }
+            first += S::F32_LANES;
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! Every value that a search depends on: presets, files and overrides, and where each came from.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use asap_core::{EdgePolicy, Operation, SearchSpace, TemperatureSchedule, ThresholdPolicy};
+use asap_data::{Augment, DataSpec, LoadOptions};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::device::DeviceName;
+use crate::error::Error;
+use crate::optimizer::Sgd;
+
+/// All settings of a search, resolved; `config.toml` of a run folder holds exactly this.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Decides initial weights, the split, the order of images and their augmentation.
+    pub seed: u64,
+    /// Worker threads; 0 takes every core. The result does not depend on it.
+    pub threads: usize,
+    /// Where tensors live.
+    pub device: DeviceName,
+    /// Which images.
+    pub data: DataConfig,
+    /// Size of the search network.
+    pub network: NetworkConfig,
+    /// Length and form of the search.
+    pub search: SearchConfig,
+    /// Temperature, grace and pruning (ASAP equations 3 and 9, Algorithm 1).
+    pub annealing: AnnealingConfig,
+    /// Descent on the network weights.
+    pub weights: WeightsConfig,
+    /// Descent on alpha.
+    pub alpha: AlphaConfig,
+    /// Changes made to training images.
+    pub augment: AugmentConfig,
+}
+
+/// Which images are searched on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// A known name, or a path.
+    pub source: String,
+    /// Folder of a known data set; empty: the usual places.
+    pub dir: String,
+    /// Side in pixels to which images of a folder are brought; 0: their most common size.
+    pub size: usize,
+    /// At most this many training images, the same number of each class; 0: all.
+    pub limit: usize,
+    /// Whether unreadable images of a folder are left out instead of being an error.
+    pub skip_corrupt: bool,
+}
+
+/// Size of the search network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Channels C of the first cells.
+    pub channels: usize,
+    /// Number of cells.
+    pub cells: usize,
+    /// Nodes of a cell.
+    pub nodes: usize,
+    /// Candidate operations of an edge.
+    pub candidates: Vec<Operation>,
+}
+
+/// Length and form of the search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchConfig {
+    /// Most epochs; the search ends sooner when every choice is made.
+    pub epochs: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// How the inputs of a node are chosen: `anneal` or `strength`.
+    pub edge_policy: EdgePolicy,
+    /// Minutes between checkpoints inside a long epoch.
+    pub checkpoint_minutes: f64,
+}
+
+/// Temperature, grace and pruning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnnealingConfig {
+    /// T0 of equation 9.
+    pub initial_temperature: f64,
+    /// Beta of equation 9, per epoch; `auto` reaches T = 0.1 at the last epoch.
+    pub decay: Auto,
+    /// Alpha moves and operations are pruned once T is below this.
+    pub grace_temperature: f64,
+    /// Theta times the number of candidates: 0.4.
+    pub threshold: f64,
+}
+
+/// Descent on the network weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsConfig {
+    /// Learning rate of the first epoch.
+    pub lr: f64,
+    /// Learning rate that the cosine ends at.
+    pub lr_min: f64,
+    /// Momentum.
+    pub momentum: f64,
+    /// L2 weight decay.
+    pub weight_decay: f64,
+    /// Largest global gradient norm.
+    pub gradient_clip: f64,
+}
+
+/// Descent on alpha, by Adam.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlphaConfig {
+    /// Learning rate; `auto` gives as much movement as the paper's 3e-4 over 45 epochs of 260 steps.
+    pub lr: Auto,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// L2 weight decay.
+    pub weight_decay: f64,
+}
+
+/// Changes made to training images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AugmentConfig {
+    /// Pixels of zeros around an image before a crop of its size.
+    pub pad: usize,
+    /// Whether half of the images are mirrored.
+    pub flip: bool,
+    /// Side of a square set to zero; 0: none.
+    pub cutout: usize,
+}
+
+/// A number, or `auto`: derived from the rest of the configuration and the data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Auto {
+    /// Derived.
+    Auto,
+    /// Given.
+    Value(f64),
+}
+
+impl Serialize for Auto {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Value(value) => serializer.serialize_f64(*value),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Auto {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Auto;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number or \"auto\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Auto, E> {
+                match text {
+                    "auto" => Ok(Auto::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Auto, E> {
+                Ok(Auto::Value(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Auto, E> {
+                Ok(Auto::Value(value as f64))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Named settings: what a preset changes on top of the paper's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// The paper's search: 8 cells, C = 16, 50 epochs of batch 96.
+    Paper,
+    /// A small network on few images that ends in minutes on two cores.
+    Quick,
+}
+
+impl Preset {
+    /// Every preset.
+    pub const ALL: [Self; 2] = [Self::Paper, Self::Quick];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Quick => "quick",
+        }
+    }
+
+    /// What the preset sets; the paper's is complete, the others change it.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Paper => include_str!("presets/paper.toml"),
+            Self::Quick => include_str!("presets/quick.toml"),
+        }
+    }
+}
+
+impl std::str::FromStr for Preset {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|preset| preset.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::Config(format!("unknown preset `{text}`; choose one of {names}"))
+        })
+    }
+}
+
+/// Where an effective value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A preset.
+    Preset(&'static str),
+    /// A configuration file.
+    File(PathBuf),
+    /// `--set` or a flag of the command line.
+    CommandLine,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Preset(name) => write!(f, "preset {name}"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// Layers of settings, later ones over earlier ones.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    table: Table,
+    origins: BTreeMap<String, Origin>,
+}
+
+impl Layers {
+    /// Starts from a preset.
+    pub fn preset(preset: Preset) -> Self {
+        let mut layers = Self { table: Table::new(), origins: BTreeMap::new() };
+        let mut stack = vec![Preset::Paper];
+        if preset != Preset::Paper {
+            stack.push(preset);
+        }
+        for preset in stack {
+            let table = preset.text().parse().expect("presets are TOML");
+            layers.merge(table, &Origin::Preset(preset.name()));
+        }
+        layers
+    }
+
+    /// Puts a configuration file on top.
+    ///
+    /// # Errors
+    /// When it cannot be read, is no TOML, or has a key that does not exist.
+    pub fn file(&mut self, path: &Path) -> Result<(), Error> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let table: Table =
+            text.parse().map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
+        for (key, _) in flatten(&table) {
+            self.known(&key).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+        }
+        self.merge(table, &Origin::File(path.to_owned()));
+        Ok(())
+    }
+
+    /// Puts one `key=value` on top; the value is TOML, or taken as text.
+    ///
+    /// # Errors
+    /// When there is no `=`, or the key does not exist.
+    pub fn set(&mut self, assignment: &str) -> Result<(), Error> {
+        let (key, text) = assignment.split_once('=').ok_or_else(|| {
+            Error::Config(format!(
+                "`--set {assignment}`: expected key=value, such as search.epochs=20"
+            ))
+        })?;
+        let (key, text) = (key.trim(), text.trim());
+        self.known(key).map_err(Error::Config)?;
+        let value = format!("value = {text}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut table| table.remove("value"))
+            .unwrap_or_else(|| Value::String(text.to_owned()));
+        self.put(key, value);
+        Ok(())
+    }
+
+    /// Puts one value of the command line on top.
+    pub fn put(&mut self, key: &str, value: impl Into<Value>) {
+        let mut table = Table::new();
+        table.insert("leaf".to_owned(), value.into());
+        let leaf = table.remove("leaf").expect("just inserted");
+        let nested = key
+            .rsplit('.')
+            .fold(leaf, |value, part| Value::Table(Table::from_iter([(part.to_owned(), value)])));
+        let Value::Table(table) = nested else { unreachable!("a key has at least one part") };
+        self.merge(table, &Origin::CommandLine);
+    }
+
+    fn known(&self, key: &str) -> Result<(), String> {
+        if self.origins.contains_key(key) {
+            return Ok(());
+        }
+        let keys: Vec<&str> = self.origins.keys().map(String::as_str).collect();
+        let section: Vec<&str> = match key.split_once('.') {
+            Some((section, _)) => {
+                let prefix = format!("{section}.");
+                keys.iter().copied().filter(|k| k.starts_with(&prefix)).collect()
+            }
+            None => Vec::new(),
+        };
+        let choices = if section.is_empty() { keys } else { section };
+        Err(format!("unknown key `{key}`; choose one of {}", choices.join(", ")))
+    }
+
+    fn merge(&mut self, table: Table, origin: &Origin) {
+        for (key, _) in flatten(&table) {
+            self.origins.insert(key, origin.clone());
+        }
+        merge_tables(&mut self.table, table);
+    }
+
+    /// The configuration that the layers give.
+    ///
+    /// # Errors
+    /// When a value has the wrong type or lies outside its range; the message names the key.
+    pub fn resolve(&self) -> Result<Config, Error> {
+        let config: Config = Value::Table(self.table.clone())
+            .try_into()
+            .map_err(|error: toml::de::Error| Error::Config(error.to_string().trim().to_owned()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Every key with its effective value and where it came from, sorted by key.
+    pub fn effective(&self) -> Vec<(String, Value, Origin)> {
+        flatten(&self.table)
+            .into_iter()
+            .map(|(key, value)| {
+                let origin = self.origins[&key].clone();
+                (key, value, origin)
+            })
+            .collect()
+    }
+}
+
+fn merge_tables(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge_tables(into, from),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+fn flatten(table: &Table) -> Vec<(String, Value)> {
+    let mut flat = Vec::new();
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => {
+                flat.extend(flatten(inner).into_iter().map(|(k, v)| (format!("{key}.{k}"), v)));
+            }
+            value => flat.push((key.clone(), value.clone())),
+        }
+    }
+    flat.sort_by(|a, b| a.0.cmp(&b.0));
+    flat
+}
+
+/// As much movement of an alpha as the paper's search allows: 3e-4 a step, 45 epochs of 260 steps.
+const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
+/// Upper limit of an automatic alpha rate.
+const ALPHA_LR_LIMIT: f64 = 0.02;
+
+impl Config {
+    /// The search space.
+    ///
+    /// # Errors
+    /// When a candidate is listed twice, or there is none.
+    pub fn space(&self) -> Result<SearchSpace, Error> {
+        SearchSpace::new(self.network.nodes, self.network.candidates.clone())
+            .map_err(|error| Error::Space(error.to_string()))
+    }
+
+    /// Equation 9 with this configuration's numbers.
+    pub fn temperature(&self) -> TemperatureSchedule {
+        let initial = self.annealing.initial_temperature;
+        let decay = match self.annealing.decay {
+            Auto::Auto => (0.1 / initial).powf(1.0 / self.search.epochs as f64),
+            Auto::Value(decay) => decay,
+        };
+        TemperatureSchedule::Exponential { initial, decay }
+    }
+
+    /// The threshold policy: `threshold / N`.
+    pub fn threshold(&self) -> ThresholdPolicy {
+        ThresholdPolicy::Fixed { fraction: self.annealing.threshold }
+    }
+
+    /// Learning rate of alpha, when an epoch has `steps` alpha steps.
+    pub fn alpha_lr(&self, steps: usize) -> f64 {
+        match self.alpha.lr {
+            Auto::Value(lr) => lr,
+            Auto::Auto => {
+                let schedule = self.temperature();
+                let grace = self.annealing.grace_temperature;
+                let epochs =
+                    (0..self.search.epochs).filter(|&e| schedule.at(e as f64) < grace).count();
+                (ALPHA_MOVEMENT / (epochs * steps).max(1) as f64).min(ALPHA_LR_LIMIT)
+            }
+        }
+    }
+
+    /// The optimizer of the weights.
+    pub fn sgd(&self) -> Sgd {
+        Sgd {
+            momentum: self.weights.momentum,
+            weight_decay: self.weights.weight_decay,
+            gradient_clip: self.weights.gradient_clip,
+            nesterov: false,
+        }
+    }
+
+    /// What happens to training images.
+    pub fn augmentation(&self) -> Augment {
+        Augment {
+            pad: self.augment.pad,
+            flip: self.augment.flip,
+            cutout: (self.augment.cutout > 0).then_some(self.augment.cutout),
+        }
+    }
+
+    /// How the data set is read.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            size: (self.data.size > 0).then_some((self.data.size, self.data.size)),
+            seed: self.seed,
+            limit: (self.data.limit > 0).then_some(self.data.limit),
+            skip_corrupt: self.data.skip_corrupt,
+            ..LoadOptions::default()
+        }
+    }
+
+    /// Which data set.
+    ///
+    /// # Errors
+    /// When the source is neither a known name nor a path.
+    pub fn data_spec(&self) -> Result<DataSpec, Error> {
+        Ok(self.data.source.parse::<DataSpec>()?)
+    }
+
+    /// Folder of the data set, if one is given.
+    pub fn data_dir(&self) -> Option<&Path> {
+        (!self.data.dir.is_empty()).then(|| Path::new(&self.data.dir))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let at_least_one = [
+            ("network.channels", self.network.channels),
+            ("network.cells", self.network.cells),
+            ("network.nodes", self.network.nodes),
+            ("search.epochs", self.search.epochs),
+            ("search.batch", self.search.batch),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return Err(Error::Config(format!("{key}: expected at least 1, found 0")));
+            }
+        }
+        let auto = |value: Auto| match value {
+            Auto::Auto => 0.5,
+            Auto::Value(value) => value,
+        };
+        let (not_negative, positive) = (0.0, f64::MIN_POSITIVE);
+        let ranges = [
+            ("annealing.initial_temperature", self.annealing.initial_temperature, positive, 1e6),
+            ("annealing.decay", auto(self.annealing.decay), positive, 1.0),
+            ("annealing.grace_temperature", self.annealing.grace_temperature, positive, 1e6),
+            ("annealing.threshold", self.annealing.threshold, not_negative, 0.999),
+            ("weights.lr", self.weights.lr, positive, 100.0),
+            ("weights.lr_min", self.weights.lr_min, not_negative, 100.0),
+            ("weights.momentum", self.weights.momentum, not_negative, 0.9999),
+            ("weights.weight_decay", self.weights.weight_decay, not_negative, 1.0),
+            ("weights.gradient_clip", self.weights.gradient_clip, positive, 1e9),
+            ("alpha.lr", auto(self.alpha.lr), positive, 100.0),
+            ("alpha.beta1", self.alpha.beta1, not_negative, 0.9999),
+            ("alpha.beta2", self.alpha.beta2, not_negative, 0.99999),
+            ("alpha.weight_decay", self.alpha.weight_decay, not_negative, 1.0),
+            ("search.checkpoint_minutes", self.search.checkpoint_minutes, positive, 1e6),
+        ];
+        for (key, value, low, high) in ranges {
+            if !(low..=high).contains(&value) {
+                let low = if low == positive { "more than 0".to_owned() } else { format!("{low}") };
+                return Err(Error::Config(format!(
+                    "{key}: expected a number from {low} to {high}, found {value}"
+                )));
+            }
+        }
+        self.space().map(drop)
+    }
+}

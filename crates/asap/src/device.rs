@@ -1,0 +1,93 @@
+//! The one file that names devices.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// Where tensors live and operations run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceName {
+    /// Every CPU, in pure Rust.
+    #[default]
+    Cpu,
+    /// A GPU through Vulkan; built with the feature `vulkan`.
+    Vulkan,
+    /// A GPU through WebGPU; built with the feature `wgpu`.
+    Wgpu,
+    /// An NVIDIA GPU; built with the feature `cuda`.
+    Cuda,
+    /// An AMD GPU; built with the feature `rocm`.
+    Rocm,
+}
+
+impl DeviceName {
+    /// Every device that the program knows, built in or not.
+    pub const ALL: [Self; 5] = [Self::Cpu, Self::Vulkan, Self::Wgpu, Self::Cuda, Self::Rocm];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Vulkan => "vulkan",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+        }
+    }
+
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// When the program was built without it.
+    pub fn open(self) -> Result<Device, Error> {
+        match self {
+            Self::Cpu => Ok(Device::flex()),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Ok(Device::vulkan(Default::default())),
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => Ok(Device::wgpu(Default::default())),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Ok(Device::cuda(0)),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => Ok(Device::rocm(0)),
+            #[allow(unreachable_patterns)]
+            missing => Err(Error::DeviceNotBuilt { device: missing }),
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|device| device.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("unknown device `{text}`; choose one of {names}")
+        })
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(device: DeviceName) -> Self {
+        device.name().to_owned()
+    }
+}

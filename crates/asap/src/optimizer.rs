@@ -1,0 +1,66 @@
+//! Stochastic gradient descent on the weights, as PyTorch does it.
+//!
+//! Burn's own clips each tensor by itself and cannot forget the state of a removed operation;
+//! here the momentum lives beside its weight in [`Parameters`].
+
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::parameters::Parameters;
+use crate::pass::WeightGradients;
+
+/// SGD with momentum (dampening 0), L2 weight decay, and a limit on the global gradient norm.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sgd {
+    /// Momentum; the paper follows DARTS: 0.9.
+    pub momentum: f64,
+    /// Added to the gradient, times the weight.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together; what exceeds it is scaled down.
+    pub gradient_clip: f64,
+    /// Whether the step looks ahead along the momentum (Nesterov).
+    pub nesterov: bool,
+}
+
+impl Sgd {
+    /// One step at `learning_rate`; returns the norm of all gradients before clipping.
+    ///
+    /// A norm that is not finite changes nothing.
+    pub fn step(
+        &self,
+        parameters: &mut Parameters,
+        gradients: WeightGradients,
+        learning_rate: f64,
+    ) -> f64 {
+        let norm = global_norm(&gradients);
+        if !norm.is_finite() {
+            return norm;
+        }
+        let scale = (self.gradient_clip / (norm + 1e-6)).min(1.0);
+        for (id, gradient) in gradients {
+            let parameter = parameters.get_mut(id);
+            let value = parameter.value.clone();
+            let gradient = gradient * scale + value.clone() * self.weight_decay;
+            let velocity = match parameter.momentum.take() {
+                Some(velocity) => velocity * self.momentum + gradient.clone(),
+                None => gradient.clone(),
+            };
+            parameter.momentum = Some(velocity.clone());
+            let direction =
+                if self.nesterov { gradient + velocity * self.momentum } else { velocity };
+            parameter.value = value - direction * learning_rate;
+        }
+        norm
+    }
+}
+
+/// The Euclidean norm of all gradients together.
+fn global_norm(gradients: &WeightGradients) -> f64 {
+    let squares: Vec<Tensor<1>> =
+        gradients.iter().map(|(_, g)| (g.clone() * g.clone()).sum()).collect();
+    if squares.is_empty() {
+        return 0.0;
+    }
+    let sum: f64 = Tensor::cat(squares, 0).into_data().iter::<f32>().map(f64::from).sum();
+    sum.sqrt()
+}

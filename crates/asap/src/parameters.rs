@@ -1,0 +1,268 @@
+//! Every tensor that a network owns, by name: weights, their momentum, and running statistics.
+//!
+//! A network is plain data that refers to its tensors by [`ParameterId`]. One flat table makes
+//! removal of a pruned operation, strict loading, and an optimizer step one loop each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::Error;
+
+/// Refers to one tensor of [`Parameters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ParameterId(usize);
+
+/// What a tensor is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Trained by the optimizer.
+    Weight,
+    /// Kept by the network itself: the running mean and variance of a batch norm.
+    Buffer,
+}
+
+/// How a tensor starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// Uniform in `[-bound, bound]`.
+    Uniform(f32),
+    /// Every element the same.
+    Constant(f32),
+}
+
+impl Init {
+    /// PyTorch's default for convolutions and linear layers: the bound is `1 / sqrt(fan_in)`.
+    pub fn fan_in(fan_in: usize) -> Self {
+        Self::Uniform(1.0 / (fan_in as f32).sqrt())
+    }
+}
+
+/// One named tensor, stored flat.
+#[derive(Clone, Debug)]
+pub struct Parameter {
+    /// Dotted path, such as `cells.0.edges.3.sep_conv_3x3.halves.0.depthwise`.
+    pub name: String,
+    /// Logical shape; convolutions are `[out, in / groups, height, width]`.
+    pub shape: Vec<usize>,
+    /// Weight or buffer.
+    pub role: Role,
+    /// The elements.
+    pub value: Tensor<1>,
+    /// Momentum of the optimizer, once it has made a step.
+    pub momentum: Option<Tensor<1>>,
+}
+
+/// The table of a network's tensors.
+#[derive(Clone, Debug)]
+pub struct Parameters {
+    device: Device,
+    seed: u64,
+    table: Vec<Option<Parameter>>,
+}
+
+/// Values by name, as a checkpoint holds them.
+pub type NamedValues = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+impl Parameters {
+    /// An empty table; `seed` decides every initial value.
+    pub fn new(device: Device, seed: u64) -> Self {
+        Self { device, seed, table: Vec::new() }
+    }
+
+    /// The device that holds the tensors.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Adds a weight.
+    ///
+    /// Its initial value depends on the seed and its name only, not on what else is in the table.
+    pub fn weight(&mut self, name: String, shape: &[usize], init: Init) -> ParameterId {
+        let count = shape.iter().product();
+        let values = match init {
+            Init::Constant(value) => vec![value; count],
+            Init::Uniform(bound) => {
+                let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+                rng.set_stream(fnv1a(&name));
+                (0..count).map(|_| rng.random_range(-bound..=bound)).collect()
+            }
+        };
+        self.add(name, shape, Role::Weight, values)
+    }
+
+    /// Adds a buffer of `len` equal elements.
+    pub fn buffer(&mut self, name: String, len: usize, value: f32) -> ParameterId {
+        self.add(name, &[len], Role::Buffer, vec![value; len])
+    }
+
+    fn add(&mut self, name: String, shape: &[usize], role: Role, values: Vec<f32>) -> ParameterId {
+        let value = self.tensor(values);
+        self.table.push(Some(Parameter {
+            name,
+            shape: shape.to_vec(),
+            role,
+            value,
+            momentum: None,
+        }));
+        ParameterId(self.table.len() - 1)
+    }
+
+    fn tensor(&self, values: Vec<f32>) -> Tensor<1> {
+        let shape = [values.len()];
+        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    }
+
+    /// The tensor behind an id.
+    ///
+    /// # Panics
+    /// When it was removed: the network kept a reference to a pruned operation.
+    pub fn get(&self, id: ParameterId) -> &Parameter {
+        self.table[id.0].as_ref().expect("a live network refers to live parameters")
+    }
+
+    /// Replaces the value behind an id.
+    pub fn set(&mut self, id: ParameterId, value: Tensor<1>) {
+        self.table[id.0].as_mut().expect("a live network refers to live parameters").value = value;
+    }
+
+    /// All live tensors, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = (ParameterId, &Parameter)> {
+        self.table.iter().enumerate().filter_map(|(i, p)| p.as_ref().map(|p| (ParameterId(i), p)))
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ParameterId) -> &mut Parameter {
+        self.table[id.0].as_mut().expect("a live network refers to live parameters")
+    }
+
+    /// Drops everything below `path`: values, momentum and statistics.
+    pub fn remove(&mut self, path: &str) {
+        for slot in &mut self.table {
+            let below = |p: &Parameter| {
+                p.name
+                    .strip_prefix(path)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            if slot.as_ref().is_some_and(below) {
+                *slot = None;
+            }
+        }
+    }
+
+    /// Number of trained elements.
+    pub fn weight_count(&self) -> usize {
+        self.iter()
+            .filter(|(_, p)| p.role == Role::Weight)
+            .map(|(_, p)| p.shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// Copies every value, and every momentum under `<name>:momentum`, to the host.
+    pub fn to_named(&self) -> NamedValues {
+        let host =
+            |t: &Tensor<1>| t.clone().into_data().try_into_vec::<f32>().expect("tensors are f32");
+        let mut named = NamedValues::new();
+        for (_, p) in self.iter() {
+            named.insert(p.name.clone(), (p.shape.clone(), host(&p.value)));
+            if let Some(momentum) = &p.momentum {
+                named.insert(momentum_name(&p.name), (p.shape.clone(), host(momentum)));
+            }
+        }
+        named
+    }
+
+    /// Replaces every value and momentum by those of `named`.
+    ///
+    /// # Errors
+    /// Lists each tensor that is missing, unexpected or of another shape; nothing is changed then.
+    pub fn load_named(&mut self, named: &NamedValues) -> Result<(), Error> {
+        let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
+        let mut unexpected: BTreeSet<&str> = named.keys().map(String::as_str).collect();
+        for (_, p) in self.iter() {
+            unexpected.remove(p.name.as_str());
+            unexpected.remove(momentum_name(&p.name).as_str());
+            match named.get(&p.name) {
+                None => missing.push(p.name.clone()),
+                Some((shape, _)) if *shape != p.shape => {
+                    misshaped.push(format!("{} (expected {:?}, found {shape:?})", p.name, p.shape));
+                }
+                Some(_) => {}
+            }
+        }
+        if !(missing.is_empty() && unexpected.is_empty() && misshaped.is_empty()) {
+            let unexpected = unexpected.into_iter().map(str::to_owned).collect();
+            return Err(Error::TensorMismatch { missing, unexpected, misshaped });
+        }
+        for i in 0..self.table.len() {
+            let Some(name) = self.table[i].as_ref().map(|p| p.name.clone()) else { continue };
+            let value = self.tensor(named[&name].1.clone());
+            let momentum = named.get(&momentum_name(&name)).map(|(_, v)| self.tensor(v.clone()));
+            let parameter = self.get_mut(ParameterId(i));
+            (parameter.value, parameter.momentum) = (value, momentum);
+        }
+        Ok(())
+    }
+}
+
+fn momentum_name(name: &str) -> String {
+    format!("{name}:momentum")
+}
+
+/// 64-bit FNV-1a: the same number on every platform and version.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(seed: u64) -> Parameters {
+        let mut parameters = Parameters::new(Device::flex(), seed);
+        parameters.weight("a.one".into(), &[2, 3], Init::fan_in(4));
+        parameters.weight("a.two".into(), &[4], Init::Constant(1.0));
+        parameters.buffer("ab.mean".into(), 3, 0.0);
+        parameters
+    }
+
+    #[test]
+    fn initial_values_depend_on_seed_and_name_only() {
+        let (a, b, other) = (table(1), table(1), table(2));
+        assert_eq!(a.to_named(), b.to_named());
+        assert_ne!(a.to_named()["a.one"], other.to_named()["a.one"]);
+        let mut alone = Parameters::new(Device::flex(), 1);
+        alone.weight("a.one".into(), &[2, 3], Init::fan_in(4));
+        assert_eq!(alone.to_named()["a.one"], a.to_named()["a.one"]);
+        assert!(a.to_named()["a.one"].1.iter().all(|v| v.abs() <= 0.5));
+    }
+
+    #[test]
+    fn removal_takes_a_path_and_not_its_namesakes() {
+        let mut parameters = table(1);
+        assert_eq!(parameters.weight_count(), 10);
+        parameters.remove("a");
+        let names: Vec<_> = parameters.iter().map(|(_, p)| p.name.clone()).collect();
+        assert_eq!(names, ["ab.mean"]);
+    }
+
+    #[test]
+    fn loading_is_strict_and_names_each_fault() {
+        let mut parameters = table(1);
+        let mut named = table(2).to_named();
+        parameters.load_named(&named).unwrap();
+        assert_eq!(parameters.to_named(), named);
+
+        named.remove("a.two");
+        named.insert("c".into(), (vec![1], vec![0.0]));
+        named.insert("a.one".into(), (vec![3, 2], vec![0.0; 6]));
+        let message = parameters.load_named(&named).unwrap_err().to_string();
+        for part in ["a.two", "unexpected: c", "expected [2, 3], found [3, 2]"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert_eq!(parameters.to_named(), table(2).to_named());
+    }
+}

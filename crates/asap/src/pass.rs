@@ -1,0 +1,121 @@
+//! One forward (and backward) pass over a network: which tensors are tracked, which statistics kept.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use burn::tensor::{Gradients, Tensor};
+
+use crate::layers::BatchNorm;
+use crate::parameters::{ParameterId, Parameters};
+
+/// Fraction of the batch's statistics that enters the running ones.
+const STATISTICS_MOMENTUM: f32 = 0.1;
+
+/// What a pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A step on the weights: they are tracked, and running statistics follow the batch.
+    Weights,
+    /// A step on alpha: weights are constants, and nothing of the network changes.
+    Architecture,
+    /// Inference: running statistics, no gradients.
+    Evaluation,
+}
+
+/// Mean and variance of one batch, for the running statistics.
+#[derive(Clone, Debug)]
+pub struct BatchStatistics {
+    mean: Tensor<1>,
+    /// Biased, as the normalisation uses it.
+    variance: Tensor<1>,
+    count: usize,
+}
+
+/// Parameters seen through the purpose of a pass.
+pub struct Pass<'a> {
+    parameters: &'a Parameters,
+    mode: Mode,
+    tracked: RefCell<HashMap<ParameterId, Tensor<1>>>,
+    statistics: RefCell<Vec<(ParameterId, ParameterId, BatchStatistics)>>,
+}
+
+/// Gradients by parameter, in the order of the table.
+pub type WeightGradients = Vec<(ParameterId, Tensor<1>)>;
+
+impl<'a> Pass<'a> {
+    /// A pass over `parameters`.
+    pub fn new(parameters: &'a Parameters, mode: Mode) -> Self {
+        Self { parameters, mode, tracked: RefCell::default(), statistics: RefCell::default() }
+    }
+
+    /// What the pass is for.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// A parameter in its logical shape; tracked if this pass trains the weights.
+    pub fn weight<const D: usize>(&self, id: ParameterId) -> Tensor<D> {
+        let parameter = self.parameters.get(id);
+        let shape: [usize; D] = parameter.shape.clone().try_into().expect("rank of the layer");
+        self.flat(id).reshape(shape)
+    }
+
+    /// A parameter as it is stored, `[elements]`.
+    pub fn flat(&self, id: ParameterId) -> Tensor<1> {
+        let value = &self.parameters.get(id).value;
+        if self.mode != Mode::Weights {
+            return value.clone();
+        }
+        let track = || value.clone().autodiff().require_grad();
+        self.tracked.borrow_mut().entry(id).or_insert_with(track).clone()
+    }
+
+    /// Running mean and variance of a batch norm.
+    pub fn running(&self, bn: &BatchNorm) -> (Tensor<1>, Tensor<1>) {
+        (self.parameters.get(bn.mean).value.clone(), self.parameters.get(bn.variance).value.clone())
+    }
+
+    /// Takes note of a batch's statistics (biased variance over `count` values each).
+    ///
+    /// Only a pass that trains the weights keeps them.
+    pub fn observe(&self, bn: &BatchNorm, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
+        if self.mode == Mode::Weights {
+            let statistics = BatchStatistics {
+                mean: mean.without_autodiff(),
+                variance: variance.without_autodiff(),
+                count,
+            };
+            self.statistics.borrow_mut().push((bn.mean, bn.variance, statistics));
+        }
+    }
+
+    /// Ends the pass: the gradient of each weight that took part, and what updates the statistics.
+    pub fn finish(self, gradients: &mut Gradients) -> (WeightGradients, StatisticsUpdate) {
+        let mut tracked = self.tracked.into_inner();
+        let weights = self
+            .parameters
+            .iter()
+            .filter_map(|(id, _)| Some((id, tracked.remove(&id)?.grad_remove(gradients)?)))
+            .collect();
+        (weights, StatisticsUpdate(self.statistics.into_inner()))
+    }
+}
+
+/// The statistics of one pass, to be applied once its step is known to be good.
+pub struct StatisticsUpdate(Vec<(ParameterId, ParameterId, BatchStatistics)>);
+
+impl StatisticsUpdate {
+    /// Moves the running statistics towards the batch's, with the unbiased variance, as PyTorch.
+    pub fn apply(self, parameters: &mut Parameters) {
+        for (mean_id, variance_id, batch) in self.0 {
+            let unbias = batch.count as f32 / (batch.count.max(2) - 1) as f32;
+            let mut blend = |id, new: Tensor<1>| {
+                let old = parameters.get(id).value.clone();
+                let value = old * (1.0 - STATISTICS_MOMENTUM) + new * STATISTICS_MOMENTUM;
+                parameters.set(id, value);
+            };
+            blend(mean_id, batch.mean);
+            blend(variance_id, batch.variance * unbias);
+        }
+    }
+}

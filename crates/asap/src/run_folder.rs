@@ -1,0 +1,183 @@
+//! The folder of a run: what is written, when, and how it is read back.
+//!
+//! Every file is replaced as a whole, so that a crash leaves the old or the new one.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::Config;
+use crate::error::Error;
+
+/// The resolved configuration.
+pub const CONFIG: &str = "config.toml";
+/// One line of JSON an epoch.
+pub const EVENTS: &str = "events.jsonl";
+/// The state to resume from.
+pub const CHECKPOINT: &str = "checkpoint/latest.safetensors";
+/// The found cell, as JSON.
+pub const GENOTYPE_JSON: &str = "genotype.json";
+/// The found cell, in the Python form.
+pub const GENOTYPE_TEXT: &str = "genotype.txt";
+/// What came out.
+pub const RESULT: &str = "result.json";
+/// The page to look at.
+pub const REPORT: &str = "report.html";
+
+/// A run's folder.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes a new folder, and writes the configuration into it.
+    ///
+    /// # Errors
+    /// When it exists with anything in it, or cannot be written.
+    pub fn create(path: &Path, config: &Config) -> Result<Self, Error> {
+        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file() {
+            return Err(Error::RunFolder {
+                path: path.to_owned(),
+                problem: format!(
+                    "expected a new or empty folder, found one in use; nothing was changed; \
+                     choose another with --out, or continue that run with --resume {}",
+                    path.display()
+                ),
+            });
+        }
+        fs::create_dir_all(path.join("checkpoint")).map_err(Error::io("create", path))?;
+        let folder = Self { path: path.to_owned() };
+        let text = toml::to_string_pretty(config).expect("a configuration is TOML");
+        let header = format!("# Resolved configuration, asap {}\n", env!("CARGO_PKG_VERSION"));
+        folder.write(CONFIG, (header + &text).as_bytes())?;
+        Ok(folder)
+    }
+
+    /// Opens the folder of an earlier run, and reads its configuration.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn open(path: &Path) -> Result<(Self, Config), Error> {
+        let folder = Self { path: path.to_owned() };
+        let file = folder.file(CONFIG);
+        let text = fs::read_to_string(&file).map_err(|error| Error::RunFolder {
+            path: path.to_owned(),
+            problem: format!(
+                "expected the folder of a run, with a {CONFIG} that can be read ({error}); \
+                 give the folder that a search printed"
+            ),
+        })?;
+        let config = toml::from_str(&text).map_err(|error| Error::RunFolder {
+            path: file,
+            problem: format!(
+                "expected the configuration of a run of asap {}: {}",
+                env!("CARGO_PKG_VERSION"),
+                error.to_string().trim()
+            ),
+        })?;
+        Ok((folder, config))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Replaces a file as a whole.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.file(name);
+        let temporary = path.with_extension("tmp");
+        let write = || {
+            let mut file = fs::File::create(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(Error::io("write", &path))
+    }
+
+    /// Replaces a JSON file.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+        let mut text = serde_json::to_vec_pretty(value).expect("plain data is JSON");
+        text.push(b'\n');
+        self.write(name, &text)
+    }
+
+    /// Reads a JSON file, if it is there.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
+        let path = self.file(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::RunFolder {
+            path,
+            problem: format!("expected JSON of asap {}: {error}", env!("CARGO_PKG_VERSION")),
+        })
+    }
+
+    /// Appends one line of JSON.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn append_event(&self, event: &impl Serialize) -> Result<(), Error> {
+        let path = self.file(EVENTS);
+        let mut line = serde_json::to_string(event).expect("plain data is JSON");
+        line.push('\n');
+        let append = || {
+            let mut file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
+            file.write_all(line.as_bytes())?;
+            file.sync_all()
+        };
+        append().map_err(Error::io("append to", &path))
+    }
+
+    /// Reads the events; a line that a crash cut short at the end is left out.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn events<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
+        let path = self.file(EVENTS);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+        Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+    }
+
+    /// Replaces the events, when a resumed run goes back to its checkpoint.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn rewrite_events<T: Serialize>(&self, events: &[T]) -> Result<(), Error> {
+        let lines = events.iter().map(|e| serde_json::to_string(e).expect("plain data is JSON"));
+        let text: String = lines.map(|line| line + "\n").collect();
+        self.write(EVENTS, text.as_bytes())
+    }
+}
+
+/// The first free `<parent>/<name>-N`, N counting from 1.
+pub fn next_free(parent: &Path, name: &str) -> PathBuf {
+    (1..)
+        .map(|n| parent.join(format!("{name}-{n}")))
+        .find(|path| !path.exists())
+        .expect("numbers do not run out")
+}

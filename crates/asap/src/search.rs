@@ -1,0 +1,609 @@
+//! Algorithm 1 over a data set: the loop, its records, and its ending.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use asap_core::{
+    Adam, CellKind, Choice, CosineLearningRate, Genotype, Operation, Pruned, TemperatureSchedule,
+    ThresholdPolicy,
+};
+use asap_data::{
+    Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::{self, Progress, State};
+use crate::config::Config;
+use crate::error::Error;
+use crate::memory::peak_rss_mb;
+use crate::report;
+use crate::run_folder::{self, RunFolder};
+use crate::steps::{Learner, NonFinite, Score};
+use crate::supernet::SupernetConfig;
+
+/// A search: a learner, the two halves of the training set, and where it stands.
+pub struct Search {
+    config: Config,
+    data: DataSummary,
+    learner: Learner,
+    train: Loader,
+    /// Augmented batches of the validation half, for the steps on alpha.
+    alpha: Loader,
+    /// The validation half as it is, for the accuracy.
+    valid: Loader,
+    temperature: TemperatureSchedule,
+    threshold: ThresholdPolicy,
+    adam: Adam,
+    progress: Progress,
+}
+
+/// What a search knows of its images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataSummary {
+    /// Name of the data set.
+    pub name: String,
+    /// Height, width and channels of an image.
+    pub image: [usize; 3],
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Images that train the weights.
+    pub train_images: usize,
+    /// Images that train alpha.
+    pub valid_images: usize,
+    /// Per-channel mean of the training half, of values in [0, 1].
+    pub mean: Vec<f32>,
+    /// Per-channel standard deviation of the training half.
+    pub std: Vec<f32>,
+}
+
+/// One line of `events.jsonl`: an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 0.
+    pub epoch: usize,
+    /// T of the epoch (equation 9).
+    pub temperature: f64,
+    /// Theta for the operations of an edge.
+    pub threshold: f64,
+    /// Learning rate of the weights.
+    pub lr: f64,
+    /// Learning rate of alpha; 0 in grace epochs.
+    pub alpha_lr: f64,
+    /// Mean loss of the steps on the weights.
+    pub train_loss: f64,
+    /// Accuracy of the steps on the weights.
+    pub train_accuracy: f64,
+    /// Mean loss on the validation half after the epoch.
+    pub valid_loss: f64,
+    /// Accuracy on the validation half after the epoch.
+    pub valid_accuracy: f64,
+    /// Mean entropy of phi over the edges of the normal cell, divided by ln N.
+    pub entropy_normal: f64,
+    /// The same of the reduction cell.
+    pub entropy_reduce: f64,
+    /// Alive operations of the normal and the reduction cell together.
+    pub alive_ops: usize,
+    /// 1 minus the share of alive operations.
+    pub sparsity: f64,
+    /// Largest distance between two alphas of one edge: how far alpha has moved.
+    pub alpha_spread: f64,
+    /// Seconds of the epoch.
+    pub epoch_seconds: f64,
+    /// Largest resident memory so far, in MiB; absent where the system does not tell.
+    pub peak_rss_mb: Option<f64>,
+    /// What was pruned in the epoch.
+    pub pruned: Vec<String>,
+    /// Probabilities of the operations of each edge, `[normal, reduce][edge][candidate]`.
+    pub probabilities: [Vec<Vec<f64>>; 2],
+}
+
+/// What a search came to; `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchResult {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// Seed of the search.
+    pub seed: u64,
+    /// The images.
+    pub data: DataSummary,
+    /// The one final cell.
+    pub genotype: Genotype,
+    /// Whether annealing made every choice.
+    pub decided_by_annealing: bool,
+    /// Choices that were still open at the end and fell to the largest probability.
+    pub fallback: Vec<String>,
+    /// Epochs, the last one perhaps cut short.
+    pub epochs: usize,
+    /// Steps on alpha.
+    pub alpha_steps: usize,
+    /// Seconds of search.
+    pub seconds: f64,
+    /// Validation accuracy of the search network at its end.
+    pub valid_accuracy: f64,
+    /// The same after everything that is not in the genotype is cut away.
+    pub derived_valid_accuracy: f64,
+    /// Weights left in the search network.
+    pub weights: usize,
+    /// Largest resident memory in MiB.
+    pub peak_rss_mb: Option<f64>,
+    /// What a user should know before trusting the cell.
+    pub warnings: Vec<String>,
+}
+
+/// What a search tells while it goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A step was made.
+    Step(StepReport<'a>),
+    /// An epoch is complete.
+    Epoch(&'a EpochRecord),
+    /// A checkpoint is on the disk.
+    Checkpoint,
+}
+
+/// Where a search stands after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepReport<'a> {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Most epochs.
+    pub epochs: usize,
+    /// Steps of the epoch made.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// T of the epoch.
+    pub temperature: f64,
+    /// Alive operations of both cells.
+    pub alive_ops: usize,
+    /// Accuracy of the epoch's steps so far.
+    pub train_accuracy: f64,
+    /// What the step pruned.
+    pub pruned: &'a [Pruned],
+}
+
+/// Is told what happens; the library itself prints nothing.
+pub trait Observer {
+    /// Called for each event.
+    fn on_event(&mut self, event: Event<'_>);
+}
+
+/// An observer that does nothing.
+impl Observer for () {
+    fn on_event(&mut self, _: Event<'_>) {}
+}
+
+/// How a call to [`Search::run`] ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The search is over.
+    Finished(Box<SearchResult>),
+    /// It was asked to stop; a checkpoint is on the disk.
+    Stopped,
+}
+
+impl Search {
+    /// Prepares a search of `config` on the training images of `splits`.
+    ///
+    /// A validation set of the data's own is not touched: the search splits the training set in two
+    /// equal parts, stratified by class.
+    ///
+    /// # Errors
+    /// When configuration and data do not fit.
+    pub fn new(config: Config, splits: Splits) -> Result<Self, Error> {
+        let device = config.device.open()?;
+        let data = Arc::new(splits.train);
+        let (train, valid) =
+            stratified_halves(data.labels(), data.classes().len(), 0.5, config.seed);
+        if train.is_empty() || valid.is_empty() {
+            return Err(Error::Config(format!(
+                "{}: expected at least 2 images of a class to split in halves, found {} images in all",
+                splits.name,
+                data.len()
+            )));
+        }
+        let normalization = normalization(&data.subset(&train)?);
+        let summary = DataSummary {
+            name: splits.name,
+            image: data.image_shape(),
+            classes: data.classes().to_vec(),
+            train_images: train.len(),
+            valid_images: valid.len(),
+            mean: normalization.mean.clone(),
+            std: normalization.std.clone(),
+        };
+        let loader = |indices: &[usize], augment, stream, shuffle| {
+            loader(&data, indices, &config, augment, &normalization, stream, shuffle)
+        };
+        let train_loader = loader(&train, config.augmentation(), 0, true)?;
+        let alpha_loader = loader(&valid, config.augmentation(), 1, true)?;
+        let valid_loader = loader(&valid, Augment::none(), 1, false)?;
+        let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
+        let learner = Learner::new(
+            &supernet_config(&config, &summary),
+            &config.space()?,
+            config.search.edge_policy,
+            &device,
+            config.seed,
+        )?;
+        Ok(Self {
+            temperature: config.temperature(),
+            threshold: config.threshold(),
+            adam: Adam {
+                lr: config.alpha_lr(steps),
+                beta1: config.alpha.beta1,
+                beta2: config.alpha.beta2,
+                weight_decay: config.alpha.weight_decay,
+                ..Adam::default()
+            },
+            data: summary,
+            learner,
+            train: train_loader,
+            alpha: alpha_loader,
+            valid: valid_loader,
+            progress: Progress::default(),
+            config,
+        })
+    }
+
+    /// Brings back the state of a run's checkpoint, and drops events written after it.
+    ///
+    /// # Errors
+    /// When there is no checkpoint, or it does not fit this search.
+    pub fn restore(&mut self, folder: &RunFolder) -> Result<(), Error> {
+        let (state, tensors) = checkpoint::load(folder)?;
+        let fresh = &self.learner.architecture;
+        if state.architecture.space() != fresh.space()
+            || state.architecture.policy() != fresh.policy()
+        {
+            return Err(Error::RunFolder {
+                path: folder.path().to_owned(),
+                problem: "the checkpoint is of another search space than config.toml; \
+                          put the original config.toml back"
+                    .to_owned(),
+            });
+        }
+        self.learner.supernet.prune_to(&mut self.learner.parameters, &state.architecture);
+        self.learner.parameters.load_named(&tensors)?;
+        self.learner.architecture = state.architecture;
+        self.progress = state.progress;
+        let mut events: Vec<EpochRecord> = folder.events()?;
+        events.retain(|record| record.epoch < self.progress.epoch);
+        folder.rewrite_events(&events)
+    }
+
+    /// What the search knows of its images.
+    pub fn data(&self) -> &DataSummary {
+        &self.data
+    }
+
+    /// The learner, for measuring.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// Steps of an epoch.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.train.batches_per_epoch()
+    }
+
+    /// Most epochs.
+    pub fn epochs(&self) -> usize {
+        self.config.search.epochs
+    }
+
+    /// Epochs in which only the weights move.
+    pub fn grace_epochs(&self) -> usize {
+        self.temperature.grace_epochs(self.config.annealing.grace_temperature, self.epochs())
+    }
+
+    /// Effective learning rate of alpha.
+    pub fn alpha_lr(&self) -> f64 {
+        self.adam.lr
+    }
+
+    /// Searches to the end, or until `stop` is set.
+    ///
+    /// # Errors
+    /// When a number is no longer finite or the disk refuses; the last good checkpoint stays.
+    pub fn run(
+        &mut self,
+        folder: &RunFolder,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome, Error> {
+        if self.progress.epoch == 0 && self.progress.step == 0 {
+            self.save(folder)?;
+        }
+        while self.progress.epoch < self.epochs() && !self.learner.architecture.is_decided() {
+            if !self.epoch(folder, observer, stop)? {
+                self.save(folder)?;
+                observer.on_event(Event::Checkpoint);
+                return Ok(Outcome::Stopped);
+            }
+            let record = self.record();
+            folder.append_event(&record)?;
+            observer.on_event(Event::Epoch(&record));
+            self.progress = Progress {
+                epoch: self.progress.epoch + 1,
+                alpha_steps: self.progress.alpha_steps,
+                seconds: self.progress.seconds,
+                ..Progress::default()
+            };
+            self.save(folder)?;
+            observer.on_event(Event::Checkpoint);
+            report::write(folder, &self.data, &self.config, None)?;
+        }
+        let records: Vec<EpochRecord> = folder.events()?;
+        let result = self.finish(records.last().map_or(0.0, |record| record.valid_accuracy));
+        self.write_result(folder, &result)?;
+        Ok(Outcome::Finished(Box::new(result)))
+    }
+
+    /// The steps of an epoch; false if asked to stop before its end.
+    fn epoch(
+        &mut self,
+        folder: &RunFolder,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<bool, Error> {
+        let (epoch, first) = (self.progress.epoch, self.progress.step);
+        let temperature = self.temperature.at(epoch as f64);
+        let lr = self.learning_rate(epoch);
+        let sgd = self.config.sgd();
+        let grace = temperature >= self.config.annealing.grace_temperature;
+        let steps = self.steps_per_epoch();
+        let mut alpha_batches = (!grace).then(|| self.alpha.epoch_from(epoch, first));
+        let pause = Duration::try_from_secs_f64(self.config.search.checkpoint_minutes * 60.0)
+            .unwrap_or(Duration::MAX);
+        let mut saved = Instant::now();
+        let mut started = Instant::now();
+        for batch in self.train.epoch_from(epoch, first) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            let step = self.progress.step;
+            let at = |error: NonFinite| Error::NonFinite {
+                what: error.what,
+                value: error.value,
+                epoch,
+                step,
+                key: error.key,
+            };
+            let score = self.learner.weight_step(&batch, temperature, &sgd, lr).map_err(at)?;
+            self.progress.train.add(score);
+            let mut pruned = Vec::new();
+            if let Some(batch) = alpha_batches.as_mut().and_then(Iterator::next) {
+                let time = epoch as f64;
+                (_, pruned) = self
+                    .learner
+                    .alpha_step(&batch, temperature, &self.adam, &self.threshold, time)
+                    .map_err(at)?;
+                self.progress.alpha_steps += 1;
+                self.progress.pruned.extend(pruned.iter().map(|p| format!("step {step}: {p}")));
+            }
+            self.progress.step += 1;
+            let seconds = started.elapsed().as_secs_f64();
+            started = Instant::now();
+            self.progress.epoch_seconds += seconds;
+            self.progress.seconds += seconds;
+            observer.on_event(Event::Step(StepReport {
+                epoch,
+                epochs: self.epochs(),
+                step: self.progress.step,
+                steps,
+                temperature,
+                alive_ops: self.alive_ops(),
+                train_accuracy: self.progress.train.accuracy().unwrap_or(0.0),
+                pruned: &pruned,
+            }));
+            if self.learner.architecture.is_decided() {
+                break;
+            }
+            if saved.elapsed() >= pause {
+                self.save(folder)?;
+                observer.on_event(Event::Checkpoint);
+                saved = Instant::now();
+            }
+        }
+        Ok(true)
+    }
+
+    fn learning_rate(&self, epoch: usize) -> f64 {
+        CosineLearningRate {
+            initial: self.config.weights.lr,
+            minimum: self.config.weights.lr_min,
+            epochs: self.epochs(),
+        }
+        .at(epoch as f64)
+    }
+
+    fn alive_ops(&self) -> usize {
+        CellKind::ALL.map(|kind| self.learner.architecture.alive_count(kind)).iter().sum()
+    }
+
+    fn validate(&self) -> Score {
+        let temperature = self.temperature.at(self.progress.epoch as f64);
+        let mut score = Score::default();
+        for batch in self.valid.epoch(0) {
+            score.add(self.learner.evaluate(&batch, temperature));
+        }
+        score
+    }
+
+    /// Closes an epoch: measures it on the validation half.
+    fn record(&mut self) -> EpochRecord {
+        let started = Instant::now();
+        let valid = self.validate();
+        let seconds = started.elapsed().as_secs_f64();
+        self.progress.epoch_seconds += seconds;
+        self.progress.seconds += seconds;
+        let Progress { epoch, train, pruned, epoch_seconds, .. } = &self.progress;
+        let temperature = self.temperature.at(*epoch as f64);
+        let architecture = &self.learner.architecture;
+        let candidates = self.learner.architecture.space().candidates.len();
+        let grace = temperature >= self.config.annealing.grace_temperature;
+        EpochRecord {
+            epoch: *epoch,
+            temperature,
+            threshold: self.threshold.at(*epoch as f64, candidates),
+            lr: self.learning_rate(*epoch),
+            alpha_lr: if grace { 0.0 } else { self.adam.lr },
+            train_loss: train.mean_loss().unwrap_or(0.0),
+            train_accuracy: train.accuracy().unwrap_or(0.0),
+            valid_loss: valid.mean_loss().unwrap_or(0.0),
+            valid_accuracy: valid.accuracy().unwrap_or(0.0),
+            entropy_normal: architecture.entropy(CellKind::Normal, temperature),
+            entropy_reduce: architecture.entropy(CellKind::Reduction, temperature),
+            alive_ops: self.alive_ops(),
+            sparsity: architecture.sparsity(),
+            alpha_spread: self.alpha_spread(),
+            epoch_seconds: *epoch_seconds,
+            peak_rss_mb: peak_rss_mb(),
+            pruned: pruned.clone(),
+            probabilities: CellKind::ALL.map(|kind| {
+                let choices = architecture.cell(kind).operations.iter();
+                choices.map(|choice| choice.probabilities(temperature)).collect()
+            }),
+        }
+    }
+
+    fn alpha_spread(&self) -> f64 {
+        let spread = |choice: &Choice| {
+            let logits = choice.logits();
+            let largest = logits.iter().copied().fold(f64::MIN, f64::max);
+            largest - logits.iter().copied().fold(f64::MAX, f64::min)
+        };
+        let architecture = &self.learner.architecture;
+        let choices =
+            CellKind::ALL.into_iter().flat_map(|kind| &architecture.cell(kind).operations);
+        choices.map(spread).fold(0.0, f64::max)
+    }
+
+    fn finish(&mut self, valid_accuracy: f64) -> SearchResult {
+        let derived = self.learner.architecture.derive();
+        let weights = self.learner.parameters.weight_count();
+        let derived_valid_accuracy = self.accuracy_of(&derived.genotype);
+        let mut warnings = Vec::new();
+        if !derived.fallback.is_empty() {
+            warnings.push(format!(
+                "{} choices were still open at the end and fell to the largest probability; \
+                 more epochs (--set search.epochs=...) or a larger alpha rate (--set alpha.lr=...) \
+                 let annealing decide them",
+                derived.fallback.len()
+            ));
+        }
+        if self.learner.architecture.sparsity() == 0.0 {
+            warnings.push(format!(
+                "nothing was pruned: the largest distance between two alphas of an edge is {:.2e} \
+                 after {} steps on alpha; the cell is close to arbitrary",
+                self.alpha_spread(),
+                self.progress.alpha_steps
+            ));
+        }
+        for (name, cell) in
+            [("normal", &derived.genotype.normal), ("reduction", &derived.genotype.reduce)]
+        {
+            let free =
+                |operation: Operation| operation == Operation::SkipConnect || operation.is_pool();
+            let genes: Vec<_> = cell.nodes.iter().flatten().collect();
+            let count = genes.iter().filter(|gene| free(gene.operation)).count();
+            if name == "normal" && 4 * count > 3 * genes.len() {
+                warnings.push(format!(
+                    "{count} of {} operations of the {name} cell are skips or pools: a sign of collapse",
+                    genes.len()
+                ));
+            }
+        }
+        SearchResult {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed: self.config.seed,
+            data: self.data.clone(),
+            decided_by_annealing: derived.fallback.is_empty(),
+            fallback: derived.fallback.iter().map(ToString::to_string).collect(),
+            genotype: derived.genotype,
+            epochs: self.progress.epoch,
+            alpha_steps: self.progress.alpha_steps,
+            seconds: self.progress.seconds,
+            valid_accuracy,
+            derived_valid_accuracy,
+            weights,
+            peak_rss_mb: peak_rss_mb(),
+            warnings,
+        }
+    }
+
+    /// Validation accuracy once only the genotype is left, with the weights as they are.
+    fn accuracy_of(&mut self, genotype: &Genotype) -> f64 {
+        let mut score = Score::default();
+        self.learner.supernet.keep(&mut self.learner.parameters, genotype);
+        for batch in self.valid.epoch(0) {
+            score.add(self.learner.evaluate_derived(&batch));
+        }
+        score.accuracy().unwrap_or(0.0)
+    }
+
+    fn write_result(&self, folder: &RunFolder, result: &SearchResult) -> Result<(), Error> {
+        folder.write_json(run_folder::GENOTYPE_JSON, &result.genotype)?;
+        folder.write(run_folder::GENOTYPE_TEXT, format!("{}\n", result.genotype).as_bytes())?;
+        for (name, cell) in
+            [("normal", &result.genotype.normal), ("reduction", &result.genotype.reduce)]
+        {
+            let title = format!("{name} cell");
+            folder.write(&format!("{name}.svg"), asap_core::svg(cell, &title).as_bytes())?;
+        }
+        report::write(folder, &self.data, &self.config, Some(result))?;
+        folder.write_json(run_folder::RESULT, result)
+    }
+
+    fn save(&self, folder: &RunFolder) -> Result<(), Error> {
+        let state = State {
+            progress: self.progress.clone(),
+            architecture: self.learner.architecture.clone(),
+        };
+        checkpoint::save(folder, &state, &self.learner.parameters.to_named())
+    }
+}
+
+/// The search network that a configuration gives on some images.
+pub fn supernet_config(config: &Config, data: &DataSummary) -> SupernetConfig {
+    let [height, width, channels] = data.image;
+    SupernetConfig {
+        channels: config.network.channels,
+        cells: config.network.cells,
+        image_channels: channels,
+        image_size: [height, width],
+        classes: data.classes.len(),
+    }
+}
+
+fn loader(
+    data: &Arc<Dataset>,
+    indices: &[usize],
+    config: &Config,
+    augment: Augment,
+    normalization: &Normalization,
+    stream: u64,
+    shuffle: bool,
+) -> Result<Loader, Error> {
+    let seed = config.seed.wrapping_mul(2).wrapping_add(stream);
+    let (data, indices) = (Arc::clone(data), indices.to_vec());
+    let batch = config.search.batch;
+    let normalization = normalization.clone();
+    Ok(Loader::new(data, indices, batch, augment, normalization, seed, shuffle)?)
+}
+
+/// The result of a finished run, if it has one.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn finished(folder: &RunFolder) -> Result<Option<SearchResult>, Error> {
+    folder.read_json(run_folder::RESULT)
+}
+
+/// Where a run goes when no folder is named.
+pub fn default_folder() -> std::path::PathBuf {
+    run_folder::next_free(Path::new("runs"), "search")
+}

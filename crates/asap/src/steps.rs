@@ -1,0 +1,206 @@
+//! The two steps of an iteration of Algorithm 1, and evaluation: what the search runs and what
+//! `asap bench` times.
+
+use asap_core::{Adam, Architecture, CellKind, EdgePolicy, Pruned, SearchSpace, ThresholdPolicy};
+use asap_data::Batch;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::optimizer::Sgd;
+use crate::parameters::Parameters;
+use crate::pass::{Mode, Pass};
+use crate::supernet::{Supernet, SupernetConfig, mixing_tensor};
+
+/// A search network in training: weights and alpha.
+pub struct Learner {
+    /// The network: which operations are left.
+    pub supernet: Supernet,
+    /// Its tensors.
+    pub parameters: Parameters,
+    /// Alpha, and which operations are alive.
+    pub architecture: Architecture,
+    device: Device,
+}
+
+/// Loss and hits of one batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Sum of the images' cross entropies.
+    pub loss: f64,
+    /// Images whose largest logit is the label's.
+    pub correct: usize,
+    /// Images.
+    pub images: usize,
+}
+
+/// A number that must be finite and is not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NonFinite {
+    /// Which number.
+    pub what: String,
+    /// NaN or an infinity.
+    pub value: f64,
+    /// The configuration key to lower.
+    pub key: &'static str,
+}
+
+impl Learner {
+    /// A fresh search network with all alphas at zero.
+    ///
+    /// # Errors
+    /// When a size is zero.
+    pub fn new(
+        config: &SupernetConfig,
+        space: &SearchSpace,
+        policy: EdgePolicy,
+        device: &Device,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        let (supernet, parameters) = Supernet::new(config, space, device, seed)?;
+        let architecture = Architecture::new(space.clone(), policy);
+        Ok(Self { supernet, parameters, architecture, device: device.clone() })
+    }
+
+    /// Line 4 of Algorithm 1: a descent step on the weights.
+    ///
+    /// # Errors
+    /// When the loss or a gradient is not finite; nothing is changed then.
+    pub fn weight_step(
+        &mut self,
+        batch: &Batch,
+        temperature: f64,
+        sgd: &Sgd,
+        learning_rate: f64,
+    ) -> Result<Score, NonFinite> {
+        let key = "weights.lr";
+        let mixing = self.mixing(temperature);
+        let pass = Pass::new(&self.parameters, Mode::Weights);
+        let logits = self.supernet.forward(&pass, self.images(batch), &mixing);
+        let (loss, score) = self.cross_entropy(logits, batch);
+        finite("the loss of the step on the weights", score.loss, key)?;
+        let mut gradients = loss.backward();
+        let (gradients, statistics) = pass.finish(&mut gradients);
+        let norm = sgd.step(&mut self.parameters, gradients, learning_rate);
+        finite("the norm of the weights' gradients", norm, key)?;
+        statistics.apply(&mut self.parameters);
+        Ok(score)
+    }
+
+    /// Lines 6 to 9 of Algorithm 1: a descent step on alpha, then pruning.
+    ///
+    /// `time` is that of the threshold policy. Weights and statistics stay as they are.
+    ///
+    /// # Errors
+    /// When the loss or a gradient is not finite; nothing is changed then.
+    pub fn alpha_step(
+        &mut self,
+        batch: &Batch,
+        temperature: f64,
+        adam: &Adam,
+        threshold: &ThresholdPolicy,
+        time: f64,
+    ) -> Result<(Score, Vec<Pruned>), NonFinite> {
+        let key = "alpha.lr";
+        let mixing = self.mixing(temperature).map(|m| m.autodiff().require_grad());
+        let pass = Pass::new(&self.parameters, Mode::Architecture);
+        let logits = self.supernet.forward(&pass, self.images(batch), &mixing);
+        let (loss, score) = self.cross_entropy(logits, batch);
+        finite("the loss of the step on alpha", score.loss, key)?;
+        let gradients = loss.backward();
+        let candidates = self.architecture.space().candidates.len();
+        let table = |mixing: &Tensor<1>| -> Vec<Vec<f64>> {
+            // A kind of cell that the network does not have gets no gradient.
+            let flat: Vec<f32> = match mixing.grad(&gradients) {
+                Some(gradient) => gradient.into_data().iter::<f32>().collect(),
+                None => vec![0.0; mixing.dims()[0]],
+            };
+            let rows = flat.chunks(candidates);
+            rows.map(|row| row.iter().copied().map(f64::from).collect()).collect()
+        };
+        let tables = [table(&mixing[0]), table(&mixing[1])];
+        for (kind, rows) in CellKind::ALL.iter().zip(&tables) {
+            for (edge, row) in rows.iter().enumerate() {
+                for (operation, &value) in self.architecture.space().candidates.iter().zip(row) {
+                    let what = format!("the gradient of alpha, {kind} edge {edge} {operation},");
+                    finite(&what, value, key)?;
+                }
+            }
+        }
+        self.architecture.step(&tables, temperature, adam);
+        let pruned = self.architecture.prune(temperature, threshold, time);
+        self.supernet.prune(&mut self.parameters, &pruned);
+        Ok((score, pruned))
+    }
+
+    /// Scores a batch with running statistics.
+    pub fn evaluate(&self, batch: &Batch, temperature: f64) -> Score {
+        let pass = Pass::new(&self.parameters, Mode::Evaluation);
+        let mixing = self.mixing(temperature);
+        let logits = self.supernet.forward(&pass, self.images(batch), &mixing);
+        self.cross_entropy(logits, batch).1
+    }
+
+    /// Scores a batch when every operation left counts fully: the derived network.
+    pub fn evaluate_derived(&self, batch: &Batch) -> Score {
+        let space = self.architecture.space();
+        let ones = Tensor::ones([space.edge_count() * space.candidates.len()], &self.device);
+        let pass = Pass::new(&self.parameters, Mode::Evaluation);
+        let logits = self.supernet.forward(&pass, self.images(batch), &[ones.clone(), ones]);
+        self.cross_entropy(logits, batch).1
+    }
+
+    fn mixing(&self, temperature: f64) -> [Tensor<1>; 2] {
+        CellKind::ALL.map(|k| mixing_tensor(&self.architecture, k, temperature, &self.device))
+    }
+
+    fn images(&self, batch: &Batch) -> Tensor<4> {
+        Tensor::from_data(TensorData::new(batch.images.clone(), batch.shape), &self.device)
+    }
+
+    /// The mean loss as a tensor, and the score on the host.
+    fn cross_entropy(&self, logits: Tensor<2>, batch: &Batch) -> (Tensor<1>, Score) {
+        let images = batch.labels.len();
+        let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
+        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [images]), &self.device);
+        let log_probabilities = log_softmax(logits, 1);
+        let picked = log_probabilities.clone().gather(1, labels.reshape([images, 1]));
+        let host: Vec<f32> =
+            log_probabilities.without_autodiff().into_data().iter::<f32>().collect();
+        let classes = host.len() / images.max(1);
+        let mut score = Score { images, ..Score::default() };
+        for (row, &label) in host.chunks(classes.max(1)).zip(&batch.labels) {
+            let label = usize::from(label);
+            score.loss -= f64::from(row[label]);
+            score.correct += usize::from(row.iter().all(|&other| other <= row[label]));
+        }
+        (picked.mean().neg(), score)
+    }
+}
+
+impl Score {
+    /// Adds the score of another batch.
+    pub fn add(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.correct += other.correct;
+        self.images += other.images;
+    }
+
+    /// Mean loss of an image, if there was one.
+    pub fn mean_loss(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.loss / self.images as f64)
+    }
+
+    /// Share of the images that are classified rightly, if there was one.
+    pub fn accuracy(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.correct as f64 / self.images as f64)
+    }
+}
+
+fn finite(what: &str, value: f64, key: &'static str) -> Result<(), NonFinite> {
+    if value.is_finite() {
+        return Ok(());
+    }
+    Err(NonFinite { what: what.to_owned(), value, key })
+}

@@ -1,0 +1,1 @@
+//! Whole searches on small data.
