@@ -1,2 +1,26 @@
-//! stub
-fn main() {}
+//! The `asap` command: the only crate that prints.
+
+mod args;
+mod commands;
+mod failure;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.command {
+        Command::Search(search) => commands::search::run(search, &arguments.common),
+        Command::Cells(cells) => commands::cells::run(cells, &arguments.common),
+        Command::Data(data) => commands::data::run(data, &arguments.common),
+        Command::Config(config) => commands::config::run(config, &arguments.common),
+        Command::Bench(bench) => commands::bench::run(bench, &arguments.common),
+        Command::Pac(pac) => commands::pac::run(pac, &arguments.common),
+    };
+    failure::exit_code(outcome)
+}

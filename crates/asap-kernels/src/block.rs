@@ -5,7 +5,8 @@
 use crate::buffers::Buffer;
 use crate::norm::NormGrad;
 use crate::simd::{
-    Accumulate, Affine, DepthwiseGrad, DepthwiseRow, Level, LoadRows, Moments, OuterProduct, Product,
+    Accumulate, Affine, DepthwiseGrad, DepthwiseRow, Level, LoadRows, Moments, OuterProduct,
+    Product,
 };
 use crate::spec::{Block, ConvKind};
 
@@ -46,9 +47,27 @@ impl Padded {
     }
 
     /// Fills the interior with `relu(affine(x))`, `x` dense with `c` channels.
-    pub(crate) fn load(&mut self, level: Level, x: &[f32], c: usize, affine: Option<Affine<'_>>, relu: bool) {
-        let (first, dst_row, rows, width, cp) = (self.at(0, 0), self.row(), self.h, self.w, self.cp);
-        level.run(LoadRows { x, affine, relu, dst: &mut self.data[first..], dst_row, rows, width, c, cp });
+    pub(crate) fn load(
+        &mut self,
+        level: Level,
+        x: &[f32],
+        c: usize,
+        affine: Option<Affine<'_>>,
+        relu: bool,
+    ) {
+        let (first, dst_row, rows, width, cp) =
+            (self.at(0, 0), self.row(), self.h, self.w, self.cp);
+        level.run(LoadRows {
+            x,
+            affine,
+            relu,
+            dst: &mut self.data[first..],
+            dst_row,
+            rows,
+            width,
+            c,
+            cp,
+        });
     }
 }
 
@@ -116,7 +135,9 @@ pub(crate) struct PackedGrads {
 
 impl PackedGrads {
     pub(crate) fn add(&mut self, other: &Self) {
-        for (to, from) in [(&mut self.weights, &other.weights), (&mut self.depthwise, &other.depthwise)] {
+        for (to, from) in
+            [(&mut self.weights, &other.weights), (&mut self.depthwise, &other.depthwise)]
+        {
             for (to, from) in to.iter_mut().zip(from) {
                 *to += from;
             }
@@ -141,7 +162,15 @@ impl<'a> ResultGrad<'a> {
     }
 
     /// Pixels `from..from + pixels` into `out`, `out_pixel` apart.
-    pub(crate) fn fill(self, level: Level, c: usize, from: usize, pixels: usize, out: &mut [f32], out_pixel: usize) {
+    pub(crate) fn fill(
+        self,
+        level: Level,
+        c: usize,
+        from: usize,
+        pixels: usize,
+        out: &mut [f32],
+        out_pixel: usize,
+    ) {
         let part = |v: &'a [f32]| &v[from * c..][..pixels * c];
         let terms = [Some((part(self.g), self.g_scale)), self.y.map(|(y, scale)| (part(y), scale))];
         level.run(Accumulate { out, out_pixel, add: false, terms, shift: self.shift, pixels, c });
@@ -171,7 +200,8 @@ impl Conv {
             }
             ConvKind::Full { kernel: (kh, kw) } => {
                 let (down, right) = ((kh as isize - 1) / 2, (kw as isize - 1) / 2);
-                let taps = (0..kh as isize).flat_map(|i| (0..kw as isize).map(move |j| (i - down, j - right)));
+                let taps = (0..kh as isize)
+                    .flat_map(|i| (0..kw as isize).map(move |j| (i - down, j - right)));
                 (Gather::Copy { taps: taps.collect() }, down.max(right) as usize, kh * kw * cin)
             }
             ConvKind::Reduce => (Gather::Copy { taps: vec![(0, 0), (1, 1)] }, 1, 2 * cin),
@@ -243,7 +273,11 @@ impl Conv {
             Gather::Depthwise { .. } => Padded::new(self.oh, self.ow, self.pad, self.kp),
             Gather::Copy { .. } => Padded::new(self.rows(), self.ow, 0, self.kp),
         };
-        Scratch { gathered: Buffer::new(pixels * self.kp), d: Buffer::new(pixels * self.np), d_gathered }
+        Scratch {
+            gathered: Buffer::new(pixels * self.kp),
+            d: Buffer::new(pixels * self.np),
+            d_gathered,
+        }
     }
 
     pub(crate) fn packed_grads(&self) -> PackedGrads {
@@ -257,14 +291,17 @@ impl Conv {
     /// Packed gradients as those of the parameters, in their layout.
     pub(crate) fn unpack(&self, packed: &PackedGrads) -> Vec<Vec<f32>> {
         let shapes = self.block.weight_shapes();
-        let mut grads: Vec<Vec<f32>> = shapes.iter().map(|s| vec![0.0; s.iter().product()]).collect();
+        let mut grads: Vec<Vec<f32>> =
+            shapes.iter().map(|s| vec![0.0; s.iter().product()]).collect();
         if let Gather::Depthwise { kernel, .. } = self.gather {
             let (taps, cp) = (kernel * kernel, self.kp);
             for (i, grad) in grads[0].iter_mut().enumerate() {
                 *grad = packed.depthwise[i % taps * cp + i / taps];
             }
         }
-        self.for_each_weight(|part, index, row, column| grads[part][index] = packed.weights[row * self.np + column]);
+        self.for_each_weight(|part, index, row, column| {
+            grads[part][index] = packed.weights[row * self.np + column]
+        });
         grads
     }
 
@@ -294,7 +331,9 @@ impl Conv {
             Gather::Copy { taps } => {
                 for (pixel, out) in gathered[..rows * ow * kp].chunks_exact_mut(kp).enumerate() {
                     let (iy, ix) = self.corner(y, pixel);
-                    for ((down, right), out) in taps.iter().zip(out.chunks_exact_mut(self.block.cin)) {
+                    for ((down, right), out) in
+                        taps.iter().zip(out.chunks_exact_mut(self.block.cin))
+                    {
                         let from = image.at(iy + down, ix + right);
                         out.copy_from_slice(&image.data[from..from + out.len()]);
                     }
@@ -418,7 +457,14 @@ impl Conv {
     }
 
     /// Adds the gradient of gathered pixels to those of the image that they were copied from.
-    fn scatter(&self, taps: &[(isize, isize)], d: &Padded, y: usize, pixels: usize, d_image: &mut [f32]) {
+    fn scatter(
+        &self,
+        taps: &[(isize, isize)],
+        d: &Padded,
+        y: usize,
+        pixels: usize,
+        d_image: &mut [f32],
+    ) {
         let (cin, cp) = (self.block.cin, self.level.pad(self.block.cin));
         for (pixel, d) in d.data.chunks_exact(self.kp).take(pixels).enumerate() {
             let (iy, ix) = self.corner(y, pixel);
@@ -434,7 +480,9 @@ impl Conv {
 
     /// Adds the data gradient of the depthwise convolution.
     fn depthwise_back(&self, d: &Padded, d_image: &mut [f32]) {
-        let (Gather::Depthwise { classes, stride, .. }, cp) = (&self.gather, self.kp) else { return };
+        let (Gather::Depthwise { classes, stride, .. }, cp) = (&self.gather, self.kp) else {
+            return;
+        };
         for class in classes {
             let (top, left) = class.first;
             for (i, y) in (top..self.h).step_by(*stride).enumerate() {
@@ -461,11 +509,20 @@ impl Conv {
 }
 
 /// Packs depthwise weights `[c, 1, kernel, kernel]`.
-fn depthwise(params: &[f32], c: usize, cp: usize, kernel: usize, dilation: usize, stride: usize) -> Gather {
+fn depthwise(
+    params: &[f32],
+    c: usize,
+    cp: usize,
+    kernel: usize,
+    dilation: usize,
+    stride: usize,
+) -> Gather {
     let pad = dilation * (kernel - 1) / 2;
     let pack = |rows: &[usize], columns: &[usize]| {
         let mut packed = vec![0.0; rows.len() * columns.len() * cp];
-        for (tap, (row, column)) in rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))).enumerate() {
+        for (tap, (row, column)) in
+            rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))).enumerate()
+        {
             for channel in 0..c {
                 packed[tap * cp + channel] = params[(channel * kernel + row) * kernel + column];
             }
@@ -474,9 +531,12 @@ fn depthwise(params: &[f32], c: usize, cp: usize, kernel: usize, dilation: usize
     };
     // Taps of one class of rows (or columns), reversed; the first of its pixels; where its first tap lies.
     let line = |class: usize| {
-        let taps: Vec<usize> = (0..kernel).rev().filter(|tap| tap * dilation % stride == class).collect();
+        let taps: Vec<usize> =
+            (0..kernel).rev().filter(|tap| tap * dilation % stride == class).collect();
         let first = (class + stride - pad % stride) % stride;
-        let from = taps.first().map(|tap| ((first + pad) as isize - (tap * dilation) as isize) / stride as isize);
+        let from = taps
+            .first()
+            .map(|tap| ((first + pad) as isize - (tap * dilation) as isize) / stride as isize);
         (taps, first, from)
     };
     let mut classes = Vec::new();

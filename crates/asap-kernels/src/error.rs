@@ -7,7 +7,9 @@ pub type Result<T> = std::result::Result<T, KernelError>;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     /// A slice does not hold what its shape says.
-    #[error("{what}: expected {expected} values ({shape}), found {found}; pass the tensor of that shape, contiguous")]
+    #[error(
+        "{what}: expected {expected} values ({shape}), found {found}; pass the tensor of that shape, contiguous"
+    )]
     Length {
         /// Which slice.
         what: String,
@@ -46,7 +48,11 @@ pub enum KernelError {
 
 impl KernelError {
     /// Checks the length of a slice against a shape.
-    pub(crate) fn check_len(what: impl Fn() -> String, shape: &[usize], found: usize) -> Result<()> {
+    pub(crate) fn check_len(
+        what: impl Fn() -> String,
+        shape: &[usize],
+        found: usize,
+    ) -> Result<()> {
         let expected = shape.iter().product();
         if expected == found {
             return Ok(());

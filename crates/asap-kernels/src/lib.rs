@@ -39,8 +39,12 @@ mod simd;
 mod spec;
 
 pub mod buffers;
+pub mod join;
+pub mod reference;
 
-pub use edge::{Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Running, Saved, Stats, Target};
+pub use edge::{
+    Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Running, Saved, Stats, Target,
+};
 pub use error::{KernelError, Result};
 pub use simd::Level;
 pub use spec::{EdgeSpec, OpKind};

@@ -25,7 +25,9 @@ impl MomentSum {
             return;
         }
         let (old, new) = (self.count as f64, count as f64);
-        for ((to_mean, to_m2), (mean, m2)) in self.mean.iter_mut().zip(&mut self.m2).zip(mean.iter().zip(m2)) {
+        for ((to_mean, to_m2), (mean, m2)) in
+            self.mean.iter_mut().zip(&mut self.m2).zip(mean.iter().zip(m2))
+        {
             let delta = (*mean).into() - *to_mean;
             *to_mean += delta * new / (old + new);
             *to_m2 += (*m2).into() + delta * delta * old * new / (old + new);
@@ -94,7 +96,12 @@ impl GradSums {
 }
 
 impl Norm {
-    pub(crate) fn new(level: Level, mean: &[f32], var: &[f32], affine: Option<(&[f32], &[f32])>) -> Self {
+    pub(crate) fn new(
+        level: Level,
+        mean: &[f32],
+        var: &[f32],
+        affine: Option<(&[f32], &[f32])>,
+    ) -> Self {
         let cp = level.pad(mean.len());
         let mut norm = Self {
             scale: vec![0.0; cp],
@@ -106,7 +113,8 @@ impl Norm {
         };
         for c in 0..mean.len() {
             let rstd = 1.0 / (f64::from(var[c]) + EPS).sqrt();
-            let (gamma, beta) = affine.map_or((1.0, 0.0), |(g, b)| (f64::from(g[c]), f64::from(b[c])));
+            let (gamma, beta) =
+                affine.map_or((1.0, 0.0), |(g, b)| (f64::from(g[c]), f64::from(b[c])));
             norm.scale[c] = (gamma * rstd) as f32;
             norm.shift[c] = (beta - gamma * rstd * f64::from(mean[c])) as f32;
             norm.mean[c] = mean[c];
@@ -123,7 +131,8 @@ impl Norm {
     /// that product over `count` values.
     pub(crate) fn backward(&self, weight: f32, sums: &GradSums, count: usize) -> NormGrad {
         let cp = self.mean.len();
-        let mut grad = NormGrad { g_scale: vec![0.0; cp], y_scale: vec![0.0; cp], shift: vec![0.0; cp] };
+        let mut grad =
+            NormGrad { g_scale: vec![0.0; cp], y_scale: vec![0.0; cp], shift: vec![0.0; cp] };
         let (weight, count) = (f64::from(weight), count as f64);
         for c in 0..sums.sum.len() {
             let (rstd, factor) = (self.rstd[c], self.gamma[c] * self.rstd[c] * weight);
@@ -138,13 +147,20 @@ impl Norm {
     /// The gradient of the weight itself: the sum over channels and pixels of `g * (gamma * yhat + beta)`.
     pub(crate) fn weight_grad(&self, sums: &GradSums) -> f32 {
         let channels = sums.sum.iter().zip(&sums.dot).enumerate();
-        channels.map(|(c, (sum, dot))| self.gamma[c] * self.rstd[c] * dot + self.beta[c] * sum).sum::<f64>() as f32
+        channels
+            .map(|(c, (sum, dot))| self.gamma[c] * self.rstd[c] * dot + self.beta[c] * sum)
+            .sum::<f64>() as f32
     }
 
     /// The gradients of gamma and beta.
     pub(crate) fn affine_grad(&self, weight: f32, sums: &GradSums) -> (Vec<f32>, Vec<f32>) {
         let weight = f64::from(weight);
-        let gamma = sums.dot.iter().zip(&self.rstd).map(|(dot, rstd)| (weight * dot * rstd) as f32).collect();
+        let gamma = sums
+            .dot
+            .iter()
+            .zip(&self.rstd)
+            .map(|(dot, rstd)| (weight * dot * rstd) as f32)
+            .collect();
         (gamma, sums.sum.iter().map(|sum| (weight * sum) as f32).collect())
     }
 }

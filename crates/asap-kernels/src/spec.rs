@@ -87,13 +87,16 @@ impl OpKind {
 
     /// Whether the operation works channel by channel and so cannot change their number.
     fn keeps_channels(self, stride: usize) -> bool {
-        matches!(self, Self::MaxPool3x3 | Self::AvgPool3x3) || self == Self::SkipConnect && stride == 1
+        matches!(self, Self::MaxPool3x3 | Self::AvgPool3x3)
+            || self == Self::SkipConnect && stride == 1
     }
 
     pub(crate) fn body(self, spec: &EdgeSpec) -> Body {
         let (cin, cout, s) = (spec.cin, spec.cout, spec.stride);
         let block = |conv, relu, norm, stride, cin| Block { conv, relu, norm, stride, cin, cout };
-        let full = |kernel, relu| Body::Chain(vec![block(ConvKind::Full { kernel }, relu, true, (s, s), cin)]);
+        let full = |kernel, relu| {
+            Body::Chain(vec![block(ConvKind::Full { kernel }, relu, true, (s, s), cin)])
+        };
         let separable = |kernel, dilation, stride: usize, cin| {
             block(ConvKind::Separable { kernel, dilation }, true, true, (stride, stride), cin)
         };
@@ -116,7 +119,10 @@ impl OpKind {
             Self::DilConv5x5 => Body::Chain(vec![separable(5, 2, s, cin)]),
             Self::Conv7x1Conv1x7 => {
                 let wide = block(ConvKind::Full { kernel: (1, 7) }, true, false, (1, s), cin);
-                Body::Chain(vec![wide, block(ConvKind::Full { kernel: (7, 1) }, false, true, (s, 1), cout)])
+                Body::Chain(vec![
+                    wide,
+                    block(ConvKind::Full { kernel: (7, 1) }, false, true, (s, 1), cout),
+                ])
             }
             Self::ReluConv1x1 => full((1, 1), true),
             Self::Conv3x3 => full((3, 3), false),
@@ -217,7 +223,12 @@ impl EdgeSpec {
             Err(KernelError::Spec { field, expected: expected.into(), found, remedy })
         };
         if !(1..=2).contains(&self.stride) {
-            return fail("stride", "1 or 2", self.stride.to_string(), "use stride 2 in a reduction cell, 1 elsewhere");
+            return fail(
+                "stride",
+                "1 or 2",
+                self.stride.to_string(),
+                "use stride 2 in a reduction cell, 1 elsewhere",
+            );
         }
         if self.cin == 0 || self.cout == 0 {
             let found = format!("{} in, {} out", self.cin, self.cout);
@@ -226,10 +237,20 @@ impl EdgeSpec {
         for op in &self.ops {
             if self.cin != self.cout && op.keeps_channels(self.stride) {
                 let found = format!("{} to {} channels with {op}", self.cin, self.cout);
-                return fail("channels", "as many out as in", found, "put a relu_conv_1x1 in front of the operation");
+                return fail(
+                    "channels",
+                    "as many out as in",
+                    found,
+                    "put a relu_conv_1x1 in front of the operation",
+                );
             }
             if *op == OpKind::FactorizedReduce && self.stride != 2 {
-                return fail("stride", "2 for factorized_reduce", "1".into(), "use skip_connect or relu_conv_1x1");
+                return fail(
+                    "stride",
+                    "2 for factorized_reduce",
+                    "1".into(),
+                    "use skip_connect or relu_conv_1x1",
+                );
             }
         }
         Ok(())

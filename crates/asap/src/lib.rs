@@ -3,6 +3,7 @@
 //! The library reads in the data's order: configuration, data set and loader, supernet, search,
 //! genotype, run folder.
 
+pub mod bench;
 pub mod checkpoint;
 pub mod config;
 pub mod device;

@@ -22,6 +22,13 @@ pub struct Sgd {
     pub nesterov: bool,
 }
 
+/// The DARTS values, which the paper follows.
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { momentum: 0.9, weight_decay: 3e-4, gradient_clip: 5.0, nesterov: false }
+    }
+}
+
 impl Sgd {
     /// One step at `learning_rate`; returns the norm of all gradients before clipping.
     ///

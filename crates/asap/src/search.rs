@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::memory::peak_rss_mb;
 use crate::report;
 use crate::run_folder::{self, RunFolder};
-use crate::steps::{Learner, NonFinite, Score};
+use crate::steps::{Learner, NonFinite, Score, finite};
 use crate::supernet::SupernetConfig;
 
 /// A search: a learner, the two halves of the training set, and where it stands.
@@ -323,7 +323,7 @@ impl Search {
                 observer.on_event(Event::Checkpoint);
                 return Ok(Outcome::Stopped);
             }
-            let record = self.record();
+            let record = self.record()?;
             folder.append_event(&record)?;
             observer.on_event(Event::Epoch(&record));
             self.progress = Progress {
@@ -365,22 +365,15 @@ impl Search {
                 return Ok(false);
             }
             let step = self.progress.step;
-            let at = |error: NonFinite| Error::NonFinite {
-                what: error.what,
-                value: error.value,
-                epoch,
-                step,
-                key: error.key,
-            };
-            let score = self.learner.weight_step(&batch, temperature, &sgd, lr).map_err(at)?;
+            let score = self.learner.weight_step(&batch, temperature, &sgd, lr);
+            let score = score.map_err(|error| self.at_this_step(error))?;
             self.progress.train.add(score);
             let mut pruned = Vec::new();
             if let Some(batch) = alpha_batches.as_mut().and_then(Iterator::next) {
                 let time = epoch as f64;
-                (_, pruned) = self
-                    .learner
-                    .alpha_step(&batch, temperature, &self.adam, &self.threshold, time)
-                    .map_err(at)?;
+                let outcome =
+                    self.learner.alpha_step(&batch, temperature, &self.adam, &self.threshold, time);
+                (_, pruned) = outcome.map_err(|error| self.at_this_step(error))?;
                 self.progress.alpha_steps += 1;
                 self.progress.pruned.extend(pruned.iter().map(|p| format!("step {step}: {p}")));
             }
@@ -411,6 +404,11 @@ impl Search {
         Ok(true)
     }
 
+    fn at_this_step(&self, error: NonFinite) -> Error {
+        let NonFinite { what, value, key } = error;
+        Error::NonFinite { what, value, epoch: self.progress.epoch, step: self.progress.step, key }
+    }
+
     fn learning_rate(&self, epoch: usize) -> f64 {
         CosineLearningRate {
             initial: self.config.weights.lr,
@@ -434,9 +432,11 @@ impl Search {
     }
 
     /// Closes an epoch: measures it on the validation half.
-    fn record(&mut self) -> EpochRecord {
+    fn record(&mut self) -> Result<EpochRecord, Error> {
         let started = Instant::now();
         let valid = self.validate();
+        let finite = finite("the loss on the validation half", valid.loss, "weights.lr");
+        finite.map_err(|error| self.at_this_step(error))?;
         let seconds = started.elapsed().as_secs_f64();
         self.progress.epoch_seconds += seconds;
         self.progress.seconds += seconds;
@@ -445,7 +445,7 @@ impl Search {
         let architecture = &self.learner.architecture;
         let candidates = self.learner.architecture.space().candidates.len();
         let grace = temperature >= self.config.annealing.grace_temperature;
-        EpochRecord {
+        Ok(EpochRecord {
             epoch: *epoch,
             temperature,
             threshold: self.threshold.at(*epoch as f64, candidates),
@@ -467,7 +467,7 @@ impl Search {
                 let choices = architecture.cell(kind).operations.iter();
                 choices.map(|choice| choice.probabilities(temperature)).collect()
             }),
-        }
+        })
     }
 
     fn alpha_spread(&self) -> f64 {
@@ -563,7 +563,16 @@ impl Search {
             progress: self.progress.clone(),
             architecture: self.learner.architecture.clone(),
         };
-        checkpoint::save(folder, &state, &self.learner.parameters.to_named())
+        let tensors = self.learner.parameters.to_named();
+        for (name, (_, values)) in &tensors {
+            if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
+                let what = format!("an element of {name}");
+                let key = "weights.lr";
+                let error = NonFinite { what, value: f64::from(value), key };
+                return Err(self.at_this_step(error));
+            }
+        }
+        checkpoint::save(folder, &state, &tensors)
     }
 }
 

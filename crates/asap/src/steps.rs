@@ -198,7 +198,8 @@ impl Score {
     }
 }
 
-fn finite(what: &str, value: f64, key: &'static str) -> Result<(), NonFinite> {
+/// Lets only finite numbers pass.
+pub(crate) fn finite(what: &str, value: f64, key: &'static str) -> Result<(), NonFinite> {
     if value.is_finite() {
         return Ok(());
     }

@@ -52,7 +52,9 @@ impl Plan {
         }
         // How the gradient of the output goes on to the result of each operation.
         let outer: Vec<NormGrad> = (given.norms.iter().zip(&sums).zip(given.mixing.weights))
-            .map(|((norms, sums), weight)| self.norm_back(norms.last.as_ref(), *weight, sums, self.pixels, self.cout))
+            .map(|((norms, sums), weight)| {
+                self.norm_back(norms.last.as_ref(), *weight, sums, self.pixels, self.cout)
+            })
             .collect();
         let inner = self.second_convs_back(given, &outer, needs.weights);
         let first = self.first_walk_back(given, &outer, &inner, needs.weights, dx);
@@ -63,11 +65,20 @@ impl Plan {
     }
 
     /// Through a batch norm of `channels` channels, or through a mere factor without one.
-    fn norm_back(&self, norm: Option<&Norm>, weight: f32, sums: &GradSums, pixels: usize, channels: usize) -> NormGrad {
+    fn norm_back(
+        &self,
+        norm: Option<&Norm>,
+        weight: f32,
+        sums: &GradSums,
+        pixels: usize,
+        channels: usize,
+    ) -> NormGrad {
         let cp = self.level.pad(channels);
         match norm {
             Some(norm) => norm.backward(weight, sums, self.n * pixels),
-            None => NormGrad { g_scale: vec![weight; cp], y_scale: vec![0.0; cp], shift: vec![0.0; cp] },
+            None => {
+                NormGrad { g_scale: vec![weight; cp], y_scale: vec![0.0; cp], shift: vec![0.0; cp] }
+            }
         }
     }
 
@@ -79,7 +90,8 @@ impl Plan {
         let groups = over_groups((0..self.n).collect(), |images, _| {
             let mut pooling = self.poolings();
             let mut totals = vec![GradSums::new(c); self.ops.len()];
-            let (mut sums, mut dots) = (vec![0.0; cp * self.ops.len()], vec![0.0; cp * self.ops.len()]);
+            let (mut sums, mut dots) =
+                (vec![0.0; cp * self.ops.len()], vec![0.0; cp * self.ops.len()]);
             for i in images {
                 let g = part(given.grad_out, i, self.n);
                 let results = self.results(part(given.x, i, self.n), given.saved, i, &mut pooling);
@@ -112,7 +124,10 @@ impl Plan {
 
     /// Back through the second convolutions.
     fn second_convs_back(&self, given: Given<'_>, outer: &[NormGrad], weights: bool) -> Vec<Inner> {
-        let twos = || self.chains().filter_map(|(op, convs)| <&[Conv; 2]>::try_from(convs).ok().map(|c| (op, c)));
+        let twos = || {
+            self.chains()
+                .filter_map(|(op, convs)| <&[Conv; 2]>::try_from(convs).ok().map(|c| (op, c)))
+        };
         let mut inner: Vec<Inner> = twos()
             .map(|(op, [one, two])| Inner {
                 op,
@@ -142,7 +157,13 @@ impl Plan {
                     let scale = scaled(&outer[op].g_scale, weight(given.mixing, i));
                     let grad = ResultGrad::new(&outer[op], g, &scale, part(&raw[1], i, self.n));
                     d_image.fill(0.0);
-                    two.backward(&image, &mut scratch, grad, Some(&mut d_image), weights.then_some(&mut packed));
+                    two.backward(
+                        &image,
+                        &mut scratch,
+                        grad,
+                        Some(&mut d_image),
+                        weights.then_some(&mut packed),
+                    );
                     let dst = &mut item[index][..];
                     self.through_relu(two, &image, &d_image, dst, false);
                     if let Some(norm) = &norms.inner {
@@ -150,7 +171,15 @@ impl Plan {
                         dot.fill(0.0);
                         for (g, y) in dst.chunks(CHUNK * c).zip(y.chunks(CHUNK * c)) {
                             let (sum, dot) = (&mut sum[..], &mut dot[..]);
-                            self.level.run(Sums { g, y, mean: &norm.mean, pixels: g.len() / c, c, sum, dot });
+                            self.level.run(Sums {
+                                g,
+                                y,
+                                mean: &norm.mean,
+                                pixels: g.len() / c,
+                                c,
+                                sum,
+                                dot,
+                            });
                         }
                         total.add(&sum, &dot, 1.0);
                     }
@@ -169,10 +198,27 @@ impl Plan {
     }
 
     /// From the gradient of a loaded image to that of what was loaded, dense.
-    fn through_relu(&self, conv: &Conv, image: &crate::block::Padded, d: &[f32], dst: &mut [f32], add: bool) {
+    fn through_relu(
+        &self,
+        conv: &Conv,
+        image: &crate::block::Padded,
+        d: &[f32],
+        dst: &mut [f32],
+        add: bool,
+    ) {
         let (c, cp) = (conv.block.cin, image.cp);
         let r = conv.block.relu.then(|| image.interior());
-        self.level.run(MaskedAdd { dst, add, d, r, r_row: image.row(), rows: image.h, width: image.w, c, cp });
+        self.level.run(MaskedAdd {
+            dst,
+            add,
+            d,
+            r,
+            r_row: image.row(),
+            rows: image.h,
+            width: image.w,
+            c,
+            cp,
+        });
     }
 
     /// Back through first convolutions, pools and identity. Returns the gradients of the weights of the first
@@ -187,9 +233,17 @@ impl Plan {
     ) -> Vec<PackedGrads> {
         let inner_back: Vec<NormGrad> = (inner.iter())
             .map(|inner| {
-                let Op::Chain(convs) = &self.ops[inner.op] else { unreachable!("only chains have inner gradients") };
+                let Op::Chain(convs) = &self.ops[inner.op] else {
+                    unreachable!("only chains have inner gradients")
+                };
                 let pixels = convs[0].oh * convs[0].ow;
-                self.norm_back(given.norms[inner.op].inner.as_ref(), 1.0, &inner.sums, pixels, convs[0].block.cout)
+                self.norm_back(
+                    given.norms[inner.op].inner.as_ref(),
+                    1.0,
+                    &inner.sums,
+                    pixels,
+                    convs[0].block.cout,
+                )
             })
             .collect();
         let (dx, add) = dx.map(Target::parts).unzip();
@@ -215,18 +269,28 @@ impl Plan {
                         last = Some(&convs[0]);
                         let y = part(&given.saved.raw[op][0], i, self.n);
                         let scale;
-                        let grad = match inner.iter().zip(&inner_back).find(|(inner, _)| inner.op == op) {
-                            Some((inner, back)) => {
-                                ResultGrad::new(back, part(&inner.grad, i, self.n), &back.g_scale, y)
-                            }
-                            None => {
-                                scale = scaled(&outer[op].g_scale, factor);
-                                ResultGrad::new(&outer[op], g, &scale, y)
-                            }
-                        };
+                        let grad =
+                            match inner.iter().zip(&inner_back).find(|(inner, _)| inner.op == op) {
+                                Some((inner, back)) => ResultGrad::new(
+                                    back,
+                                    part(&inner.grad, i, self.n),
+                                    &back.g_scale,
+                                    y,
+                                ),
+                                None => {
+                                    scale = scaled(&outer[op].g_scale, factor);
+                                    ResultGrad::new(&outer[op], g, &scale, y)
+                                }
+                            };
                         let d_image = dx.is_some().then_some(&mut walk.d_image[..]);
                         let packed = weights.then_some(&mut walk.packed[index]);
-                        convs[0].backward(walk.loaded.image(&convs[0]), &mut walk.scratch[index], grad, d_image, packed);
+                        convs[0].backward(
+                            walk.loaded.image(&convs[0]),
+                            &mut walk.scratch[index],
+                            grad,
+                            d_image,
+                            packed,
+                        );
                     }
                     if let (Some(conv), Some(dx)) = (last, &mut dx) {
                         self.through_relu(conv, walk.loaded.image(conv), &walk.d_image, dx, true);
@@ -240,12 +304,27 @@ impl Plan {
                         Op::Identity => {
                             let terms = [Some((g, &scale[..])), None];
                             let (pixels, c, shift) = (self.pixels, self.cin, &outer[op].shift);
-                            self.level.run(Accumulate { out: dx, out_pixel: c, add: true, terms, shift, pixels, c });
+                            self.level.run(Accumulate {
+                                out: dx,
+                                out_pixel: c,
+                                add: true,
+                                terms,
+                                shift,
+                                pixels,
+                                c,
+                            });
                         }
                         Op::Pool { shape, .. } => {
                             let y = walk.pooling.run(*shape, x);
                             let grad = ResultGrad::new(&outer[op], g, &scale, y);
-                            grad.fill(self.level, self.cin, 0, self.pixels, &mut walk.d_pool, self.cin);
+                            grad.fill(
+                                self.level,
+                                self.cin,
+                                0,
+                                self.pixels,
+                                &mut walk.d_pool,
+                                self.cin,
+                            );
                             pool_backward(self.level, *shape, x, y, &mut walk.d_pool, dx);
                         }
                     }
@@ -261,18 +340,28 @@ impl Plan {
     }
 
     /// The gradients of the parameters in the layout of the caller.
-    fn unpack(&self, given: Given<'_>, sums: &[GradSums], inner: &[Inner], first: &[PackedGrads]) -> Vec<OpGrads> {
+    fn unpack(
+        &self,
+        given: Given<'_>,
+        sums: &[GradSums],
+        inner: &[Inner],
+        first: &[PackedGrads],
+    ) -> Vec<OpGrads> {
         let mut grads = vec![OpGrads::default(); self.ops.len()];
         for ((op, convs), first) in self.chains().zip(first) {
             let second = inner.iter().filter(|inner| inner.op == op).map(|inner| &inner.packed);
             let packed = std::iter::once(first).chain(second);
-            grads[op].convs = convs.iter().zip(packed).flat_map(|(conv, packed)| conv.unpack(packed)).collect();
+            grads[op].convs =
+                convs.iter().zip(packed).flat_map(|(conv, packed)| conv.unpack(packed)).collect();
         }
         for (op, grads) in grads.iter_mut().enumerate().filter(|(op, _)| given.affine[*op]) {
             let norms = &given.norms[op];
             let inner = inner.iter().find(|inner| inner.op == op).zip(norms.inner.as_ref());
             grads.affine.extend(inner.map(|(inner, norm)| norm.affine_grad(1.0, &inner.sums)));
-            let last = norms.last.as_ref().map(|norm| norm.affine_grad(given.mixing.weights[op], &sums[op]));
+            let last = norms
+                .last
+                .as_ref()
+                .map(|norm| norm.affine_grad(given.mixing.weights[op], &sums[op]));
             grads.affine.extend(last);
         }
         grads
@@ -296,7 +385,11 @@ impl Walk {
         let pooled = plan.pools().next().is_some();
         Self {
             loaded: Loaded::new(plan),
-            d_image: Buffer::new(if chained { plan.h * plan.w * plan.level.pad(plan.cin) } else { 0 }),
+            d_image: Buffer::new(if chained {
+                plan.h * plan.w * plan.level.pad(plan.cin)
+            } else {
+                0
+            }),
             scratch: plan.chains().map(|(_, convs)| convs[0].scratch()).collect(),
             packed: plan.chains().map(|(_, convs)| convs[0].packed_grads()).collect(),
             pooling: Pooling::new(plan),

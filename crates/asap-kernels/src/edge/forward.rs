@@ -89,11 +89,16 @@ impl Plan {
         over_groups(split(self.n, chains.map(|raw| &mut raw[..])), |images, items| {
             let mut loaded = Loaded::new(self);
             let chains = self.chains();
-            let mut runs: Vec<Run> =
-                chains.map(|(op, convs)| Run::new(self.level, Slot { op, inner: convs.len() > 1 }, &convs[0])).collect();
+            let mut runs: Vec<Run> = chains
+                .map(|(op, convs)| {
+                    Run::new(self.level, Slot { op, inner: convs.len() > 1 }, &convs[0])
+                })
+                .collect();
             let mut pooling = Pooling::new(self);
             let mut pools: Vec<_> = (self.pools().filter(|(.., norm)| *norm))
-                .map(|(op, shape, _)| (Slot { op, inner: false }, shape, Tracker::new(self.level, self.cin)))
+                .map(|(op, shape, _)| {
+                    (Slot { op, inner: false }, shape, Tracker::new(self.level, self.cin))
+                })
                 .collect();
             for (i, raw) in images.zip(items) {
                 let x = part(x, i, self.n);
@@ -121,11 +126,18 @@ impl Plan {
         }
         over_groups(split(self.n, second.into_iter()), |images, items| {
             let mut sums = vec![];
-            for (index, (op, convs)) in self.chains().filter(|(_, convs)| convs.len() > 1).enumerate() {
+            for (index, (op, convs)) in
+                self.chains().filter(|(_, convs)| convs.len() > 1).enumerate()
+            {
                 let mut run = Run::new(self.level, Slot { op, inner: false }, &convs[1]);
                 let mut image = self.between(&convs[1]);
                 for (i, raw) in images.clone().zip(items.iter_mut()) {
-                    self.load_between(&mut image, part(first[index], i, self.n), &convs[1], &norms[op]);
+                    self.load_between(
+                        &mut image,
+                        part(first[index], i, self.n),
+                        &convs[1],
+                        &norms[op],
+                    );
                     run.forward(&image, raw[index]);
                 }
                 sums.extend(run.finish());
@@ -141,11 +153,24 @@ impl Plan {
 
     /// Loads the input of a second convolution: the first result, normalised.
     pub(super) fn load_between(&self, image: &mut Padded, y: &[f32], conv: &Conv, norms: &OpNorms) {
-        image.load(self.level, y, conv.block.cin, norms.inner.as_ref().map(Norm::affine), conv.block.relu);
+        image.load(
+            self.level,
+            y,
+            conv.block.cin,
+            norms.inner.as_ref().map(Norm::affine),
+            conv.block.relu,
+        );
     }
 
     /// The weighted sum of the operations.
-    pub(super) fn sum(&self, x: &[f32], saved: &Saved, norms: &[OpNorms], mixing: Mixing<'_>, out: Target<'_>) {
+    pub(super) fn sum(
+        &self,
+        x: &[f32],
+        saved: &Saved,
+        norms: &[OpNorms],
+        mixing: Mixing<'_>,
+        out: Target<'_>,
+    ) {
         let terms = self.terms(norms, mixing);
         let (out, add) = out.parts();
         over_groups(split(self.n, std::iter::once(out)), |images, items| {
@@ -172,7 +197,9 @@ impl Plan {
     ) -> Vec<&'a [f32]> {
         let mut pooling = pooling.iter_mut();
         let results = self.ops.iter().zip(&saved.raw).map(|(op, raw)| match (op, raw.last()) {
-            (Op::Pool { shape, .. }, _) => pooling.next().map_or(x, |pooling| pooling.run(*shape, x)),
+            (Op::Pool { shape, .. }, _) => {
+                pooling.next().map_or(x, |pooling| pooling.run(*shape, x))
+            }
             (_, Some(raw)) => part(raw, i, self.n),
             (_, None) => x,
         });
@@ -192,14 +219,25 @@ impl Plan {
     }
 
     /// The sum for an image, a few pixels at a time.
-    fn sum_image(&self, terms: &[Term], results: &[&[f32]], weight: f32, out: &mut [f32], add: bool) {
+    fn sum_image(
+        &self,
+        terms: &[Term],
+        results: &[&[f32]],
+        weight: f32,
+        out: &mut [f32],
+        add: bool,
+    ) {
         let (cp, c) = (self.level.pad(self.cout), self.cout);
-        let scales: Vec<Vec<f32>> = terms.iter().map(|t| t.scale.iter().map(|s| s * weight).collect()).collect();
-        let shift: Vec<f32> = (0..cp).map(|c| weight * terms.iter().map(|t| t.shift[c]).sum::<f32>()).collect();
+        let scales: Vec<Vec<f32>> =
+            terms.iter().map(|t| t.scale.iter().map(|s| s * weight).collect()).collect();
+        let shift: Vec<f32> =
+            (0..cp).map(|c| weight * terms.iter().map(|t| t.shift[c]).sum::<f32>()).collect();
         let zero = vec![0.0; cp];
         for (chunk, out) in out.chunks_mut(CHUNK * c).enumerate() {
             let pixels = out.len() / c;
-            let term = |i: usize| Some((&results.get(i)?[chunk * CHUNK * c..][..pixels * c], &scales[i][..]));
+            let term = |i: usize| {
+                Some((&results.get(i)?[chunk * CHUNK * c..][..pixels * c], &scales[i][..]))
+            };
             for first in (0..results.len().max(1)).step_by(2) {
                 let (add, shift) = (add || first > 0, if first == 0 { &shift } else { &zero });
                 let terms = [term(first), term(first + 1)];
@@ -214,7 +252,8 @@ impl Plan {
         let (out, add) = out.parts();
         over_groups(split(self.n, std::iter::once(out)), |images, items| {
             let mut loaded = Loaded::new(self);
-            let mut chains: Vec<Fused> = self.chains().map(|(op, convs)| Fused::new(self, op, convs)).collect();
+            let mut chains: Vec<Fused> =
+                self.chains().map(|(op, convs)| Fused::new(self, op, convs)).collect();
             let mut pooling = self.poolings();
             for (i, out) in images.zip(items) {
                 let x = part(x, i, self.n);
@@ -226,7 +265,9 @@ impl Plan {
                 let results: Vec<&[f32]> = (self.ops.iter())
                     .map(|op| match op {
                         Op::Identity => x,
-                        Op::Pool { shape, .. } => pools.next().map_or(x, |pooling| pooling.run(*shape, x)),
+                        Op::Pool { shape, .. } => {
+                            pools.next().map_or(x, |pooling| pooling.run(*shape, x))
+                        }
                         Op::Chain(_) => chains.next().map_or(x, |chain| &chain.result),
                     })
                     .collect();
@@ -288,7 +329,12 @@ impl<'a> Run<'a> {
             None => self.conv.forward(image, &mut self.scratch, y, None),
             Some(tracker) => {
                 tracker.start();
-                self.conv.forward(image, &mut self.scratch, y, Some((&mut tracker.mean, &mut tracker.m2)));
+                self.conv.forward(
+                    image,
+                    &mut self.scratch,
+                    y,
+                    Some((&mut tracker.mean, &mut tracker.m2)),
+                );
                 tracker.finish(self.conv.oh * self.conv.ow);
             }
         }

@@ -202,7 +202,12 @@ impl Edge {
         let plan = Plan::new(self, x, params, mixing)?;
         self.check_output(x, "output of the edge", out.len())?;
         let count = self.spec.ops.len();
-        KernelError::check_count(|| "running statistics".into(), "operation", count, running.len())?;
+        KernelError::check_count(
+            || "running statistics".into(),
+            "operation",
+            count,
+            running.len(),
+        )?;
         let mut norms = Vec::with_capacity(count);
         for ((op, params), running) in self.spec.ops.iter().zip(params).zip(running) {
             let statistics: Vec<_> = running.iter().map(|r| (r.mean, r.var)).collect();
@@ -254,7 +259,12 @@ impl Edge {
     }
 
     /// The batch norms of an operation from their statistics (mean, variance).
-    fn norms(&self, op: OpKind, params: &OpParams<'_>, statistics: &[(&[f32], &[f32])]) -> Result<OpNorms> {
+    fn norms(
+        &self,
+        op: OpKind,
+        params: &OpParams<'_>,
+        statistics: &[(&[f32], &[f32])],
+    ) -> Result<OpNorms> {
         let channels = self.spec.norm_channels(op);
         let what = || format!("statistics of {op}");
         KernelError::check_count(what, "batch norm", channels.len(), statistics.len())?;

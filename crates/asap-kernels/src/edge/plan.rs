@@ -28,8 +28,7 @@ pub(super) struct Plan {
     pub(super) level: Level,
     pub(super) ops: Vec<Op>,
     pub(super) n: usize,
-    /// Values of an image of the input and of the output.
-    pub(super) in_len: usize,
+    /// Values of an image of the output.
     pub(super) out_len: usize,
     /// Size of the input, pixels of the output, channels.
     pub(super) h: usize,
@@ -41,19 +40,48 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Checks everything that a call is given, then packs the weights.
-    pub(super) fn new(edge: &Edge, x: Images<'_>, params: &[OpParams<'_>], mixing: Mixing<'_>) -> Result<Self> {
+    pub(super) fn new(
+        edge: &Edge,
+        x: Images<'_>,
+        params: &[OpParams<'_>],
+        mixing: Mixing<'_>,
+    ) -> Result<Self> {
         let spec = &edge.spec;
-        KernelError::check_len(|| "input of the edge".into(), &[x.n, x.h, x.w, spec.cin], x.data.len())?;
-        KernelError::check_count(|| "channels of the input".into(), "channel of the edge", spec.cin, x.c)?;
-        KernelError::check_count(|| "parameters of the edge".into(), "operation", spec.ops.len(), params.len())?;
-        KernelError::check_count(|| "mixing weights".into(), "operation", spec.ops.len(), mixing.weights.len())?;
+        KernelError::check_len(
+            || "input of the edge".into(),
+            &[x.n, x.h, x.w, spec.cin],
+            x.data.len(),
+        )?;
+        KernelError::check_count(
+            || "channels of the input".into(),
+            "channel of the edge",
+            spec.cin,
+            x.c,
+        )?;
+        KernelError::check_count(
+            || "parameters of the edge".into(),
+            "operation",
+            spec.ops.len(),
+            params.len(),
+        )?;
+        KernelError::check_count(
+            || "mixing weights".into(),
+            "operation",
+            spec.ops.len(),
+            mixing.weights.len(),
+        )?;
         if let Some(weights) = mixing.image_weights {
             KernelError::check_count(|| "image weights".into(), "image", x.n, weights.len())?;
         }
         if x.n * x.h * x.w == 0 {
             let found = format!("{} of {} x {}", x.n, x.h, x.w);
             let expected = "at least one, of at least one pixel".into();
-            return Err(KernelError::Spec { field: "images", expected, found, remedy: "skip empty batches" });
+            return Err(KernelError::Spec {
+                field: "images",
+                expected,
+                found,
+                remedy: "skip empty batches",
+            });
         }
         let (oh, ow) = spec.output_size(x.h, x.w);
         let mut ops = Vec::with_capacity(spec.ops.len());
@@ -63,14 +91,18 @@ impl Plan {
                 Body::Identity => Op::Identity,
                 Body::Pool { max, norm } => {
                     let kind = if max { PoolKind::Max } else { PoolKind::Average };
-                    Op::Pool { shape: PoolShape { kind, h: x.h, w: x.w, c: spec.cin, stride: spec.stride }, norm }
+                    Op::Pool {
+                        shape: PoolShape { kind, h: x.h, w: x.w, c: spec.cin, stride: spec.stride },
+                        norm,
+                    }
                 }
                 Body::Chain(blocks) => {
                     let (mut h, mut w, mut used) = (x.h, x.w, 0);
                     let mut convs = Vec::with_capacity(blocks.len());
                     for block in blocks {
                         let count = block.weight_shapes().len();
-                        let conv = Conv::new(edge.level, block, h, w, &params.convs[used..used + count]);
+                        let conv =
+                            Conv::new(edge.level, block, h, w, &params.convs[used..used + count]);
                         (h, w, used) = (conv.oh, conv.ow, used + count);
                         convs.push(conv);
                     }
@@ -82,7 +114,6 @@ impl Plan {
             level: edge.level,
             ops,
             n: x.n,
-            in_len: x.h * x.w * x.c,
             out_len: oh * ow * spec.cout,
             h: x.h,
             w: x.w,
@@ -100,7 +131,11 @@ impl Plan {
             let convs = if let Op::Chain(convs) = op { &convs[..] } else { &[] };
             KernelError::check_count(what, "convolution", convs.len(), raw.len())?;
             for (conv, raw) in convs.iter().zip(raw) {
-                KernelError::check_len(what, &[self.n, conv.oh, conv.ow, conv.block.cout], raw.len())?;
+                KernelError::check_len(
+                    what,
+                    &[self.n, conv.oh, conv.ow, conv.block.cout],
+                    raw.len(),
+                )?;
             }
         }
         Ok(())
@@ -124,7 +159,10 @@ impl Plan {
 
     /// Border that the first convolutions with (or without) ReLU need, if there are any.
     pub(super) fn first_pad(&self, relu: bool) -> Option<usize> {
-        self.chains().filter(|(_, convs)| convs[0].block.relu == relu).map(|(_, convs)| convs[0].pad).max()
+        self.chains()
+            .filter(|(_, convs)| convs[0].block.relu == relu)
+            .map(|(_, convs)| convs[0].pad)
+            .max()
     }
 }
 
@@ -162,7 +200,8 @@ pub(super) struct Pooling {
 
 impl Pooling {
     pub(super) fn new(plan: &Plan) -> Self {
-        let (line, image) = if plan.pools().next().is_some() { (plan.w * plan.cin, plan.out_len) } else { (0, 0) };
+        let (line, image) =
+            if plan.pools().next().is_some() { (plan.w * plan.cin, plan.out_len) } else { (0, 0) };
         Self { level: plan.level, line: Buffer::new(line), image: Buffer::new(image) }
     }
 
@@ -175,7 +214,12 @@ impl Pooling {
 
 fn check_params(edge: &Edge, kind: crate::OpKind, params: &OpParams<'_>) -> Result<()> {
     let shapes = edge.spec.conv_shapes(kind);
-    KernelError::check_count(|| format!("weights of {kind}"), "convolution", shapes.len(), params.convs.len())?;
+    KernelError::check_count(
+        || format!("weights of {kind}"),
+        "convolution",
+        shapes.len(),
+        params.convs.len(),
+    )?;
     for (i, (shape, conv)) in shapes.iter().zip(&params.convs).enumerate() {
         KernelError::check_len(|| format!("weight {i} of {kind}"), shape, conv.len())?;
     }
@@ -203,7 +247,10 @@ pub(super) fn over_groups<T: Send, R: Send>(
 }
 
 /// For each image, its part of each buffer.
-pub(super) fn split<'a>(n: usize, buffers: impl Iterator<Item = &'a mut [f32]>) -> Vec<Vec<&'a mut [f32]>> {
+pub(super) fn split<'a>(
+    n: usize,
+    buffers: impl Iterator<Item = &'a mut [f32]>,
+) -> Vec<Vec<&'a mut [f32]>> {
     let mut images: Vec<Vec<&mut [f32]>> = (0..n).map(|_| Vec::new()).collect();
     for mut rest in buffers {
         let len = rest.len() / n.max(1);

@@ -37,11 +37,17 @@ impl WithSimd for DepthwiseRow<'_> {
         if self.count == 0 || kh == 0 || kw == 0 {
             return;
         }
-        let last = self.first + (kh - 1) * self.tap_row + (kw - 1) * self.tap + (self.count - 1) * self.pixel;
+        let last = self.first
+            + (kh - 1) * self.tap_row
+            + (kw - 1) * self.tap
+            + (self.count - 1) * self.pixel;
         assert!(self.cp.is_multiple_of(S::F32_LANES), "depthwise: cp is not whole vectors");
         assert!(self.src.len() >= last + self.cp, "depthwise: the source is too short");
         assert!(self.weights.len() >= kh * kw * self.cp, "depthwise: the weights are too short");
-        assert!(self.out.len() >= (self.count - 1) * self.out_pixel + self.cp, "depthwise: the output is too short");
+        assert!(
+            self.out.len() >= (self.count - 1) * self.out_pixel + self.cp,
+            "depthwise: the output is too short"
+        );
         match kw {
             1 => self.row::<S, 1>(simd),
             2 => self.row::<S, 2>(simd),
@@ -88,7 +94,12 @@ impl DepthwiseRow<'_> {
     /// # Safety
     /// The extents were asserted, `x + P <= count`.
     #[inline(always)]
-    unsafe fn pixels<S: Simd, const KW: usize, const P: usize>(&mut self, simd: S, channel: usize, x: usize) {
+    unsafe fn pixels<S: Simd, const KW: usize, const P: usize>(
+        &mut self,
+        simd: S,
+        channel: usize,
+        x: usize,
+    ) {
         unsafe {
             let mut acc = [simd.splat_f32s(0.0); P];
             let out = self.out.as_mut_ptr().add(x * self.out_pixel + channel);
@@ -105,7 +116,8 @@ impl DepthwiseRow<'_> {
                     let weight = load::<S>(weights.add((ky * KW + kx) * self.cp));
                     let src = src.add(kx * self.tap);
                     for (i, acc) in acc.iter_mut().enumerate() {
-                        *acc = simd.mul_add_e_f32s(load::<S>(src.add(i * self.pixel)), weight, *acc);
+                        *acc =
+                            simd.mul_add_e_f32s(load::<S>(src.add(i * self.pixel)), weight, *acc);
                     }
                 }
             }
@@ -150,9 +162,15 @@ impl WithSimd for DepthwiseGrad<'_> {
         if h == 0 || w == 0 {
             return;
         }
-        let last = self.first + (k - 1) * (self.tap_row + self.tap) + (h - 1) * self.row + (w - 1) * self.pixel;
+        let last = self.first
+            + (k - 1) * (self.tap_row + self.tap)
+            + (h - 1) * self.row
+            + (w - 1) * self.pixel;
         let last_d = self.d_first + (h - 1) * self.d_row + (w - 1) * self.cp;
-        assert!(self.cp.is_multiple_of(S::F32_LANES), "depthwise gradient: cp is not whole vectors");
+        assert!(
+            self.cp.is_multiple_of(S::F32_LANES),
+            "depthwise gradient: cp is not whole vectors"
+        );
         assert!(self.src.len() >= last + self.cp, "depthwise gradient: the source is too short");
         assert!(self.d.len() >= last_d + self.cp, "depthwise gradient: d is too short");
         assert!(self.grad.len() >= k * k * self.cp, "depthwise gradient: grad is too short");
@@ -189,7 +207,10 @@ impl DepthwiseGrad<'_> {
                 let grad = self.grad.as_mut_ptr().add(ky * KW * self.cp + channel);
                 for y in 0..self.size.0 {
                     let mut acc = [[simd.splat_f32s(0.0); KW]; KH];
-                    let src = self.src.as_ptr().add(self.first + y * self.row + ky * self.tap_row + channel);
+                    let src = self
+                        .src
+                        .as_ptr()
+                        .add(self.first + y * self.row + ky * self.tap_row + channel);
                     let d = self.d.as_ptr().add(self.d_first + y * self.d_row + channel);
                     for x in 0..self.size.1 {
                         let d = load::<S>(d.add(x * self.cp));

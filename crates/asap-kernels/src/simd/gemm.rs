@@ -84,7 +84,13 @@ impl Product<'_> {
     /// # Safety
     /// `row + M <= rows` and the extents were asserted.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, row: usize, v: usize, np: usize) {
+    unsafe fn tile<S: Simd, const M: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        v: usize,
+        np: usize,
+    ) {
         unsafe {
             let mut acc = [[simd.splat_f32s(0.0); V]; M];
             let a = self.a.as_ptr().add(row * self.lda);
@@ -135,7 +141,10 @@ impl WithSimd for OuterProduct<'_> {
             return;
         }
         assert!(self.np.is_multiple_of(S::F32_LANES), "outer product: np is not whole vectors");
-        assert!(self.a.len() >= (self.rows - 1) * self.lda + self.k, "outer product: a is too short");
+        assert!(
+            self.a.len() >= (self.rows - 1) * self.lda + self.k,
+            "outer product: a is too short"
+        );
         assert!(self.d.len() >= self.rows * self.np, "outer product: d is too short");
         assert!(self.w.len() >= self.k * self.np, "outer product: w is too short");
         let vectors = self.np / S::F32_LANES;
@@ -184,7 +193,12 @@ impl OuterProduct<'_> {
     /// # Safety
     /// `k + K <= self.k`, `v + V` vectors are within `np`, and the extents were asserted.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const K: usize, const V: usize>(&mut self, simd: S, k: usize, v: usize) {
+    unsafe fn tile<S: Simd, const K: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        k: usize,
+        v: usize,
+    ) {
         unsafe {
             let column = v * S::F32_LANES;
             let w = self.w.as_mut_ptr().add(k * self.np + column);

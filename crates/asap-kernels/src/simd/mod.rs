@@ -59,7 +59,11 @@ impl Level {
         let padded = |level: &Self| channels.next_multiple_of(level.lanes());
         let levels = Self::available();
         let (widest, narrower) = (levels[0], levels[1.min(levels.len() - 1)]);
-        if narrower.lanes() > 1 && padded(&widest) > padded(&narrower) * 3 / 2 { narrower } else { widest }
+        if narrower.lanes() > 1 && padded(&widest) > padded(&narrower) * 3 / 2 {
+            narrower
+        } else {
+            widest
+        }
     }
 
     /// Number of `f32` in a vector.

@@ -37,10 +37,16 @@ impl WithSimd for LoadRows<'_> {
         if rows == 0 || width == 0 {
             return;
         }
-        assert!(x.len() >= rows * width * c && cp == c.next_multiple_of(S::F32_LANES), "load: x is too short");
+        assert!(
+            x.len() >= rows * width * c && cp == c.next_multiple_of(S::F32_LANES),
+            "load: x is too short"
+        );
         assert!(dst.len() >= (rows - 1) * dst_row + width * cp, "load: dst is too short");
         if let Some(affine) = affine {
-            assert!(affine.scale.len() >= cp && affine.shift.len() >= cp, "load: the coefficients are too short");
+            assert!(
+                affine.scale.len() >= cp && affine.shift.len() >= cp,
+                "load: the coefficients are too short"
+            );
         }
         let zero = simd.splat_f32s(0.0);
         let mut first = 0;
@@ -48,7 +54,8 @@ impl WithSimd for LoadRows<'_> {
             let lanes = Lanes::at(simd, first, c);
             // SAFETY: the extents were asserted; first + lanes <= cp, and the enabled lanes are below c.
             unsafe {
-                let coefficients = affine.map(|a| (load::<S>(a.scale.as_ptr().add(first)), a.shift.as_ptr().add(first)));
+                let coefficients = affine
+                    .map(|a| (load::<S>(a.scale.as_ptr().add(first)), a.shift.as_ptr().add(first)));
                 for row in 0..rows {
                     let x = x.as_ptr().add(row * width * c + first);
                     let dst = dst.as_mut_ptr().add(row * dst_row + first);
@@ -135,7 +142,10 @@ impl WithSimd for Moments<'_> {
                 let delta = simd.sub_f32s(chunk, load::<S>(mean));
                 let share = simd.splat_f32s(new / (old + new));
                 store::<S>(mean, simd.mul_add_e_f32s(delta, share, load::<S>(mean)));
-                let between = simd.mul_f32s(simd.mul_f32s(delta, delta), simd.splat_f32s(old * new / (old + new)));
+                let between = simd.mul_f32s(
+                    simd.mul_f32s(delta, delta),
+                    simd.splat_f32s(old * new / (old + new)),
+                );
                 store::<S>(m2, simd.add_f32s(simd.add_f32s(load::<S>(m2), square), between));
             }
             first += S::F32_LANES;
@@ -169,7 +179,10 @@ impl WithSimd for Accumulate<'_> {
         let cp = c.next_multiple_of(S::F32_LANES);
         let wide = out_pixel >= cp;
         assert!(out_pixel >= c, "accumulate: pixels overlap");
-        assert!(out.len() >= (pixels - 1) * out_pixel + if wide { cp } else { c }, "accumulate: out is too short");
+        assert!(
+            out.len() >= (pixels - 1) * out_pixel + if wide { cp } else { c },
+            "accumulate: out is too short"
+        );
         assert!(shift.len() >= cp, "accumulate: shift is too short");
         for (y, factor) in terms.iter().flatten() {
             assert!(y.len() >= pixels * c && factor.len() >= cp, "accumulate: a term is too short");
@@ -182,12 +195,15 @@ impl WithSimd for Accumulate<'_> {
             unsafe {
                 let out = out.as_mut_ptr().add(first);
                 let shift = load::<S>(shift.as_ptr().add(first));
-                let term = |(y, factor): (&[f32], &[f32])| (y.as_ptr().add(first), load::<S>(factor.as_ptr().add(first)));
+                let term = |(y, factor): (&[f32], &[f32])| {
+                    (y.as_ptr().add(first), load::<S>(factor.as_ptr().add(first)))
+                };
                 match (terms[0].map(term), terms[1].map(term)) {
                     (Some((y, a)), None) | (None, Some((y, a))) => {
                         for pixel in 0..pixels {
                             let at = out.add(pixel * out_pixel);
-                            let base = if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
+                            let base =
+                                if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
                             let value = simd.mul_add_e_f32s(a, lanes.load(y.add(pixel * c)), base);
                             out_lanes.store(at, value);
                         }
@@ -195,15 +211,20 @@ impl WithSimd for Accumulate<'_> {
                     (Some((y, a)), Some((z, b))) => {
                         for pixel in 0..pixels {
                             let at = out.add(pixel * out_pixel);
-                            let base = if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
+                            let base =
+                                if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
                             let value = simd.mul_add_e_f32s(a, lanes.load(y.add(pixel * c)), base);
-                            out_lanes.store(at, simd.mul_add_e_f32s(b, lanes.load(z.add(pixel * c)), value));
+                            out_lanes.store(
+                                at,
+                                simd.mul_add_e_f32s(b, lanes.load(z.add(pixel * c)), value),
+                            );
                         }
                     }
                     (None, None) => {
                         for pixel in 0..pixels {
                             let at = out.add(pixel * out_pixel);
-                            let base = if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
+                            let base =
+                                if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
                             out_lanes.store(at, base);
                         }
                     }
@@ -241,7 +262,10 @@ impl WithSimd for Sums<'_> {
         let Self { g, y, mean, pixels, c, sum, dot } = self;
         let cp = c.next_multiple_of(S::F32_LANES);
         assert!(g.len() >= pixels * c && y.len() >= pixels * c, "sums: an image is too short");
-        assert!(mean.len() >= cp && sum.len() >= cp && dot.len() >= cp, "sums: a vector of channels is too short");
+        assert!(
+            mean.len() >= cp && sum.len() >= cp && dot.len() >= cp,
+            "sums: a vector of channels is too short"
+        );
         let mut first = 0;
         while first < cp {
             let lanes = Lanes::at(simd, first, c);
@@ -302,7 +326,10 @@ impl WithSimd for MaskedAdd<'_> {
         if rows == 0 || width == 0 {
             return;
         }
-        assert!(dst.len() >= rows * width * c && cp == c.next_multiple_of(S::F32_LANES), "mask: dst is too short");
+        assert!(
+            dst.len() >= rows * width * c && cp == c.next_multiple_of(S::F32_LANES),
+            "mask: dst is too short"
+        );
         assert!(d.len() >= rows * width * cp, "mask: d is too short");
         if let Some(r) = r {
             assert!(r.len() >= (rows - 1) * r_row + width * cp, "mask: r is too short");
@@ -320,11 +347,15 @@ impl WithSimd for MaskedAdd<'_> {
                     for pixel in 0..width {
                         let mut value = load::<S>(d.add(pixel * cp));
                         if let Some(r) = r {
-                            let off = simd.less_than_or_equal_f32s(load::<S>(r.add(pixel * cp)), zero);
+                            let off =
+                                simd.less_than_or_equal_f32s(load::<S>(r.add(pixel * cp)), zero);
                             value = simd.select_f32s(off, zero, value);
                         }
                         let at = dst.add(pixel * c);
-                        lanes.store(at, if add { simd.add_f32s(lanes.load(at), value) } else { value });
+                        lanes.store(
+                            at,
+                            if add { simd.add_f32s(lanes.load(at), value) } else { value },
+                        );
                     }
                 }
             }

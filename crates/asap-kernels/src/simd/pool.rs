@@ -41,7 +41,13 @@ fn larger(a: f32, b: f32) -> f32 {
 }
 
 /// Pools image `x` into `out`; `line` is scratch of at least a row of `x`.
-pub(crate) fn pool_forward(level: Level, shape: PoolShape, x: &[f32], line: &mut [f32], out: &mut [f32]) {
+pub(crate) fn pool_forward(
+    level: Level,
+    shape: PoolShape,
+    x: &[f32],
+    line: &mut [f32],
+    out: &mut [f32],
+) {
     level.run(Forward { shape, x, line, out });
 }
 
@@ -170,7 +176,9 @@ impl WithSimd for Backward<'_> {
                         let span = column * c..(column + to - from) * c;
                         give(kind, &x[span.clone()], y, dy, &mut dx[span]);
                     } else {
-                        for (i, (y, dy)) in y.chunks_exact(c).zip(dy.chunks_exact_mut(c)).enumerate() {
+                        for (i, (y, dy)) in
+                            y.chunks_exact(c).zip(dy.chunks_exact_mut(c)).enumerate()
+                        {
                             let span = (column + i * stride) * c..(column + i * stride + 1) * c;
                             give(kind, &x[span.clone()], y, dy, &mut dx[span]);
                         }

@@ -1,1 +1,227 @@
-//! Whole searches on small data.
+//! Whole searches on small data: to the end, broken off, repeated.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use asap::config::{Auto, Config};
+use asap::run_folder::{CHECKPOINT, CONFIG, EVENTS, GENOTYPE_JSON, GENOTYPE_TEXT, REPORT, RESULT};
+use asap::search::{EpochRecord, Event, Observer};
+use asap::{Error, Layers, Outcome, Preset, RunFolder, Search, SearchResult};
+use asap_core::{EdgePolicy, Genotype};
+use asap_data::{Dataset, Splits};
+
+/// Grey 8x8 images in three classes: bright rows, bright columns, or neither.
+fn stripes(images: usize) -> Splits {
+    let mut pixels = Vec::new();
+    let mut labels = Vec::new();
+    for i in 0..images {
+        labels.push((i % 3) as u16);
+        for y in 0..8 {
+            for x in 0..8 {
+                let noise = (i * 31 + y * 17 + x * 7) % 64;
+                let bright = match i % 3 {
+                    0 => y % 2 == 0,
+                    1 => x % 2 == 0,
+                    _ => false,
+                };
+                pixels.push((noise + if bright { 150 } else { 0 }) as u8);
+            }
+        }
+    }
+    let classes = ["rows", "columns", "none"].map(str::to_owned).to_vec();
+    let train = Dataset::new(pixels, labels, [8, 8, 1], classes).unwrap();
+    let name = "stripes".to_owned();
+    Splits { name, train, valid: None, test: None, warnings: Vec::new() }
+}
+
+/// A search that ends in seconds.
+fn tiny() -> Config {
+    let mut layers = Layers::preset(Preset::Quick);
+    for setting in [
+        "network.channels=2",
+        "network.cells=3",
+        "network.nodes=2",
+        "network.candidates=[\"max_pool_3x3\", \"skip_connect\", \"sep_conv_3x3\"]",
+        "search.epochs=5",
+        "search.batch=8",
+        "alpha.lr=0.1",
+        "augment.pad=1",
+    ] {
+        layers.set(setting).unwrap();
+    }
+    layers.resolve().unwrap()
+}
+
+/// Asks to stop after a number of steps.
+struct StopAfter<'a>(usize, &'a AtomicBool);
+
+impl Observer for StopAfter<'_> {
+    fn on_event(&mut self, event: Event<'_>) {
+        if matches!(event, Event::Step(_)) {
+            self.0 = self.0.saturating_sub(1);
+            self.1.store(self.0 == 0, Ordering::Relaxed);
+        }
+    }
+}
+
+fn search(config: &Config, path: &Path) -> (SearchResult, Vec<EpochRecord>) {
+    let folder = RunFolder::create(path, config).unwrap();
+    let mut search = Search::new(config.clone(), stripes(96)).unwrap();
+    let outcome = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+    let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
+    (*result, folder.events().unwrap())
+}
+
+/// What must not depend on how a search went: everything but times and memory.
+fn trace(result: &SearchResult, records: &[EpochRecord]) -> String {
+    let mut result = result.clone();
+    (result.seconds, result.peak_rss_mb) = (0.0, None);
+    let mut records = records.to_vec();
+    for record in &mut records {
+        (record.epoch_seconds, record.peak_rss_mb) = (0.0, None);
+    }
+    serde_json::to_string(&(result, records)).unwrap()
+}
+
+#[test]
+fn a_search_ends_by_annealing_and_leaves_a_whole_run_folder() {
+    for policy in EdgePolicy::ALL {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("run");
+        let mut config = tiny();
+        config.search.edge_policy = policy;
+        let (result, records) = search(&config, &path);
+
+        assert!(result.decided_by_annealing, "{:?}", result.fallback);
+        assert!(result.valid_accuracy > 0.6, "chance is 0.33: {}", result.valid_accuracy);
+        let last = records.last().unwrap();
+        // Five edges a cell: all of them under `strength`, two inputs a node under `anneal`.
+        let left = if policy == EdgePolicy::Anneal { 2 * 4 } else { 2 * 5 };
+        assert_eq!(last.alive_ops, left);
+        assert_eq!([last.entropy_normal, last.entropy_reduce], [0.0, 0.0]);
+        assert_eq!(records[0].alive_ops, 2 * 5 * 3, "nothing is pruned in a grace epoch");
+        assert_eq!(records[0].alpha_spread, 0.0, "alpha does not move in a grace epoch");
+        if policy == EdgePolicy::Anneal {
+            let (search, derived) = (result.valid_accuracy, result.derived_valid_accuracy);
+            assert_eq!(search, derived, "the search network is the final network");
+        }
+
+        let file = |name: &str| std::fs::read_to_string(path.join(name)).unwrap();
+        let genotype: Genotype = file(GENOTYPE_TEXT).parse().unwrap();
+        assert_eq!(genotype, result.genotype);
+        assert_eq!(file(GENOTYPE_JSON).parse::<Genotype>().unwrap(), genotype);
+        assert_eq!(file(EVENTS).lines().count(), records.len());
+        assert!(file(CONFIG).contains("edge_policy"));
+        assert!(file(RESULT).contains("\"valid_accuracy\""));
+        assert!(file("normal.svg").contains("</svg>") && file("reduction.svg").contains("</svg>"));
+        assert!(file(REPORT).contains("</html>"));
+        assert!(path.join(CHECKPOINT).exists());
+    }
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |name: &str, seed| {
+        let config = Config { seed, ..tiny() };
+        let (result, records) = search(&config, &scratch.path().join(name));
+        trace(&result, &records)
+    };
+    let first = run("first", 1);
+    assert_eq!(first, run("again", 1));
+    assert_ne!(first, run("other", 2));
+}
+
+#[test]
+fn threads_do_not_change_the_result() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let path = scratch.path().join(threads.to_string());
+        let (result, records) = pool.install(|| search(&tiny(), &path));
+        trace(&result, &records)
+    };
+    let one = run(1);
+    assert_eq!(one, run(2));
+    assert_eq!(one, run(5));
+}
+
+#[test]
+fn a_search_that_is_broken_off_goes_on_to_the_same_end() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (result, records) = search(&tiny(), &scratch.path().join("whole"));
+    let whole = trace(&result, &records);
+    // In grace, at an epoch's end, and in the middle of pruning.
+    for steps in [3, 6, 14, 20] {
+        let path = scratch.path().join(steps.to_string());
+        let folder = RunFolder::create(&path, &tiny()).unwrap();
+        let stop = AtomicBool::new(false);
+        let outcome = Search::new(tiny(), stripes(96))
+            .unwrap()
+            .run(&folder, &mut StopAfter(steps, &stop), &stop)
+            .unwrap();
+        assert_eq!(outcome, Outcome::Stopped, "after {steps} steps");
+        // A line that was written after the checkpoint must not stay.
+        let late = EpochRecord { epoch: 99, ..records[0].clone() };
+        folder.append_event(&late).unwrap();
+
+        let (folder, config) = RunFolder::open(&path).unwrap();
+        assert_eq!(config, tiny());
+        let mut resumed = Search::new(config, stripes(96)).unwrap();
+        resumed.restore(&folder).unwrap();
+        let outcome = resumed.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+        let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
+        assert_eq!(trace(&result, &folder.events().unwrap()), whole, "after {steps} steps");
+    }
+}
+
+#[test]
+fn a_number_that_is_not_finite_is_named_at_its_step_and_the_checkpoint_stays() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut config = tiny();
+    config.weights.lr = 100.0;
+    config.weights.gradient_clip = 1e9;
+    config.weights.weight_decay = 1.0;
+    config.search.epochs = 60;
+    config.annealing.decay = Auto::Value(1.0);
+    let folder = RunFolder::create(&scratch.path().join("run"), &config).unwrap();
+    let mut search = Search::new(config, stripes(96)).unwrap();
+    let error = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap_err();
+    let Error::NonFinite { what, value, .. } = &error else { panic!("{error}") };
+    assert!(!value.is_finite() && !what.is_empty(), "{error}");
+    let (state, tensors) = asap::checkpoint::load(&folder).unwrap();
+    assert!(state.architecture.first_non_finite().is_none());
+    assert!(tensors.values().all(|(_, values)| values.iter().all(|v| v.is_finite())));
+}
+
+#[test]
+fn a_run_without_movement_or_pruning_says_so() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut config = tiny();
+    config.alpha.lr = Auto::Value(1e-9);
+    config.search.epochs = 2;
+    let (result, _) = search(&config, &scratch.path().join("run"));
+    assert!(!result.decided_by_annealing);
+    assert!(result.warnings.iter().any(|w| w.contains("nothing was pruned")));
+    assert!(result.warnings.iter().any(|w| w.contains("still open")));
+}
+
+#[test]
+fn folders_in_use_and_damaged_checkpoints_are_refused() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run");
+    let folder = RunFolder::create(&path, &tiny()).unwrap();
+    let message = RunFolder::create(&path, &tiny()).unwrap_err().to_string();
+    assert!(message.contains("--resume") && message.contains("run"), "{message}");
+
+    let refused = |expected: &str| {
+        let mut search = Search::new(tiny(), stripes(96)).unwrap();
+        let error = search.restore(&folder).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(expected), "{error}");
+    };
+    refused("expected a checkpoint");
+    std::fs::write(path.join(CHECKPOINT), b"not a checkpoint").unwrap();
+    refused("expected a whole checkpoint");
+    let message = RunFolder::open(scratch.path()).unwrap_err().to_string();
+    assert!(message.contains("expected the folder of a run"), "{message}");
+}

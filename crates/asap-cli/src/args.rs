@@ -1,0 +1,237 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Neural architecture search that anyone can afford.
+///
+/// Searches a convolutional cell for your images by annealing the choice between operations and
+/// pruning the losers while it trains (ASAP, arXiv 1904.04123). No GPU needed.
+#[derive(Debug, Parser)]
+#[command(name = "asap", version, after_help = "Example:\n  asap search --data fashion-mnist")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Print the result as JSON on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Worker threads; the result does not depend on it [default: every core]
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Decides initial weights, the split, and the order of images
+    #[arg(long, global = true, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Where to compute: cpu, vulkan, wgpu, cuda or rocm
+    #[arg(long, global = true)]
+    pub(crate) device: Option<String>,
+    /// A configuration file, over the preset
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting over everything else, such as search.epochs=20; can be repeated
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Where results go; must be new [default: runs/search-1, -2, ...]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Search a cell: anneal and prune (Algorithm 1)
+    #[command(after_help = "Examples:\n  asap search\n  asap search --data photos/ --seed 7\n  \
+        asap search --data fashion-mnist --preset paper --out runs/fashion\n  \
+        asap search --resume runs/fashion\n  asap search --data cifar10 --dry-run")]
+    Search(SearchArgs),
+    /// Published and own cells: list, show, draw, cost, convert
+    #[command(after_help = "Example:\n  asap cells cost ASAP --channels 36 --cells 20 --json")]
+    Cells(CellsArgs),
+    /// Data sets: what can be read, and what is in one
+    #[command(after_help = "Example:\n  asap data check photos/")]
+    Data(DataArgs),
+    /// Every effective value and where it came from
+    #[command(after_help = "Example:\n  asap config show --preset paper --set search.epochs=20")]
+    Config(ConfigArgs),
+    /// Time the real steps on this machine
+    #[command(after_help = "Example:\n  asap bench search --channels 16 --cells 8 --batch 64")]
+    Bench(BenchArgs),
+    /// Check Theorem 2 by simulation: how often annealing and pruning loses the best operation
+    #[command(after_help = "Example:\n  asap pac --arms 7 --delta 0.1 --runs 1000")]
+    Pac(PacArgs),
+}
+
+/// Which settings a search starts from.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// Images: embedded, fashion-mnist, cifar10, cifar100, or a path [default: embedded]
+    #[arg(long)]
+    pub(crate) data: Option<String>,
+    /// Folder of a known data set, if it is not in one of the usual places
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// quick (minutes on two cores) or paper (section 4.1 of the paper)
+    #[arg(long, default_value = "quick")]
+    pub(crate) preset: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Go on with an interrupted run, to the same end
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]
+    pub(crate) resume: Option<PathBuf>,
+    /// Show what would be done and what it would cost, and go through all of it on two batches
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CellsArgs {
+    #[command(subcommand)]
+    pub(crate) command: CellsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CellsCommand {
+    /// List the published cells
+    List,
+    /// Print a cell
+    Show {
+        /// A published name, a file, or a genotype as text
+        cell: String,
+    },
+    /// Draw a cell as SVG, or DOT; to --out, or standard output
+    Draw {
+        /// A published name, a file, or a genotype as text
+        cell: String,
+        /// The cell to draw: normal or reduction
+        #[arg(long, default_value = "normal")]
+        kind: String,
+        /// The form: svg or dot
+        #[arg(long, default_value = "svg")]
+        format: String,
+    },
+    /// Parameters and multiply-adds of the network that is trained
+    Cost {
+        /// A published name, a file, or a genotype as text
+        cell: String,
+        /// Channels C of the first cells
+        #[arg(long, default_value_t = 36)]
+        channels: usize,
+        /// Number of cells
+        #[arg(long, default_value_t = 20)]
+        cells: usize,
+        /// Side of an image in pixels
+        #[arg(long, default_value_t = 32)]
+        size: usize,
+        /// Channels of an image
+        #[arg(long, default_value_t = 3)]
+        in_channels: usize,
+        /// Number of classes
+        #[arg(long, default_value_t = 10)]
+        classes: usize,
+        /// The ImageNet stem: three convolutions of stride 2
+        #[arg(long)]
+        imagenet: bool,
+    },
+    /// Convert a cell to another form
+    Convert {
+        /// A published name, a file, or a genotype as text
+        cell: String,
+        /// The form: python or json
+        #[arg(long, default_value = "python")]
+        to: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    #[command(subcommand)]
+    pub(crate) command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// What can be read, and where it was found
+    List,
+    /// Counts, sizes, classes, mean, standard deviation and faults of a data set
+    Check {
+        /// A known name or a path
+        data: String,
+        /// Folder of a known data set
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Leave out images that cannot be read, and say which
+        #[arg(long)]
+        skip_corrupt: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print every value and its origin
+    Show(Settings),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Time the steps of a search
+    Search {
+        /// Channels C of the first cells
+        #[arg(long, default_value_t = 16)]
+        channels: usize,
+        /// Number of cells
+        #[arg(long, default_value_t = 8)]
+        cells: usize,
+        /// Images of a step
+        #[arg(long, default_value_t = 64)]
+        batch: usize,
+        /// Side of an image in pixels
+        #[arg(long, default_value_t = 32)]
+        size: usize,
+        /// Channels of an image
+        #[arg(long, default_value_t = 3)]
+        in_channels: usize,
+        /// Timed steps; the smallest time counts
+        #[arg(long, default_value_t = 3)]
+        steps: usize,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PacArgs {
+    /// Number of operations
+    #[arg(long, default_value_t = 7)]
+    pub(crate) arms: usize,
+    /// Allowed probability of losing the best operation
+    #[arg(long, default_value_t = 0.1)]
+    pub(crate) delta: f64,
+    /// How much better the best operation's mean gradient is
+    #[arg(long, default_value_t = 0.5)]
+    pub(crate) gap: f64,
+    /// Iterations of a run
+    #[arg(long, default_value_t = 2000)]
+    pub(crate) steps: u32,
+    /// Number of runs
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) runs: u32,
+}

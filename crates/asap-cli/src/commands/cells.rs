@@ -1,0 +1,162 @@
+//! `asap cells`: published and own cells.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Context;
+use asap_core::{Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost};
+use serde::Serialize;
+
+use crate::args::{CellsArgs, CellsCommand, Common};
+use crate::failure::Usage;
+use crate::output;
+
+pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
+    match &args.command {
+        CellsCommand::List => list(common),
+        CellsCommand::Show { cell } => {
+            let genotype = read(cell)?;
+            output::print(common.json, &genotype, &genotype.to_string())
+        }
+        CellsCommand::Draw { cell, kind, format } => draw(cell, kind, format, common),
+        &CellsCommand::Cost { ref cell, channels, cells, size, in_channels, classes, imagenet } => {
+            let stem = if imagenet { Stem::Large } else { Stem::Small };
+            let (height, width) = (size, size);
+            let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
+            cost(cell, &shape, common)
+        }
+        CellsCommand::Convert { cell, to } => {
+            let genotype = read(cell)?;
+            let text = match to.as_str() {
+                "python" => genotype.to_string(),
+                "json" => serde_json::to_string(&genotype)?,
+                other => return Err(choose("--to", other, "python, json")),
+            };
+            output::print(common.json, &genotype, &text)
+        }
+    }
+}
+
+/// A cell from a published name, a file, or text.
+fn read(cell: &str) -> anyhow::Result<Genotype> {
+    if let Ok(published) = PublishedCell::find(cell) {
+        return Ok(published.genotype());
+    }
+    let path = Path::new(cell);
+    if path.is_file() {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| Usage(format!("{cell}: expected a genotype as text: {error}")))?;
+        return text.parse::<Genotype>().with_context(|| cell.to_owned());
+    }
+    let looks_like_name = cell.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));
+    if looks_like_name {
+        let unknown = PublishedCell::find(cell).err().map(|e| e.to_string()).unwrap_or_default();
+        return Err(Usage(format!("{unknown}; or give a file, or a genotype as text")).into());
+    }
+    Ok(cell.parse::<Genotype>()?)
+}
+
+fn choose(option: &str, found: &str, choices: &str) -> anyhow::Error {
+    Usage(format!("{option}: unknown `{found}`; choose one of {choices}")).into()
+}
+
+#[derive(Serialize)]
+struct Listed {
+    name: &'static str,
+    source: &'static str,
+    note: Option<&'static str>,
+    genotype: Genotype,
+}
+
+fn list(common: &Common) -> anyhow::Result<()> {
+    let mut text = String::new();
+    let mut listed = Vec::new();
+    for cell in PublishedCell::all() {
+        let note = cell.note.map(|note| format!(" ({note})")).unwrap_or_default();
+        writeln!(text, "{:<16} {}{note}", cell.name, cell.source)?;
+        listed.push(Listed {
+            name: cell.name,
+            source: cell.source,
+            note: cell.note,
+            genotype: cell.genotype(),
+        });
+    }
+    output::print(common.json, &listed, &text)
+}
+
+#[derive(Serialize)]
+struct Drawing {
+    format: String,
+    drawing: String,
+    path: Option<std::path::PathBuf>,
+}
+
+fn draw(cell: &str, kind: &str, format: &str, common: &Common) -> anyhow::Result<()> {
+    let genotype = read(cell)?;
+    let (cell, title) = match kind {
+        "normal" => (&genotype.normal, "normal cell"),
+        "reduction" => (&genotype.reduce, "reduction cell"),
+        other => return Err(choose("--kind", other, "normal, reduction")),
+    };
+    let drawing = match format {
+        "svg" => asap_core::svg(cell, title),
+        "dot" => asap_core::dot(cell, title),
+        other => return Err(choose("--format", other, "svg, dot")),
+    };
+    let Some(path) = &common.out else {
+        let text = drawing.clone();
+        let shown = Drawing { format: format.to_owned(), drawing, path: None };
+        return output::print(common.json, &shown, &text);
+    };
+    if path.exists() {
+        let path = path.display();
+        return Err(
+            Usage(format!("{path}: expected a new file, found one; nothing was changed")).into()
+        );
+    }
+    std::fs::write(path, &drawing)
+        .map_err(|error| Usage(format!("cannot write {}: {error}", path.display())))?;
+    let shown = Drawing { format: format.to_owned(), drawing, path: Some(path.clone()) };
+    output::print(common.json, &shown, &path.display().to_string())
+}
+
+#[derive(Serialize)]
+struct Costs {
+    params: u64,
+    multiply_adds: u64,
+    auxiliary_params: Option<u64>,
+    activations: u64,
+}
+
+fn cost(cell: &str, shape: &NetworkShape, common: &Common) -> anyhow::Result<()> {
+    let genotype = read(cell)?;
+    let cost = evaluation_cost(&genotype, shape)?;
+    // A network too small for an auxiliary head has none.
+    let auxiliary = auxiliary_cost(&genotype, shape).ok();
+    let mut text = format!(
+        "parameters      {:>14}\nmultiply-adds   {:>14}\n",
+        thousands(cost.params),
+        thousands(cost.multiply_adds)
+    );
+    if let Some(auxiliary) = auxiliary {
+        writeln!(text, "auxiliary head  {:>14} parameters more", thousands(auxiliary.params))?;
+    }
+    let costs = Costs {
+        params: cost.params,
+        multiply_adds: cost.multiply_adds,
+        auxiliary_params: auxiliary.map(|cost| cost.params),
+        activations: cost.activations,
+    };
+    output::print(common.json, &costs, &text)
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).expect("digits are text"))
+        .collect();
+    groups.join(",")
+}

@@ -1,0 +1,209 @@
+//! `asap search`: the main job.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, bail};
+use asap::config::{Auto, Config};
+use asap::search::{default_folder, finished};
+use asap::{Outcome, RunFolder, Search, SearchResult};
+use asap_data::{Dataset, Splits};
+use serde::Serialize;
+
+use crate::args::{Common, SearchArgs};
+use crate::failure::Usage;
+use crate::output::{self, duration};
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
+    if let Some(path) = &args.resume {
+        return resume(path, common);
+    }
+    let config = super::layers(&args.settings, common)?.resolve()?;
+    super::start_threads(config.threads)?;
+    let splits = load(&config)?;
+    if args.dry_run {
+        return dry_run(config, splits, common);
+    }
+    let path = common.out.clone().unwrap_or_else(default_folder);
+    let search = Search::new(config.clone(), splits)?;
+    let folder = RunFolder::create(&path, &config)?;
+    eprintln!("{}\nrun folder: {}", summary(&search), path.display());
+    search_on(search, &folder, common)
+}
+
+fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
+    if !common.set.is_empty() || common.config.is_some() || common.seed.is_some() {
+        let fault = "--resume: a run goes on with its own configuration; \
+                     expected no --set, --config or --seed beside it";
+        return Err(Usage(fault.to_owned()).into());
+    }
+    let (folder, config) = RunFolder::open(path)?;
+    if let Some(result) = finished(&folder)? {
+        eprintln!("{}: this run is finished", path.display());
+        return report(&result, &folder, common);
+    }
+    super::start_threads(common.threads.unwrap_or(config.threads))?;
+    let splits = load(&config)?;
+    let mut search = Search::new(config, splits)?;
+    search.restore(&folder)?;
+    eprintln!("{}\nresumed: {}", summary(&search), path.display());
+    search_on(search, &folder, common)
+}
+
+fn load(config: &Config) -> anyhow::Result<Splits> {
+    let splits = asap_data::load(&config.data_spec()?, config.data_dir(), &config.load_options())?;
+    for warning in &splits.warnings {
+        eprintln!("note: {warning}");
+    }
+    Ok(splits)
+}
+
+fn search_on(mut search: Search, folder: &RunFolder, common: &Common) -> anyhow::Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; once more to stop at once");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    let mut progress = Progress::new();
+    let outcome = search.run(folder, &mut progress, &stop);
+    progress.finish();
+    match outcome? {
+        Outcome::Finished(result) => report(&result, folder, common),
+        Outcome::Stopped => {
+            let path = folder.path().display();
+            bail!("stopped; a checkpoint is saved; go on with: asap search --resume {path}")
+        }
+    }
+}
+
+/// What a search is about to do, in a few words.
+fn summary(search: &Search) -> String {
+    let data = search.data();
+    let [height, width, channels] = data.image;
+    format!(
+        "{}: {} + {} images of {height}x{width}x{channels}, {} classes; \
+         search network of {} weights; at most {} epochs of {} steps, {} of them grace",
+        data.name,
+        data.train_images,
+        data.valid_images,
+        data.classes.len(),
+        search.learner().parameters.weight_count(),
+        search.epochs(),
+        search.steps_per_epoch(),
+        search.grace_epochs(),
+    )
+}
+
+fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow::Result<()> {
+    let path = folder.path().display();
+    for warning in &result.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let decided = if result.decided_by_annealing {
+        "every choice made by annealing".to_owned()
+    } else {
+        format!("{} choices by largest probability", result.fallback.len())
+    };
+    let text = format!(
+        "{}\n\n\
+         validation accuracy  {:.2} % (search network), {:.2} % (only the cell left)\n\
+         decisions            {decided}\n\
+         time                 {} for {} epochs\n\
+         pictures             {path}/normal.svg, {path}/reduction.svg\n\
+         report               {path}/report.html\n\
+         to train it          asap train --cell {path}/genotype.json --data {}",
+        result.genotype,
+        100.0 * result.valid_accuracy,
+        100.0 * result.derived_valid_accuracy,
+        duration(result.seconds),
+        result.epochs,
+        result.data.name,
+    );
+    output::print(common.json, result, &text)
+}
+
+#[derive(Serialize)]
+struct DryRun {
+    config: Config,
+    weights: usize,
+    steps_per_epoch: usize,
+    epochs: usize,
+    grace_epochs: usize,
+    alpha_lr: f64,
+    seconds_at_most: f64,
+    peak_rss_mb: Option<f64>,
+}
+
+/// Goes through everything on two batches of each half, in a folder that is thrown away.
+fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()> {
+    let full = Search::new(config.clone(), splits.clone())?;
+    eprintln!("{}", summary(&full));
+    let small = two_epochs(&config);
+    let images = 4 * config.search.batch.min(splits.train.len() / 4).max(1);
+    let scratch = tempfile::tempdir().context("cannot make a scratch folder")?;
+    let folder = RunFolder::create(&scratch.path().join("run"), &small)?;
+    let train = first_of_each_class(&splits.train, images)?;
+    let mut search = Search::new(small, Splits { train, ..splits })?;
+    let outcome = search.run(&folder, &mut (), &AtomicBool::new(false))?;
+    let Outcome::Finished(result) = outcome else { bail!("the dry run did not end") };
+    let steps = (result.epochs * search.steps_per_epoch()) as f64;
+    let seconds = result.seconds / steps * (full.steps_per_epoch() * full.epochs()) as f64;
+    let shown = DryRun {
+        weights: full.learner().parameters.weight_count(),
+        steps_per_epoch: full.steps_per_epoch(),
+        epochs: full.epochs(),
+        grace_epochs: full.grace_epochs(),
+        alpha_lr: full.alpha_lr(),
+        seconds_at_most: seconds,
+        peak_rss_mb: asap::memory::peak_rss_mb(),
+        config,
+    };
+    let text = format!(
+        "{}\n\
+         weights              {}\n\
+         steps                {} an epoch, at most {} epochs, {} of them grace\n\
+         alpha rate           {:.2e}\n\
+         time                 at most {}\n\
+         peak memory          {}\n\
+         Search, pruning, checkpoint, derivation and report work; nothing was kept.",
+        toml::to_string(&shown.config)?,
+        shown.weights,
+        shown.steps_per_epoch,
+        shown.epochs,
+        shown.grace_epochs,
+        shown.alpha_lr,
+        duration(shown.seconds_at_most),
+        shown.peak_rss_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB")),
+    );
+    output::print(common.json, &shown, &text)
+}
+
+/// The same search in two epochs, with alpha moving in the second.
+fn two_epochs(config: &Config) -> Config {
+    let mut small = config.clone();
+    small.search.epochs = 2;
+    small.annealing.decay = Auto::Auto;
+    small.annealing.grace_temperature = config.annealing.initial_temperature;
+    small
+}
+
+/// About `count` images, the first of each class in turn.
+fn first_of_each_class(data: &Dataset, count: usize) -> anyhow::Result<Dataset> {
+    let classes = data.classes().len();
+    let mut left = vec![count.div_ceil(classes).max(2); classes];
+    let chosen: Vec<usize> = (0..data.len())
+        .filter(|&i| {
+            let left = &mut left[usize::from(data.labels()[i])];
+            let take = *left > 0;
+            *left -= usize::from(take);
+            take
+        })
+        .collect();
+    Ok(data.subset(&chosen)?)
+}

@@ -1,0 +1,81 @@
+//! The progress bar: an observer on standard error.
+
+use std::time::Duration;
+
+use asap::search::{EpochRecord, Event, Observer, StepReport};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::output::duration;
+
+/// Shows a search as it goes on: a bar where there is a terminal, a line an epoch anyway.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    started: bool,
+}
+
+impl Progress {
+    /// A bar that shows itself with the first step.
+    pub(crate) fn new() -> Self {
+        let style = ProgressStyle::with_template(
+            "{bar:20} {percent:>3} %  {elapsed} gone, at most {eta} left  {msg}",
+        )
+        .expect("the template is right");
+        let bar = ProgressBar::no_length().with_style(style);
+        Self { bar, started: false }
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) {
+        let position = (report.epoch * report.steps + report.step) as u64;
+        if !self.started {
+            self.started = true;
+            self.bar.set_length((report.epochs * report.steps) as u64);
+            self.bar.set_position(position - 1);
+            self.bar.reset_eta();
+            self.bar.enable_steady_tick(Duration::from_millis(500));
+        }
+        self.bar.set_position(position);
+        self.bar.set_message(format!(
+            "epoch {}/{}  T {:.2}  {} operations  accuracy {:.1} %",
+            report.epoch + 1,
+            report.epochs,
+            report.temperature,
+            report.alive_ops,
+            100.0 * report.train_accuracy,
+        ));
+    }
+
+    fn epoch(&self, record: &EpochRecord) {
+        self.line(&format!(
+            "epoch {:>3}  T {:.3}  operations {:>3}  train {:>5.1} %  valid {:>5.1} %  \
+             entropy {:.2} {:.2}  {}",
+            record.epoch + 1,
+            record.temperature,
+            record.alive_ops,
+            100.0 * record.train_accuracy,
+            100.0 * record.valid_accuracy,
+            record.entropy_normal,
+            record.entropy_reduce,
+            duration(record.epoch_seconds),
+        ));
+    }
+
+    /// A line above the bar.
+    pub(crate) fn line(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Observer for Progress {
+    fn on_event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Step(report) => self.step(&report),
+            Event::Epoch(record) => self.epoch(record),
+            Event::Checkpoint => {}
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Times every operation at the shapes of the search network: milliseconds, GFLOP/s and the share of the peak that
+//! this machine reaches in a loop of multiply-adds. `cargo bench -p asap-kernels [-- FILTER]`.
+//!
+//! A plain program rather than a harness: what counts here is the ratio to the peak and to one thread, taken from the
+//! minimum over repeats, since the machine may be busy with other things.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use asap_kernels::{Edge, EdgeSpec, Images, Level, Mixing, Needs, OpKind, OpParams, Target};
+
+const SEARCH: [OpKind; 7] = [
+    OpKind::MaxPool3x3,
+    OpKind::AvgPool3x3,
+    OpKind::SkipConnect,
+    OpKind::SepConv3x3,
+    OpKind::SepConv5x5,
+    OpKind::DilConv3x3,
+    OpKind::DilConv5x5,
+];
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool of one thread");
+    let two =
+        rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("a pool of two threads");
+    let peak = one.install(peak);
+    println!(
+        "{} lanes; one thread reaches {peak:.0} GFLOP/s in registers",
+        Level::available()[0].lanes()
+    );
+    println!(
+        "{:36}{:>26}{:>26}{:>26}",
+        "one thread / two threads", "forward", "backward", "backward, alpha only"
+    );
+    for (c, size) in [(16, 32), (32, 16), (64, 8), (8, 28), (36, 32)] {
+        let mut cases: Vec<_> = SEARCH.iter().map(|op| (op.to_string(), vec![*op], 1)).collect();
+        cases.push(("mixed edge".into(), SEARCH.to_vec(), 1));
+        cases.push(("mixed edge, stride 2".into(), SEARCH.to_vec(), 2));
+        for (name, ops, stride) in cases {
+            let name = format!("{name} C{c} {size}x{size}");
+            if name.contains(&filter) {
+                case(&name, EdgeSpec::mixed(c, stride, ops), size, peak, [&one, &two]);
+            }
+        }
+    }
+}
+
+fn case(name: &str, spec: EdgeSpec, size: usize, peak: f64, pools: [&rayon::ThreadPool; 2]) {
+    let n = 64;
+    let weights: Vec<Vec<Vec<f32>>> = (spec.ops.iter())
+        .map(|op| spec.conv_shapes(*op).iter().map(|s| noise(s.iter().product())).collect())
+        .collect();
+    let params: Vec<OpParams> = weights
+        .iter()
+        .map(|w| OpParams { convs: w.iter().map(|w| &w[..]).collect(), affine: vec![] })
+        .collect();
+    let (oh, ow) = spec.output_size(size, size);
+    let flops = 2.0
+        * (n * oh * ow) as f64
+        * spec.ops.iter().map(|op| multiply_adds(&spec, *op)).sum::<f64>();
+    let x = noise(n * size * size * spec.cin);
+    let g = noise(n * oh * ow * spec.cout);
+    let mixing = vec![0.3; spec.ops.len()];
+    let mixing = Mixing { weights: &mixing, image_weights: None };
+    let edge = Edge::new(spec).expect("a valid edge");
+    let images = Images::new(&x, n, size, size, edge.spec().cin);
+    let (mut out, mut dx) = (g.clone(), x.clone());
+    let mut saved =
+        edge.forward(images, &params, mixing, Target::Write(&mut out)).expect("a valid call");
+    let mut line = format!("{name:36}");
+    let steps = [
+        None,
+        Some(Needs { weights: true, mixing: false }),
+        Some(Needs { weights: false, mixing: true }),
+    ];
+    for (step, times) in steps.into_iter().zip([1.0, 2.0, 1.0]) {
+        let seconds = pools.map(|pool| {
+            pool.install(|| {
+                minimum(|| match step {
+                    None => {
+                        saved = edge
+                            .forward(images, &params, mixing, Target::Write(&mut out))
+                            .expect("a valid call");
+                    }
+                    Some(needs) => {
+                        let dx = Some(Target::Write(&mut dx[..]));
+                        black_box(
+                            edge.backward(images, &saved, &params, mixing, &g, needs, dx)
+                                .expect("a valid call"),
+                        );
+                    }
+                })
+            })
+        });
+        let rate = seconds.map(|s| times * flops / s / 1e9);
+        line += &format!(
+            "{:8.2} ms{:5.0} {:3.0}% x{:.2}",
+            seconds[1] * 1e3,
+            rate[1],
+            rate[0] / peak * 100.0,
+            seconds[0] / seconds[1]
+        );
+    }
+    println!("{line}");
+}
+
+/// Multiply-adds of an operation per pixel of the output.
+fn multiply_adds(spec: &EdgeSpec, op: OpKind) -> f64 {
+    spec.conv_shapes(op).iter().map(|s| s.iter().product::<usize>() as f64).sum()
+}
+
+fn noise(len: usize) -> Vec<f32> {
+    let mut state = 1_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// The least time of a call over at least three calls and a fifth of a second.
+fn minimum(mut call: impl FnMut()) -> f64 {
+    call();
+    let (begin, mut least) = (Instant::now(), Duration::MAX);
+    let mut calls = 0;
+    while calls < 3 || begin.elapsed() < Duration::from_millis(200) {
+        let start = Instant::now();
+        call();
+        least = least.min(start.elapsed());
+        calls += 1;
+    }
+    least.as_secs_f64()
+}
+
+/// GFLOP/s of multiply-adds in registers.
+fn peak() -> f64 {
+    struct Loop;
+    impl pulp::WithSimd for Loop {
+        type Output = f32;
+
+        #[inline(always)]
+        fn with_simd<S: pulp::Simd>(self, simd: S) -> f32 {
+            let factor = simd.splat_f32s(black_box(0.999));
+            let mut sums = [simd.splat_f32s(1.0); 12];
+            for _ in 0..1_000_000 {
+                for sum in &mut sums {
+                    *sum = simd.mul_add_e_f32s(*sum, factor, factor);
+                }
+            }
+            sums.iter().map(|sum| simd.reduce_sum_f32s(*sum)).sum()
+        }
+    }
+    let arch = pulp::Arch::new();
+    let seconds = minimum(|| {
+        black_box(arch.dispatch(Loop));
+    });
+    12e6 * 2.0 * Level::available()[0].lanes() as f64 / seconds / 1e9
+}

@@ -1,0 +1,354 @@
+//! The fused edges against the naive reference, over operations, shapes, SIMD levels and numbers of threads.
+
+use asap_kernels::reference::{self, Params, Tensor};
+use asap_kernels::{Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpKind, OpParams, Running, Saved, Target};
+use proptest::prelude::*;
+
+/// A problem: an edge, a batch and random values for all of it.
+#[derive(Debug, Clone)]
+struct Problem {
+    spec: EdgeSpec,
+    shape: [usize; 4],
+    affine: bool,
+    drop_path: bool,
+    seed: u64,
+}
+
+/// The values of a problem.
+struct Values {
+    x: Vec<f32>,
+    before: Vec<f32>,
+    grad_out: Vec<f32>,
+    convs: Vec<Vec<Vec<f32>>>,
+    affine: Vec<Vec<(Vec<f32>, Vec<f32>)>>,
+    weights: Vec<f32>,
+    image_weights: Option<Vec<f32>>,
+}
+
+/// What the fused code yields for a problem.
+#[derive(Debug, PartialEq)]
+struct Fused {
+    out: Vec<f32>,
+    stats: Vec<Vec<(Vec<f32>, Vec<f32>)>>,
+    dx: Vec<f32>,
+    grads: Grads,
+    inferred: Vec<f32>,
+}
+
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    fn take(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.next()).collect()
+    }
+}
+
+impl Problem {
+    fn new(spec: EdgeSpec, shape: [usize; 4]) -> Self {
+        Self { spec, shape, affine: false, drop_path: false, seed: 1 }
+    }
+
+    fn out_shape(&self) -> [usize; 4] {
+        let (h, w) = self.spec.output_size(self.shape[1], self.shape[2]);
+        [self.shape[0], h, w, self.spec.cout]
+    }
+
+    fn values(&self) -> Values {
+        let (spec, mut noise) = (&self.spec, Noise(self.seed));
+        let len: usize = self.shape.iter().product();
+        let out_len: usize = self.out_shape().iter().product();
+        let mut convs = vec![];
+        let mut affine = vec![];
+        for op in &spec.ops {
+            convs.push(spec.conv_shapes(*op).iter().map(|s| noise.take(s.iter().product())).collect());
+            let norms = if self.affine { spec.norm_channels(*op) } else { vec![] };
+            affine.push(norms.iter().map(|c| (noise.take(*c), noise.take(*c))).collect());
+        }
+        Values {
+            x: noise.take(len),
+            before: noise.take(out_len.max(len)),
+            grad_out: noise.take(out_len),
+            convs,
+            affine,
+            weights: noise.take(spec.ops.len()),
+            image_weights: self.drop_path.then(|| noise.take(self.shape[0])),
+        }
+    }
+}
+
+impl Values {
+    fn params(&self) -> Vec<OpParams<'_>> {
+        (self.convs.iter().zip(&self.affine))
+            .map(|(convs, affine)| OpParams {
+                convs: convs.iter().map(|v| &v[..]).collect(),
+                affine: affine.iter().map(|(g, b)| (&g[..], &b[..])).collect(),
+            })
+            .collect()
+    }
+
+    fn mixing(&self) -> Mixing<'_> {
+        Mixing { weights: &self.weights, image_weights: self.image_weights.as_deref() }
+    }
+}
+
+const ALL: Needs = Needs { weights: true, mixing: true };
+
+/// Runs all passes. The output and the gradient of the input are added to `before`.
+fn fused(problem: &Problem, values: &Values, level: Option<Level>) -> Fused {
+    let edge = Edge::new(problem.spec.clone()).unwrap();
+    let edge = level.map_or(edge.clone(), |level| edge.with_level(level));
+    let [n, h, w, c] = problem.shape;
+    let (x, params, mixing) = (Images::new(&values.x, n, h, w, c), values.params(), values.mixing());
+    let mut out = values.before[..values.grad_out.len()].to_vec();
+    let saved = edge.forward(x, &params, mixing, Target::Add(&mut out)).unwrap();
+    let mut dx = values.before[..values.x.len()].to_vec();
+    let grads =
+        edge.backward(x, &saved, &params, mixing, &values.grad_out, ALL, Some(Target::Add(&mut dx))).unwrap();
+    let inferred = infer(&edge, &saved, x, &params, mixing, values.grad_out.len());
+    let stats = saved.stats.iter().map(|op| op.iter().map(|s| (s.mean.clone(), s.var.clone())).collect()).collect();
+    Fused { out, stats, dx, grads, inferred }
+}
+
+/// Inference with the statistics of the batch in the place of running ones.
+fn infer(edge: &Edge, saved: &Saved, x: Images, params: &[OpParams], mixing: Mixing, len: usize) -> Vec<f32> {
+    let running: Vec<Vec<Running>> =
+        saved.stats.iter().map(|op| op.iter().map(|s| Running { mean: &s.mean, var: &s.var }).collect()).collect();
+    let mut out = vec![f32::NAN; len];
+    edge.infer(x, params, &running, mixing, Target::Write(&mut out)).unwrap();
+    out
+}
+
+/// The largest difference over the largest magnitude stays below `tolerance`.
+fn close<'a>(
+    what: &str,
+    found: impl IntoIterator<Item = &'a f32>,
+    expected: impl IntoIterator<Item = f64>,
+    tolerance: f64,
+) {
+    let found: Vec<f64> = found.into_iter().map(|v| f64::from(*v)).collect();
+    let expected: Vec<f64> = expected.into_iter().collect();
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let scale = expected.iter().fold(1.0_f64, |scale, v| scale.max(v.abs()));
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let error = (found - expected).abs() / scale;
+        assert!(error <= tolerance, "{what}[{i}]: {found}, expected {expected}: error {error:.1e}");
+    }
+}
+
+/// Compares the fused code with the reference.
+fn check(problem: &Problem, level: Option<Level>) {
+    let values = problem.values();
+    let found = fused(problem, &values, level);
+    let params: Vec<Params> = values.params().iter().map(Params::new).collect();
+    let x = Tensor::new(&values.x, problem.shape);
+    let grad_out = Tensor::new(&values.grad_out, problem.out_shape());
+    let run = reference::forward(&problem.spec, &x, &params, values.mixing(), None);
+    let grads = reference::backward(&problem.spec, &run, &params, values.mixing(), &grad_out);
+    let before = |v: &[f64]| v.iter().zip(&values.before).map(|(v, b)| v + f64::from(*b)).collect::<Vec<_>>();
+    close("output", &found.out, before(&run.out.data), 1e-4);
+    close("inference", &found.inferred, run.out.data.iter().copied(), 1e-4);
+    close("input gradient", &found.dx, before(&grads.input.data), 1e-4);
+    close("mixing gradient", &found.grads.mixing, grads.mixing.iter().copied(), 1e-4);
+    for (op, (found, expected)) in problem.spec.ops.iter().zip(found.stats.iter().zip(&run.stats)) {
+        assert_eq!(found.len(), expected.len());
+        for ((mean, var), (expected_mean, expected_var)) in found.iter().zip(expected) {
+            close(&format!("{op} mean"), mean, expected_mean.iter().copied(), 1e-5);
+            close(&format!("{op} variance"), var, expected_var.iter().copied(), 1e-5);
+        }
+    }
+    for (op, (found, expected)) in problem.spec.ops.iter().zip(found.grads.ops.iter().zip(&grads.ops)) {
+        assert_eq!((found.convs.len(), found.affine.len()), (expected.convs.len(), expected.affine.len()));
+        for (i, (found, expected)) in found.convs.iter().zip(&expected.convs).enumerate() {
+            close(&format!("{op} weight gradient {i}"), found, expected.iter().copied(), 1e-4);
+        }
+        for ((gamma, beta), (expected_gamma, expected_beta)) in found.affine.iter().zip(&expected.affine) {
+            close(&format!("{op} gamma gradient"), gamma, expected_gamma.iter().copied(), 1e-4);
+            close(&format!("{op} beta gradient"), beta, expected_beta.iter().copied(), 1e-4);
+        }
+    }
+}
+
+/// An edge that is possible for an operation: as many channels out as in where they must be.
+fn spec(op: OpKind, cin: usize, cout: usize, stride: usize, pool_norm: bool) -> EdgeSpec {
+    let spec = EdgeSpec { cin, cout, stride, ops: vec![op], pool_norm };
+    let same = EdgeSpec { cout: cin, ..spec.clone() };
+    let halved = EdgeSpec { stride: 2, ..spec.clone() };
+    [spec, same, halved.clone()].into_iter().find(|spec| Edge::new(spec.clone()).is_ok()).unwrap_or(halved)
+}
+
+#[test]
+fn every_operation_matches_the_reference() {
+    for op in OpKind::ALL {
+        for (stride, c, h, w) in [(1, 16, 8, 8), (2, 16, 7, 9), (1, 5, 3, 11), (2, 33, 6, 5)] {
+            check(&Problem::new(spec(op, c, c, stride, true), [3, h, w, c]), None);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_shape_matches_the_reference(
+        op in prop::sample::select(&OpKind::ALL[..]),
+        (cin, cout) in (1..40_usize, 1..70_usize),
+        (n, h, w) in (1..5_usize, 1..14_usize, 1..14_usize),
+        stride in 1..3_usize,
+        (pool_norm, affine, drop_path) in any::<(bool, bool, bool)>(),
+        level in any::<prop::sample::Index>(),
+        seed in any::<u64>(),
+    ) {
+        let spec = spec(op, cin, cout, stride, pool_norm);
+        // Fewer values than three per channel have no variance to speak of: 1 / sqrt(eps) magnifies rounding.
+        let n = if n * h.div_ceil(stride) * w.div_ceil(stride) < 3 { 12 } else { n };
+        let problem = Problem { spec, shape: [n, h, w, cin], affine, drop_path, seed };
+        let levels = Level::available();
+        check(&problem, Some(levels[level.index(levels.len())]));
+    }
+
+    #[test]
+    fn any_mixture_matches_the_reference(
+        ops in prop::collection::vec(prop::sample::select(&OpKind::ALL[..9]), 0..6),
+        c in 1..25_usize,
+        (n, h, w) in (2..4_usize, 2..9_usize, 2..9_usize),
+        stride in 1..3_usize,
+        (pool_norm, drop_path) in any::<(bool, bool)>(),
+        seed in any::<u64>(),
+    ) {
+        let spec = EdgeSpec { pool_norm, ..EdgeSpec::mixed(c, stride, ops) };
+        if spec.ops.is_empty() && stride == 2 {
+            return Ok(());
+        }
+        check(&Problem { spec, shape: [n * 2, h, w, c], affine: false, drop_path, seed }, None);
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let spec = EdgeSpec::mixed(20, 1, OpKind::ALL[..9].to_vec());
+    let problem = Problem { affine: true, drop_path: true, ..Problem::new(spec, [70, 6, 5, 20]) };
+    let values = problem.values();
+    let with = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| fused(&problem, &values, None))
+    };
+    let one = with(1);
+    assert!(one == with(2) && one == with(5));
+}
+
+#[test]
+fn simd_levels_agree() {
+    for stride in [1, 2] {
+        let problem = Problem::new(EdgeSpec::mixed(24, stride, OpKind::ALL[..9].to_vec()), [2, 9, 9, 24]);
+        let values = problem.values();
+        let levels = Level::available();
+        let scalar = fused(&problem, &values, levels.last().copied());
+        for level in levels {
+            let found = fused(&problem, &values, Some(level));
+            close("output", &found.out, scalar.out.iter().map(|v| f64::from(*v)), 1e-5);
+            close("input gradient", &found.dx, scalar.dx.iter().map(|v| f64::from(*v)), 1e-5);
+        }
+    }
+}
+
+#[test]
+fn nan_and_infinity_pass_through() {
+    for (op, bad) in OpKind::ALL.into_iter().flat_map(|op| [(op, f32::NAN), (op, f32::INFINITY)]) {
+        let spec = EdgeSpec { pool_norm: false, ..spec(op, 16, 16, 1, false) };
+        let problem = Problem { affine: true, ..Problem::new(spec, [1, 6, 6, 16]) };
+        for level in Level::available() {
+            let mut values = problem.values();
+            values.x[(2 * 6 + 2) * 16 + 3] = bad;
+            let edge = Edge::new(problem.spec.clone()).unwrap().with_level(level);
+            let [n, h, w, c] = problem.shape;
+            let (params, mixing) = (values.params(), values.mixing());
+            let channels = problem.spec.norm_channels(op);
+            let (zeros, ones) = (vec![0.0; 16], vec![1.0; 16]);
+            let running = [channels.iter().map(|c| Running { mean: &zeros[..*c], var: &ones[..*c] }).collect()];
+            let mut out = vec![0.0; values.grad_out.len()];
+            let x = Images::new(&values.x, n, h, w, c);
+            edge.infer(x, &params, &running, mixing, Target::Write(&mut out)).unwrap();
+            let statistics: Vec<Vec<_>> = vec![channels.iter().map(|c| (vec![0.0; *c], vec![1.0; *c])).collect()];
+            let params: Vec<Params> = params.iter().map(Params::new).collect();
+            let x = Tensor::new(&values.x, problem.shape);
+            let run = reference::forward(&problem.spec, &x, &params, mixing, Some(&statistics));
+            for (i, (found, expected)) in out.iter().zip(&run.out.data).enumerate() {
+                let expected = *expected as f32;
+                let same = found.is_nan() == expected.is_nan() && found.is_infinite() == expected.is_infinite();
+                assert!(same, "{op} at {level}, value {i} with {bad}: {found}, expected {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn statistics_survive_a_large_mean() {
+    // The average pool of a constant plus small noise: the variance is a millionth of the squared mean.
+    let problem = Problem::new(EdgeSpec::mixed(16, 1, vec![OpKind::AvgPool3x3]), [4, 16, 16, 16]);
+    let mut values = problem.values();
+    values.x.iter_mut().for_each(|v| *v = 1000.0 + *v);
+    let found = fused(&problem, &values, None);
+    let x = Tensor::new(&values.x, problem.shape);
+    let run = reference::forward(&problem.spec, &x, &[Params::default()], values.mixing(), None);
+    for (found, expected) in found.stats[0][0].1.iter().zip(&run.stats[0][0].1) {
+        assert!((f64::from(*found) - expected).abs() < 1e-3 * expected, "variance {found}, expected {expected}");
+    }
+}
+
+#[test]
+fn needs_leave_the_rest_out() {
+    let problem = Problem::new(EdgeSpec::mixed(8, 1, OpKind::ALL[..7].to_vec()), [2, 5, 5, 8]);
+    let values = problem.values();
+    let all = fused(&problem, &values, None).grads;
+    let edge = Edge::new(problem.spec.clone()).unwrap();
+    let (x, params, mixing) = (Images::new(&values.x, 2, 5, 5, 8), values.params(), values.mixing());
+    let mut out = vec![0.0; values.grad_out.len()];
+    let saved = edge.forward(x, &params, mixing, Target::Write(&mut out)).unwrap();
+    let some = |weights, mixing_too| {
+        let needs = Needs { weights, mixing: mixing_too };
+        edge.backward(x, &saved, &params, mixing, &values.grad_out, needs, None).unwrap()
+    };
+    assert_eq!(some(true, false), Grads { mixing: vec![], ..all.clone() });
+    assert_eq!(some(false, true), Grads { ops: vec![], ..all });
+    assert_eq!(some(false, false), Grads::default());
+}
+
+#[test]
+fn faults_are_named() {
+    let refuse = |spec: EdgeSpec| Edge::new(spec).unwrap_err().to_string();
+    assert_eq!(
+        refuse(EdgeSpec::mixed(16, 3, vec![])),
+        "stride of the edge: expected 1 or 2, found 3; use stride 2 in a reduction cell, 1 elsewhere"
+    );
+    assert!(refuse(EdgeSpec::layer(8, 16, 1, OpKind::MaxPool3x3)).contains("put a relu_conv_1x1 in front"));
+    assert!(refuse(EdgeSpec::mixed(0, 1, vec![])).contains("at least 1"));
+
+    let edge = Edge::new(EdgeSpec::mixed(4, 1, vec![OpKind::DilConv3x3])).unwrap();
+    let (x, dw, pw) = ([0.0; 36], [0.0; 36], [0.0; 16]);
+    let mixing = Mixing { weights: &[1.0], image_weights: None };
+    let params = |pw: &'static [f32]| [OpParams { convs: vec![&[0.0; 36], pw], affine: vec![] }];
+    let forward = |x: Images, params: &[OpParams], mixing, len: usize| {
+        edge.forward(x, params, mixing, Target::Write(&mut vec![0.0; len])).map(|_| ()).map_err(|e| e.to_string())
+    };
+    let images = Images::new(&x, 1, 3, 3, 4);
+    let good = [OpParams { convs: vec![&dw, &pw], affine: vec![] }];
+    assert_eq!(forward(images, &good, mixing, 36), Ok(()));
+    assert_eq!(
+        forward(images, &params(&[0.0; 15]), mixing, 36).unwrap_err(),
+        "weight 1 of dil_conv_3x3: expected 16 values ([4, 4, 1, 1]), found 15; pass the tensor of that shape, contiguous"
+    );
+    assert!(forward(Images { h: 2, ..images }, &good, mixing, 36).unwrap_err().contains("input of the edge"));
+    assert!(forward(images, &[], mixing, 36).unwrap_err().contains("parameters of the edge: expected 1"));
+    assert!(forward(images, &good, mixing, 35).unwrap_err().contains("output of the edge"));
+    let none = Mixing { weights: &[], image_weights: None };
+    assert!(forward(images, &good, none, 36).unwrap_err().contains("mixing weights"));
+    let empty = Images::new(&[], 0, 3, 3, 4);
+    assert!(forward(empty, &good, mixing, 0).unwrap_err().contains("at least one"));
+    let grads = edge.backward(images, &Saved::default(), &good, mixing, &x, ALL, None);
+    assert!(grads.unwrap_err().to_string().contains("are they of this edge?"));
+}
