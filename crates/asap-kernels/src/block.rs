@@ -26,7 +26,18 @@ pub(crate) struct Padded {
 
 impl Padded {
     pub(crate) fn new(h: usize, w: usize, pad: usize, cp: usize) -> Self {
-        Self { data: Buffer::zeros((h + 2 * pad) * (w + 2 * pad) * cp), h, w, pad, cp }
+        let mut image =
+            Self { data: Buffer::new((h + 2 * pad) * (w + 2 * pad) * cp), h, w, pad, cp };
+        // Only the border: whoever fills the image writes the whole interior.
+        let (row, side, top) = (image.row(), pad * cp, image.at(0, 0) - pad * cp);
+        let bottom = image.data.len() - top;
+        image.data[..top].fill(0.0);
+        image.data[bottom..].fill(0.0);
+        for line in image.data[top..bottom].chunks_exact_mut(row.max(1)) {
+            line[..side].fill(0.0);
+            line[row - side..].fill(0.0);
+        }
+        image
     }
 
     /// Distance between rows.
@@ -378,18 +389,24 @@ impl Conv {
         }
     }
 
-    /// From the gradient of the result: adds to `d_image`, that of the loaded image (`[h, w, cp]`, without border),
-    /// and to those of the weights.
+    /// From the gradient of the result: that of the loaded image (`[h, w, cp]`, without border), added to `d_image`
+    /// unless `fresh`, and those of the weights, added.
     pub(crate) fn backward(
         &self,
         image: &Padded,
         scratch: &mut Scratch,
         grad: ResultGrad<'_>,
+        fresh: bool,
         mut d_image: Option<&mut [f32]>,
         mut grads: Option<&mut PackedGrads>,
     ) {
         let depthwise = matches!(self.gather, Gather::Depthwise { .. });
         let Scratch { gathered, d, d_gathered } = scratch;
+        // A depthwise convolution of stride 1 reaches every pixel, and can overwrite.
+        let overwrite = fresh && depthwise && self.block.stride == (1, 1);
+        if let (Some(d_image), true) = (&mut d_image, fresh && !overwrite) {
+            d_image.fill(0.0);
+        }
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
@@ -434,7 +451,7 @@ impl Conv {
                 });
             }
             if let Some(d_image) = d_image {
-                self.depthwise_back(d_gathered, d_image);
+                self.depthwise_back(d_gathered, d_image, !overwrite);
             }
         }
     }
@@ -478,8 +495,8 @@ impl Conv {
         }
     }
 
-    /// Adds the data gradient of the depthwise convolution.
-    fn depthwise_back(&self, d: &Padded, d_image: &mut [f32]) {
+    /// The data gradient of the depthwise convolution.
+    fn depthwise_back(&self, d: &Padded, d_image: &mut [f32], add: bool) {
         let (Gather::Depthwise { classes, stride, .. }, cp) = (&self.gather, self.kp) else {
             return;
         };
@@ -501,7 +518,7 @@ impl Conv {
                     out: &mut d_image[(y * self.w + left) * cp..],
                     out_pixel: stride * cp,
                     count: (self.w - left).div_ceil(*stride),
-                    add: true,
+                    add,
                 });
             }
         }

@@ -15,7 +15,11 @@ pub fn concat(parts: &[&[f32]], c: usize, out: &mut [f32]) -> Result<()> {
     let width = parts.len() * c;
     let pixels = pixels(c, parts.first().map_or(0, |part| part.len()));
     for (i, part) in parts.iter().enumerate() {
-        KernelError::check_len(|| format!("part {i} of the concatenation"), &[pixels, c], part.len())?;
+        KernelError::check_len(
+            || format!("part {i} of the concatenation"),
+            &[pixels, c],
+            part.len(),
+        )?;
     }
     KernelError::check_len(|| "concatenation".into(), &[pixels, width], out.len())?;
     if width == 0 {
@@ -36,15 +40,30 @@ pub fn concat(parts: &[&[f32]], c: usize, out: &mut [f32]) -> Result<()> {
 ///
 /// # Errors
 /// If a length does not fit or there is no such part.
-pub fn concat_backward(grad: &[f32], parts: usize, index: usize, c: usize, out: &mut [f32]) -> Result<()> {
+pub fn concat_backward(
+    grad: &[f32],
+    parts: usize,
+    index: usize,
+    c: usize,
+    out: &mut [f32],
+) -> Result<()> {
     let width = parts * c;
     let pixels = pixels(c, out.len());
     KernelError::check_len(|| "gradient of the part".into(), &[pixels, c], out.len())?;
-    KernelError::check_len(|| "gradient of the concatenation".into(), &[pixels, width], grad.len())?;
+    KernelError::check_len(
+        || "gradient of the concatenation".into(),
+        &[pixels, width],
+        grad.len(),
+    )?;
     if index >= parts {
         let expected = format!("below {parts}, the number of parts");
         let remedy = "number the parts from 0";
-        return Err(KernelError::Spec { field: "part", expected, found: index.to_string(), remedy });
+        return Err(KernelError::Spec {
+            field: "part",
+            expected,
+            found: index.to_string(),
+            remedy,
+        });
     }
     if c == 0 {
         return Ok(());
@@ -66,7 +85,13 @@ fn pixels(c: usize, len: usize) -> usize {
 ///
 /// # Errors
 /// If a length does not fit, or there are no pixels.
-pub fn global_average_pool(x: &[f32], n: usize, pixels: usize, c: usize, out: &mut [f32]) -> Result<()> {
+pub fn global_average_pool(
+    x: &[f32],
+    n: usize,
+    pixels: usize,
+    c: usize,
+    out: &mut [f32],
+) -> Result<()> {
     check_pool(x.len(), n, pixels, c, out.len())?;
     out.par_chunks_mut(c).zip(x.par_chunks(pixels * c)).for_each(|(out, x)| {
         out.fill(0.0);
@@ -82,7 +107,13 @@ pub fn global_average_pool(x: &[f32], n: usize, pixels: usize, c: usize, out: &m
 ///
 /// # Errors
 /// As in [`global_average_pool`].
-pub fn global_average_pool_backward(grad: &[f32], n: usize, pixels: usize, c: usize, dx: &mut [f32]) -> Result<()> {
+pub fn global_average_pool_backward(
+    grad: &[f32],
+    n: usize,
+    pixels: usize,
+    c: usize,
+    dx: &mut [f32],
+) -> Result<()> {
     check_pool(dx.len(), n, pixels, c, grad.len())?;
     dx.par_chunks_mut(pixels * c).zip(grad.par_chunks(c)).for_each(|(dx, grad)| {
         for pixel in dx.chunks_exact_mut(c) {
@@ -98,7 +129,12 @@ fn check_pool(images: usize, n: usize, pixels: usize, c: usize, pooled: usize) -
     if n * pixels * c == 0 {
         let found = format!("{n} images of {pixels} pixels, {c} channels");
         let expected = "at least one of each".into();
-        return Err(KernelError::Spec { field: "input", expected, found, remedy: "check the size of the images" });
+        return Err(KernelError::Spec {
+            field: "input",
+            expected,
+            found,
+            remedy: "check the size of the images",
+        });
     }
     Ok(())
 }
@@ -129,8 +165,18 @@ mod tests {
             error.to_string(),
             "part 1 of the concatenation: expected 4 values ([2, 2]), found 6; pass the tensor of that shape, contiguous"
         );
-        assert!(concat_backward(&[0.0; 8], 2, 2, 2, &mut [0.0; 4]).unwrap_err().to_string().contains("below 2"));
-        assert!(global_average_pool(&[], 1, 0, 1, &mut [0.0]).unwrap_err().to_string().contains("at least one"));
+        assert!(
+            concat_backward(&[0.0; 8], 2, 2, 2, &mut [0.0; 4])
+                .unwrap_err()
+                .to_string()
+                .contains("below 2")
+        );
+        assert!(
+            global_average_pool(&[], 1, 0, 1, &mut [0.0])
+                .unwrap_err()
+                .to_string()
+                .contains("at least one")
+        );
     }
 
     #[test]

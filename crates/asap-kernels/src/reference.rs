@@ -65,7 +65,9 @@ pub fn forward(
         for layer in layers(*op, spec) {
             let x = &tape[tape.len() - 1];
             if let Layer::Norm { norm } = layer {
-                op_stats.push(running.map_or_else(|| x.statistics(), |running| running[index][norm].clone()));
+                op_stats.push(
+                    running.map_or_else(|| x.statistics(), |running| running[index][norm].clone()),
+                );
             }
             let y = layer.forward(x, &params[index], &op_stats);
             tape.push(y);
@@ -82,7 +84,13 @@ pub fn forward(
 }
 
 /// The gradients of an edge whose batch norms used the statistics of the batch.
-pub fn backward(spec: &EdgeSpec, run: &EdgeRun, params: &[Params], mixing: Mixing<'_>, grad_out: &Tensor) -> EdgeGrads {
+pub fn backward(
+    spec: &EdgeSpec,
+    run: &EdgeRun,
+    params: &[Params],
+    mixing: Mixing<'_>,
+    grad_out: &Tensor,
+) -> EdgeGrads {
     let [_, h, w, c] = grad_out.shape;
     let (mut input, mut ops, mut weights) = (None::<Tensor>, vec![], vec![]);
     for (index, op) in spec.ops.iter().enumerate() {
@@ -144,7 +152,9 @@ impl Tensor {
         let count = (self.data.len() / c) as f64;
         let channel = |channel: usize| self.data.iter().skip(channel).step_by(c);
         let mean: Vec<f64> = (0..c).map(|i| channel(i).sum::<f64>() / count).collect();
-        let var = (0..c).map(|i| channel(i).map(|v| (v - mean[i]).powi(2)).sum::<f64>() / count).collect();
+        let var = (0..c)
+            .map(|i| channel(i).map(|v| (v - mean[i]).powi(2)).sum::<f64>() / count)
+            .collect();
         (mean, var)
     }
 }
@@ -208,14 +218,27 @@ fn layers(op: OpKind, spec: &EdgeSpec) -> Vec<Layer> {
     };
     // ReLU, depthwise, 1x1, batch norm.
     let half = |norm: usize, k, stride, dilation, cout| {
-        let depthwise =
-            Conv { weight: 2 * norm, cout: cin, groups: cin, kernel: (k, k), stride: (stride, stride), dilation };
-        let pointwise =
-            Conv { weight: 2 * norm + 1, cout, groups: 1, kernel: (1, 1), stride: (1, 1), dilation: 1 };
+        let depthwise = Conv {
+            weight: 2 * norm,
+            cout: cin,
+            groups: cin,
+            kernel: (k, k),
+            stride: (stride, stride),
+            dilation,
+        };
+        let pointwise = Conv {
+            weight: 2 * norm + 1,
+            cout,
+            groups: 1,
+            kernel: (1, 1),
+            stride: (1, 1),
+            dilation: 1,
+        };
         vec![Layer::Relu, Layer::Conv(depthwise), Layer::Conv(pointwise), Layer::Norm { norm }]
     };
     let sep = |k| [half(0, k, s, 1, cin), half(1, k, 1, 1, cout)].concat();
-    let pool = |layer| if spec.pool_norm { vec![layer, Layer::Norm { norm: 0 }] } else { vec![layer] };
+    let pool =
+        |layer| if spec.pool_norm { vec![layer, Layer::Norm { norm: 0 }] } else { vec![layer] };
     match op {
         OpKind::MaxPool3x3 => pool(Layer::MaxPool { stride: s }),
         OpKind::AvgPool3x3 => pool(Layer::AvgPool { stride: s }),
@@ -229,7 +252,12 @@ fn layers(op: OpKind, spec: &EdgeSpec) -> Vec<Layer> {
         OpKind::DilConv3x3 => half(0, 3, s, 2, cout),
         OpKind::DilConv5x5 => half(0, 5, s, 2, cout),
         OpKind::Conv7x1Conv1x7 => {
-            vec![Layer::Relu, full(0, (1, 7), (1, s)), full(1, (7, 1), (s, 1)), Layer::Norm { norm: 0 }]
+            vec![
+                Layer::Relu,
+                full(0, (1, 7), (1, s)),
+                full(1, (7, 1), (s, 1)),
+                Layer::Norm { norm: 0 },
+            ]
         }
         OpKind::ReluConv1x1 => vec![Layer::Relu, full(0, (1, 1), (s, s)), Layer::Norm { norm: 0 }],
         OpKind::Conv3x3 => vec![full(0, (3, 3), (s, s)), Layer::Norm { norm: 0 }],
@@ -244,30 +272,49 @@ impl Layer {
             Self::Relu => x.map(|_, v| if v < 0.0 { 0.0 } else { v }),
             Self::Conv(conv) => {
                 let mut y = conv.output(x);
-                conv.each(x, |tap| y.data[tap.y] += x.data[tap.x] * params.convs[conv.weight][tap.weight]);
+                conv.each(x, |tap| {
+                    y.data[tap.y] += x.data[tap.x] * params.convs[conv.weight][tap.weight]
+                });
                 y
             }
             Self::Norm { norm } => {
                 let (mean, var) = &stats[*norm];
                 x.map(|c, v| {
                     let normalised = (v - mean[c]) / (var[c] + 1e-5).sqrt();
-                    params.affine.get(*norm).map_or(normalised, |(gamma, beta)| gamma[c] * normalised + beta[c])
+                    params
+                        .affine
+                        .get(*norm)
+                        .map_or(normalised, |(gamma, beta)| gamma[c] * normalised + beta[c])
                 })
             }
             Self::MaxPool { stride } => pool(x, *stride, |window| x.data[first_largest(x, window)]),
-            Self::AvgPool { stride } => {
-                pool(x, *stride, |window| window.iter().map(|i| x.data[*i]).sum::<f64>() / window.len() as f64)
-            }
+            Self::AvgPool { stride } => pool(x, *stride, |window| {
+                window.iter().map(|i| x.data[*i]).sum::<f64>() / window.len() as f64
+            }),
             Self::Reduce { cout } => {
-                let mut y = Tensor::zeros([x.shape[0], x.shape[1].div_ceil(2), x.shape[2].div_ceil(2), *cout]);
-                each_reduced(x, *cout, |tap| y.data[tap.y] += x.data[tap.x] * params.convs[tap.part][tap.weight]);
+                let mut y = Tensor::zeros([
+                    x.shape[0],
+                    x.shape[1].div_ceil(2),
+                    x.shape[2].div_ceil(2),
+                    *cout,
+                ]);
+                each_reduced(x, *cout, |tap| {
+                    y.data[tap.y] += x.data[tap.x] * params.convs[tap.part][tap.weight]
+                });
                 y
             }
         }
     }
 
     /// From the gradient `d` of the result to that of `x`; adds to those of the parameters.
-    fn backward(&self, x: &Tensor, params: &Params, stats: &[Statistics], d: &Tensor, grads: &mut Params) -> Tensor {
+    fn backward(
+        &self,
+        x: &Tensor,
+        params: &Params,
+        stats: &[Statistics],
+        d: &Tensor,
+        grads: &mut Params,
+    ) -> Tensor {
         let mut dx = Tensor::zeros(x.shape);
         match self {
             Self::Relu => {
@@ -287,10 +334,12 @@ impl Layer {
                     let gamma = params.affine.get(*norm).map_or(1.0, |(gamma, _)| gamma[c]);
                     let channel = || (c..x.data.len()).step_by(x.shape[3]);
                     let sum: f64 = channel().map(|i| d.data[i]).sum();
-                    let dot: f64 = channel().map(|i| d.data[i] * (x.data[i] - mean[c]) * rstd).sum();
+                    let dot: f64 =
+                        channel().map(|i| d.data[i] * (x.data[i] - mean[c]) * rstd).sum();
                     for i in channel() {
                         let normalised = (x.data[i] - mean[c]) * rstd;
-                        dx.data[i] = gamma * rstd * (d.data[i] - sum / count - normalised * dot / count);
+                        dx.data[i] =
+                            gamma * rstd * (d.data[i] - sum / count - normalised * dot / count);
                     }
                     if let Some((to_gamma, to_beta)) = grads.affine.get_mut(*norm) {
                         to_gamma[c] += dot;
@@ -389,7 +438,12 @@ fn pool(x: &Tensor, stride: usize, mut f: impl FnMut(&[usize]) -> f64) -> Tensor
     for (n, oy, ox) in indices([n, y.shape[1], y.shape[2]]) {
         for channel in 0..c {
             let taps = indices([1, 3, 3]).filter_map(|(_, ky, kx)| {
-                x.inside(n, (oy * stride + ky) as isize - 1, (ox * stride + kx) as isize - 1, channel)
+                x.inside(
+                    n,
+                    (oy * stride + ky) as isize - 1,
+                    (ox * stride + kx) as isize - 1,
+                    channel,
+                )
             });
             let at = y.at(n, oy, ox, channel);
             y.data[at] = f(&taps.collect::<Vec<_>>());
@@ -420,7 +474,9 @@ mod tests {
     fn noise(len: usize, seed: u64) -> Vec<f64> {
         let mut state = seed;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as f64 / f64::from(1_u32 << 30) - 1.0
         };
         (0..len).map(|_| next()).collect()
@@ -431,7 +487,8 @@ mod tests {
     fn gradients_are_those_of_finite_differences() {
         for op in OpKind::ALL {
             for stride in [1, 2] {
-                let (cin, cout) = if spec_of(op, 2, 3, stride).check().is_ok() { (2, 3) } else { (2, 2) };
+                let (cin, cout) =
+                    if spec_of(op, 2, 3, stride).check().is_ok() { (2, 3) } else { (2, 2) };
                 let spec = spec_of(op, cin, cout, stride);
                 if spec.check().is_ok() {
                     check(&spec);
@@ -464,7 +521,10 @@ mod tests {
         };
         let compare = |what: &str, found: f64, up: f64, down: f64, step: f64| {
             let expected = (up - down) / (2.0 * step);
-            assert!((found - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{op} {what}: {found} not {expected}");
+            assert!(
+                (found - expected).abs() < 1e-4 * (1.0 + expected.abs()),
+                "{op} {what}: {found} not {expected}"
+            );
         };
         let step = 1e-5;
         for i in 0..x.data.len() {
@@ -498,7 +558,13 @@ mod tests {
                 compare("beta", beta[i], moved(0.0, step), moved(0.0, -step), step);
             }
         }
-        compare("mixing", grads.mixing[0], loss(&x, &params, 0.8125), loss(&x, &params, 0.6875), 0.0625);
+        compare(
+            "mixing",
+            grads.mixing[0],
+            loss(&x, &params, 0.8125),
+            loss(&x, &params, 0.6875),
+            0.0625,
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod device;
 pub mod error;
+mod fused;
 pub mod layers;
 pub mod memory;
 pub mod ops;

@@ -1,13 +1,14 @@
 //! The arithmetic of each layer: the seam behind which a device can bring its own kernels.
 //!
 //! Feature maps are `[images, height, width, channels]` throughout. The bodies here are composed of
-//! Burn's operations and run on every device.
+//! Burn's operations, run on every device, and are the reference for the CPU's [`crate::fused`] ones.
 
 use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions, PadMode};
 use burn::tensor::{Tensor, s};
 
+use crate::fused;
 use crate::layers::{
     BatchNorm, Body, Candidate, FactorizedReduce, Head, MixedEdge, Preprocess, ReluConvBn,
     SeparableHalf, Stem,
@@ -29,6 +30,9 @@ pub fn mixed_edge(
     mixing: &Mixing,
     partial: Option<Tensor<4>>,
 ) -> Option<Tensor<4>> {
+    if pass.kernels() {
+        return fused::mixed_edge(pass, edge, x, mixing, partial);
+    }
     edge.candidates.iter().fold(partial, |partial, candidate| {
         let at = edge.offset + candidate.index;
         let weight = mixing.clone().slice([at..at + 1]).reshape([1, 1, 1, 1]);
@@ -93,6 +97,9 @@ fn separable_half(pass: &Pass, half: &SeparableHalf, x: Tensor<4>) -> Tensor<4> 
 
 /// Brings a cell's input to its channels and size.
 pub fn preprocess(pass: &Pass, layer: &Preprocess, x: Tensor<4>) -> Tensor<4> {
+    if pass.kernels() {
+        return fused::preprocess(pass, layer, x);
+    }
     match layer {
         Preprocess::Conv(ReluConvBn { conv, bn }) => {
             batch_norm(pass, bn, conv_1x1(pass, *conv, relu(x)))
@@ -139,20 +146,27 @@ pub fn batch_norm(pass: &Pass, bn: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
 
 /// The stem: any number of channels to 3C.
 pub fn stem(pass: &Pass, stem: &Stem, x: Tensor<4>) -> Tensor<4> {
+    if pass.kernels() {
+        return fused::stem(pass, stem, x);
+    }
     let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
     let y = channels_last(x, |x| conv2d(x, pass.weight(stem.conv), None, options));
     batch_norm(pass, &stem.bn, y)
 }
 
 /// The output of a cell: its nodes side by side, `[n, h, w, nodes * c]`.
-pub fn concat(nodes: Vec<Tensor<4>>) -> Tensor<4> {
-    Tensor::cat(nodes, 3)
+pub fn concat(pass: &Pass, nodes: Vec<Tensor<4>>) -> Tensor<4> {
+    if pass.kernels() { fused::concat(pass, nodes) } else { Tensor::cat(nodes, 3) }
 }
 
 /// Global average pool and linear layer: `[n, h, w, c]` to logits `[n, classes]`.
 pub fn head(pass: &Pass, head: &Head, x: Tensor<4>) -> Tensor<2> {
     let [n, _, _, c] = x.dims();
-    let pooled = x.mean_dims(&[1, 2]).reshape([n, c]);
+    let pooled = if pass.kernels() {
+        fused::global_pool(pass, x)
+    } else {
+        x.mean_dims(&[1, 2]).reshape([n, c])
+    };
     let bias: Tensor<1> = pass.flat(head.bias);
     pooled.matmul(pass.weight::<2>(head.weight).transpose()) + bias.unsqueeze::<2>()
 }

@@ -60,6 +60,7 @@ pub struct Parameter {
 pub struct Parameters {
     device: Device,
     seed: u64,
+    kernels: bool,
     table: Vec<Option<Parameter>>,
 }
 
@@ -69,7 +70,18 @@ pub type NamedValues = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 impl Parameters {
     /// An empty table; `seed` decides every initial value.
     pub fn new(device: Device, seed: u64) -> Self {
-        Self { device, seed, table: Vec::new() }
+        let kernels = device == Device::flex();
+        Self { device, seed, kernels, table: Vec::new() }
+    }
+
+    /// The same table, with layers composed of Burn's operations also on the CPU.
+    pub fn without_kernels(self) -> Self {
+        Self { kernels: false, ..self }
+    }
+
+    /// Whether layers run on our own CPU kernels: on the CPU, unless they were refused.
+    pub fn kernels(&self) -> bool {
+        self.kernels
     }
 
     /// The device that holds the tensors.

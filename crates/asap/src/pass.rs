@@ -89,6 +89,25 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The same with the statistics on the host.
+    pub fn observe_host(&self, bn: &BatchNorm, mean: &[f32], variance: &[f32], count: usize) {
+        if self.mode == Mode::Weights {
+            let device = self.parameters.device();
+            let tensor = |values: &[f32]| Tensor::from_floats(values, device);
+            self.observe(bn, tensor(mean), tensor(variance), count);
+        }
+    }
+
+    /// Whether the layers run on our own CPU kernels.
+    pub fn kernels(&self) -> bool {
+        self.parameters.kernels()
+    }
+
+    /// Number of elements of a parameter.
+    pub fn len(&self, id: ParameterId) -> usize {
+        self.parameters.get(id).shape.iter().product()
+    }
+
     /// Ends the pass: the gradient of each weight that took part, and what updates the statistics.
     pub fn finish(self, gradients: &mut Gradients) -> (WeightGradients, StatisticsUpdate) {
         let mut tracked = self.tracked.into_inner();

@@ -220,7 +220,7 @@ impl Cell {
             });
             states.push(node.expect("a node keeps at least one operation"));
         }
-        ops::concat(states.split_off(2))
+        ops::concat(pass, states.split_off(2))
     }
 }
 

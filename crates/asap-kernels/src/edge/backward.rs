@@ -6,12 +6,12 @@
 //! identity into the gradient of the input.
 
 use super::forward::{CHUNK, OpNorms, weight};
-use super::plan::{Loaded, Op, Plan, Pooling, over_groups, part, split};
+use super::plan::{Direction, Loaded, Op, Plan, Pooling, over_groups, part, split};
 use super::{Grads, Mixing, Needs, OpGrads, Saved, Target};
 use crate::block::{Conv, PackedGrads, ResultGrad, Scratch};
 use crate::buffers::Buffer;
 use crate::norm::{GradSums, Norm, NormGrad};
-use crate::simd::{Accumulate, MaskedAdd, Sums, pool_backward};
+use crate::simd::{Accumulate, MaskedAdd, Sums};
 
 /// What a backward pass is given.
 #[derive(Clone, Copy)]
@@ -87,7 +87,7 @@ impl Plan {
     fn output_sums(&self, given: Given<'_>, mixing: bool) -> Vec<GradSums> {
         let (c, cp) = (self.cout, self.level.pad(self.cout));
         let zero = vec![0.0; cp];
-        let groups = over_groups((0..self.n).collect(), |images, _| {
+        let groups = over_groups(Direction::Up, (0..self.n).collect(), |images, _| {
             let mut pooling = self.poolings();
             let mut totals = vec![GradSums::new(c); self.ops.len()];
             let (mut sums, mut dots) =
@@ -140,7 +140,7 @@ impl Plan {
             return inner;
         }
         let items = split(self.n, inner.iter_mut().map(|inner| &mut inner.grad[..]));
-        let groups = over_groups(items, |images, items| {
+        let groups = over_groups(Direction::Down, items, |images, items| {
             let back = |(index, (op, [one, two])): (usize, (usize, &[Conv; 2]))| {
                 let c = one.block.cout;
                 let cp = self.level.pad(c);
@@ -156,14 +156,8 @@ impl Plan {
                     self.load_between(&mut image, y, two, norms);
                     let scale = scaled(&outer[op].g_scale, weight(given.mixing, i));
                     let grad = ResultGrad::new(&outer[op], g, &scale, part(&raw[1], i, self.n));
-                    d_image.fill(0.0);
-                    two.backward(
-                        &image,
-                        &mut scratch,
-                        grad,
-                        Some(&mut d_image),
-                        weights.then_some(&mut packed),
-                    );
+                    let packed = weights.then_some(&mut packed);
+                    two.backward(&image, &mut scratch, grad, true, Some(&mut d_image), packed);
                     let dst = &mut item[index][..];
                     self.through_relu(two, &image, &d_image, dst, false);
                     if let Some(norm) = &norms.inner {
@@ -248,25 +242,23 @@ impl Plan {
             .collect();
         let (dx, add) = dx.map(Target::parts).unzip();
         let items = split(self.n, dx.into_iter());
-        let groups = over_groups(items, |images, items| {
+        let groups = over_groups(Direction::Up, items, |images, items| {
             let mut walk = Walk::new(self);
             for (i, dx) in images.zip(items) {
                 let x = part(given.x, i, self.n);
                 let mut dx = dx.first_mut().map(|dx| &mut **dx);
-                if let (Some(dx), Some(false)) = (&mut dx, add) {
-                    dx.fill(0.0);
-                }
+                // Until something is written to dx.
+                let mut add = add == Some(true);
                 let g = part(given.grad_out, i, self.n);
                 let factor = weight(given.mixing, i);
                 walk.loaded.load(self, x);
                 for relu in [true, false] {
                     let mut last = None;
-                    walk.d_image.fill(0.0);
                     for (index, (op, convs)) in self.chains().enumerate() {
                         if convs[0].block.relu != relu {
                             continue;
                         }
-                        last = Some(&convs[0]);
+                        let fresh = last.replace(&convs[0]).is_none();
                         let y = part(&given.saved.raw[op][0], i, self.n);
                         let scale;
                         let grad =
@@ -284,19 +276,19 @@ impl Plan {
                             };
                         let d_image = dx.is_some().then_some(&mut walk.d_image[..]);
                         let packed = weights.then_some(&mut walk.packed[index]);
-                        convs[0].backward(
-                            walk.loaded.image(&convs[0]),
-                            &mut walk.scratch[index],
-                            grad,
-                            d_image,
-                            packed,
-                        );
+                        let image = walk.loaded.image(&convs[0]);
+                        let scratch = &mut walk.scratch[index];
+                        convs[0].backward(image, scratch, grad, fresh, d_image, packed);
                     }
                     if let (Some(conv), Some(dx)) = (last, &mut dx) {
-                        self.through_relu(conv, walk.loaded.image(conv), &walk.d_image, dx, true);
+                        self.through_relu(conv, walk.loaded.image(conv), &walk.d_image, dx, add);
+                        add = true;
                     }
                 }
                 let Some(dx) = dx else { continue };
+                if !add {
+                    dx.fill(0.0);
+                }
                 for (op, body) in self.ops.iter().enumerate() {
                     let scale = scaled(&outer[op].g_scale, factor);
                     match body {
@@ -315,17 +307,11 @@ impl Plan {
                             });
                         }
                         Op::Pool { shape, .. } => {
-                            let y = walk.pooling.run(*shape, x);
-                            let grad = ResultGrad::new(&outer[op], g, &scale, y);
-                            grad.fill(
-                                self.level,
-                                self.cin,
-                                0,
-                                self.pixels,
-                                &mut walk.d_pool,
-                                self.cin,
-                            );
-                            pool_backward(self.level, *shape, x, y, &mut walk.d_pool, dx);
+                            let (c, d_pool) = (self.cin, &mut walk.d_pool[..]);
+                            walk.pooling.back(*shape, x, d_pool, dx, |y, dy| {
+                                let grad = ResultGrad::new(&outer[op], g, &scale, y);
+                                grad.fill(self.level, c, 0, self.pixels, dy, c);
+                            });
                         }
                     }
                 }

@@ -4,7 +4,7 @@
 //! pools, second convolutions (of an operation that has two), sum. Within a walk an image is loaded once for all
 //! operations.
 
-use super::plan::{Loaded, Op, Plan, Pooling, over_groups, part, split};
+use super::plan::{Direction, Loaded, Op, Plan, Pooling, over_groups, part, split};
 use super::{Mixing, Saved, Target};
 use crate::block::{Conv, Padded, Scratch};
 use crate::buffers::Buffer;
@@ -86,33 +86,37 @@ impl Plan {
     /// The first convolution of each chain, and the statistics of pools.
     fn first_convs(&self, x: &[f32], saved: &mut Saved) -> Vec<Vec<(Slot, MomentSum)>> {
         let chains = saved.raw.iter_mut().filter_map(|raw| raw.first_mut());
-        over_groups(split(self.n, chains.map(|raw| &mut raw[..])), |images, items| {
-            let mut loaded = Loaded::new(self);
-            let chains = self.chains();
-            let mut runs: Vec<Run> = chains
-                .map(|(op, convs)| {
-                    Run::new(self.level, Slot { op, inner: convs.len() > 1 }, &convs[0])
-                })
-                .collect();
-            let mut pooling = Pooling::new(self);
-            let mut pools: Vec<_> = (self.pools().filter(|(.., norm)| *norm))
-                .map(|(op, shape, _)| {
-                    (Slot { op, inner: false }, shape, Tracker::new(self.level, self.cin))
-                })
-                .collect();
-            for (i, raw) in images.zip(items) {
-                let x = part(x, i, self.n);
-                loaded.load(self, x);
-                for (run, raw) in runs.iter_mut().zip(raw) {
-                    run.forward(loaded.image(run.conv), raw);
+        over_groups(
+            Direction::Up,
+            split(self.n, chains.map(|raw| &mut raw[..])),
+            |images, items| {
+                let mut loaded = Loaded::new(self);
+                let chains = self.chains();
+                let mut runs: Vec<Run> = chains
+                    .map(|(op, convs)| {
+                        Run::new(self.level, Slot { op, inner: convs.len() > 1 }, &convs[0])
+                    })
+                    .collect();
+                let mut pooling = Pooling::new(self);
+                let mut pools: Vec<_> = (self.pools().filter(|(.., norm)| *norm))
+                    .map(|(op, shape, _)| {
+                        (Slot { op, inner: false }, shape, Tracker::new(self.level, self.cin))
+                    })
+                    .collect();
+                for (i, raw) in images.zip(items) {
+                    let x = part(x, i, self.n);
+                    loaded.load(self, x);
+                    for (run, raw) in runs.iter_mut().zip(raw) {
+                        run.forward(loaded.image(run.conv), raw);
+                    }
+                    for (_, shape, tracker) in &mut pools {
+                        tracker.image(pooling.run(*shape, x), self.cin);
+                    }
                 }
-                for (_, shape, tracker) in &mut pools {
-                    tracker.image(pooling.run(*shape, x), self.cin);
-                }
-            }
-            let pools = pools.into_iter().map(|(slot, _, tracker)| (slot, tracker.sum));
-            runs.into_iter().filter_map(Run::finish).chain(pools).collect()
-        })
+                let pools = pools.into_iter().map(|(slot, _, tracker)| (slot, tracker.sum));
+                runs.into_iter().filter_map(Run::finish).chain(pools).collect()
+            },
+        )
     }
 
     /// The second convolution of each chain that has one.
@@ -124,7 +128,7 @@ impl Plan {
                 second.push(&mut two[..]);
             }
         }
-        over_groups(split(self.n, second.into_iter()), |images, items| {
+        over_groups(Direction::Down, split(self.n, second.into_iter()), |images, items| {
             let mut sums = vec![];
             for (index, (op, convs)) in
                 self.chains().filter(|(_, convs)| convs.len() > 1).enumerate()
@@ -173,7 +177,7 @@ impl Plan {
     ) {
         let terms = self.terms(norms, mixing);
         let (out, add) = out.parts();
-        over_groups(split(self.n, std::iter::once(out)), |images, items| {
+        over_groups(Direction::Up, split(self.n, std::iter::once(out)), |images, items| {
             let mut pooling = self.poolings();
             for (i, out) in images.zip(items) {
                 let results = self.results(part(x, i, self.n), saved, i, &mut pooling);
@@ -250,7 +254,7 @@ impl Plan {
     pub(super) fn infer(&self, x: &[f32], norms: &[OpNorms], mixing: Mixing<'_>, out: Target<'_>) {
         let terms = self.terms(norms, mixing);
         let (out, add) = out.parts();
-        over_groups(split(self.n, std::iter::once(out)), |images, items| {
+        over_groups(Direction::Up, split(self.n, std::iter::once(out)), |images, items| {
             let mut loaded = Loaded::new(self);
             let mut chains: Vec<Fused> =
                 self.chains().map(|(op, convs)| Fused::new(self, op, convs)).collect();

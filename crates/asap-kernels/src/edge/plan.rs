@@ -8,7 +8,7 @@ use super::{Edge, Images, Mixing, OpParams, Saved};
 use crate::block::{Conv, Padded};
 use crate::buffers::Buffer;
 use crate::error::{KernelError, Result};
-use crate::simd::{Level, PoolKind, PoolShape, pool_forward};
+use crate::simd::{Level, PoolKind, PoolShape, pool_backward, pool_forward};
 use crate::spec::Body;
 
 /// Most groups of images whose sums are kept apart; the sums do not depend on who computes which group.
@@ -205,6 +205,20 @@ impl Pooling {
         Self { level: plan.level, line: Buffer::new(line), image: Buffer::new(image) }
     }
 
+    /// Pools an image again and goes back through the pool: `gradient` turns the result into its gradient, of which
+    /// that of the image is added to `dx`.
+    pub(super) fn back(
+        &mut self,
+        shape: PoolShape,
+        x: &[f32],
+        dy: &mut [f32],
+        dx: &mut [f32],
+        gradient: impl FnOnce(&[f32], &mut [f32]),
+    ) {
+        gradient(self.run(shape, x), dy);
+        pool_backward(self.level, shape, x, &self.image, dy, &mut self.line, dx);
+    }
+
     /// Pools an image.
     pub(super) fn run(&mut self, shape: PoolShape, x: &[f32]) -> &[f32] {
         pool_forward(self.level, shape, x, &mut self.line, &mut self.image);
@@ -235,15 +249,33 @@ fn check_params(edge: &Edge, kind: crate::OpKind, params: &OpParams<'_>) -> Resu
     Ok(())
 }
 
+/// The direction of a walk over the images. A walk that follows another goes the other way, and finds in the cache
+/// what that one touched last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Up,
+    Down,
+}
+
 /// Runs `f` on groups of consecutive images, on all threads, and returns its results in the order of the groups. Each
 /// group gets the numbers of its images and their `items`.
 pub(super) fn over_groups<T: Send, R: Send>(
+    direction: Direction,
     mut items: Vec<T>,
     f: impl Fn(Range<usize>, &mut [T]) -> R + Sync,
 ) -> Vec<R> {
     let size = items.len().div_ceil(GROUPS).max(1);
     let groups = items.par_chunks_mut(size).enumerate();
-    groups.map(|(group, items)| f(group * size..group * size + items.len(), items)).collect()
+    let run =
+        |(group, items): (usize, &mut [T])| f(group * size..group * size + items.len(), items);
+    match direction {
+        Direction::Up => groups.map(run).collect(),
+        Direction::Down => {
+            let mut results: Vec<R> = groups.rev().map(run).collect();
+            results.reverse();
+            results
+        }
+    }
 }
 
 /// For each image, its part of each buffer.

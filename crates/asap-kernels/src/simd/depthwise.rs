@@ -48,43 +48,52 @@ impl WithSimd for DepthwiseRow<'_> {
             self.out.len() >= (self.count - 1) * self.out_pixel + self.cp,
             "depthwise: the output is too short"
         );
-        match kw {
-            1 => self.row::<S, 1>(simd),
-            2 => self.row::<S, 2>(simd),
-            3 => self.row::<S, 3>(simd),
-            4 => self.row::<S, 4>(simd),
-            5 => self.row::<S, 5>(simd),
-            7 => self.row::<S, 7>(simd),
+        // How many pixels apart the taps are, if neighbouring pixels share them.
+        let apart =
+            if self.tap == self.pixel { 1 } else { 2 * usize::from(self.tap == 2 * self.pixel) };
+        match (kw, apart) {
+            (1, _) => self.row::<S, 1, 0>(simd),
+            (2, 1) => self.row::<S, 2, 1>(simd),
+            (2, _) => self.row::<S, 2, 0>(simd),
+            (3, 1) => self.row::<S, 3, 1>(simd),
+            (3, 2) => self.row::<S, 3, 2>(simd),
+            (3, _) => self.row::<S, 3, 0>(simd),
+            (4, 1) => self.row::<S, 4, 1>(simd),
+            (4, _) => self.row::<S, 4, 0>(simd),
+            (5, 1) => self.row::<S, 5, 1>(simd),
+            (5, 2) => self.row::<S, 5, 2>(simd),
+            (5, _) => self.row::<S, 5, 0>(simd),
+            (7, 1) => self.row::<S, 7, 1>(simd),
+            (7, _) => self.row::<S, 7, 0>(simd),
             _ => unreachable!("no operation has a depthwise kernel {kw} wide"),
         }
     }
 }
 
 impl DepthwiseRow<'_> {
+    /// `KW` taps, `D` pixels apart (0: not a number of pixels that is of use).
     #[inline(always)]
-    fn row<S: Simd, const KW: usize>(&mut self, simd: S) {
+    fn row<S: Simd, const KW: usize, const D: usize>(&mut self, simd: S) {
+        let wide = S::REGISTER_COUNT >= 32;
         for channel in (0..self.cp).step_by(S::F32_LANES) {
             let mut x = 0;
             // SAFETY: with_simd asserted the extents for pixels below count and vectors below cp.
             unsafe {
-                while x + 8 <= self.count {
-                    self.pixels::<S, KW, 8>(simd, channel, x);
+                while wide && x + 8 <= self.count {
+                    self.pixels::<S, KW, D, 8>(simd, channel, x);
                     x += 8;
                 }
-                // What is left overlaps pixels that were done, if there are enough; not so when adding.
-                if x < self.count && self.count >= 4 && !self.add {
-                    if x + 4 < self.count {
-                        self.pixels::<S, KW, 4>(simd, channel, x);
-                    }
-                    self.pixels::<S, KW, 4>(simd, channel, self.count - 4);
-                    continue;
-                }
-                if x + 4 <= self.count {
-                    self.pixels::<S, KW, 4>(simd, channel, x);
+                while x + 4 <= self.count {
+                    self.pixels::<S, KW, D, 4>(simd, channel, x);
                     x += 4;
                 }
+                // What is left is done again with pixels before it, if there are enough; not so when adding.
+                if x < self.count && self.count >= 4 && !self.add {
+                    self.pixels::<S, KW, D, 4>(simd, channel, self.count - 4);
+                    continue;
+                }
                 while x < self.count {
-                    self.pixels::<S, KW, 1>(simd, channel, x);
+                    self.pixels::<S, KW, D, 1>(simd, channel, x);
                     x += 1;
                 }
             }
@@ -92,9 +101,9 @@ impl DepthwiseRow<'_> {
     }
 
     /// # Safety
-    /// The extents were asserted, `x + P <= count`.
+    /// The extents were asserted, `x + P <= count`, and `D` fits the distances.
     #[inline(always)]
-    unsafe fn pixels<S: Simd, const KW: usize, const P: usize>(
+    unsafe fn pixels<S: Simd, const KW: usize, const D: usize, const P: usize>(
         &mut self,
         simd: S,
         channel: usize,
@@ -112,12 +121,30 @@ impl DepthwiseRow<'_> {
             let weights = self.weights.as_ptr().add(channel);
             for ky in 0..self.kernel.0 {
                 let src = src.add(ky * self.tap_row);
-                for kx in 0..KW {
-                    let weight = load::<S>(weights.add((ky * KW + kx) * self.cp));
-                    let src = src.add(kx * self.tap);
-                    for (i, acc) in acc.iter_mut().enumerate() {
-                        *acc =
-                            simd.mul_add_e_f32s(load::<S>(src.add(i * self.pixel)), weight, *acc);
+                let weights = weights.add(ky * KW * self.cp);
+                if D == 0 || P == 1 {
+                    for kx in 0..KW {
+                        let weight = load::<S>(weights.add(kx * self.cp));
+                        let src = src.add(kx * self.tap);
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            *acc = simd.mul_add_e_f32s(
+                                load::<S>(src.add(i * self.pixel)),
+                                weight,
+                                *acc,
+                            );
+                        }
+                    }
+                } else {
+                    // Every pixel of the row is loaded once for all its taps: 16 hold those of 8 results.
+                    let mut inputs = [simd.splat_f32s(0.0); 16];
+                    for (j, input) in inputs.iter_mut().enumerate().take(P + D * (KW - 1)) {
+                        *input = load::<S>(src.add(j * self.pixel));
+                    }
+                    for kx in 0..KW {
+                        let weight = load::<S>(weights.add(kx * self.cp));
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            *acc = simd.mul_add_e_f32s(inputs[i + D * kx], weight, *acc);
+                        }
                     }
                 }
             }

@@ -3,7 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::Level;
+use super::{Lanes, Level};
 
 /// Which pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +34,6 @@ impl PoolShape {
     }
 }
 
-/// The larger of two, or NaN if there is one.
-#[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if b > a || b.is_nan() { b } else { a }
-}
-
 /// Pools image `x` into `out`; `line` is scratch of at least a row of `x`.
 pub(crate) fn pool_forward(
     level: Level,
@@ -51,17 +45,18 @@ pub(crate) fn pool_forward(
     level.run(Forward { shape, x, line, out });
 }
 
-/// Adds to `dx` the gradient of a pool, given that of its result. The gradient of a maximum goes to the first
-/// of equals, in the order of rows and columns. `scratch` holds at least two rows of the result.
+/// Adds to `dx` the gradient of a pool, given that of its result, which is used up. The gradient of a maximum goes to
+/// the first of equals, in the order of rows and columns. `line` is scratch of at least a row of `x`.
 pub(crate) fn pool_backward(
     level: Level,
     shape: PoolShape,
     x: &[f32],
     y: &[f32],
     dy: &mut [f32],
+    line: &mut [f32],
     dx: &mut [f32],
 ) {
-    level.run(Backward { shape, x, y, dy, dx });
+    level.run(Backward { shape, x, y, dy, line, dx });
 }
 
 struct Forward<'a> {
@@ -75,67 +70,162 @@ impl WithSimd for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let Self { shape, x, line, out } = self;
-        let PoolShape { kind, h, w, c, stride } = shape;
-        let (oh, ow) = shape.out();
-        let line = &mut line[..w * c];
-        for oy in 0..oh {
-            let (top, bottom) = shape.window(oy, h);
-            line.copy_from_slice(&x[top * w * c..][..w * c]);
-            for y in top + 1..bottom {
-                fold(kind, line, &x[y * w * c..][..w * c]);
-            }
-            let out = &mut out[oy * ow * c..][..ow * c];
-            if stride == 1 {
-                out.copy_from_slice(line);
-                if w > 1 {
-                    fold(kind, &mut out[c..], &line[..(w - 1) * c]);
-                    fold(kind, &mut out[..(w - 1) * c], &line[c..]);
-                }
-            } else {
-                for (ox, out) in out.chunks_exact_mut(c).enumerate() {
-                    let (left, right) = shape.window(ox, w);
-                    out.copy_from_slice(&line[left * c..][..c]);
-                    for x in left + 1..right {
-                        fold(kind, out, &line[x * c..][..c]);
-                    }
-                }
-            }
-            if kind == PoolKind::Average {
-                divide(shape, out, bottom - top);
-            }
+        let nan = shape.kind == PoolKind::Max && has_nan(simd, &x[..shape.h * shape.w * shape.c]);
+        windows::<S, false>(simd, shape, nan, x, line, out);
+    }
+}
+
+/// The largest (or the mean) of each window; if `ADD`, adds the sum of each window to `out` instead.
+#[inline(always)]
+fn windows<S: Simd, const ADD: bool>(
+    simd: S,
+    shape: PoolShape,
+    nan: bool,
+    x: &[f32],
+    line: &mut [f32],
+    out: &mut [f32],
+) {
+    let PoolShape { kind, h, w, c, stride } = shape;
+    let (oh, ow) = shape.out();
+    let line = &mut line[..w * c];
+    for oy in 0..oh {
+        // A window that the border cuts off has its middle twice, which changes no maximum; a sum counts it once.
+        let (top, bottom) = shape.window(oy, h);
+        let row = |y: usize| &x[y * w * c..][..w * c];
+        let rows = [row(oy * stride), row(top), row(bottom - 1)];
+        let there = [oy * stride > top, bottom - 1 > oy * stride];
+        fold::<S, false>(simd, (kind, nan), rows, there, 1.0, line);
+        let out = &mut out[oy * ow * c..][..ow * c];
+        let mut edges = 0..ow;
+        let factor = |columns: usize| {
+            if ADD { 1.0 } else { 1.0 / ((bottom - top) * columns) as f32 }
+        };
+        if stride == 1 && w > 2 {
+            let rows = [&line[c..(w - 1) * c], &line[..(w - 2) * c], &line[2 * c..]];
+            let out = &mut out[c..(w - 1) * c];
+            fold::<S, ADD>(simd, (kind, nan), rows, [true, true], factor(3), out);
+            edges = 0..2;
+        }
+        for edge in edges {
+            // The last of two edges is the last pixel.
+            let ox = if stride == 1 && w > 2 { edge * (w - 1) } else { edge };
+            let (left, right) = shape.window(ox, w);
+            let pixel = |x: usize| &line[x * c..][..c];
+            let pixels = [pixel(ox * stride), pixel(left), pixel(right - 1)];
+            let there = [ox * stride > left, right - 1 > ox * stride];
+            let (factor, out) = (factor(right - left), &mut out[ox * c..][..c]);
+            fold::<S, ADD>(simd, (kind, nan), pixels, there, factor, out);
         }
     }
 }
 
-/// `acc = max(acc, x)` or `acc + x`.
+/// Whether there is a NaN: without one a plain maximum will do.
 #[inline(always)]
-fn fold(kind: PoolKind, acc: &mut [f32], x: &[f32]) {
-    match kind {
-        PoolKind::Max => {
-            for (acc, x) in acc.iter_mut().zip(x) {
-                *acc = larger(*acc, *x);
-            }
-        }
-        PoolKind::Average => {
-            for (acc, x) in acc.iter_mut().zip(x) {
-                *acc += *x;
-            }
-        }
+fn has_nan<S: Simd>(simd: S, x: &[f32]) -> bool {
+    let mut numbers = simd.equal_f32s(simd.splat_f32s(0.0), simd.splat_f32s(0.0));
+    let mut first = 0;
+    while first < x.len() {
+        let lanes = Lanes::at(simd, first, x.len());
+        // SAFETY: lanes lie below the length.
+        let x = unsafe { lanes.load(x.as_ptr().add(first)) };
+        numbers = simd.and_m32s(numbers, simd.equal_f32s(x, x));
+        first += S::F32_LANES;
+    }
+    let (zero, one) = (simd.splat_f32s(0.0), simd.splat_f32s(1.0));
+    simd.reduce_max_f32s(simd.select_f32s(numbers, zero, one)) > 0.0
+}
+
+/// `out = max(mid, a, b)`, or `factor * (mid + a + b)`, of which `a` and `b` count only where they are `there`, added
+/// to `out` if `ADD`.
+#[inline(always)]
+fn fold<S: Simd, const ADD: bool>(
+    simd: S,
+    (kind, nan): (PoolKind, bool),
+    rows: [&[f32]; 3],
+    there: [bool; 2],
+    factor: f32,
+    out: &mut [f32],
+) {
+    match (kind, nan, there) {
+        (PoolKind::Max, true, _) => zip::<S, LargestOrNan>(simd, rows, factor, out),
+        (PoolKind::Max, false, _) => zip::<S, Largest>(simd, rows, factor, out),
+        (_, _, [true, true]) => zip::<S, Sum<true, true, ADD>>(simd, rows, factor, out),
+        (_, _, [true, false]) => zip::<S, Sum<true, false, ADD>>(simd, rows, factor, out),
+        (_, _, [false, true]) => zip::<S, Sum<false, true, ADD>>(simd, rows, factor, out),
+        (_, _, [false, false]) => zip::<S, Sum<false, false, ADD>>(simd, rows, factor, out),
     }
 }
 
-/// Divides a row of results by the size of their windows, `rows` high.
-#[inline(always)]
-fn divide(shape: PoolShape, out: &mut [f32], rows: usize) {
-    for (ox, out) in out.chunks_exact_mut(shape.c).enumerate() {
-        let (left, right) = shape.window(ox, shape.w);
-        let factor = 1.0 / (rows * (right - left)) as f32;
-        for out in out {
-            *out *= factor;
-        }
+/// A function of three vectors; a trait and not a closure, for a closure is not sure to be inlined.
+trait Merge {
+    /// Adds to what is there.
+    const ADD: bool = false;
+
+    fn merge<S: Simd>(simd: S, mid: S::f32s, a: S::f32s, b: S::f32s, factor: S::f32s) -> S::f32s;
+}
+
+/// The largest, without NaN among them.
+struct Largest;
+
+impl Merge for Largest {
+    #[inline(always)]
+    fn merge<S: Simd>(simd: S, mid: S::f32s, a: S::f32s, b: S::f32s, _: S::f32s) -> S::f32s {
+        simd.max_f32s(simd.max_f32s(mid, a), b)
     }
+}
+
+/// The largest, or NaN if there is one.
+struct LargestOrNan;
+
+impl Merge for LargestOrNan {
+    #[inline(always)]
+    fn merge<S: Simd>(simd: S, mid: S::f32s, a: S::f32s, b: S::f32s, _: S::f32s) -> S::f32s {
+        larger(simd, larger(simd, mid, a), b)
+    }
+}
+
+/// The sum times a factor, of `a` and `b` only if they are there.
+struct Sum<const A: bool, const B: bool, const ADD: bool>;
+
+impl<const A: bool, const B: bool, const ADD: bool> Merge for Sum<A, B, ADD> {
+    const ADD: bool = ADD;
+
+    #[inline(always)]
+    fn merge<S: Simd>(simd: S, mid: S::f32s, a: S::f32s, b: S::f32s, factor: S::f32s) -> S::f32s {
+        let sum = if A { simd.add_f32s(mid, a) } else { mid };
+        simd.mul_f32s(if B { simd.add_f32s(sum, b) } else { sum }, factor)
+    }
+}
+
+/// Merges each vector of three rows.
+#[inline(always)]
+fn zip<S: Simd, M: Merge>(simd: S, [mid, a, b]: [&[f32]; 3], factor: f32, out: &mut [f32]) {
+    let len = out.len();
+    assert!(mid.len() >= len && a.len() >= len && b.len() >= len, "pool: a row is too short");
+    let factor = simd.splat_f32s(factor);
+    let mut first = 0;
+    while first < len {
+        let lanes = Lanes::at(simd, first, len);
+        // SAFETY: the lengths were asserted, and lanes lie below len.
+        unsafe {
+            let mid = lanes.load(mid.as_ptr().add(first));
+            let a = lanes.load(a.as_ptr().add(first));
+            let b = lanes.load(b.as_ptr().add(first));
+            let out = out.as_mut_ptr().add(first);
+            let merged = M::merge(simd, mid, a, b, factor);
+            lanes.store(out, if M::ADD { simd.add_f32s(lanes.load(out), merged) } else { merged });
+        }
+        first += S::F32_LANES;
+    }
+}
+
+/// The larger of two, or NaN if there is one.
+#[inline(always)]
+fn larger<S: Simd>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+    let number = simd.equal_f32s(b, b);
+    simd.select_f32s(number, simd.select_f32s(simd.less_than_f32s(a, b), b, a), b)
 }
 
 struct Backward<'a> {
@@ -143,6 +233,7 @@ struct Backward<'a> {
     x: &'a [f32],
     y: &'a [f32],
     dy: &'a mut [f32],
+    line: &'a mut [f32],
     dx: &'a mut [f32],
 }
 
@@ -150,60 +241,197 @@ impl WithSimd for Backward<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { shape, x, y, dy, dx } = self;
-        let PoolShape { kind, h, w, c, stride } = shape;
-        let (oh, ow) = shape.out();
-        for oy in 0..oh {
-            let (top, bottom) = shape.window(oy, h);
-            let row = oy * ow * c..(oy + 1) * ow * c;
-            let (y, dy) = (&y[row.clone()], &mut dy[row]);
-            if kind == PoolKind::Average {
-                divide(shape, dy, bottom - top);
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let PoolShape { kind, h, w, c, stride } = self.shape;
+        let (oh, ow) = self.shape.out();
+        assert!(self.dy.len() >= oh * ow * c, "pool: the gradient is too short");
+        assert!(self.dx.len() >= h * w * c, "pool: the gradient of the input is too short");
+        if kind == PoolKind::Max {
+            assert!(
+                self.y.len() >= oh * ow * c && self.x.len() >= h * w * c,
+                "pool: an image is too short"
+            );
+        } else {
+            self.divide();
+            if stride == 1 {
+                // Pixel q is in the window of p if p is in that of q.
+                windows::<S, true>(simd, self.shape, false, self.dy, self.line, self.dx);
+                return;
             }
-            for iy in top..bottom {
-                let (x, dx) = (&x[iy * w * c..][..w * c], &mut dx[iy * w * c..][..w * c]);
-                for tap in 0..3 {
-                    // Results whose window has a column `ox * stride + tap - 1`.
-                    let from = usize::from(tap == 0);
-                    let to = ow.min((w + 1).saturating_sub(tap).div_ceil(stride));
-                    if from >= to {
-                        continue;
-                    }
-                    let column = from * stride + tap - 1;
-                    let (y, dy) = (&y[from * c..to * c], &mut dy[from * c..to * c]);
-                    if stride == 1 {
-                        let span = column * c..(column + to - from) * c;
-                        give(kind, &x[span.clone()], y, dy, &mut dx[span]);
-                    } else {
-                        for (i, (y, dy)) in
-                            y.chunks_exact(c).zip(dy.chunks_exact_mut(c)).enumerate()
-                        {
-                            let span = (column + i * stride) * c..(column + i * stride + 1) * c;
-                            give(kind, &x[span.clone()], y, dy, &mut dx[span]);
+        }
+        let mut first = 0;
+        while first < c {
+            let lanes = Lanes::at(simd, first, c);
+            for oy in 0..oh {
+                // SAFETY: the extents were asserted; windows lie within the image.
+                unsafe {
+                    match (kind, stride) {
+                        (PoolKind::Max, 1) => self.largest_of_row(lanes, oy),
+                        (PoolKind::Max, _) => {
+                            for ox in 0..ow {
+                                self.largest(lanes, oy, ox);
+                            }
+                        }
+                        (PoolKind::Average, _) => {
+                            for ox in 0..ow {
+                                self.share(lanes, oy, ox);
+                            }
                         }
                     }
+                }
+            }
+            first += S::F32_LANES;
+        }
+    }
+}
+
+impl Backward<'_> {
+    /// Divides the gradient of an average by the size of its window.
+    #[inline(always)]
+    fn divide(&mut self) {
+        let PoolShape { h, w, c, .. } = self.shape;
+        let (oh, ow) = self.shape.out();
+        for (i, dy) in self.dy[..oh * ow * c].chunks_exact_mut(c).enumerate() {
+            let ((top, bottom), (left, right)) =
+                (self.shape.window(i / ow, h), self.shape.window(i % ow, w));
+            let factor = 1.0 / ((bottom - top) * (right - left)) as f32;
+            for dy in dy {
+                *dy *= factor;
+            }
+        }
+    }
+
+    /// A row of maxima of stride 1, against each row of the input in turn; what no pixel of that row has taken stays in
+    /// `dy` for the next.
+    ///
+    /// # Safety
+    /// The extents were asserted, `oy` is a row of the result, `lanes` within the channels.
+    #[inline(always)]
+    unsafe fn largest_of_row<S: Simd>(&mut self, lanes: Lanes<S>, oy: usize) {
+        let (PoolShape { h, w, c, .. }, zero) = (self.shape, lanes.simd.splat_f32s(0.0));
+        let (top, bottom) = self.shape.window(oy, h);
+        unsafe {
+            let at = oy * w * c + lanes.first;
+            let (y, dy) = (self.y.as_ptr().add(at), self.dy.as_mut_ptr().add(at));
+            for row in top..bottom {
+                let at = row * w * c + lanes.first;
+                let (x, dx) = (self.x.as_ptr().add(at), self.dx.as_mut_ptr().add(at));
+                let mut window = Window { lanes, inputs: [zero; 3], sums: [zero; 3] };
+                window.inputs[1] = lanes.load(x);
+                if w == 1 {
+                    window.take::<false, false>(y, dy);
+                } else {
+                    window.inputs[2] = lanes.load(x.add(c));
+                    window.take::<false, true>(y, dy);
+                    for ox in 1..w - 1 {
+                        if ox > 1 {
+                            window.flush(dx.add((ox - 2) * c), 0);
+                        }
+                        window.step(lanes.load(x.add((ox + 1) * c)));
+                        window.take::<true, true>(y.add(ox * c), dy.add(ox * c));
+                    }
+                    if w > 2 {
+                        window.flush(dx.add((w - 3) * c), 0);
+                    }
+                    window.step(zero);
+                    window.take::<true, false>(y.add((w - 1) * c), dy.add((w - 1) * c));
+                    window.flush(dx.add((w - 2) * c), 0);
+                }
+                window.flush(dx.add((w - 1) * c), 1);
+            }
+        }
+    }
+
+    /// The gradient goes to the first that equals the maximum, and then nothing is left for later ones.
+    ///
+    /// # Safety
+    /// The extents were asserted, `oy` and `ox` are within the result, `lanes` within the channels.
+    #[inline(always)]
+    unsafe fn largest<S: Simd>(&mut self, lanes: Lanes<S>, oy: usize, ox: usize) {
+        let (PoolShape { h, w, c, .. }, simd) = (self.shape, lanes.simd);
+        let ((top, bottom), (left, right)) = (self.shape.window(oy, h), self.shape.window(ox, w));
+        unsafe {
+            let at = (oy * self.shape.out().1 + ox) * c + lanes.first;
+            let (y, zero) = (lanes.load(self.y.as_ptr().add(at)), simd.splat_f32s(0.0));
+            let mut left_over = lanes.load(self.dy.as_ptr().add(at));
+            for row in top..bottom {
+                for column in left..right {
+                    let at = (row * w + column) * c + lanes.first;
+                    let (x, dx) =
+                        (lanes.load(self.x.as_ptr().add(at)), self.dx.as_mut_ptr().add(at));
+                    // Not below the maximum: equal to it, or one of them NaN.
+                    let below = simd.less_than_f32s(x, y);
+                    let share = simd.select_f32s(below, zero, left_over);
+                    left_over = simd.select_f32s(below, left_over, zero);
+                    lanes.store(dx, simd.add_f32s(lanes.load(dx), share));
+                }
+            }
+        }
+    }
+
+    /// An equal share, already divided, goes to every pixel of the window.
+    ///
+    /// # Safety
+    /// As [`Backward::largest`].
+    #[inline(always)]
+    unsafe fn share<S: Simd>(&mut self, lanes: Lanes<S>, oy: usize, ox: usize) {
+        let (PoolShape { h, w, c, .. }, simd) = (self.shape, lanes.simd);
+        let ((top, bottom), (left, right)) = (self.shape.window(oy, h), self.shape.window(ox, w));
+        unsafe {
+            let at = (oy * self.shape.out().1 + ox) * c + lanes.first;
+            let share = lanes.load(self.dy.as_ptr().add(at));
+            for row in top..bottom {
+                for column in left..right {
+                    let dx = self.dx.as_mut_ptr().add((row * w + column) * c + lanes.first);
+                    lanes.store(dx, simd.add_f32s(lanes.load(dx), share));
                 }
             }
         }
     }
 }
 
-/// Hands `dy` on to `dx`: for a maximum only where `x` is it, and then nothing is left for later equals.
-#[inline(always)]
-fn give(kind: PoolKind, x: &[f32], y: &[f32], dy: &mut [f32], dx: &mut [f32]) {
-    match kind {
-        PoolKind::Max => {
-            for (((x, y), dy), dx) in x.iter().zip(y).zip(dy).zip(dx) {
-                let hit = *x == *y || x.is_nan();
-                *dx += if hit { *dy } else { 0.0 };
-                *dy = if hit { 0.0 } else { *dy };
-            }
+/// Three pixels of a row, left of, at and right of the middle of a window, and the gradient that they have taken.
+struct Window<S: Simd> {
+    lanes: Lanes<S>,
+    inputs: [S::f32s; 3],
+    sums: [S::f32s; 3],
+}
+
+impl<S: Simd> Window<S> {
+    /// Hands the gradient at `dy` to the first pixel that equals the maximum at `y`, and leaves what is left.
+    ///
+    /// # Safety
+    /// The enabled lanes are readable and writable.
+    #[inline(always)]
+    unsafe fn take<const LEFT: bool, const RIGHT: bool>(&mut self, y: *const f32, dy: *mut f32) {
+        let (lanes, simd) = (self.lanes, self.lanes.simd);
+        let zero = simd.splat_f32s(0.0);
+        let (y, mut left_over) = unsafe { (lanes.load(y), lanes.load(dy)) };
+        for i in usize::from(!LEFT)..2 + usize::from(RIGHT) {
+            // Not below the maximum: equal to it, or one of them NaN.
+            let below = simd.less_than_f32s(self.inputs[i], y);
+            let more = simd.add_f32s(self.sums[i], left_over);
+            self.sums[i] = simd.select_f32s(below, self.sums[i], more);
+            left_over = simd.select_f32s(below, left_over, zero);
         }
-        PoolKind::Average => {
-            for (dy, dx) in dy.iter().zip(dx) {
-                *dx += *dy;
-            }
-        }
+        unsafe { lanes.store(dy, left_over) };
+    }
+
+    /// Moves one pixel on: `input` comes in.
+    #[inline(always)]
+    fn step(&mut self, input: S::f32s) {
+        self.sums = [self.sums[1], self.sums[2], self.lanes.simd.splat_f32s(0.0)];
+        self.inputs = [self.inputs[1], self.inputs[2], input];
+    }
+
+    /// Adds what pixel `i` has taken to `dx`.
+    ///
+    /// # Safety
+    /// The enabled lanes are readable and writable.
+    #[inline(always)]
+    unsafe fn flush(&self, dx: *mut f32, i: usize) {
+        unsafe {
+            self.lanes.store(dx, self.lanes.simd.add_f32s(self.lanes.load(dx), self.sums[i]))
+        };
     }
 }

@@ -91,6 +91,13 @@ fn choice(logits: &[f64]) -> Choice {
     choice
 }
 
+/// Every layer is checked twice: on our kernels, and composed of Burn's operations.
+fn tables() -> [Parameters; 2] {
+    let parameters = Parameters::new(Device::flex(), 0);
+    assert!(parameters.kernels());
+    [parameters.clone(), parameters.without_kernels()]
+}
+
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.without_autodiff().into_data().try_into_vec::<f32>().unwrap()
 }
@@ -165,25 +172,22 @@ fn operations_match_pytorch() {
                 (format!("affine.{operation}.s{stride}.odd."), Norm::Evaluation),
             ] {
                 let Some((shape, _)) = goldens.get(&format!("{prefix}x")) else { continue };
-                let mut parameters = Parameters::new(Device::flex(), 0);
-                let size = [shape[1], stride];
-                let candidate = Candidate::new(&mut parameters, "op", (0, operation), size, norm);
-                check_layer(&goldens, &prefix, (parameters, "op."), |pass, x| {
-                    ops::operation(pass, &candidate, stride, x)
-                });
-                let edge = MixedEdge {
-                    path: "edge".to_owned(),
-                    offset: 0,
-                    input: 0,
-                    stride,
-                    candidates: vec![candidate],
-                };
-                let mut parameters = Parameters::new(Device::flex(), 0);
-                Candidate::new(&mut parameters, "op", (0, operation), size, norm);
-                check_layer(&goldens, &prefix, (parameters, "op."), |pass, x| {
-                    let mixing = Tensor::from_floats([1.0], &Device::flex());
-                    ops::mixed_edge(pass, &edge, &x, &mixing, None).unwrap()
-                });
+                for mut parameters in tables() {
+                    let size = [shape[1], stride];
+                    let candidate =
+                        Candidate::new(&mut parameters, "op", (0, operation), size, norm);
+                    let edge = MixedEdge {
+                        path: "edge".to_owned(),
+                        offset: 0,
+                        input: 0,
+                        stride,
+                        candidates: vec![candidate],
+                    };
+                    check_layer(&goldens, &prefix, (parameters, "op."), |pass, x| {
+                        let mixing = Tensor::from_floats([1.0], &Device::flex());
+                        ops::mixed_edge(pass, &edge, &x, &mixing, None).unwrap()
+                    });
+                }
                 checked += 1;
             }
         }
@@ -200,17 +204,19 @@ fn preprocess_and_stem_match_pytorch() {
             (format!("factorized_reduce.10to6.{size}."), 6, true),
             (format!("factorized_reduce.10to5.{size}."), 5, true),
         ] {
-            let mut parameters = Parameters::new(Device::flex(), 0);
-            let layer = Preprocess::new(&mut parameters, "p", [10, c_out], halve, false);
-            assert_eq!(halve, matches!(layer, Preprocess::Reduce(FactorizedReduce { .. })));
-            check_layer(&goldens, &prefix, (parameters, "p."), |pass, x| {
-                ops::preprocess(pass, &layer, x)
-            });
+            for mut parameters in tables() {
+                let layer = Preprocess::new(&mut parameters, "p", [10, c_out], halve, false);
+                assert_eq!(halve, matches!(layer, Preprocess::Reduce(FactorizedReduce { .. })));
+                check_layer(&goldens, &prefix, (parameters, "p."), |pass, x| {
+                    ops::preprocess(pass, &layer, x)
+                });
+            }
         }
     }
-    let mut parameters = Parameters::new(Device::flex(), 0);
-    let stem = Stem::new(&mut parameters, [2, 12]);
-    check_layer(&goldens, "stem.", (parameters, "stem."), |pass, x| ops::stem(pass, &stem, x));
+    for mut parameters in tables() {
+        let stem = Stem::new(&mut parameters, [2, 12]);
+        check_layer(&goldens, "stem.", (parameters, "stem."), |pass, x| ops::stem(pass, &stem, x));
+    }
 }
 
 fn cross_entropy(logits: Tensor<2>, labels: &[f32]) -> Tensor<1> {
@@ -223,30 +229,33 @@ fn cross_entropy(logits: Tensor<2>, labels: &[f32]) -> Tensor<1> {
 #[test]
 fn head_matches_pytorch() {
     let goldens = Goldens::open("ops.safetensors");
-    let mut parameters = Parameters::new(Device::flex(), 0);
-    let head = Head::new(&mut parameters, 6, 7);
-    goldens.load(&mut parameters, "head.", "head.");
-    let x = goldens.map("head.x").autodiff().require_grad();
-    let pass = Pass::new(&parameters, Mode::Weights);
-    let logits = ops::head(&pass, &head, x.clone());
-    assert_close("logits", &host(logits.clone()), &goldens.values("head.logits"), CLOSE);
-    let loss = cross_entropy(logits, &goldens.values("head.labels"));
-    assert_close("loss", &host(loss.clone()), &goldens.values("head.loss"), CLOSE);
-    let mut gradients = loss.backward();
-    let grad_x = channels_first(x.grad(&gradients).unwrap());
-    assert_close("grad_x", &grad_x, &goldens.values("head.grad_x"), CLOSE);
-    let (weights, _) = pass.finish(&mut gradients);
-    assert_eq!(weights.len(), 2);
-    for (id, gradient) in weights {
-        let name = format!("head.grad.{}", below(&parameters.get(id).name, "head."));
-        assert_close(&name, &host(gradient), &goldens.values(&name), CLOSE);
+    for mut parameters in tables() {
+        let head = Head::new(&mut parameters, 6, 7);
+        goldens.load(&mut parameters, "head.", "head.");
+        let x = goldens.map("head.x").autodiff().require_grad();
+        let pass = Pass::new(&parameters, Mode::Weights);
+        let logits = ops::head(&pass, &head, x.clone());
+        assert_close("logits", &host(logits.clone()), &goldens.values("head.logits"), CLOSE);
+        let loss = cross_entropy(logits, &goldens.values("head.labels"));
+        assert_close("loss", &host(loss.clone()), &goldens.values("head.loss"), CLOSE);
+        let mut gradients = loss.backward();
+        let grad_x = channels_first(x.grad(&gradients).unwrap());
+        assert_close("grad_x", &grad_x, &goldens.values("head.grad_x"), CLOSE);
+        let (weights, _) = pass.finish(&mut gradients);
+        assert_eq!(weights.len(), 2);
+        for (id, gradient) in weights {
+            let name = format!("head.grad.{}", below(&parameters.get(id).name, "head."));
+            assert_close(&name, &host(gradient), &goldens.values(&name), CLOSE);
+        }
     }
 }
 
 #[test]
 fn search_network_matches_pytorch() {
     let goldens = Goldens::open("supernet.safetensors");
-    for (configuration, cells) in [("a", 3), ("b", 4)] {
+    for (configuration, cells, kernels) in
+        [("a", 3, true), ("b", 4, true), ("a", 3, false), ("b", 4, false)]
+    {
         let prefix = format!("{configuration}.");
         let key = |name: &str| format!("{prefix}{name}");
         let x = goldens.map(&key("x"));
@@ -262,6 +271,9 @@ fn search_network_matches_pytorch() {
         let space = SearchSpace::default();
         let (mut supernet, mut parameters) =
             Supernet::new(&config, &space, &Device::flex(), 0).unwrap();
+        if !kernels {
+            parameters = parameters.without_kernels();
+        }
         let alive = goldens.values(&key("alive"));
         supernet.retain(&mut parameters, |kind, edge, candidate| {
             alive[(kind as usize * 14 + edge.index) * 7 + candidate] == 1.0

@@ -1,0 +1,492 @@
+//! The layers on our own CPU kernels: Burn operations with hand-written forwards and backwards.
+//!
+//! One operation is a whole mixed edge (or a layer outside the nodes, which is an edge of one
+//! operation): what it keeps for the backward are the raw results of its convolutions. A step on
+//! alpha computes no gradient of a weight, and a step on the weights none of a mixing weight.
+
+use std::sync::Arc;
+
+use asap_core::Operation;
+use asap_kernels::{
+    Edge, EdgeSpec, Images, Mixing as KernelMixing, Needs, OpKind, OpParams, Running, Saved,
+    Target, join,
+};
+use burn::backend::Flex;
+use burn::backend::autodiff::Autodiff;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
+use burn::backend::flex::{FlexTensor, Layout};
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{Bytes, DType, Shape, Tensor};
+
+use crate::layers::{BatchNorm, Body, Candidate, MixedEdge, Preprocess, ReluConvBn, Stem};
+use crate::ops::Mixing;
+use crate::parameters::ParameterId;
+use crate::pass::{Mode, Pass};
+
+type AutodiffTensor = FloatTensor<Autodiff<Flex>>;
+
+/// Inputs of one operation of the graph: feature map, partial sum, mixing weights, parameters.
+/// The graph wants a fixed number; what is not used is filled with a constant.
+const PARENTS: usize = 32;
+
+/// One operation of an edge, and the parameters that it owns in the order of the kernels.
+struct KernelOp<'a> {
+    kind: OpKind,
+    convs: Vec<ParameterId>,
+    norms: Vec<&'a BatchNorm>,
+}
+
+impl<'a> KernelOp<'a> {
+    /// Nothing for `none`, which adds zero.
+    fn of(candidate: &'a Candidate) -> Option<Self> {
+        let kind = match candidate.operation {
+            Operation::None => return None,
+            Operation::MaxPool3x3 => OpKind::MaxPool3x3,
+            Operation::AvgPool3x3 => OpKind::AvgPool3x3,
+            Operation::SkipConnect => OpKind::SkipConnect,
+            Operation::SepConv3x3 => OpKind::SepConv3x3,
+            Operation::SepConv5x5 => OpKind::SepConv5x5,
+            Operation::SepConv7x7 => OpKind::SepConv7x7,
+            Operation::DilConv3x3 => OpKind::DilConv3x3,
+            Operation::DilConv5x5 => OpKind::DilConv5x5,
+            Operation::Conv7x1Then1x7 => OpKind::Conv7x1Conv1x7,
+        };
+        let (convs, norms) = match &candidate.body {
+            Body::Zero | Body::Identity => (vec![], vec![]),
+            Body::Reduce(layer) => (vec![layer.conv_a, layer.conv_b], vec![&layer.bn]),
+            Body::MaxPool(bn) | Body::AvgPool(bn) => (vec![], bn.iter().collect()),
+            Body::Separable(halves) => (
+                halves.iter().flat_map(|half| [half.depthwise, half.pointwise]).collect(),
+                halves.iter().map(|half| &half.bn).collect(),
+            ),
+            Body::Conv7x1Then1x7 { conv_1x7, conv_7x1, bn } => {
+                (vec![*conv_1x7, *conv_7x1], vec![bn])
+            }
+        };
+        Some(Self { kind, convs, norms })
+    }
+}
+
+/// A mixed edge; see [`crate::ops::mixed_edge`].
+pub(crate) fn mixed_edge(
+    pass: &Pass,
+    edge: &MixedEdge,
+    x: &Tensor<4>,
+    mixing: &Mixing,
+    partial: Option<Tensor<4>>,
+) -> Option<Tensor<4>> {
+    let channels = x.dims()[3];
+    let (mut at, mut ops) = (Vec::new(), Vec::new());
+    for candidate in &edge.candidates {
+        if let Some(op) = KernelOp::of(candidate) {
+            at.push(edge.offset + candidate.index);
+            ops.push(op);
+        }
+    }
+    if ops.is_empty() && (partial.is_some() || edge.candidates.is_empty()) {
+        return partial;
+    }
+    let pool_norm = ops.iter().any(|op| op.convs.is_empty() && !op.norms.is_empty());
+    let kinds = ops.iter().map(|op| op.kind).collect();
+    let spec = EdgeSpec { pool_norm, ..EdgeSpec::mixed(channels, edge.stride, kinds) };
+    Some(run(pass, spec, &ops, x.clone(), Some((mixing, at)), partial))
+}
+
+/// The preprocess of a cell's input.
+pub(crate) fn preprocess(pass: &Pass, layer: &Preprocess, x: Tensor<4>) -> Tensor<4> {
+    let c_in = x.dims()[3];
+    let (kind, stride, convs, bn) = match layer {
+        Preprocess::Conv(ReluConvBn { conv, bn }) => (OpKind::ReluConv1x1, 1, vec![*conv], bn),
+        Preprocess::Reduce(layer) => {
+            (OpKind::FactorizedReduce, 2, vec![layer.conv_a, layer.conv_b], &layer.bn)
+        }
+    };
+    layer_of(pass, kind, [c_in, stride], convs, bn, x)
+}
+
+/// The stem.
+pub(crate) fn stem(pass: &Pass, stem: &Stem, x: Tensor<4>) -> Tensor<4> {
+    let c_in = x.dims()[3];
+    layer_of(pass, OpKind::Conv3x3, [c_in, 1], vec![stem.conv], &stem.bn, x)
+}
+
+fn layer_of(
+    pass: &Pass,
+    kind: OpKind,
+    [c_in, stride]: [usize; 2],
+    convs: Vec<ParameterId>,
+    bn: &BatchNorm,
+    x: Tensor<4>,
+) -> Tensor<4> {
+    let spec = EdgeSpec::layer(c_in, pass.len(bn.mean), stride, kind);
+    run(pass, spec, &[KernelOp { kind, convs, norms: vec![bn] }], x, None, None)
+}
+
+/// An edge in the mode of the pass.
+fn run(
+    pass: &Pass,
+    spec: EdgeSpec,
+    ops: &[KernelOp<'_>],
+    x: Tensor<4>,
+    mixing: Option<(&Mixing, Vec<usize>)>,
+    partial: Option<Tensor<4>>,
+) -> Tensor<4> {
+    let edge = Edge::new(spec).expect("the network is built of edges that kernels know");
+    if pass.mode() == Mode::Evaluation {
+        infer(pass, &edge, ops, x, mixing, partial)
+    } else {
+        train(pass, edge, ops, x, mixing, partial)
+    }
+}
+
+fn infer(
+    pass: &Pass,
+    edge: &Edge,
+    ops: &[KernelOp<'_>],
+    x: Tensor<4>,
+    mixing: Option<(&Mixing, Vec<usize>)>,
+    partial: Option<Tensor<4>>,
+) -> Tensor<4> {
+    let mixing = mixing.map(|(mixing, at)| (flex(mixing.clone()), at));
+    let weights = mixing_values(mixing.as_ref().map(|(tensor, at)| (tensor, at.as_slice())));
+    let owned = |id: &ParameterId| flex(pass.flat(*id));
+    let convs: Vec<Vec<FlexTensor>> =
+        ops.iter().map(|op| op.convs.iter().map(owned).collect()).collect();
+    let affine: Vec<Vec<(FlexTensor, FlexTensor)>> = ops
+        .iter()
+        .map(|op| {
+            let affine = op.norms.iter().filter_map(|bn| bn.affine.as_ref());
+            affine.map(|(gamma, beta)| (owned(gamma), owned(beta))).collect()
+        })
+        .collect();
+    let running: Vec<Vec<(FlexTensor, FlexTensor)>> = ops
+        .iter()
+        .map(|op| op.norms.iter().map(|bn| (owned(&bn.mean), owned(&bn.variance))).collect())
+        .collect();
+    let views: Vec<Vec<Running<'_>>> = running
+        .iter()
+        .map(|norms| {
+            norms
+                .iter()
+                .map(|(mean, var)| Running { mean: values(mean), var: values(var) })
+                .collect()
+        })
+        .collect();
+    let x = flex(x);
+    let images = images(&x);
+    let (mut out, add) = sum_buffer(edge, images, partial.map(flex));
+    let mixing = KernelMixing { weights: &weights, image_weights: None };
+    edge.infer(images, &params(&convs, &affine), &views, mixing, target(&mut out, add))
+        .expect("shapes follow from the network");
+    Tensor::from_primitive::<Flex>(out)
+}
+
+fn train(
+    pass: &Pass,
+    edge: Edge,
+    ops: &[KernelOp<'_>],
+    x: Tensor<4>,
+    mixing: Option<(&Mixing, Vec<usize>)>,
+    partial: Option<Tensor<4>>,
+) -> Tensor<4> {
+    let x = tape(x);
+    let partial = partial.map(tape);
+    let (mixing, at) = match mixing {
+        Some((mixing, at)) => (Some(tape(mixing.clone())), at),
+        None => (None, Vec::new()),
+    };
+    let weights = mixing_values(mixing.as_ref().map(|m| (m.primitive(), at.as_slice())));
+    let tracked: Vec<AutodiffTensor> = ops
+        .iter()
+        .flat_map(|op| {
+            let affine = op.norms.iter().filter_map(|bn| bn.affine).flat_map(<[_; 2]>::from);
+            op.convs.iter().copied().chain(affine)
+        })
+        .map(|id| tape(pass.flat(id)))
+        .collect();
+    let guards = guards([Some(&x), partial.as_ref(), mixing.as_ref()], &tracked);
+    let (mut convs, mut affine) = (Vec::new(), Vec::new());
+    let mut owned = tracked.iter().map(|tensor| tensor.primitive().clone());
+    let mut next = || owned.next().expect("as many as were taken above");
+    for op in ops {
+        convs.push(op.convs.iter().map(|_| next()).collect::<Vec<_>>());
+        let norms = op.norms.iter().filter(|bn| bn.affine.is_some());
+        affine.push(norms.map(|_| (next(), next())).collect::<Vec<_>>());
+    }
+    let x = contiguous(x.into_primitive());
+    let images = images(&x);
+    let (mut out, add) = sum_buffer(&edge, images, partial.map(AutodiffTensor::into_primitive));
+    let sum = KernelMixing { weights: &weights, image_weights: None };
+    let saved = edge
+        .forward(images, &params(&convs, &affine), sum, target(&mut out, add))
+        .expect("shapes follow from the network");
+    for (op, stats) in ops.iter().zip(&saved.stats) {
+        for (bn, stats) in op.norms.iter().zip(stats) {
+            pass.observe_host(bn, &stats.mean, &stats.var, stats.count);
+        }
+    }
+    let table = mixing.map_or(0, |mixing| values(mixing.primitive()).len());
+    let state = EdgeState { edge, x: x.clone(), convs, affine, weights, at, table, saved };
+    finish(EdgeBackward, guards, Arc::new(state), out)
+}
+
+/// What the backward of an edge needs of its forward.
+#[derive(Debug)]
+struct EdgeState {
+    edge: Edge,
+    x: FlexTensor,
+    convs: Vec<Vec<FlexTensor>>,
+    affine: Vec<Vec<(FlexTensor, FlexTensor)>>,
+    weights: Vec<f32>,
+    /// Where the mixing weights stand in their table, and the table's length.
+    at: Vec<usize>,
+    table: usize,
+    saved: Saved,
+}
+
+#[derive(Debug)]
+struct EdgeBackward;
+
+impl Backward<Flex, PARENTS> for EdgeBackward {
+    type State = Arc<EdgeState>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, PARENTS>,
+        gradients: &mut Gradients,
+        _: &mut Checkpointer,
+    ) {
+        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let state = ops.state;
+        let [x, partial, mixing, parameters @ ..] = ops.parents;
+        let needs =
+            Needs { weights: parameters.iter().any(Option::is_some), mixing: mixing.is_some() };
+        let mut dx = x.as_ref().map(|_| vec![0.0; values(&state.x).len()]);
+        let computed = state
+            .edge
+            .backward(
+                images(&state.x),
+                &state.saved,
+                &params(&state.convs, &state.affine),
+                KernelMixing { weights: &state.weights, image_weights: None },
+                values(&gradient),
+                needs,
+                dx.as_mut().map(|dx| Target::Write(dx)),
+            )
+            .expect("shapes are those of the forward");
+        if let (Some(node), Some(dx)) = (x, dx) {
+            gradients.register::<Flex>(node.id, owned(dx, state.x.layout().shape().clone()));
+        }
+        if let Some(node) = mixing {
+            let mut table = vec![0.0; state.table];
+            state.at.iter().zip(computed.mixing).for_each(|(&at, gradient)| table[at] = gradient);
+            gradients.register::<Flex>(node.id, flat(table));
+        }
+        let by_parameter = computed.ops.into_iter().flat_map(|op| {
+            let affine = op.affine.into_iter().flat_map(|(gamma, beta)| [gamma, beta]);
+            op.convs.into_iter().chain(affine)
+        });
+        for (node, values) in parameters.into_iter().zip(by_parameter) {
+            if let Some(node) = node {
+                gradients.register::<Flex>(node.id, flat(values));
+            }
+        }
+        if let Some(node) = partial {
+            gradients.register::<Flex>(node.id, gradient);
+        }
+    }
+}
+
+/// Nodes side by side; see [`crate::ops::concat`].
+pub(crate) fn concat(pass: &Pass, nodes: Vec<Tensor<4>>) -> Tensor<4> {
+    let [n, h, w, c] = nodes[0].dims();
+    let shape = Shape::from([n, h, w, nodes.len() * c]);
+    let join = |parts: &[FlexTensor]| {
+        let mut out = vec![0.0; shape.num_elements()];
+        let parts: Vec<&[f32]> = parts.iter().map(values).collect();
+        join::concat(&parts, c, &mut out).expect("nodes have one shape");
+        owned(out, shape.clone())
+    };
+    if pass.mode() == Mode::Evaluation {
+        let parts: Vec<FlexTensor> = nodes.into_iter().map(flex).collect();
+        return Tensor::from_primitive::<Flex>(join(&parts));
+    }
+    let nodes: Vec<AutodiffTensor> = nodes.into_iter().map(tape).collect();
+    let guards = guards([], &nodes);
+    let parts: Vec<FlexTensor> =
+        nodes.into_iter().map(|node| contiguous(node.into_primitive())).collect();
+    let state = JoinState { parts: parts.len(), shape: [n, h, w, c] };
+    finish(JoinBackward, guards, state, join(&parts))
+}
+
+#[derive(Clone, Debug)]
+struct JoinState {
+    parts: usize,
+    shape: [usize; 4],
+}
+
+#[derive(Debug)]
+struct JoinBackward;
+
+impl Backward<Flex, PARENTS> for JoinBackward {
+    type State = JoinState;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, PARENTS>,
+        gradients: &mut Gradients,
+        _: &mut Checkpointer,
+    ) {
+        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let JoinState { parts, shape } = ops.state;
+        for (i, node) in ops.parents.into_iter().take(parts).enumerate() {
+            let Some(node) = node else { continue };
+            let mut part = vec![0.0; shape.iter().product()];
+            join::concat_backward(values(&gradient), parts, i, shape[3], &mut part)
+                .expect("shapes are those of the forward");
+            gradients.register::<Flex>(node.id, owned(part, Shape::from(shape)));
+        }
+    }
+}
+
+/// The mean over rows and columns, `[n, h, w, c]` to `[n, c]`.
+pub(crate) fn global_pool(pass: &Pass, x: Tensor<4>) -> Tensor<2> {
+    let [n, h, w, c] = x.dims();
+    let pool = |x: &FlexTensor| {
+        let mut out = vec![0.0; n * c];
+        join::global_average_pool(values(x), n, h * w, c, &mut out).expect("an image has pixels");
+        owned(out, Shape::from([n, c]))
+    };
+    if pass.mode() == Mode::Evaluation {
+        return Tensor::from_primitive::<Flex>(pool(&flex(x)));
+    }
+    let x = tape(x);
+    let guards = guards([Some(&x)], &[]);
+    let out = pool(&contiguous(x.into_primitive()));
+    finish(PoolBackward, guards, [n, h, w, c], out)
+}
+
+#[derive(Debug)]
+struct PoolBackward;
+
+impl Backward<Flex, PARENTS> for PoolBackward {
+    type State = [usize; 4];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, PARENTS>,
+        gradients: &mut Gradients,
+        _: &mut Checkpointer,
+    ) {
+        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let [n, h, w, c] = ops.state;
+        if let Some(Some(node)) = ops.parents.into_iter().next() {
+            let mut dx = vec![0.0; n * h * w * c];
+            join::global_average_pool_backward(values(&gradient), n, h * w, c, &mut dx)
+                .expect("shapes are those of the forward");
+            gradients.register::<Flex>(node.id, owned(dx, Shape::from([n, h, w, c])));
+        }
+    }
+}
+
+/// Puts an operation on the graph.
+fn finish<B, const D: usize>(
+    backward: B,
+    guards: [NodeGuard; PARENTS],
+    state: B::State,
+    out: FlexTensor,
+) -> Tensor<D>
+where
+    B: Backward<Flex, PARENTS>,
+{
+    let out = match backward.prepare::<NoCheckpointing>(guards).compute_bound().stateful() {
+        OpsKind::Tracked(prepared) => prepared.finish(state, out),
+        OpsKind::UnTracked(prepared) => prepared.finish(out),
+    };
+    Tensor::from_primitive::<Autodiff<Flex>>(out)
+}
+
+/// The nodes of all inputs; an input that is missing, and the places left, are a constant's.
+fn guards<const N: usize>(
+    first: [Option<&AutodiffTensor>; N],
+    rest: &[AutodiffTensor],
+) -> [NodeGuard; PARENTS] {
+    assert!(N + rest.len() <= PARENTS, "an operation of the graph has at most {PARENTS} inputs");
+    let constant = AutodiffTensor::new(flat(vec![0.0]));
+    std::array::from_fn(|i| match first.get(i) {
+        Some(input) => input.unwrap_or(&constant).node(),
+        None => rest.get(i - N).unwrap_or(&constant).node(),
+    })
+}
+
+fn tape<const D: usize>(tensor: Tensor<D>) -> AutodiffTensor {
+    let tensor = tensor.autodiff().try_into_primitive::<Autodiff<Flex>>();
+    tensor.expect("kernels are used on the CPU only")
+}
+
+fn flex<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
+    let tensor = tensor.without_autodiff().try_into_primitive::<Flex>();
+    contiguous(tensor.expect("kernels are used on the CPU only"))
+}
+
+fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
+}
+
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice::<f32>().expect("tensors are contiguous and f32")
+}
+
+fn images(x: &FlexTensor) -> Images<'_> {
+    let shape = x.layout().shape();
+    Images::new(values(x), shape[0], shape[1], shape[2], shape[3])
+}
+
+fn owned(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
+}
+
+fn flat(values: Vec<f32>) -> FlexTensor {
+    let shape = Shape::from([values.len()]);
+    owned(values, shape)
+}
+
+fn params<'a>(
+    convs: &'a [Vec<FlexTensor>],
+    affine: &'a [Vec<(FlexTensor, FlexTensor)>],
+) -> Vec<OpParams<'a>> {
+    convs
+        .iter()
+        .zip(affine)
+        .map(|(convs, affine)| OpParams {
+            convs: convs.iter().map(values).collect(),
+            affine: affine.iter().map(|(gamma, beta)| (values(gamma), values(beta))).collect(),
+        })
+        .collect()
+}
+
+/// The mixing weights of an edge's operations; 1 for a layer that is no mixed edge.
+fn mixing_values(mixing: Option<(&FlexTensor, &[usize])>) -> Vec<f32> {
+    match mixing {
+        Some((table, at)) => at.iter().map(|&at| values(table)[at]).collect(),
+        None => vec![1.0],
+    }
+}
+
+/// Where the sum of an edge goes, and whether there is something in it already.
+fn sum_buffer(edge: &Edge, x: Images<'_>, partial: Option<FlexTensor>) -> (FlexTensor, bool) {
+    if let Some(partial) = partial {
+        return (contiguous(partial), true);
+    }
+    let (h, w) = edge.spec().output_size(x.h, x.w);
+    let shape = Shape::from([x.n, h, w, edge.spec().cout]);
+    (owned(vec![0.0; shape.num_elements()], shape), false)
+}
+
+fn target(out: &mut FlexTensor, add: bool) -> Target<'_> {
+    let slice = out.storage_mut::<f32>();
+    if add { Target::Add(slice) } else { Target::Write(slice) }
+}
