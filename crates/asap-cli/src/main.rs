@@ -12,6 +12,10 @@ use clap::Parser;
 
 use crate::args::{Arguments, Command};
 
+/// Keeps freed memory for the next step; the system's would give it back, and fault it in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {

@@ -94,13 +94,12 @@ fn case(name: &str, spec: EdgeSpec, size: usize, peak: f64, pools: [&rayon::Thre
             })
         });
         let rate = seconds.map(|s| times * flops / s / 1e9);
-        line += &format!(
-            "{:8.2} ms{:5.0} {:3.0}% x{:.2}",
-            seconds[1] * 1e3,
-            rate[1],
-            rate[0] / peak * 100.0,
-            seconds[0] / seconds[1]
-        );
+        line += &format!("{:8.2} ms", seconds[1] * 1e3);
+        line += &match flops > 0.0 {
+            true => format!("{:5.0} {:3.0}%", rate[1], rate[0] / peak * 100.0),
+            false => " ".repeat(10),
+        };
+        line += &format!(" x{:.2}", seconds[0] / seconds[1]);
     }
     println!("{line}");
 }

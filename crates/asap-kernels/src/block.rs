@@ -3,84 +3,15 @@
 //! in the first-level cache and is computed again in the backward pass instead of kept.
 
 use crate::buffers::Buffer;
+use crate::gather::{Gather, depthwise};
 use crate::norm::NormGrad;
-use crate::simd::{
-    Accumulate, Affine, DepthwiseGrad, DepthwiseRow, Level, LoadRows, Moments, OuterProduct,
-    Product,
-};
+use crate::padded::Padded;
+use crate::simd::{Accumulate, DepthwiseGrad, DepthwiseRow, Level, Moments, OuterProduct, Product};
 use crate::spec::{Block, ConvKind};
 
 /// Pixels that are gathered before they are multiplied: enough to make a product worth while, few enough for the
 /// first-level cache.
 const CHUNK: usize = 64;
-
-/// An image with a border of zeros and its channels padded to whole vectors: scratch that many convolutions read.
-#[derive(Debug)]
-pub(crate) struct Padded {
-    pub(crate) data: Buffer,
-    pub(crate) h: usize,
-    pub(crate) w: usize,
-    pub(crate) pad: usize,
-    pub(crate) cp: usize,
-}
-
-impl Padded {
-    pub(crate) fn new(h: usize, w: usize, pad: usize, cp: usize) -> Self {
-        let mut image =
-            Self { data: Buffer::new((h + 2 * pad) * (w + 2 * pad) * cp), h, w, pad, cp };
-        // Only the border: whoever fills the image writes the whole interior.
-        let (row, side, top) = (image.row(), pad * cp, image.at(0, 0) - pad * cp);
-        let bottom = image.data.len() - top;
-        image.data[..top].fill(0.0);
-        image.data[bottom..].fill(0.0);
-        for line in image.data[top..bottom].chunks_exact_mut(row.max(1)) {
-            line[..side].fill(0.0);
-            line[row - side..].fill(0.0);
-        }
-        image
-    }
-
-    /// Distance between rows.
-    pub(crate) fn row(&self) -> usize {
-        (self.w + 2 * self.pad) * self.cp
-    }
-
-    /// Offset of a pixel; those of the border have coordinates below zero or beyond the size.
-    pub(crate) fn at(&self, y: isize, x: isize) -> usize {
-        let (y, x) = (y + self.pad as isize, x + self.pad as isize);
-        debug_assert!(y >= 0 && x >= 0, "pixel outside the border");
-        y as usize * self.row() + x as usize * self.cp
-    }
-
-    /// The interior from its first pixel on.
-    pub(crate) fn interior(&self) -> &[f32] {
-        &self.data[self.at(0, 0)..]
-    }
-
-    /// Fills the interior with `relu(affine(x))`, `x` dense with `c` channels.
-    pub(crate) fn load(
-        &mut self,
-        level: Level,
-        x: &[f32],
-        c: usize,
-        affine: Option<Affine<'_>>,
-        relu: bool,
-    ) {
-        let (first, dst_row, rows, width, cp) =
-            (self.at(0, 0), self.row(), self.h, self.w, self.cp);
-        level.run(LoadRows {
-            x,
-            affine,
-            relu,
-            dst: &mut self.data[first..],
-            dst_row,
-            rows,
-            width,
-            c,
-            cp,
-        });
-    }
-}
 
 /// A block on images of a given size, with its weights packed for the kernels.
 #[derive(Debug)]
@@ -106,42 +37,13 @@ pub(crate) struct Conv {
     transposed: Vec<f32>,
 }
 
-/// How the inputs of a pixel are gathered.
-#[derive(Debug)]
-enum Gather {
-    Depthwise {
-        kernel: usize,
-        dilation: usize,
-        stride: usize,
-        /// `[kernel, kernel, cp]`.
-        weights: Vec<f32>,
-        /// The data gradient, for each parity of row and column of the input (one class if the stride is 1).
-        classes: Vec<Class>,
-    },
-    /// Offsets (down, right) of the taps, whose channels are put side by side.
-    Copy { taps: Vec<(isize, isize)> },
-}
-
-/// The pixels of the input in one class of rows and columns modulo the stride all receive gradient through the same
-/// taps, so the data gradient is there a depthwise convolution of stride 1 with these taps reversed.
-#[derive(Debug)]
-struct Class {
-    first: (usize, usize),
-    /// Where the first tap of the first pixel lies in the gradient of the output, less the border.
-    from: (isize, isize),
-    /// Distance of the taps there.
-    step: usize,
-    kernel: (usize, usize),
-    weights: Vec<f32>,
-}
-
 /// Gradients of the weights of a block, in the packed layout.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct PackedGrads {
     /// `[k, np]`.
-    pub(crate) weights: Vec<f32>,
+    weights: Buffer,
     /// `[kernel, kernel, cp]`, empty for a full convolution.
-    pub(crate) depthwise: Vec<f32>,
+    depthwise: Buffer,
 }
 
 impl PackedGrads {
@@ -149,7 +51,7 @@ impl PackedGrads {
         for (to, from) in
             [(&mut self.weights, &other.weights), (&mut self.depthwise, &other.depthwise)]
         {
-            for (to, from) in to.iter_mut().zip(from) {
+            for (to, from) in to.iter_mut().zip(&from[..]) {
                 *to += from;
             }
         }
@@ -160,16 +62,17 @@ impl PackedGrads {
 /// the result `y` itself.
 #[derive(Clone, Copy)]
 pub(crate) struct ResultGrad<'a> {
-    pub(crate) g: &'a [f32],
-    pub(crate) g_scale: &'a [f32],
-    pub(crate) y: Option<(&'a [f32], &'a [f32])>,
-    pub(crate) shift: &'a [f32],
+    g: &'a [f32],
+    g_scale: &'a [f32],
+    y: &'a [f32],
+    y_scale: &'a [f32],
+    shift: &'a [f32],
 }
 
 impl<'a> ResultGrad<'a> {
     /// Through a batch norm, with `g_scale` in the place of its own.
     pub(crate) fn new(norm: &'a NormGrad, g: &'a [f32], g_scale: &'a [f32], y: &'a [f32]) -> Self {
-        Self { g, g_scale, y: Some((y, &norm.y_scale)), shift: &norm.shift }
+        Self { g, g_scale, y, y_scale: &norm.y_scale, shift: &norm.shift }
     }
 
     /// Pixels `from..from + pixels` into `out`, `out_pixel` apart.
@@ -183,7 +86,7 @@ impl<'a> ResultGrad<'a> {
         out_pixel: usize,
     ) {
         let part = |v: &'a [f32]| &v[from * c..][..pixels * c];
-        let terms = [Some((part(self.g), self.g_scale)), self.y.map(|(y, scale)| (part(y), scale))];
+        let terms = [Some((part(self.g), self.g_scale)), Some((part(self.y), self.y_scale))];
         level.run(Accumulate { out, out_pixel, add: false, terms, shift: self.shift, pixels, c });
     }
 }
@@ -291,12 +194,14 @@ impl Conv {
         }
     }
 
-    pub(crate) fn packed_grads(&self) -> PackedGrads {
+    /// Gradients that are zero; empty ones unless they are wanted.
+    pub(crate) fn packed_grads(&self, wanted: bool) -> PackedGrads {
         let depthwise = match &self.gather {
             Gather::Depthwise { weights, .. } => weights.len(),
             Gather::Copy { .. } => 0,
         };
-        PackedGrads { weights: vec![0.0; self.weights.len()], depthwise: vec![0.0; depthwise] }
+        let zeros = |len| Buffer::zeros(if wanted { len } else { 0 });
+        PackedGrads { weights: zeros(self.weights.len()), depthwise: zeros(depthwise) }
     }
 
     /// Packed gradients as those of the parameters, in their layout.
@@ -379,6 +284,7 @@ impl Conv {
                 b: &self.weights,
                 c: y,
                 ldc: cout,
+                line: (self.ow, 0),
                 rows: pixels,
                 k: self.k,
                 n: cout,
@@ -458,19 +364,19 @@ impl Conv {
 
     /// `rows` rows of the gradient of the gathered pixels, into those from `first` on.
     fn multiply_back(&self, d: &[f32], d_gathered: &mut Padded, first: usize, rows: usize) {
-        for row in 0..rows {
-            let at = d_gathered.at((first + row) as isize, 0);
-            self.level.run(Product {
-                a: &d[row * self.ow * self.np..],
-                lda: self.np,
-                b: &self.transposed,
-                c: &mut d_gathered.data[at..],
-                ldc: self.kp,
-                rows: self.ow,
-                k: self.block.cout,
-                n: self.kp,
-            });
-        }
+        let at = d_gathered.at(first as isize, 0);
+        let gap = d_gathered.row() - self.ow * self.kp;
+        self.level.run(Product {
+            a: d,
+            lda: self.np,
+            b: &self.transposed,
+            c: &mut d_gathered.data[at..],
+            ldc: self.kp,
+            line: (self.ow, gap),
+            rows: rows * self.ow,
+            k: self.block.cout,
+            n: self.kp,
+        });
     }
 
     /// Adds the gradient of gathered pixels to those of the image that they were copied from.
@@ -523,52 +429,4 @@ impl Conv {
             }
         }
     }
-}
-
-/// Packs depthwise weights `[c, 1, kernel, kernel]`.
-fn depthwise(
-    params: &[f32],
-    c: usize,
-    cp: usize,
-    kernel: usize,
-    dilation: usize,
-    stride: usize,
-) -> Gather {
-    let pad = dilation * (kernel - 1) / 2;
-    let pack = |rows: &[usize], columns: &[usize]| {
-        let mut packed = vec![0.0; rows.len() * columns.len() * cp];
-        for (tap, (row, column)) in
-            rows.iter().flat_map(|r| columns.iter().map(move |c| (r, c))).enumerate()
-        {
-            for channel in 0..c {
-                packed[tap * cp + channel] = params[(channel * kernel + row) * kernel + column];
-            }
-        }
-        packed
-    };
-    // Taps of one class of rows (or columns), reversed; the first of its pixels; where its first tap lies.
-    let line = |class: usize| {
-        let taps: Vec<usize> =
-            (0..kernel).rev().filter(|tap| tap * dilation % stride == class).collect();
-        let first = (class + stride - pad % stride) % stride;
-        let from = taps
-            .first()
-            .map(|tap| ((first + pad) as isize - (tap * dilation) as isize) / stride as isize);
-        (taps, first, from)
-    };
-    let mut classes = Vec::new();
-    for (row, column) in (0..stride).flat_map(|row| (0..stride).map(move |column| (row, column))) {
-        let ((rows, top, down), (columns, left, right)) = (line(row), line(column));
-        if let (Some(down), Some(right)) = (down, right) {
-            classes.push(Class {
-                first: (top, left),
-                from: (down, right),
-                step: dilation.div_ceil(stride),
-                kernel: (rows.len(), columns.len()),
-                weights: pack(&rows, &columns),
-            });
-        }
-    }
-    let all: Vec<usize> = (0..kernel).collect();
-    Gather::Depthwise { kernel, dilation, stride, weights: pack(&all, &all), classes }
 }

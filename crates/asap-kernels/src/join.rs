@@ -36,7 +36,7 @@ pub fn concat(parts: &[&[f32]], c: usize, out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// The backward pass of [`concat`]: channels `index * c..` of `grad [pixels, parts * c]`, the gradient of part `index`.
+/// The backward pass of [`concat()`]: channels `index * c..` of `grad [pixels, parts * c]`, the gradient of part `index`.
 ///
 /// # Errors
 /// If a length does not fit or there is no such part.
@@ -78,7 +78,7 @@ pub fn concat_backward(
 }
 
 fn pixels(c: usize, len: usize) -> usize {
-    if c == 0 { 0 } else { len / c }
+    len.checked_div(c).unwrap_or(0)
 }
 
 /// Global average pool: the mean over the pixels, `x [n, pixels, c]` to `out [n, c]`.

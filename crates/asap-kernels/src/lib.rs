@@ -34,7 +34,9 @@
 mod block;
 mod edge;
 mod error;
+mod gather;
 mod norm;
+mod padded;
 mod simd;
 mod spec;
 

@@ -1,5 +1,7 @@
 //! The fused edges against the naive reference, over operations, shapes, SIMD levels and numbers of threads.
 
+#![allow(clippy::unwrap_used)]
+
 use asap_kernels::reference::{self, Params, Tensor};
 use asap_kernels::{
     Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpKind, OpParams, Running, Saved, Target,
@@ -335,7 +337,7 @@ fn statistics_survive_a_large_mean() {
     // The average pool of a constant plus small noise: the variance is a millionth of the squared mean.
     let problem = Problem::new(EdgeSpec::mixed(16, 1, vec![OpKind::AvgPool3x3]), [4, 16, 16, 16]);
     let mut values = problem.values();
-    values.x.iter_mut().for_each(|v| *v = 1000.0 + *v);
+    values.x.iter_mut().for_each(|v| *v += 1000.0);
     let found = fused(&problem, &values, None);
     let x = Tensor::new(&values.x, problem.shape);
     let run = reference::forward(&problem.spec, &x, &[Params::default()], values.mixing(), None);

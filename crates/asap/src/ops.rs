@@ -1,7 +1,7 @@
 //! The arithmetic of each layer: the seam behind which a device can bring its own kernels.
 //!
 //! Feature maps are `[images, height, width, channels]` throughout. The bodies here are composed of
-//! Burn's operations, run on every device, and are the reference for the CPU's [`crate::fused`] ones.
+//! Burn's operations, run on every device, and are the reference for the fused ones that the CPU has.
 
 use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
@@ -35,7 +35,7 @@ pub fn mixed_edge(
     }
     edge.candidates.iter().fold(partial, |partial, candidate| {
         let at = edge.offset + candidate.index;
-        let weight = mixing.clone().slice([at..at + 1]).reshape([1, 1, 1, 1]);
+        let weight = mixing.clone().narrow(0, at, 1).reshape([1, 1, 1, 1]);
         let term = operation(pass, candidate, edge.stride, x.clone()) * weight;
         Some(match partial {
             Some(partial) => partial + term,

@@ -133,7 +133,7 @@ impl Plan {
                 op,
                 grad: Buffer::new(self.n * one.out_len()),
                 sums: GradSums::new(one.block.cout),
-                packed: two.packed_grads(),
+                packed: two.packed_grads(weights),
             })
             .collect();
         if inner.is_empty() {
@@ -146,7 +146,7 @@ impl Plan {
                 let cp = self.level.pad(c);
                 let (mut scratch, mut image) = (two.scratch(), self.between(two));
                 let mut d_image = Buffer::new(one.oh * one.ow * cp);
-                let mut packed = two.packed_grads();
+                let mut packed = two.packed_grads(weights);
                 let mut total = GradSums::new(c);
                 let (mut sum, mut dot) = (vec![0.0; cp], vec![0.0; cp]);
                 let norms = &given.norms[op];
@@ -195,7 +195,7 @@ impl Plan {
     fn through_relu(
         &self,
         conv: &Conv,
-        image: &crate::block::Padded,
+        image: &crate::padded::Padded,
         d: &[f32],
         dst: &mut [f32],
         add: bool,
@@ -243,7 +243,7 @@ impl Plan {
         let (dx, add) = dx.map(Target::parts).unzip();
         let items = split(self.n, dx.into_iter());
         let groups = over_groups(Direction::Up, items, |images, items| {
-            let mut walk = Walk::new(self);
+            let mut walk = Walk::new(self, weights);
             for (i, dx) in images.zip(items) {
                 let x = part(given.x, i, self.n);
                 let mut dx = dx.first_mut().map(|dx| &mut **dx);
@@ -366,7 +366,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &Plan, weights: bool) -> Self {
         let chained = plan.chains().next().is_some();
         let pooled = plan.pools().next().is_some();
         Self {
@@ -377,7 +377,7 @@ impl Walk {
                 0
             }),
             scratch: plan.chains().map(|(_, convs)| convs[0].scratch()).collect(),
-            packed: plan.chains().map(|(_, convs)| convs[0].packed_grads()).collect(),
+            packed: plan.chains().map(|(_, convs)| convs[0].packed_grads(weights)).collect(),
             pooling: Pooling::new(plan),
             d_pool: Buffer::new(if pooled { plan.out_len } else { 0 }),
         }

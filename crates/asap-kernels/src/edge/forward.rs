@@ -6,9 +6,10 @@
 
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, over_groups, part, split};
 use super::{Mixing, Saved, Target};
-use crate::block::{Conv, Padded, Scratch};
+use crate::block::{Conv, Scratch};
 use crate::buffers::Buffer;
 use crate::norm::{MomentSum, Norm};
+use crate::padded::Padded;
 use crate::simd::{Accumulate, Level, Moments};
 
 /// Pixels that a pass over pixels takes at a time: few enough for the first-level cache.

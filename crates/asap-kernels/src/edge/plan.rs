@@ -5,9 +5,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Edge, Images, Mixing, OpParams, Saved};
-use crate::block::{Conv, Padded};
+use crate::block::Conv;
 use crate::buffers::Buffer;
 use crate::error::{KernelError, Result};
+use crate::padded::Padded;
 use crate::simd::{Level, PoolKind, PoolShape, pool_backward, pool_forward};
 use crate::spec::Body;
 

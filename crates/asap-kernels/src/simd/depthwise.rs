@@ -74,12 +74,11 @@ impl DepthwiseRow<'_> {
     /// `KW` taps, `D` pixels apart (0: not a number of pixels that is of use).
     #[inline(always)]
     fn row<S: Simd, const KW: usize, const D: usize>(&mut self, simd: S) {
-        let wide = S::REGISTER_COUNT >= 32;
         for channel in (0..self.cp).step_by(S::F32_LANES) {
             let mut x = 0;
             // SAFETY: with_simd asserted the extents for pixels below count and vectors below cp.
             unsafe {
-                while wide && x + 8 <= self.count {
+                while x + 8 <= self.count {
                     self.pixels::<S, KW, D, 8>(simd, channel, x);
                     x += 8;
                 }
@@ -207,9 +206,9 @@ impl WithSimd for DepthwiseGrad<'_> {
                 (3, _) => self.taps::<S, 3, 3>(simd, 0),
                 (5, true) => self.taps::<S, 5, 5>(simd, 0),
                 (5, false) => {
-                    for ky in 0..5 {
-                        self.taps::<S, 1, 5>(simd, ky);
-                    }
+                    self.taps::<S, 2, 5>(simd, 0);
+                    self.taps::<S, 2, 5>(simd, 2);
+                    self.taps::<S, 1, 5>(simd, 4);
                 }
                 (7, _) => {
                     for ky in 0..7 {

@@ -14,6 +14,8 @@ pub(crate) struct Product<'a> {
     /// Rows of stride `ldc`; `n` columns are written.
     pub(crate) c: &'a mut [f32],
     pub(crate) ldc: usize,
+    /// How many rows make a line of pixels, and the gap in `c` after each line: the border of an image.
+    pub(crate) line: (usize, usize),
     pub(crate) rows: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
@@ -30,7 +32,8 @@ impl WithSimd for Product<'_> {
         let np = self.n.next_multiple_of(S::F32_LANES);
         assert!(self.a.len() >= (self.rows - 1) * self.lda + self.k, "product: a is too short");
         assert!(self.b.len() >= self.k * np, "product: b is too short");
-        assert!(self.c.len() >= (self.rows - 1) * self.ldc + self.n, "product: c is too short");
+        let last = (self.rows - 1) * self.ldc + (self.rows - 1) / self.line.0 * self.line.1;
+        assert!(self.c.len() >= last + self.n, "product: c is too short");
         let vectors = np / S::F32_LANES;
         let mut v = 0;
         while v < vectors {
@@ -108,12 +111,19 @@ impl Product<'_> {
                 }
                 b = b.wrapping_add(np);
             }
-            let c = self.c.as_mut_ptr().add(row * self.ldc);
-            for j in 0..V {
-                let lanes = Lanes::at(simd, (v + j) * S::F32_LANES, self.n);
-                for (i, acc) in acc.iter().enumerate() {
-                    lanes.store(c.add(i * self.ldc + lanes.first), acc[j]);
+            let (width, gap) = self.line;
+            let (line, mut left) =
+                if gap == 0 { (0, M) } else { (row / width, width - row % width) };
+            let mut c = self.c.as_mut_ptr().add(row * self.ldc + line * gap);
+            for acc in acc {
+                for (j, acc) in acc.into_iter().enumerate() {
+                    let lanes = Lanes::at(simd, (v + j) * S::F32_LANES, self.n);
+                    lanes.store(c.add(lanes.first), acc);
                 }
+                left -= 1;
+                // The last step may point past the end, where nothing is written.
+                c = c.wrapping_add(self.ldc + if left == 0 { gap } else { 0 });
+                left = if left == 0 { width } else { left };
             }
         }
     }
@@ -178,6 +188,10 @@ impl OuterProduct<'_> {
             while k + K <= self.k {
                 self.tile::<S, K, V>(simd, k, v);
                 k += K;
+            }
+            if K > 8 && k + 8 <= self.k {
+                self.tile::<S, 8, V>(simd, k, v);
+                k += 8;
             }
             while k + 4 <= self.k {
                 self.tile::<S, 4, V>(simd, k, v);

@@ -1,4 +1,6 @@
 //! Integration tests of the library: against PyTorch's numbers, and whole searches.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 mod goldens;
 mod search;

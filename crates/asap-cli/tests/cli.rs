@@ -1,0 +1,236 @@
+//! The command as a user runs it.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+fn asap(args: &[&str], directory: &Path) -> Output {
+    command(args, directory).output().unwrap()
+}
+
+fn command(args: &[&str], directory: &Path) -> std::process::Command {
+    let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("asap"));
+    command.args(args).current_dir(directory);
+    command
+}
+
+/// Settings of a search that ends in seconds.
+const TINY: [&str; 16] = [
+    "--set",
+    "network.channels=2",
+    "--set",
+    "network.nodes=2",
+    "--set",
+    "network.candidates=[\"max_pool_3x3\", \"skip_connect\", \"sep_conv_3x3\"]",
+    "--set",
+    "search.epochs=6",
+    "--set",
+    "search.batch=16",
+    "--set",
+    "data.limit=200",
+    "--set",
+    "alpha.lr=0.1",
+    "--set",
+    "network.cells=3",
+];
+
+fn tiny(more: &[&'static str]) -> Vec<&'static str> {
+    ["search"].into_iter().chain(TINY).chain(more.iter().copied()).collect()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Exit code 2, nothing on standard output, and each part in the message.
+fn refused(args: &[&str], directory: &Path, parts: &[&str]) {
+    let output = asap(args, directory);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    assert!(!message.contains("panicked"), "{args:?}: {message}");
+    for part in parts {
+        assert!(message.contains(part), "{args:?}: no `{part}` in: {message}");
+    }
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let here = tempfile::tempdir().unwrap();
+    for command in ["search", "cells", "data", "config", "bench", "pac"] {
+        let output = asap(&[command, "--help"], here.path());
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && help.contains("Example"), "{command}: {help}");
+        for option in ["--json", "--threads", "--seed", "--device", "--config", "--set", "--out"] {
+            assert!(help.contains(option), "{command}: {option}");
+        }
+    }
+}
+
+#[test]
+fn cost_gives_the_published_numbers() {
+    let here = tempfile::tempdir().unwrap();
+    let cost = json(&asap(
+        &["cells", "cost", "asap", "--channels", "36", "--cells", "20", "--json"],
+        here.path(),
+    ));
+    assert_eq!(cost["params"], 2_538_046);
+    assert_eq!(cost["auxiliary_params"], 476_426);
+    assert_eq!(cost["multiply_adds"].as_f64().map(|m| (m / 1e5).round()), Some(4007.0));
+}
+
+#[test]
+fn cells_are_listed_shown_drawn_and_converted() {
+    let here = tempfile::tempdir().unwrap();
+    let listed = json(&asap(&["cells", "list", "--json"], here.path()));
+    assert!(listed.as_array().is_some_and(|cells| cells.len() >= 14));
+    let python = asap(&["cells", "show", "DARTS_V2"], here.path()).stdout;
+    fs::write(here.path().join("cell.txt"), &python).unwrap();
+    let back = json(&asap(&["cells", "convert", "cell.txt", "--json"], here.path()));
+    assert_eq!(back, json(&asap(&["cells", "show", "darts_v2", "--json"], here.path())));
+
+    let drawn = asap(&["cells", "draw", "ASAP", "--out", "cell.svg"], here.path());
+    assert!(drawn.status.success());
+    assert!(fs::read_to_string(here.path().join("cell.svg")).unwrap().contains("sep_conv_3x3"));
+    let again = ["cells", "draw", "ASAP", "--out", "cell.svg"];
+    refused(&again, here.path(), &["cell.svg", "expected a new file"]);
+    refused(&["cells", "show", "no_such"], here.path(), &["no_such", "DARTS_V2"]);
+    let unknown =
+        "Genotype(normal=[('conv_9x9', 0)], normal_concat=[2], reduce=[], reduce_concat=[])";
+    refused(&["cells", "show", unknown], here.path(), &["conv_9x9", "sep_conv_3x3"]);
+}
+
+#[test]
+fn mistakes_are_named_and_end_with_2() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    refused(&["search", "--preset", "fast"], at, &["fast", "quick", "paper"]);
+    refused(&["search", "--set", "search.epoch=3"], at, &["search.epoch", "search.epochs"]);
+    refused(&["search", "--set", "search.epochs=many"], at, &["epochs"]);
+    refused(&["search", "--set", "search.epochs=0"], at, &["search.epochs", "at least 1"]);
+    refused(&["search", "--set", "annealing.decay=1.5"], at, &["annealing.decay", "1.5"]);
+    refused(&["search", "--device", "abacus"], at, &["abacus", "cpu"]);
+    refused(&["search", "--data", "cifar10"], at, &["cifar10", "--data-dir"]);
+    refused(&["search", "--data", "nowhere/"], at, &["nowhere"]);
+    refused(&["search", "--resume", "nowhere"], at, &["nowhere", "run"]);
+    refused(&["search", "--resume", "x", "--preset", "paper"], at, &["--resume"]);
+    refused(&["search", "--config", "none.toml"], at, &["none.toml"]);
+    refused(&["bench", "search", "--channels", "0"], at, &["channels"]);
+    refused(&["pac", "--delta", "2"], at, &["delta"]);
+
+    fs::write(at.join("bad.toml"), "[search]\nepoch = 3\n").unwrap();
+    refused(&["search", "--config", "bad.toml"], at, &["bad.toml", "search.epoch"]);
+
+    fs::create_dir_all(at.join("one/cats")).unwrap();
+    refused(&["search", "--data", "one"], at, &["one", "class"]);
+    for class in ["cats", "dogs"] {
+        fs::create_dir_all(at.join("text").join(class)).unwrap();
+        fs::write(at.join("text").join(class).join("a.png"), "not an image").unwrap();
+    }
+    refused(&["search", "--data", "text"], at, &["a.png"]);
+
+    fs::create_dir_all(at.join("used")).unwrap();
+    fs::write(at.join("used/mine.txt"), "keep me").unwrap();
+    refused(&["search", "--out", "used"], at, &["used", "--out"]);
+    assert_eq!(fs::read_to_string(at.join("used/mine.txt")).unwrap(), "keep me");
+    fs::write(at.join("file"), "").unwrap();
+    refused(&["search", "--out", "file/run"], at, &["file/run"]);
+    assert!(!at.join("runs").exists(), "a refused search leaves nothing behind");
+}
+
+#[test]
+fn config_show_tells_where_each_value_comes_from() {
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("my.toml"), "[search]\nbatch = 12\n").unwrap();
+    let arguments =
+        ["config", "show", "--config", "my.toml", "--set", "search.epochs=7", "--seed", "5"];
+    let shown = asap(&arguments, here.path());
+    let text = String::from_utf8(shown.stdout).unwrap();
+    let line = |key: &str| text.lines().find(|l| l.starts_with(key)).unwrap().to_owned();
+    assert!(line("search.batch = 12").ends_with("# my.toml"));
+    assert!(line("search.epochs = 7").ends_with("# command line"));
+    assert!(line("seed = 5").ends_with("# command line"));
+    assert!(line("weights.lr = 0.025").ends_with("# preset paper"));
+    assert!(line("network.cells").ends_with("# preset quick"));
+}
+
+#[test]
+fn data_is_described() {
+    let here = tempfile::tempdir().unwrap();
+    let checked = json(&asap(&["data", "check", "embedded", "--json"], here.path()));
+    assert_eq!((&checked["height"], &checked["channels"]), (&28.into(), &1.into()));
+    assert_eq!(checked["splits"][0]["images"], 5000);
+    let listed = asap(&["data", "list"], here.path());
+    assert!(String::from_utf8(listed.stdout).unwrap().contains("fashion-mnist"));
+}
+
+#[test]
+fn a_dry_run_goes_through_everything_and_leaves_nothing() {
+    let here = tempfile::tempdir().unwrap();
+    let shown = json(&asap(&tiny(&["--dry-run", "--json"]), here.path()));
+    assert_eq!((&shown["epochs"], &shown["steps_per_epoch"]), (&6.into(), &7.into()));
+    assert!(shown["weights"].as_u64().is_some_and(|weights| weights > 0));
+    assert_eq!(fs::read_dir(here.path()).unwrap().count(), 0);
+}
+
+/// The result without times and memory.
+fn outcome(mut result: Value) -> Value {
+    result["seconds"] = Value::Null;
+    result["peak_rss_mb"] = Value::Null;
+    result
+}
+
+#[test]
+fn a_search_that_is_killed_goes_on_to_the_same_end() {
+    let here = tempfile::tempdir().unwrap();
+    let whole = outcome(json(&asap(&tiny(&["--json", "--out", "whole"]), here.path())));
+
+    let mut child = command(&tiny(&["--out", "killed"]), here.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_epochs(&here.path().join("killed/events.jsonl"), 3, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let result = here.path().join("killed/result.json");
+    assert!(!result.exists(), "the search was killed before its end");
+
+    let resumed = asap(&["search", "--resume", "killed", "--json"], here.path());
+    assert_eq!(outcome(json(&resumed)), whole);
+    let events = |run: &str| {
+        let text = fs::read_to_string(here.path().join(run).join("events.jsonl")).unwrap();
+        let strip = |line: &str| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            event["epoch_seconds"] = Value::Null;
+            event["peak_rss_mb"] = Value::Null;
+            event
+        };
+        text.lines().map(strip).collect::<Vec<_>>()
+    };
+    assert_eq!(events("killed"), events("whole"));
+
+    let again = asap(&["search", "--resume", "killed", "--json"], here.path());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("finished"));
+    assert_eq!(outcome(json(&again)), whole);
+    refused(&["search", "--out", "killed"], here.path(), &["killed", "--resume"]);
+}
+
+fn wait_for_epochs(events: &Path, count: usize, child: &mut Child) {
+    let started = Instant::now();
+    loop {
+        let lines = fs::read_to_string(events).map_or(0, |text| text.lines().count());
+        if lines >= count {
+            return;
+        }
+        assert!(child.try_wait().unwrap().is_none(), "the search ended before it was killed");
+        assert!(started.elapsed() < Duration::from_secs(300), "no epoch within five minutes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

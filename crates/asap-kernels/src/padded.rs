@@ -1,0 +1,72 @@
+//! The scratch image that convolutions read: [`Padded`].
+
+use crate::buffers::Buffer;
+use crate::simd::{Affine, Level, LoadRows};
+
+/// An image with a border of zeros and its channels padded to whole vectors: scratch that many convolutions read.
+#[derive(Debug)]
+pub(crate) struct Padded {
+    pub(crate) data: Buffer,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) pad: usize,
+    pub(crate) cp: usize,
+}
+
+impl Padded {
+    pub(crate) fn new(h: usize, w: usize, pad: usize, cp: usize) -> Self {
+        let mut image =
+            Self { data: Buffer::new((h + 2 * pad) * (w + 2 * pad) * cp), h, w, pad, cp };
+        // Only the border: whoever fills the image writes the whole interior.
+        let (row, side, top) = (image.row(), pad * cp, image.at(0, 0) - pad * cp);
+        let bottom = image.data.len() - top;
+        image.data[..top].fill(0.0);
+        image.data[bottom..].fill(0.0);
+        for line in image.data[top..bottom].chunks_exact_mut(row.max(1)) {
+            line[..side].fill(0.0);
+            line[row - side..].fill(0.0);
+        }
+        image
+    }
+
+    /// Distance between rows.
+    pub(crate) fn row(&self) -> usize {
+        (self.w + 2 * self.pad) * self.cp
+    }
+
+    /// Offset of a pixel; those of the border have coordinates below zero or beyond the size.
+    pub(crate) fn at(&self, y: isize, x: isize) -> usize {
+        let (y, x) = (y + self.pad as isize, x + self.pad as isize);
+        debug_assert!(y >= 0 && x >= 0, "pixel outside the border");
+        y as usize * self.row() + x as usize * self.cp
+    }
+
+    /// The interior from its first pixel on.
+    pub(crate) fn interior(&self) -> &[f32] {
+        &self.data[self.at(0, 0)..]
+    }
+
+    /// Fills the interior with `relu(affine(x))`, `x` dense with `c` channels.
+    pub(crate) fn load(
+        &mut self,
+        level: Level,
+        x: &[f32],
+        c: usize,
+        affine: Option<Affine<'_>>,
+        relu: bool,
+    ) {
+        let (first, dst_row, rows, width, cp) =
+            (self.at(0, 0), self.row(), self.h, self.w, self.cp);
+        level.run(LoadRows {
+            x,
+            affine,
+            relu,
+            dst: &mut self.data[first..],
+            dst_row,
+            rows,
+            width,
+            c,
+            cp,
+        });
+    }
+}
