@@ -195,26 +195,38 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Time the steps of a search
-    Search {
-        /// Channels C of the first cells
-        #[arg(long, default_value_t = 16)]
-        channels: usize,
-        /// Number of cells
-        #[arg(long, default_value_t = 8)]
-        cells: usize,
-        /// Images of a step
-        #[arg(long, default_value_t = 64)]
-        batch: usize,
-        /// Side of an image in pixels
-        #[arg(long, default_value_t = 32)]
-        size: usize,
-        /// Channels of an image
-        #[arg(long, default_value_t = 3)]
-        in_channels: usize,
-        /// Timed steps; the smallest time counts
-        #[arg(long, default_value_t = 3)]
-        steps: usize,
+    Search(BenchSize),
+    /// Time the training step of the network that is trained with a cell
+    Eval {
+        #[command(flatten)]
+        size: BenchSize,
+        /// A published name, a file, or a genotype as text
+        #[arg(long, default_value = "ASAP")]
+        cell: String,
     },
+}
+
+/// The network and the batch that are timed.
+#[derive(Debug, Args)]
+pub(crate) struct BenchSize {
+    /// Channels C of the first cells [default: 16 for a search, 36 otherwise]
+    #[arg(long)]
+    pub(crate) channels: Option<usize>,
+    /// Number of cells [default: 8 for a search, 20 otherwise]
+    #[arg(long)]
+    pub(crate) cells: Option<usize>,
+    /// Images of a step [default: 64 for a search, 32 otherwise]
+    #[arg(long)]
+    pub(crate) batch: Option<usize>,
+    /// Side of an image in pixels
+    #[arg(long, default_value_t = 32)]
+    pub(crate) size: usize,
+    /// Channels of an image
+    #[arg(long, default_value_t = 3)]
+    pub(crate) in_channels: usize,
+    /// Timed steps; the smallest time counts
+    #[arg(long, default_value_t = 3)]
+    pub(crate) steps: usize,
 }
 
 #[derive(Debug, Args)]

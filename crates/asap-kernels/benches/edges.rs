@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use asap_kernels::{Edge, EdgeSpec, Images, Level, Mixing, Needs, OpKind, OpParams, Target};
 
+/// Images of a batch.
+const N: usize = 64;
+
 const SEARCH: [OpKind; 7] = [
     OpKind::MaxPool3x3,
     OpKind::AvgPool3x3,
@@ -30,24 +33,48 @@ fn main() {
         Level::available()[0].lanes()
     );
     println!(
-        "{:36}{:>26}{:>26}{:>26}",
-        "one thread / two threads", "forward", "backward", "backward, alpha only"
+        "Batch 64, two threads: ms, GFLOP/s, share of the peak with one thread, speed-up over one thread."
     );
+    println!("{:36}{:>27}{:>27}{:>27}", "", "forward", "backward", "backward, alpha step");
     for (c, size) in [(16, 32), (32, 16), (64, 8), (8, 28), (36, 32)] {
-        let mut cases: Vec<_> = SEARCH.iter().map(|op| (op.to_string(), vec![*op], 1)).collect();
-        cases.push(("mixed edge".into(), SEARCH.to_vec(), 1));
-        cases.push(("mixed edge, stride 2".into(), SEARCH.to_vec(), 2));
-        for (name, ops, stride) in cases {
-            let name = format!("{name} C{c} {size}x{size}");
+        for op in SEARCH {
+            let name = format!("{op} C{c} {size}x{size}");
             if name.contains(&filter) {
-                case(&name, EdgeSpec::mixed(c, stride, ops), size, peak, [&one, &two]);
+                case(&name, EdgeSpec::mixed(c, 1, vec![op]), size, peak, [&one, &two]);
             }
         }
     }
+    // The mixed edges of the search network (8 cells, C 16, 32x32) and how many there are of each.
+    let edges = [(16, 32, 1, 28), (32, 32, 2, 8), (32, 16, 1, 34), (64, 16, 2, 8), (64, 8, 1, 34)];
+    let mut network = [0.0; 3];
+    for (c, size, stride, count) in edges {
+        let name = format!("mixed edge C{c} {size}x{size} stride {stride}");
+        if name.contains(&filter) {
+            let spec = EdgeSpec::mixed(c, stride, SEARCH.to_vec());
+            let seconds = case(&name, spec, size, peak, [&one, &two]);
+            network.iter_mut().zip(seconds).for_each(|(sum, s)| *sum += count as f64 * s);
+        }
+    }
+    if "mixed edge".contains(&filter) {
+        let [forward, backward, alpha] = network;
+        println!(
+            "All {} edges: w step {:.0} images/s, alpha step {:.0} images/s",
+            edges.iter().map(|e| e.3).sum::<usize>(),
+            N as f64 / (forward + backward),
+            N as f64 / (forward + alpha),
+        );
+    }
 }
 
-fn case(name: &str, spec: EdgeSpec, size: usize, peak: f64, pools: [&rayon::ThreadPool; 2]) {
-    let n = 64;
+/// Times an edge; returns the seconds of forward, backward and alpha-step backward pass on two threads.
+fn case(
+    name: &str,
+    spec: EdgeSpec,
+    size: usize,
+    peak: f64,
+    pools: [&rayon::ThreadPool; 2],
+) -> [f64; 3] {
+    let n = N;
     let weights: Vec<Vec<Vec<f32>>> = (spec.ops.iter())
         .map(|op| spec.conv_shapes(*op).iter().map(|s| noise(s.iter().product())).collect())
         .collect();
@@ -69,12 +96,13 @@ fn case(name: &str, spec: EdgeSpec, size: usize, peak: f64, pools: [&rayon::Thre
     let mut saved =
         edge.forward(images, &params, mixing, Target::Write(&mut out)).expect("a valid call");
     let mut line = format!("{name:36}");
+    let mut result = [0.0; 3];
     let steps = [
         None,
         Some(Needs { weights: true, mixing: false }),
         Some(Needs { weights: false, mixing: true }),
     ];
-    for (step, times) in steps.into_iter().zip([1.0, 2.0, 1.0]) {
+    for ((step, times), result) in steps.into_iter().zip([1.0, 2.0, 1.0]).zip(&mut result) {
         let seconds = pools.map(|pool| {
             pool.install(|| {
                 minimum(|| match step {
@@ -93,6 +121,7 @@ fn case(name: &str, spec: EdgeSpec, size: usize, peak: f64, pools: [&rayon::Thre
                 })
             })
         });
+        *result = seconds[1];
         let rate = seconds.map(|s| times * flops / s / 1e9);
         line += &format!("{:8.2} ms", seconds[1] * 1e3);
         line += &match flops > 0.0 {
@@ -102,6 +131,7 @@ fn case(name: &str, spec: EdgeSpec, size: usize, peak: f64, pools: [&rayon::Thre
         line += &format!(" x{:.2}", seconds[0] / seconds[1]);
     }
     println!("{line}");
+    result
 }
 
 /// Multiply-adds of an operation per pixel of the output.

@@ -2,6 +2,8 @@
 //! backwards. The gather is a depthwise convolution, or for a full convolution a copy (im2col); what it yields stays
 //! in the first-level cache and is computed again in the backward pass instead of kept.
 
+use std::ops::Range;
+
 use crate::buffers::Buffer;
 use crate::gather::{Gather, depthwise};
 use crate::norm::NormGrad;
@@ -26,21 +28,36 @@ pub(crate) struct Conv {
     /// Border that the gather reads.
     pub(crate) pad: usize,
     gather: Gather,
-    /// Values gathered per pixel, and that padded to whole vectors.
-    k: usize,
+    /// Values gathered per pixel, padded to whole vectors.
     kp: usize,
     /// Output channels padded to whole vectors.
     np: usize,
-    /// `[k, np]`.
+    /// What gathered values are multiplied by: one matrix, or those of the two halves of a factorized reduce.
+    matrices: Vec<Matrix>,
+}
+
+/// Weights from some of the gathered values to some of the output channels.
+#[derive(Debug)]
+struct Matrix {
+    /// First gathered value, and how many.
+    rows: (usize, usize),
+    /// First output channel, and how many.
+    columns: (usize, usize),
+    /// Both numbers padded to whole vectors.
+    kp: usize,
+    np: usize,
+    /// Where its gradient is in [`PackedGrads`].
+    grads: Range<usize>,
+    /// `[rows, np]`.
     weights: Vec<f32>,
-    /// `[cout, kp]`.
+    /// `[columns, kp]`.
     transposed: Vec<f32>,
 }
 
 /// Gradients of the weights of a block, in the packed layout.
 #[derive(Debug)]
 pub(crate) struct PackedGrads {
-    /// `[k, np]`.
+    /// Of each matrix, one after the other.
     weights: Buffer,
     /// `[kernel, kernel, cp]`, empty for a full convolution.
     depthwise: Buffer,
@@ -120,55 +137,27 @@ impl Conv {
             }
             ConvKind::Reduce => (Gather::Copy { taps: vec![(0, 0), (1, 1)] }, 1, 2 * cin),
         };
-        let kp = level.pad(k);
-        let mut conv = Self {
-            block,
-            level,
-            h,
-            w,
-            oh,
-            ow,
-            pad,
-            gather,
-            k,
-            kp,
-            np,
-            weights: vec![0.0; k * np],
-            transposed: vec![0.0; cout * kp],
+        let half = cout.div_ceil(2);
+        let extents = match block.conv {
+            ConvKind::Reduce => vec![((0, cin), (0, half)), ((cin, cin), (half, cout - half))],
+            ConvKind::Separable { .. } | ConvKind::Full { .. } => vec![((0, k), (0, cout))],
         };
-        let (mut weights, mut transposed) = (vec![0.0; k * np], vec![0.0; cout * kp]);
-        conv.for_each_weight(|part, index, row, column| {
-            weights[row * np + column] = params[part][index];
-            transposed[column * kp + row] = params[part][index];
+        let mut used = 0;
+        let matrices = extents.into_iter().map(|(rows, columns)| {
+            let (kp, np) = (level.pad(rows.1), level.pad(columns.1));
+            let grads = used..used + rows.1 * np;
+            used = grads.end;
+            let weights = vec![0.0; grads.len()];
+            let transposed = vec![0.0; columns.1 * kp];
+            Matrix { rows, columns, kp, np, grads, weights, transposed }
         });
-        (conv.weights, conv.transposed) = (weights, transposed);
-        conv
-    }
-
-    /// Calls `f(part, index, row, column)` for each weight of the product: where it is in the parameters, and where in
-    /// the packed matrix.
-    fn for_each_weight(&self, mut f: impl FnMut(usize, usize, usize, usize)) {
-        let (cin, cout) = (self.block.cin, self.block.cout);
-        match self.block.conv {
-            ConvKind::Separable { .. } => {
-                for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
-                    f(1, o * cin + i, i, o);
-                }
-            }
-            ConvKind::Full { kernel: (kh, kw) } => {
-                let taps = kh * kw;
-                for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
-                    (0..taps).for_each(|tap| f(0, (o * cin + i) * taps + tap, tap * cin + i, o));
-                }
-            }
-            ConvKind::Reduce => {
-                let half = cout.div_ceil(2);
-                for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
-                    let part = usize::from(o >= half);
-                    f(part, (o - part * half) * cin + i, part * cin + i, o);
-                }
-            }
-        }
+        let mut matrices: Vec<Matrix> = matrices.collect();
+        for_each_weight(&block, |at| {
+            let matrix = &mut matrices[at.matrix];
+            matrix.weights[at.row * matrix.np + at.column] = params[at.part][at.index];
+            matrix.transposed[at.column * matrix.kp + at.row] = params[at.part][at.index];
+        });
+        Self { block, level, h, w, oh, ow, pad, gather, kp: level.pad(k), np, matrices }
     }
 
     /// Number of values of a dense image of the result.
@@ -189,7 +178,8 @@ impl Conv {
         };
         Scratch {
             gathered: Buffer::new(pixels * self.kp),
-            d: Buffer::new(pixels * self.np),
+            // One more vector: that of the last channels of a matrix may reach beyond the last pixel.
+            d: Buffer::new(pixels * self.np + self.level.lanes()),
             d_gathered,
         }
     }
@@ -201,7 +191,10 @@ impl Conv {
             Gather::Copy { .. } => 0,
         };
         let zeros = |len| Buffer::zeros(if wanted { len } else { 0 });
-        PackedGrads { weights: zeros(self.weights.len()), depthwise: zeros(depthwise) }
+        PackedGrads {
+            weights: zeros(self.matrices.iter().map(|m| m.grads.len()).sum()),
+            depthwise: zeros(depthwise),
+        }
     }
 
     /// Packed gradients as those of the parameters, in their layout.
@@ -215,8 +208,10 @@ impl Conv {
                 *grad = packed.depthwise[i % taps * cp + i / taps];
             }
         }
-        self.for_each_weight(|part, index, row, column| {
-            grads[part][index] = packed.weights[row * self.np + column]
+        for_each_weight(&self.block, |at| {
+            let matrix = &self.matrices[at.matrix];
+            let packed = &packed.weights[matrix.grads.clone()];
+            grads[at.part][at.index] = packed[at.row * matrix.np + at.column];
         });
         grads
     }
@@ -278,17 +273,19 @@ impl Conv {
             let pixels = rows * self.ow;
             self.gather(image, row, rows, &mut scratch.gathered);
             let y = &mut y[row * self.ow * cout..][..pixels * cout];
-            self.level.run(Product {
-                a: &scratch.gathered,
-                lda: self.kp,
-                b: &self.weights,
-                c: y,
-                ldc: cout,
-                line: (self.ow, 0),
-                rows: pixels,
-                k: self.k,
-                n: cout,
-            });
+            for Matrix { rows: (first, k), columns: (channel, n), weights, .. } in &self.matrices {
+                self.level.run(Product {
+                    a: &scratch.gathered[*first..],
+                    lda: self.kp,
+                    b: weights,
+                    c: &mut y[*channel..],
+                    ldc: cout,
+                    line: (self.ow, 0),
+                    rows: pixels,
+                    k: *k,
+                    n: *n,
+                });
+            }
             if let Some((mean, m2)) = &mut moments {
                 self.level.run(Moments { y, pixels, c: cout, count: row * self.ow, mean, m2 });
             }
@@ -319,15 +316,18 @@ impl Conv {
             grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, self.np);
             if let Some(grads) = &mut grads {
                 self.gather(image, row, rows, gathered);
-                self.level.run(OuterProduct {
-                    a: gathered,
-                    lda: self.kp,
-                    d,
-                    w: &mut grads.weights,
-                    rows: pixels,
-                    k: self.k,
-                    np: self.np,
-                });
+                for matrix in &self.matrices {
+                    self.level.run(OuterProduct {
+                        a: &gathered[matrix.rows.0..],
+                        lda: self.kp,
+                        d: &d[matrix.columns.0..],
+                        ldd: self.np,
+                        w: &mut grads.weights[matrix.grads.clone()],
+                        rows: pixels,
+                        k: matrix.rows.1,
+                        np: matrix.np,
+                    });
+                }
             }
             if depthwise || d_image.is_some() {
                 let first = if depthwise { row } else { 0 };
@@ -366,17 +366,21 @@ impl Conv {
     fn multiply_back(&self, d: &[f32], d_gathered: &mut Padded, first: usize, rows: usize) {
         let at = d_gathered.at(first as isize, 0);
         let gap = d_gathered.row() - self.ow * self.kp;
-        self.level.run(Product {
-            a: d,
-            lda: self.np,
-            b: &self.transposed,
-            c: &mut d_gathered.data[at..],
-            ldc: self.kp,
-            line: (self.ow, gap),
-            rows: rows * self.ow,
-            k: self.block.cout,
-            n: self.kp,
-        });
+        for Matrix { rows: (value, k), columns: (channel, n), transposed, .. } in &self.matrices {
+            // A single matrix fills the padding of the gathered values too: with zeros.
+            let width = if self.matrices.len() == 1 { self.kp } else { *k };
+            self.level.run(Product {
+                a: &d[*channel..],
+                lda: self.np,
+                b: transposed,
+                c: &mut d_gathered.data[at + value..],
+                ldc: self.kp,
+                line: (self.ow, gap),
+                rows: rows * self.ow,
+                k: *n,
+                n: width,
+            });
+        }
     }
 
     /// Adds the gradient of gathered pixels to those of the image that they were copied from.
@@ -426,6 +430,37 @@ impl Conv {
                     count: (self.w - left).div_ceil(*stride),
                     add,
                 });
+            }
+        }
+    }
+}
+
+/// Where a weight of a product is: in the parameters, and in the packed matrices.
+struct WeightAt {
+    part: usize,
+    index: usize,
+    matrix: usize,
+    row: usize,
+    column: usize,
+}
+
+/// Calls `f` for each weight of the products of a block.
+fn for_each_weight(block: &Block, mut f: impl FnMut(WeightAt)) {
+    let (cin, cout, half) = (block.cin, block.cout, block.cout.div_ceil(2));
+    for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
+        match block.conv {
+            ConvKind::Separable { .. } => {
+                f(WeightAt { part: 1, index: o * cin + i, matrix: 0, row: i, column: o });
+            }
+            ConvKind::Full { kernel: (kh, kw) } => {
+                for tap in 0..kh * kw {
+                    let index = (o * cin + i) * kh * kw + tap;
+                    f(WeightAt { part: 0, index, matrix: 0, row: tap * cin + i, column: o });
+                }
+            }
+            ConvKind::Reduce => {
+                let (part, column) = if o < half { (0, o) } else { (1, o - half) };
+                f(WeightAt { part, index: column * cin + i, matrix: part, row: i, column });
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Memory that is kept between steps: a step of the search touches the same sizes again and again, and a fresh
-//! buffer costs more in page faults than the arithmetic done on it.
+//! Memory that is kept between steps: a step of the search touches the same sizes again and again, and fresh memory
+//! would cost page faults each time.
 
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};

@@ -27,7 +27,7 @@ pub enum OpKind {
     Conv7x1Conv1x7,
     /// ReLU, two 1x1 convs of stride 2, the second on the input shifted by one pixel down and right, concatenated,
     /// batch norm. What the shift moves out of an odd-sized image counts as zero; of an odd number of output
-    /// channels the first conv gets one more. NaN or infinity in one of the two pixels reaches the channels of both.
+    /// channels the first conv gets one more.
     FactorizedReduce,
     /// ReLU, 1x1 conv, batch norm: the preprocess of a cell.
     ReluConv1x1,

@@ -1,8 +1,8 @@
-//! Times the very steps that a search makes, on made-up images.
+//! Times the very steps that search and training make, on made-up images.
 
 use std::time::Instant;
 
-use asap_core::{Adam, EdgePolicy, SearchSpace, ThresholdPolicy};
+use asap_core::{Adam, EdgePolicy, Genotype, NetworkShape, SearchSpace, ThresholdPolicy};
 use asap_data::Batch;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 use crate::device::DeviceName;
 use crate::error::Error;
 use crate::memory::peak_rss_mb;
+use crate::network::Network;
 use crate::optimizer::Sgd;
-use crate::steps::Learner;
-use crate::supernet::SupernetConfig;
+use crate::steps::{Learner, NonFinite, descend, evaluate};
 
 /// What is timed.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BenchConfig {
-    /// The search network.
-    pub network: SupernetConfig,
+    /// The size of the network.
+    pub shape: NetworkShape,
     /// Images of a step.
     pub batch: usize,
     /// Timed steps of each kind; one more is made before them.
@@ -31,7 +31,7 @@ pub struct BenchConfig {
 /// Seconds of the steps, the smallest of those timed; keys as other tools print them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
-    /// `search`.
+    /// `search` or `eval`.
     pub net: String,
     /// Version of asap.
     pub asap: String,
@@ -49,8 +49,9 @@ pub struct Measurement {
     pub params: usize,
     /// Seconds of a step on the weights.
     pub w_step: f64,
-    /// Seconds of a step on alpha.
-    pub alpha_step: f64,
+    /// Seconds of a step on alpha; a network that is not searched has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha_step: Option<f64>,
     /// Seconds of inference on the same batch.
     pub forward: f64,
     /// Images a second in steps on the weights.
@@ -66,67 +67,86 @@ pub struct Measurement {
 pub fn search(config: &BenchConfig) -> Result<Measurement, Error> {
     let device = config.device.open()?;
     let space = SearchSpace::default();
-    let mut learner = Learner::new(&config.network, &space, EdgePolicy::Anneal, &device, 0)?;
-    let batch = images(&config.network, config.batch);
-    let mut fault = None;
+    let mut learner = Learner::new(&config.shape, &space, EdgePolicy::Anneal, &device, 0)?;
+    let batch = images(&config.shape, config.batch);
     let params = learner.parameters.weight_count();
     let (temperature, sgd, adam) = (1.3, Sgd::default(), Adam::default());
-    let w_step = timed(config.steps, || {
-        if let Err(error) = learner.weight_step(&batch, temperature, &sgd, 0.025) {
-            fault.get_or_insert(error);
-        }
-    });
+    let w_step =
+        timed(config.steps, || learner.weight_step(&batch, temperature, &sgd, 0.025).map(drop))?;
     let never = ThresholdPolicy::Fixed { fraction: 0.0 };
     let alpha_step = timed(config.steps, || {
-        if let Err(error) = learner.alpha_step(&batch, temperature, &adam, &never, 0.0) {
-            fault.get_or_insert(error);
-        }
-    });
+        learner.alpha_step(&batch, temperature, &adam, &never, 0.0).map(drop)
+    })?;
     let forward = timed(config.steps, || {
         learner.evaluate(&batch, temperature);
-    });
-    if let Some(error) = fault {
-        return Err(Error::NonFinite {
-            what: error.what,
-            value: error.value,
-            epoch: 0,
-            step: 0,
-            key: error.key,
-        });
-    }
-    Ok(Measurement {
-        net: "search".to_owned(),
+        Ok(())
+    })?;
+    Ok(measurement("search", config, params, w_step, Some(alpha_step), forward))
+}
+
+/// Times the evaluation network of a cell.
+///
+/// # Errors
+/// When a size is zero, the device is missing, or a loss is not finite.
+pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measurement, Error> {
+    let device = config.device.open()?;
+    let (network, mut parameters) = Network::new(genotype, &config.shape, &device, 0)?;
+    let batch = images(&config.shape, config.batch);
+    let params = parameters.weight_count();
+    let sgd = Sgd::default();
+    let w_step = timed(config.steps, || {
+        descend(&mut parameters, &batch, &sgd, 0.025, |pass, x| network.forward(pass, x)).map(drop)
+    })?;
+    let forward = timed(config.steps, || {
+        evaluate(&parameters, &batch, |pass, x| network.forward(pass, x));
+        Ok(())
+    })?;
+    Ok(measurement("eval", config, params, w_step, None, forward))
+}
+
+fn measurement(
+    net: &str,
+    config: &BenchConfig,
+    params: usize,
+    w_step: f64,
+    alpha_step: Option<f64>,
+    forward: f64,
+) -> Measurement {
+    Measurement {
+        net: net.to_owned(),
         asap: env!("CARGO_PKG_VERSION").to_owned(),
         threads: rayon::current_num_threads(),
         batch: config.batch,
-        channels: config.network.channels,
-        cells: config.network.cells,
-        size: config.network.image_size[0],
+        channels: config.shape.channels,
+        cells: config.shape.cells,
+        size: config.shape.height,
         params,
         w_step,
         alpha_step,
         forward,
         w_images_per_s: config.batch as f64 / w_step,
         peak_rss_mb: peak_rss_mb(),
-    })
+    }
 }
 
 /// Random images with random labels.
-fn images(network: &SupernetConfig, batch: usize) -> Batch {
+fn images(network: &NetworkShape, batch: usize) -> Batch {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let [height, width] = network.image_size;
-    let shape = [batch, height, width, network.image_channels];
+    let shape = [batch, network.height, network.width, network.in_channels];
     let images = (0..shape.iter().product()).map(|_| rng.random_range(-1.7..1.7)).collect();
     let labels = (0..batch).map(|_| rng.random_range(0..network.classes as u16)).collect();
     Batch { images, labels, shape }
 }
 
-fn timed(steps: usize, mut step: impl FnMut()) -> f64 {
-    step();
-    let time = |_| {
+/// Seconds of the fastest of `steps` runs, after one that is not timed.
+fn timed(steps: usize, mut step: impl FnMut() -> Result<(), NonFinite>) -> Result<f64, Error> {
+    let mut fastest = f64::INFINITY;
+    for i in 0..=steps.max(1) {
         let started = Instant::now();
-        step();
-        started.elapsed().as_secs_f64()
-    };
-    (0..steps.max(1)).map(time).fold(f64::INFINITY, f64::min)
+        step().map_err(|error| error.at(0, i))?;
+        if i > 0 {
+            fastest = fastest.min(started.elapsed().as_secs_f64());
+        }
+    }
+    Ok(fastest)
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use asap_core::{EdgePolicy, Operation, SearchSpace, TemperatureSchedule, ThresholdPolicy};
+use asap_core::{
+    Annealing, EdgePolicy, Operation, SearchSpace, TemperatureSchedule, ThresholdPolicy,
+};
 use asap_data::{Augment, DataSpec, LoadOptions};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -404,19 +406,18 @@ impl Config {
             .map_err(|error| Error::Space(error.to_string()))
     }
 
-    /// Equation 9 with this configuration's numbers.
-    pub fn temperature(&self) -> TemperatureSchedule {
+    /// Schedule, grace and threshold of Algorithm 1.
+    pub fn annealing(&self) -> Annealing {
         let initial = self.annealing.initial_temperature;
         let decay = match self.annealing.decay {
             Auto::Auto => (0.1 / initial).powf(1.0 / self.search.epochs as f64),
             Auto::Value(decay) => decay,
         };
-        TemperatureSchedule::Exponential { initial, decay }
-    }
-
-    /// The threshold policy: `threshold / N`.
-    pub fn threshold(&self) -> ThresholdPolicy {
-        ThresholdPolicy::Fixed { fraction: self.annealing.threshold }
+        Annealing {
+            temperature: TemperatureSchedule::Exponential { initial, decay },
+            threshold: ThresholdPolicy::Fixed { fraction: self.annealing.threshold },
+            grace: self.annealing.grace_temperature,
+        }
     }
 
     /// Learning rate of alpha, when an epoch has `steps` alpha steps.
@@ -424,10 +425,9 @@ impl Config {
         match self.alpha.lr {
             Auto::Value(lr) => lr,
             Auto::Auto => {
-                let schedule = self.temperature();
-                let grace = self.annealing.grace_temperature;
+                let Annealing { temperature, grace, .. } = self.annealing();
                 let epochs =
-                    (0..self.search.epochs).filter(|&e| schedule.at(e as f64) < grace).count();
+                    self.search.epochs - temperature.grace_epochs(grace, self.search.epochs);
                 (ALPHA_MOVEMENT / (epochs * steps).max(1) as f64).min(ALPHA_LR_LIMIT)
             }
         }

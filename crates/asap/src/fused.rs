@@ -9,7 +9,7 @@ use std::sync::Arc;
 use asap_core::Operation;
 use asap_kernels::{
     Edge, EdgeSpec, Images, Mixing as KernelMixing, Needs, OpKind, OpParams, Running, Saved,
-    Target, join,
+    Target, buffers, join,
 };
 use burn::backend::Flex;
 use burn::backend::autodiff::Autodiff;
@@ -216,8 +216,8 @@ fn train(
         let norms = op.norms.iter().filter(|bn| bn.affine.is_some());
         affine.push(norms.map(|_| (next(), next())).collect::<Vec<_>>());
     }
-    let x = contiguous(x.into_primitive());
-    let images = images(&x);
+    let map = contiguous(x.primitive().clone());
+    let images = images(&map);
     let (mut out, add) = sum_buffer(&edge, images, partial.map(AutodiffTensor::into_primitive));
     let sum = KernelMixing { weights: &weights, image_weights: None };
     let saved = edge
@@ -229,7 +229,7 @@ fn train(
         }
     }
     let table = mixing.map_or(0, |mixing| values(mixing.primitive()).len());
-    let state = EdgeState { edge, x: x.clone(), convs, affine, weights, at, table, saved };
+    let state = EdgeState { edge, input: x, x: map, convs, affine, weights, at, table, saved };
     finish(EdgeBackward, guards, Arc::new(state), out)
 }
 
@@ -237,6 +237,10 @@ fn train(
 #[derive(Debug)]
 struct EdgeState {
     edge: Edge,
+    /// The feature map as the graph has it: the way to the gradient that other edges gave it already.
+    /// A step is always taken backwards, so that this reference keeps no graph alive.
+    input: AutodiffTensor,
+    /// Its values.
     x: FlexTensor,
     convs: Vec<Vec<FlexTensor>>,
     affine: Vec<Vec<(FlexTensor, FlexTensor)>>,
@@ -264,7 +268,14 @@ impl Backward<Flex, PARENTS> for EdgeBackward {
         let [x, partial, mixing, parameters @ ..] = ops.parents;
         let needs =
             Needs { weights: parameters.iter().any(Option::is_some), mixing: mixing.is_some() };
-        let mut dx = x.as_ref().map(|_| vec![0.0; values(&state.x).len()]);
+        let shape = state.x.layout().shape().clone();
+        // What other edges gave the feature map is added to, not copied.
+        let given = x.as_ref().and_then(|_| gradients.remove::<Flex>(&state.input));
+        let add = given.is_some();
+        let mut dx = x.as_ref().map(|_| match given {
+            Some(given) => contiguous(given),
+            None => owned(buffers::take(shape.num_elements()), shape),
+        });
         let computed = state
             .edge
             .backward(
@@ -274,11 +285,11 @@ impl Backward<Flex, PARENTS> for EdgeBackward {
                 KernelMixing { weights: &state.weights, image_weights: None },
                 values(&gradient),
                 needs,
-                dx.as_mut().map(|dx| Target::Write(dx)),
+                dx.as_mut().map(|dx| target(dx, add)),
             )
             .expect("shapes are those of the forward");
         if let (Some(node), Some(dx)) = (x, dx) {
-            gradients.register::<Flex>(node.id, owned(dx, state.x.layout().shape().clone()));
+            gradients.register::<Flex>(node.id, dx);
         }
         if let Some(node) = mixing {
             let mut table = vec![0.0; state.table];
@@ -294,8 +305,13 @@ impl Backward<Flex, PARENTS> for EdgeBackward {
                 gradients.register::<Flex>(node.id, flat(values));
             }
         }
-        if let Some(node) = partial {
-            gradients.register::<Flex>(node.id, gradient);
+        match partial {
+            Some(node) => gradients.register::<Flex>(node.id, gradient),
+            None => recycle(gradient),
+        }
+        if let Ok(state) = Arc::try_unwrap(state) {
+            drop(state.input);
+            recycle(state.x);
         }
     }
 }
@@ -305,7 +321,7 @@ pub(crate) fn concat(pass: &Pass, nodes: Vec<Tensor<4>>) -> Tensor<4> {
     let [n, h, w, c] = nodes[0].dims();
     let shape = Shape::from([n, h, w, nodes.len() * c]);
     let join = |parts: &[FlexTensor]| {
-        let mut out = vec![0.0; shape.num_elements()];
+        let mut out = buffers::take(shape.num_elements());
         let parts: Vec<&[f32]> = parts.iter().map(values).collect();
         join::concat(&parts, c, &mut out).expect("nodes have one shape");
         owned(out, shape.clone())
@@ -344,11 +360,12 @@ impl Backward<Flex, PARENTS> for JoinBackward {
         let JoinState { parts, shape } = ops.state;
         for (i, node) in ops.parents.into_iter().take(parts).enumerate() {
             let Some(node) = node else { continue };
-            let mut part = vec![0.0; shape.iter().product()];
+            let mut part = buffers::take(shape.iter().product());
             join::concat_backward(values(&gradient), parts, i, shape[3], &mut part)
                 .expect("shapes are those of the forward");
             gradients.register::<Flex>(node.id, owned(part, Shape::from(shape)));
         }
+        recycle(gradient);
     }
 }
 
@@ -384,7 +401,7 @@ impl Backward<Flex, PARENTS> for PoolBackward {
         let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
         let [n, h, w, c] = ops.state;
         if let Some(Some(node)) = ops.parents.into_iter().next() {
-            let mut dx = vec![0.0; n * h * w * c];
+            let mut dx = buffers::take(n * h * w * c);
             join::global_average_pool_backward(values(&gradient), n, h * w, c, &mut dx)
                 .expect("shapes are those of the forward");
             gradients.register::<Flex>(node.id, owned(dx, Shape::from([n, h, w, c])));
@@ -454,6 +471,15 @@ fn flat(values: Vec<f32>) -> FlexTensor {
     owned(values, shape)
 }
 
+/// Gives the memory of a tensor that nobody else holds to the next step.
+fn recycle(tensor: FlexTensor) {
+    if tensor.is_unique() {
+        if let Ok(values) = tensor.into_data().try_into_vec::<f32>() {
+            buffers::give(values);
+        }
+    }
+}
+
 fn params<'a>(
     convs: &'a [Vec<FlexTensor>],
     affine: &'a [Vec<(FlexTensor, FlexTensor)>],
@@ -483,7 +509,7 @@ fn sum_buffer(edge: &Edge, x: Images<'_>, partial: Option<FlexTensor>) -> (FlexT
     }
     let (h, w) = edge.spec().output_size(x.h, x.w);
     let shape = Shape::from([x.n, h, w, edge.spec().cout]);
-    (owned(vec![0.0; shape.num_elements()], shape), false)
+    (owned(buffers::take(shape.num_elements()), shape), false)
 }
 
 fn target(out: &mut FlexTensor, add: bool) -> Target<'_> {

@@ -3,6 +3,7 @@
 //! The library reads in the data's order: configuration, data set and loader, supernet, search,
 //! genotype, run folder.
 
+mod backbone;
 pub mod bench;
 pub mod checkpoint;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod error;
 mod fused;
 pub mod layers;
 pub mod memory;
+pub mod network;
 pub mod ops;
 pub mod optimizer;
 pub mod parameters;

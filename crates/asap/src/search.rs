@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use asap_core::{
-    Adam, CellKind, Choice, CosineLearningRate, Genotype, Operation, Pruned, TemperatureSchedule,
-    ThresholdPolicy,
+    Adam, Annealing, CellKind, Choice, CosineLearningRate, Genotype, NetworkShape, Operation,
+    Pruned, Stem, search_cost,
 };
 use asap_data::{
     Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
@@ -17,11 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{self, Progress, State};
 use crate::config::Config;
 use crate::error::Error;
-use crate::memory::peak_rss_mb;
+use crate::memory::{peak_rss_mb, rss_mb};
 use crate::report;
 use crate::run_folder::{self, RunFolder};
 use crate::steps::{Learner, NonFinite, Score, finite};
-use crate::supernet::SupernetConfig;
 
 /// A search: a learner, the two halves of the training set, and where it stands.
 pub struct Search {
@@ -33,11 +32,17 @@ pub struct Search {
     alpha: Loader,
     /// The validation half as it is, for the accuracy.
     valid: Loader,
-    temperature: TemperatureSchedule,
-    threshold: ThresholdPolicy,
+    annealing: Annealing,
     adam: Adam,
     progress: Progress,
 }
+
+/// Share of all outputs that a step keeps or works on: depthwise ones are recomputed. Measured.
+const KEPT_ACTIVATIONS: f64 = 0.6;
+/// Value, momentum, gradient and what the step makes of them.
+const WEIGHT_COPIES: f64 = 6.0;
+/// The program itself, in MiB.
+const RESIDENT_MB: f64 = 60.0;
 
 /// What a search knows of its images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +98,8 @@ pub struct EpochRecord {
     pub epoch_seconds: f64,
     /// Largest resident memory so far, in MiB; absent where the system does not tell.
     pub peak_rss_mb: Option<f64>,
+    /// Resident memory after the epoch, in MiB; it falls as operations are pruned.
+    pub rss_mb: Option<f64>,
     /// What was pruned in the epoch.
     pub pruned: Vec<String>,
     /// Probabilities of the operations of each edge, `[normal, reduce][edge][candidate]`.
@@ -222,15 +229,14 @@ impl Search {
         let valid_loader = loader(&valid, Augment::none(), 1, false)?;
         let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
         let learner = Learner::new(
-            &supernet_config(&config, &summary),
+            &network_shape(&config, &summary),
             &config.space()?,
             config.search.edge_policy,
             &device,
             config.seed,
         )?;
         Ok(Self {
-            temperature: config.temperature(),
-            threshold: config.threshold(),
+            annealing: config.annealing(),
             adam: Adam {
                 lr: config.alpha_lr(steps),
                 beta1: config.alpha.beta1,
@@ -296,7 +302,18 @@ impl Search {
 
     /// Epochs in which only the weights move.
     pub fn grace_epochs(&self) -> usize {
-        self.temperature.grace_epochs(self.config.annealing.grace_temperature, self.epochs())
+        self.annealing.temperature.grace_epochs(self.annealing.grace, self.epochs())
+    }
+
+    /// About how much memory the search needs at its start, in MiB; pruning lowers it.
+    pub fn memory_estimate_mb(&self) -> f64 {
+        let shape = network_shape(&self.config, &self.data);
+        let cost = search_cost(&self.learner.architecture, &shape).unwrap_or_default();
+        let batch = self.config.search.batch.min(self.data.train_images) as f64;
+        (KEPT_ACTIVATIONS * 4.0 * batch * cost.activations as f64
+            + WEIGHT_COPIES * 4.0 * cost.params as f64)
+            / (1024.0 * 1024.0)
+            + RESIDENT_MB
     }
 
     /// Effective learning rate of alpha.
@@ -350,10 +367,10 @@ impl Search {
         stop: &AtomicBool,
     ) -> Result<bool, Error> {
         let (epoch, first) = (self.progress.epoch, self.progress.step);
-        let temperature = self.temperature.at(epoch as f64);
+        let temperature = self.annealing.temperature.at(epoch as f64);
         let lr = self.learning_rate(epoch);
         let sgd = self.config.sgd();
-        let grace = temperature >= self.config.annealing.grace_temperature;
+        let grace = temperature >= self.annealing.grace;
         let steps = self.steps_per_epoch();
         let mut alpha_batches = (!grace).then(|| self.alpha.epoch_from(epoch, first));
         let pause = Duration::try_from_secs_f64(self.config.search.checkpoint_minutes * 60.0)
@@ -371,8 +388,13 @@ impl Search {
             let mut pruned = Vec::new();
             if let Some(batch) = alpha_batches.as_mut().and_then(Iterator::next) {
                 let time = epoch as f64;
-                let outcome =
-                    self.learner.alpha_step(&batch, temperature, &self.adam, &self.threshold, time);
+                let outcome = self.learner.alpha_step(
+                    &batch,
+                    temperature,
+                    &self.adam,
+                    &self.annealing.threshold,
+                    time,
+                );
                 (_, pruned) = outcome.map_err(|error| self.at_this_step(error))?;
                 self.progress.alpha_steps += 1;
                 self.progress.pruned.extend(pruned.iter().map(|p| format!("step {step}: {p}")));
@@ -405,8 +427,7 @@ impl Search {
     }
 
     fn at_this_step(&self, error: NonFinite) -> Error {
-        let NonFinite { what, value, key } = error;
-        Error::NonFinite { what, value, epoch: self.progress.epoch, step: self.progress.step, key }
+        error.at(self.progress.epoch, self.progress.step)
     }
 
     fn learning_rate(&self, epoch: usize) -> f64 {
@@ -423,7 +444,7 @@ impl Search {
     }
 
     fn validate(&self) -> Score {
-        let temperature = self.temperature.at(self.progress.epoch as f64);
+        let temperature = self.annealing.temperature.at(self.progress.epoch as f64);
         let mut score = Score::default();
         for batch in self.valid.epoch(0) {
             score.add(self.learner.evaluate(&batch, temperature));
@@ -441,14 +462,14 @@ impl Search {
         self.progress.epoch_seconds += seconds;
         self.progress.seconds += seconds;
         let Progress { epoch, train, pruned, epoch_seconds, .. } = &self.progress;
-        let temperature = self.temperature.at(*epoch as f64);
+        let temperature = self.annealing.temperature.at(*epoch as f64);
         let architecture = &self.learner.architecture;
         let candidates = self.learner.architecture.space().candidates.len();
-        let grace = temperature >= self.config.annealing.grace_temperature;
+        let grace = temperature >= self.annealing.grace;
         Ok(EpochRecord {
             epoch: *epoch,
             temperature,
-            threshold: self.threshold.at(*epoch as f64, candidates),
+            threshold: self.annealing.threshold.at(*epoch as f64, candidates),
             lr: self.learning_rate(*epoch),
             alpha_lr: if grace { 0.0 } else { self.adam.lr },
             train_loss: train.mean_loss().unwrap_or(0.0),
@@ -462,6 +483,7 @@ impl Search {
             alpha_spread: self.alpha_spread(),
             epoch_seconds: *epoch_seconds,
             peak_rss_mb: peak_rss_mb(),
+            rss_mb: rss_mb(),
             pruned: pruned.clone(),
             probabilities: CellKind::ALL.map(|kind| {
                 let choices = architecture.cell(kind).operations.iter();
@@ -576,15 +598,17 @@ impl Search {
     }
 }
 
-/// The search network that a configuration gives on some images.
-pub fn supernet_config(config: &Config, data: &DataSummary) -> SupernetConfig {
-    let [height, width, channels] = data.image;
-    SupernetConfig {
+/// The size of the search network that a configuration gives on some images.
+fn network_shape(config: &Config, data: &DataSummary) -> NetworkShape {
+    let [height, width, in_channels] = data.image;
+    NetworkShape {
         channels: config.network.channels,
         cells: config.network.cells,
-        image_channels: channels,
-        image_size: [height, width],
+        height,
+        width,
+        in_channels,
         classes: data.classes.len(),
+        stem: Stem::Small,
     }
 }
 

@@ -1,7 +1,9 @@
 //! The two steps of an iteration of Algorithm 1, and evaluation: what the search runs and what
 //! `asap bench` times.
 
-use asap_core::{Adam, Architecture, CellKind, EdgePolicy, Pruned, SearchSpace, ThresholdPolicy};
+use asap_core::{
+    Adam, Architecture, CellKind, EdgePolicy, NetworkShape, Pruned, SearchSpace, ThresholdPolicy,
+};
 use asap_data::Batch;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -11,7 +13,7 @@ use crate::error::Error;
 use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
 use crate::pass::{Mode, Pass};
-use crate::supernet::{Supernet, SupernetConfig, mixing_tensor};
+use crate::supernet::{Supernet, mixing_tensor};
 
 /// A search network in training: weights and alpha.
 pub struct Learner {
@@ -46,19 +48,27 @@ pub struct NonFinite {
     pub key: &'static str,
 }
 
+impl NonFinite {
+    /// The error that names epoch and step.
+    pub(crate) fn at(self, epoch: usize, step: usize) -> Error {
+        let Self { what, value, key } = self;
+        Error::NonFinite { what, value, epoch, step, key }
+    }
+}
+
 impl Learner {
     /// A fresh search network with all alphas at zero.
     ///
     /// # Errors
     /// When a size is zero.
     pub fn new(
-        config: &SupernetConfig,
+        shape: &NetworkShape,
         space: &SearchSpace,
         policy: EdgePolicy,
         device: &Device,
         seed: u64,
     ) -> Result<Self, Error> {
-        let (supernet, parameters) = Supernet::new(config, space, device, seed)?;
+        let (supernet, parameters) = Supernet::new(shape, space, device, seed)?;
         let architecture = Architecture::new(space.clone(), policy);
         Ok(Self { supernet, parameters, architecture, device: device.clone() })
     }
@@ -74,18 +84,10 @@ impl Learner {
         sgd: &Sgd,
         learning_rate: f64,
     ) -> Result<Score, NonFinite> {
-        let key = "weights.lr";
         let mixing = self.mixing(temperature);
-        let pass = Pass::new(&self.parameters, Mode::Weights);
-        let logits = self.supernet.forward(&pass, self.images(batch), &mixing);
-        let (loss, score) = self.cross_entropy(logits, batch);
-        finite("the loss of the step on the weights", score.loss, key)?;
-        let mut gradients = loss.backward();
-        let (gradients, statistics) = pass.finish(&mut gradients);
-        let norm = sgd.step(&mut self.parameters, gradients, learning_rate);
-        finite("the norm of the weights' gradients", norm, key)?;
-        statistics.apply(&mut self.parameters);
-        Ok(score)
+        let Self { supernet, parameters, .. } = self;
+        let forward = |pass: &Pass<'_>, images| supernet.forward(pass, images, &mixing);
+        descend(parameters, batch, sgd, learning_rate, forward)
     }
 
     /// Lines 6 to 9 of Algorithm 1: a descent step on alpha, then pruning.
@@ -105,8 +107,8 @@ impl Learner {
         let key = "alpha.lr";
         let mixing = self.mixing(temperature).map(|m| m.autodiff().require_grad());
         let pass = Pass::new(&self.parameters, Mode::Architecture);
-        let logits = self.supernet.forward(&pass, self.images(batch), &mixing);
-        let (loss, score) = self.cross_entropy(logits, batch);
+        let logits = self.supernet.forward(&pass, images(batch, &self.device), &mixing);
+        let (loss, score) = cross_entropy(logits, batch);
         finite("the loss of the step on alpha", score.loss, key)?;
         let gradients = loss.backward();
         let candidates = self.architecture.space().candidates.len();
@@ -130,53 +132,92 @@ impl Learner {
         }
         self.architecture.step(&tables, temperature, adam);
         let pruned = self.architecture.prune(temperature, threshold, time);
-        self.supernet.prune(&mut self.parameters, &pruned);
+        if !pruned.is_empty() {
+            self.supernet.prune(&mut self.parameters, &pruned);
+            asap_kernels::buffers::clear();
+        }
         Ok((score, pruned))
     }
 
     /// Scores a batch with running statistics.
     pub fn evaluate(&self, batch: &Batch, temperature: f64) -> Score {
-        let pass = Pass::new(&self.parameters, Mode::Evaluation);
         let mixing = self.mixing(temperature);
-        let logits = self.supernet.forward(&pass, self.images(batch), &mixing);
-        self.cross_entropy(logits, batch).1
+        evaluate(&self.parameters, batch, |pass, images| {
+            self.supernet.forward(pass, images, &mixing)
+        })
     }
 
     /// Scores a batch when every operation left counts fully: the derived network.
     pub fn evaluate_derived(&self, batch: &Batch) -> Score {
         let space = self.architecture.space();
         let ones = Tensor::ones([space.edge_count() * space.candidates.len()], &self.device);
-        let pass = Pass::new(&self.parameters, Mode::Evaluation);
-        let logits = self.supernet.forward(&pass, self.images(batch), &[ones.clone(), ones]);
-        self.cross_entropy(logits, batch).1
+        let mixing = [ones.clone(), ones];
+        evaluate(&self.parameters, batch, |pass, images| {
+            self.supernet.forward(pass, images, &mixing)
+        })
     }
 
     fn mixing(&self, temperature: f64) -> [Tensor<1>; 2] {
         CellKind::ALL.map(|k| mixing_tensor(&self.architecture, k, temperature, &self.device))
     }
+}
 
-    fn images(&self, batch: &Batch) -> Tensor<4> {
-        Tensor::from_data(TensorData::new(batch.images.clone(), batch.shape), &self.device)
-    }
+/// A descent step on the weights of any network.
+///
+/// # Errors
+/// When the loss or a gradient is not finite; nothing is changed then.
+pub fn descend(
+    parameters: &mut Parameters,
+    batch: &Batch,
+    sgd: &Sgd,
+    learning_rate: f64,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
+) -> Result<Score, NonFinite> {
+    let key = "weights.lr";
+    let pass = Pass::new(parameters, Mode::Weights);
+    let logits = forward(&pass, images(batch, parameters.device()));
+    let (loss, score) = cross_entropy(logits, batch);
+    finite("the loss of the step on the weights", score.loss, key)?;
+    let mut gradients = loss.backward();
+    let (gradients, statistics) = pass.finish(&mut gradients);
+    let norm = sgd.step(parameters, gradients, learning_rate);
+    finite("the norm of the weights' gradients", norm, key)?;
+    statistics.apply(parameters);
+    Ok(score)
+}
 
-    /// The mean loss as a tensor, and the score on the host.
-    fn cross_entropy(&self, logits: Tensor<2>, batch: &Batch) -> (Tensor<1>, Score) {
-        let images = batch.labels.len();
-        let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
-        let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [images]), &self.device);
-        let log_probabilities = log_softmax(logits, 1);
-        let picked = log_probabilities.clone().gather(1, labels.reshape([images, 1]));
-        let host: Vec<f32> =
-            log_probabilities.without_autodiff().into_data().iter::<f32>().collect();
-        let classes = host.len() / images.max(1);
-        let mut score = Score { images, ..Score::default() };
-        for (row, &label) in host.chunks(classes.max(1)).zip(&batch.labels) {
-            let label = usize::from(label);
-            score.loss -= f64::from(row[label]);
-            score.correct += usize::from(row.iter().all(|&other| other <= row[label]));
-        }
-        (picked.mean().neg(), score)
+/// The score of any network on a batch, with running statistics.
+pub fn evaluate(
+    parameters: &Parameters,
+    batch: &Batch,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
+) -> Score {
+    let pass = Pass::new(parameters, Mode::Evaluation);
+    let logits = forward(&pass, images(batch, parameters.device()));
+    cross_entropy(logits, batch).1
+}
+
+fn images(batch: &Batch, device: &Device) -> Tensor<4> {
+    Tensor::from_data(TensorData::new(batch.images.clone(), batch.shape), device)
+}
+
+/// The mean loss as a tensor, and the score on the host.
+fn cross_entropy(logits: Tensor<2>, batch: &Batch) -> (Tensor<1>, Score) {
+    let images = batch.labels.len();
+    let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
+    let labels = TensorData::new(labels, [images, 1]);
+    let labels = Tensor::<2, Int>::from_data(labels, &logits.device());
+    let log_probabilities = log_softmax(logits, 1);
+    let picked = log_probabilities.clone().gather(1, labels);
+    let host: Vec<f32> = log_probabilities.without_autodiff().into_data().iter::<f32>().collect();
+    let classes = host.len() / images.max(1);
+    let mut score = Score { images, ..Score::default() };
+    for (row, &label) in host.chunks(classes.max(1)).zip(&batch.labels) {
+        let label = usize::from(label);
+        score.loss -= f64::from(row[label]);
+        score.correct += usize::from(row.iter().all(|&other| other <= row[label]));
     }
+    (picked.mean().neg(), score)
 }
 
 impl Score {

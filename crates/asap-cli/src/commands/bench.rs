@@ -1,50 +1,81 @@
 //! `asap bench`: times on this machine.
 
-use asap::bench::{self, BenchConfig};
-use asap::supernet::SupernetConfig;
+use std::fmt::Write;
 
-use crate::args::{BenchArgs, BenchCommand, Common};
+use asap::bench::{self, BenchConfig, Measurement};
+use asap_core::{NetworkShape, Stem};
+
+use crate::args::{BenchArgs, BenchCommand, BenchSize, Common};
 use crate::failure::Usage;
 use crate::output;
 
-/// Images of CIFAR-10's training halves, the paper's epochs, and those of them without alpha.
+/// Images of each half of CIFAR-10's training set, the paper's epochs, and those of them without alpha.
 const PAPER: (f64, f64, f64) = (25_000.0, 50.0, 5.0);
 
 pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
-    let &BenchCommand::Search { channels, cells, batch, size, in_channels, steps } = &args.command;
+    let measured = match &args.command {
+        BenchCommand::Search(size) => bench::search(&config(size, [16, 8, 64], common)?)?,
+        BenchCommand::Eval { size, cell } => {
+            let genotype = super::cells::read(cell)?;
+            bench::evaluation(&config(size, [36, 20, 32], common)?, &genotype)?
+        }
+    };
+    output::print(common.json, &measured, &text(&measured)?)
+}
+
+fn config(
+    size: &BenchSize,
+    [channels, cells, batch]: [usize; 3],
+    common: &Common,
+) -> anyhow::Result<BenchConfig> {
+    let batch = size.batch.unwrap_or(batch);
     if batch == 0 {
         return Err(Usage("--batch: expected at least 1, found 0".to_owned()).into());
     }
     let device = common.device.as_deref().unwrap_or("cpu").parse().map_err(Usage)?;
-    let network = SupernetConfig {
-        channels,
-        cells,
-        image_channels: in_channels,
-        image_size: [size, size],
+    let shape = NetworkShape {
+        channels: size.channels.unwrap_or(channels),
+        cells: size.cells.unwrap_or(cells),
+        height: size.size,
+        width: size.size,
+        in_channels: size.in_channels,
         classes: 10,
+        stem: Stem::Small,
     };
-    let measured = bench::search(&BenchConfig { network, batch, steps, device })?;
-    let (images, epochs, grace) = PAPER;
-    let per_image = |seconds: f64| seconds / batch as f64;
-    let search = images
-        * (epochs * (per_image(measured.w_step) + per_image(measured.forward))
-            + (epochs - grace) * per_image(measured.alpha_step));
-    let text = format!(
-        "step on the weights  {:>9.3} s   {:.1} images/s\n\
-         step on alpha        {:>9.3} s\n\
-         inference            {:>9.3} s\n\
-         weights              {:>9}\n\
-         peak memory          {:>9}\n\
-         A search of {epochs} epochs on 2 x {images} such images takes {} at most here;\n\
-         pruning makes it shorter.",
-        measured.w_step,
-        measured.w_images_per_s,
-        measured.alpha_step,
-        measured.forward,
-        measured.params,
-        measured.peak_rss_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB")),
-        output::duration(search),
+    Ok(BenchConfig { shape, batch, steps: size.steps, device })
+}
+
+fn text(measured: &Measurement) -> anyhow::Result<String> {
+    let mut text = format!(
+        "step on the weights  {:>9.3} s   {:.1} images/s\n",
+        measured.w_step, measured.w_images_per_s
     );
-    output::print(common.json, &measured, &text)
+    if let Some(alpha_step) = measured.alpha_step {
+        writeln!(text, "step on alpha        {alpha_step:>9.3} s")?;
+    }
+    let memory = measured.peak_rss_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB"));
+    writeln!(
+        text,
+        "inference            {:>9.3} s   {:.1} images/s\n\
+         weights              {:>9}\n\
+         peak memory          {memory:>9}",
+        measured.forward,
+        measured.batch as f64 / measured.forward,
+        measured.params,
+    )?;
+    if let Some(alpha_step) = measured.alpha_step {
+        let (images, epochs, grace) = PAPER;
+        let per_image = |seconds: f64| seconds / measured.batch as f64;
+        let search = images
+            * (epochs * (per_image(measured.w_step) + per_image(measured.forward))
+                + (epochs - grace) * per_image(alpha_step));
+        writeln!(
+            text,
+            "A search of {epochs} epochs on 2 x {images} such images takes {} at most here;\n\
+             pruning makes it shorter.",
+            output::duration(search),
+        )?;
+    }
+    Ok(text)
 }

@@ -38,7 +38,7 @@ pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
 }
 
 /// A cell from a published name, a file, or text.
-fn read(cell: &str) -> anyhow::Result<Genotype> {
+pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
     if let Ok(published) = PublishedCell::find(cell) {
         return Ok(published.genotype());
     }

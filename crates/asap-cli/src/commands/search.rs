@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use asap::config::{Auto, Config};
+use asap::memory::available_mb;
 use asap::search::{default_folder, finished};
 use asap::{Outcome, RunFolder, Search, SearchResult};
 use asap_data::{Dataset, Splits};
@@ -28,6 +29,7 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     }
     let path = common.out.clone().unwrap_or_else(default_folder);
     let search = Search::new(config.clone(), splits)?;
+    warn_of_memory(&search);
     let folder = RunFolder::create(&path, &config)?;
     eprintln!("{}\nrun folder: {}", summary(&search), path.display());
     search_on(search, &folder, common)
@@ -82,18 +84,31 @@ fn search_on(mut search: Search, folder: &RunFolder, common: &Common) -> anyhow:
     }
 }
 
+/// Says so before the start if the search may not fit into memory.
+fn warn_of_memory(search: &Search) {
+    let needed = search.memory_estimate_mb();
+    if let Some(available) = available_mb().filter(|&available| available < needed) {
+        eprintln!(
+            "warning: this takes about {needed:.0} MiB, and {available:.0} MiB are free; \
+             a smaller batch (--set search.batch=...) or network.channels takes less"
+        );
+    }
+}
+
 /// What a search is about to do, in a few words.
 fn summary(search: &Search) -> String {
     let data = search.data();
     let [height, width, channels] = data.image;
     format!(
         "{}: {} + {} images of {height}x{width}x{channels}, {} classes; \
-         search network of {} weights; at most {} epochs of {} steps, {} of them grace",
+         search network of {} weights, about {:.0} MiB; \
+         at most {} epochs of {} steps, {} of them grace",
         data.name,
         data.train_images,
         data.valid_images,
         data.classes.len(),
         search.learner().parameters.weight_count(),
+        search.memory_estimate_mb(),
         search.epochs(),
         search.steps_per_epoch(),
         search.grace_epochs(),
@@ -136,6 +151,7 @@ struct DryRun {
     epochs: usize,
     grace_epochs: usize,
     alpha_lr: f64,
+    memory_estimate_mb: f64,
     seconds_at_most: f64,
     peak_rss_mb: Option<f64>,
 }
@@ -160,6 +176,7 @@ fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()
         epochs: full.epochs(),
         grace_epochs: full.grace_epochs(),
         alpha_lr: full.alpha_lr(),
+        memory_estimate_mb: full.memory_estimate_mb(),
         seconds_at_most: seconds,
         peak_rss_mb: asap::memory::peak_rss_mb(),
         config,
@@ -170,7 +187,7 @@ fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()
          steps                {} an epoch, at most {} epochs, {} of them grace\n\
          alpha rate           {:.2e}\n\
          time                 at most {}\n\
-         peak memory          {}\n\
+         memory               about {:.0} MiB; {} measured here\n\
          Search, pruning, checkpoint, derivation and report work; nothing was kept.",
         toml::to_string(&shown.config)?,
         shown.weights,
@@ -179,6 +196,7 @@ fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()
         shown.grace_epochs,
         shown.alpha_lr,
         duration(shown.seconds_at_most),
+        shown.memory_estimate_mb,
         shown.peak_rss_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB")),
     );
     output::print(common.json, &shown, &text)

@@ -134,8 +134,10 @@ pub(crate) struct OuterProduct<'a> {
     /// Rows of stride `lda`.
     pub(crate) a: &'a [f32],
     pub(crate) lda: usize,
-    /// Rows of stride `np`, a multiple of the lanes.
+    /// Rows of stride `ldd`, of which `np` columns are read.
     pub(crate) d: &'a [f32],
+    pub(crate) ldd: usize,
+    /// Rows of stride `np`, a multiple of the lanes.
     pub(crate) w: &'a mut [f32],
     pub(crate) rows: usize,
     pub(crate) k: usize,
@@ -155,7 +157,10 @@ impl WithSimd for OuterProduct<'_> {
             self.a.len() >= (self.rows - 1) * self.lda + self.k,
             "outer product: a is too short"
         );
-        assert!(self.d.len() >= self.rows * self.np, "outer product: d is too short");
+        assert!(
+            self.d.len() >= (self.rows - 1) * self.ldd + self.np,
+            "outer product: d is too short"
+        );
         assert!(self.w.len() >= self.k * self.np, "outer product: w is too short");
         let vectors = self.np / S::F32_LANES;
         let mut v = 0;
@@ -236,7 +241,7 @@ impl OuterProduct<'_> {
                 }
                 // The last step may point past the end, where nothing is read.
                 a = a.wrapping_add(self.lda);
-                d = d.wrapping_add(self.np);
+                d = d.wrapping_add(self.ldd);
             }
             for (i, acc) in acc.iter().enumerate() {
                 for (j, acc) in acc.iter().enumerate() {

@@ -9,8 +9,8 @@ use asap::ops;
 use asap::optimizer::Sgd;
 use asap::parameters::{Init, Parameters};
 use asap::pass::{Mode, Pass};
-use asap::supernet::{Supernet, SupernetConfig};
-use asap_core::{Adam, Choice, Operation, SearchSpace};
+use asap::supernet::Supernet;
+use asap_core::{Adam, Choice, NetworkShape, Operation, SearchSpace, Stem as StemKind};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
@@ -261,16 +261,18 @@ fn search_network_matches_pytorch() {
         let x = goldens.map(&key("x"));
         let [_, height, width, image_channels] = x.dims();
         let (logits_shape, logits) = goldens.get(&key("logits")).unwrap();
-        let config = SupernetConfig {
+        let shape = NetworkShape {
             channels: goldens.values(&key("param.stem.conv")).len() / (3 * 9 * image_channels),
             cells,
-            image_channels,
-            image_size: [height, width],
+            in_channels: image_channels,
+            height,
+            width,
             classes: logits_shape[1],
+            stem: StemKind::Small,
         };
         let space = SearchSpace::default();
         let (mut supernet, mut parameters) =
-            Supernet::new(&config, &space, &Device::flex(), 0).unwrap();
+            Supernet::new(&shape, &space, &Device::flex(), 0).unwrap();
         if !kernels {
             parameters = parameters.without_kernels();
         }

@@ -44,7 +44,8 @@ fn tiny() -> Config {
         "network.candidates=[\"max_pool_3x3\", \"skip_connect\", \"sep_conv_3x3\"]",
         "search.epochs=5",
         "search.batch=8",
-        "alpha.lr=0.1",
+        "alpha.lr=0.2",
+        "annealing.decay=0.5",
         "augment.pad=1",
     ] {
         layers.set(setting).unwrap();
@@ -78,7 +79,7 @@ fn trace(result: &SearchResult, records: &[EpochRecord]) -> String {
     (result.seconds, result.peak_rss_mb) = (0.0, None);
     let mut records = records.to_vec();
     for record in &mut records {
-        (record.epoch_seconds, record.peak_rss_mb) = (0.0, None);
+        (record.epoch_seconds, record.peak_rss_mb, record.rss_mb) = (0.0, None, None);
     }
     serde_json::to_string(&(result, records)).unwrap()
 }
