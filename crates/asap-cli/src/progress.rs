@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asap::search::{EpochRecord, Event, Observer, StepReport};
+use asap::record::{EpochRecord, Event, Observer, StepReport};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::duration;

@@ -4,18 +4,20 @@ use std::fmt::Write;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::record::{DataSummary, EpochRecord, SearchResult};
 use crate::run_folder::{REPORT, RunFolder};
-use crate::search::{DataSummary, EpochRecord, SearchResult};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 figure { margin: 1rem 0; overflow-x: auto; }
 figure svg { max-width: 100%; height: auto; }
+.cell svg { min-width: 36rem; }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }
 .curves figure { margin: 0; }
-pre, table { overflow-x: auto; display: block; }
-td, th { text-align: right; padding: 0 0.6rem; font-variant-numeric: tabular-nums; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+table { overflow-x: auto; display: block; }
+td, th { text-align: right; white-space: nowrap; padding: 0 0.6rem; font-variant-numeric: tabular-nums; }
 .plot { stroke: currentColor; fill: none; stroke-width: 2; }
 .axis { stroke: currentColor; stroke-opacity: 0.4; fill: none; }
 .plot-text { fill: currentColor; font-size: 12px; }
@@ -112,7 +114,7 @@ fn outcome(html: &mut String, result: &SearchResult) {
     for (name, cell) in
         [("Normal cell", &result.genotype.normal), ("Reduction cell", &result.genotype.reduce)]
     {
-        let _ = write!(html, "<figure>{}</figure>", asap_core::svg(cell, name));
+        let _ = write!(html, "<figure class=\"cell\">{}</figure>", asap_core::svg(cell, name));
     }
     let _ = write!(html, "<pre>{}</pre>", escape(&result.genotype.to_string()));
 }
@@ -127,7 +129,7 @@ fn epochs(html: &mut String, records: &[EpochRecord]) {
             html,
             "<tr><td>{}</td><td>{:.3}</td><td>{}</td><td>{:.4}</td><td>{:.2} %</td><td>{:.2} %</td>\
              <td>{:.1}</td></tr>",
-            r.epoch,
+            r.epoch + 1,
             r.temperature,
             r.alive_ops,
             r.train_loss,
@@ -153,18 +155,25 @@ fn plot(name: &str, values: &[f64]) -> String {
     let points: String =
         values.iter().enumerate().map(|(i, &v)| format!("{:.1},{:.1} ", x(i), y(v))).collect();
     format!(
-        "<figure><svg role=\"img\" aria-label=\"{name} from {first:.3} to {last:.3}\" viewBox=\"0 0 360 150\">\
+        "<figure><svg role=\"img\" aria-label=\"{name} from {first} to {last}\" viewBox=\"0 0 360 150\">\
          <text class=\"plot-text\" x=\"{LEFT}\" y=\"14\">{name}</text>\
          <path class=\"axis\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\
-         <text class=\"plot-text\" x=\"48\" y=\"{high_y}\" text-anchor=\"end\">{high:.3}</text>\
-         <text class=\"plot-text\" x=\"48\" y=\"{bottom}\" text-anchor=\"end\">{low:.3}</text>\
+         <text class=\"plot-text\" x=\"48\" y=\"{high_y}\" text-anchor=\"end\">{high_text}</text>\
+         <text class=\"plot-text\" x=\"48\" y=\"{bottom}\" text-anchor=\"end\">{low_text}</text>\
          <polyline class=\"plot\" points=\"{points}\"/></svg></figure>",
-        first = values.first().copied().unwrap_or(0.0),
-        last = values.last().copied().unwrap_or(0.0),
+        first = number(values.first().copied().unwrap_or(0.0)),
+        last = number(values.last().copied().unwrap_or(0.0)),
         bottom = TOP + HEIGHT,
         right = LEFT + WIDTH,
         high_y = TOP + 10.0,
+        high_text = number(high),
+        low_text = number(low),
     )
+}
+
+/// Three decimals, or none if there are none.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 
 fn escape(text: &str) -> String {

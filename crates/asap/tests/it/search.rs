@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use asap::config::{Auto, Config};
+use asap::record::{EpochRecord, Event, Observer};
 use asap::run_folder::{CHECKPOINT, CONFIG, EVENTS, GENOTYPE_JSON, GENOTYPE_TEXT, REPORT, RESULT};
-use asap::search::{EpochRecord, Event, Observer};
 use asap::{Error, Layers, Outcome, Preset, RunFolder, Search, SearchResult};
 use asap_core::{EdgePolicy, Genotype};
 use asap_data::{Dataset, Splits};

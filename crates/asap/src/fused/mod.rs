@@ -4,33 +4,31 @@
 //! operation): what it keeps for the backward are the raw results of its convolutions. A step on
 //! alpha computes no gradient of a weight, and a step on the weights none of a mixing weight.
 
+mod graph;
+mod join;
+
 use std::sync::Arc;
 
 use asap_core::Operation;
 use asap_kernels::{
     Edge, EdgeSpec, Images, Mixing as KernelMixing, Needs, OpKind, OpParams, Running, Saved,
-    Target, buffers, join,
+    Target, buffers,
 };
 use burn::backend::Flex;
-use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
-use burn::backend::flex::{FlexTensor, Layout};
-use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Bytes, DType, Shape, Tensor};
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Shape, Tensor};
 
+use self::graph::{
+    AutodiffTensor, PARENTS, contiguous, finish, flat, flex, guards, owned, recycle, tape, values,
+};
+pub(crate) use self::join::{concat, global_pool};
 use crate::layers::{BatchNorm, Body, Candidate, MixedEdge, Preprocess, ReluConvBn, Stem};
 use crate::ops::Mixing;
 use crate::parameters::ParameterId;
 use crate::pass::{Mode, Pass};
-
-type AutodiffTensor = FloatTensor<Autodiff<Flex>>;
-
-/// Inputs of one operation of the graph: feature map, partial sum, mixing weights, parameters.
-/// The graph wants a fixed number; what is not used is filled with a constant.
-const PARENTS: usize = 32;
 
 /// One operation of an edge, and the parameters that it owns in the order of the kernels.
 struct KernelOp<'a> {
@@ -316,168 +314,9 @@ impl Backward<Flex, PARENTS> for EdgeBackward {
     }
 }
 
-/// Nodes side by side; see [`crate::ops::concat`].
-pub(crate) fn concat(pass: &Pass, nodes: Vec<Tensor<4>>) -> Tensor<4> {
-    let [n, h, w, c] = nodes[0].dims();
-    let shape = Shape::from([n, h, w, nodes.len() * c]);
-    let join = |parts: &[FlexTensor]| {
-        let mut out = buffers::take(shape.num_elements());
-        let parts: Vec<&[f32]> = parts.iter().map(values).collect();
-        join::concat(&parts, c, &mut out).expect("nodes have one shape");
-        owned(out, shape.clone())
-    };
-    if pass.mode() == Mode::Evaluation {
-        let parts: Vec<FlexTensor> = nodes.into_iter().map(flex).collect();
-        return Tensor::from_primitive::<Flex>(join(&parts));
-    }
-    let nodes: Vec<AutodiffTensor> = nodes.into_iter().map(tape).collect();
-    let guards = guards([], &nodes);
-    let parts: Vec<FlexTensor> =
-        nodes.into_iter().map(|node| contiguous(node.into_primitive())).collect();
-    let state = JoinState { parts: parts.len(), shape: [n, h, w, c] };
-    finish(JoinBackward, guards, state, join(&parts))
-}
-
-#[derive(Clone, Debug)]
-struct JoinState {
-    parts: usize,
-    shape: [usize; 4],
-}
-
-#[derive(Debug)]
-struct JoinBackward;
-
-impl Backward<Flex, PARENTS> for JoinBackward {
-    type State = JoinState;
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, PARENTS>,
-        gradients: &mut Gradients,
-        _: &mut Checkpointer,
-    ) {
-        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
-        let JoinState { parts, shape } = ops.state;
-        for (i, node) in ops.parents.into_iter().take(parts).enumerate() {
-            let Some(node) = node else { continue };
-            let mut part = buffers::take(shape.iter().product());
-            join::concat_backward(values(&gradient), parts, i, shape[3], &mut part)
-                .expect("shapes are those of the forward");
-            gradients.register::<Flex>(node.id, owned(part, Shape::from(shape)));
-        }
-        recycle(gradient);
-    }
-}
-
-/// The mean over rows and columns, `[n, h, w, c]` to `[n, c]`.
-pub(crate) fn global_pool(pass: &Pass, x: Tensor<4>) -> Tensor<2> {
-    let [n, h, w, c] = x.dims();
-    let pool = |x: &FlexTensor| {
-        let mut out = vec![0.0; n * c];
-        join::global_average_pool(values(x), n, h * w, c, &mut out).expect("an image has pixels");
-        owned(out, Shape::from([n, c]))
-    };
-    if pass.mode() == Mode::Evaluation {
-        return Tensor::from_primitive::<Flex>(pool(&flex(x)));
-    }
-    let x = tape(x);
-    let guards = guards([Some(&x)], &[]);
-    let out = pool(&contiguous(x.into_primitive()));
-    finish(PoolBackward, guards, [n, h, w, c], out)
-}
-
-#[derive(Debug)]
-struct PoolBackward;
-
-impl Backward<Flex, PARENTS> for PoolBackward {
-    type State = [usize; 4];
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, PARENTS>,
-        gradients: &mut Gradients,
-        _: &mut Checkpointer,
-    ) {
-        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
-        let [n, h, w, c] = ops.state;
-        if let Some(Some(node)) = ops.parents.into_iter().next() {
-            let mut dx = buffers::take(n * h * w * c);
-            join::global_average_pool_backward(values(&gradient), n, h * w, c, &mut dx)
-                .expect("shapes are those of the forward");
-            gradients.register::<Flex>(node.id, owned(dx, Shape::from([n, h, w, c])));
-        }
-    }
-}
-
-/// Puts an operation on the graph.
-fn finish<B, const D: usize>(
-    backward: B,
-    guards: [NodeGuard; PARENTS],
-    state: B::State,
-    out: FlexTensor,
-) -> Tensor<D>
-where
-    B: Backward<Flex, PARENTS>,
-{
-    let out = match backward.prepare::<NoCheckpointing>(guards).compute_bound().stateful() {
-        OpsKind::Tracked(prepared) => prepared.finish(state, out),
-        OpsKind::UnTracked(prepared) => prepared.finish(out),
-    };
-    Tensor::from_primitive::<Autodiff<Flex>>(out)
-}
-
-/// The nodes of all inputs; an input that is missing, and the places left, are a constant's.
-fn guards<const N: usize>(
-    first: [Option<&AutodiffTensor>; N],
-    rest: &[AutodiffTensor],
-) -> [NodeGuard; PARENTS] {
-    assert!(N + rest.len() <= PARENTS, "an operation of the graph has at most {PARENTS} inputs");
-    let constant = AutodiffTensor::new(flat(vec![0.0]));
-    std::array::from_fn(|i| match first.get(i) {
-        Some(input) => input.unwrap_or(&constant).node(),
-        None => rest.get(i - N).unwrap_or(&constant).node(),
-    })
-}
-
-fn tape<const D: usize>(tensor: Tensor<D>) -> AutodiffTensor {
-    let tensor = tensor.autodiff().try_into_primitive::<Autodiff<Flex>>();
-    tensor.expect("kernels are used on the CPU only")
-}
-
-fn flex<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
-    let tensor = tensor.without_autodiff().try_into_primitive::<Flex>();
-    contiguous(tensor.expect("kernels are used on the CPU only"))
-}
-
-fn contiguous(tensor: FlexTensor) -> FlexTensor {
-    if tensor.as_slice::<f32>().is_some() { tensor } else { tensor.to_contiguous() }
-}
-
-fn values(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice::<f32>().expect("tensors are contiguous and f32")
-}
-
 fn images(x: &FlexTensor) -> Images<'_> {
     let shape = x.layout().shape();
     Images::new(values(x), shape[0], shape[1], shape[2], shape[3])
-}
-
-fn owned(values: Vec<f32>, shape: Shape) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
-}
-
-fn flat(values: Vec<f32>) -> FlexTensor {
-    let shape = Shape::from([values.len()]);
-    owned(values, shape)
-}
-
-/// Gives the memory of a tensor that nobody else holds to the next step.
-fn recycle(tensor: FlexTensor) {
-    if tensor.is_unique() {
-        if let Ok(values) = tensor.into_data().try_into_vec::<f32>() {
-            buffers::give(values);
-        }
-    }
 }
 
 fn params<'a>(

@@ -1,0 +1,107 @@
+//! Layers without parameters: the nodes of a cell side by side, and the global average pool.
+
+use asap_kernels::{buffers, join};
+use burn::backend::Flex;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops};
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Shape, Tensor};
+
+use super::graph::{
+    AutodiffTensor, PARENTS, contiguous, finish, flex, guards, owned, recycle, tape, values,
+};
+use crate::pass::{Mode, Pass};
+
+/// Nodes side by side; see [`crate::ops::concat`].
+pub(crate) fn concat(pass: &Pass, nodes: Vec<Tensor<4>>) -> Tensor<4> {
+    let [n, h, w, c] = nodes[0].dims();
+    let shape = Shape::from([n, h, w, nodes.len() * c]);
+    let join = |parts: &[FlexTensor]| {
+        let mut out = buffers::take(shape.num_elements());
+        let parts: Vec<&[f32]> = parts.iter().map(values).collect();
+        join::concat(&parts, c, &mut out).expect("nodes have one shape");
+        owned(out, shape.clone())
+    };
+    if pass.mode() == Mode::Evaluation {
+        let parts: Vec<FlexTensor> = nodes.into_iter().map(flex).collect();
+        return Tensor::from_primitive::<Flex>(join(&parts));
+    }
+    let nodes: Vec<AutodiffTensor> = nodes.into_iter().map(tape).collect();
+    let guards = guards([], &nodes);
+    let parts: Vec<FlexTensor> =
+        nodes.into_iter().map(|node| contiguous(node.into_primitive())).collect();
+    let state = JoinState { parts: parts.len(), shape: [n, h, w, c] };
+    finish(JoinBackward, guards, state, join(&parts))
+}
+
+#[derive(Clone, Debug)]
+struct JoinState {
+    parts: usize,
+    shape: [usize; 4],
+}
+
+#[derive(Debug)]
+struct JoinBackward;
+
+impl Backward<Flex, PARENTS> for JoinBackward {
+    type State = JoinState;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, PARENTS>,
+        gradients: &mut Gradients,
+        _: &mut Checkpointer,
+    ) {
+        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let JoinState { parts, shape } = ops.state;
+        for (i, node) in ops.parents.into_iter().take(parts).enumerate() {
+            let Some(node) = node else { continue };
+            let mut part = buffers::take(shape.iter().product());
+            join::concat_backward(values(&gradient), parts, i, shape[3], &mut part)
+                .expect("shapes are those of the forward");
+            gradients.register::<Flex>(node.id, owned(part, Shape::from(shape)));
+        }
+        recycle(gradient);
+    }
+}
+
+/// The mean over rows and columns, `[n, h, w, c]` to `[n, c]`.
+pub(crate) fn global_pool(pass: &Pass, x: Tensor<4>) -> Tensor<2> {
+    let [n, h, w, c] = x.dims();
+    let pool = |x: &FlexTensor| {
+        let mut out = vec![0.0; n * c];
+        join::global_average_pool(values(x), n, h * w, c, &mut out).expect("an image has pixels");
+        owned(out, Shape::from([n, c]))
+    };
+    if pass.mode() == Mode::Evaluation {
+        return Tensor::from_primitive::<Flex>(pool(&flex(x)));
+    }
+    let x = tape(x);
+    let guards = guards([Some(&x)], &[]);
+    let out = pool(&contiguous(x.into_primitive()));
+    finish(PoolBackward, guards, [n, h, w, c], out)
+}
+
+#[derive(Debug)]
+struct PoolBackward;
+
+impl Backward<Flex, PARENTS> for PoolBackward {
+    type State = [usize; 4];
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, PARENTS>,
+        gradients: &mut Gradients,
+        _: &mut Checkpointer,
+    ) {
+        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+        let [n, h, w, c] = ops.state;
+        if let Some(Some(node)) = ops.parents.into_iter().next() {
+            let mut dx = buffers::take(n * h * w * c);
+            join::global_average_pool_backward(values(&gradient), n, h * w, c, &mut dx)
+                .expect("shapes are those of the forward");
+            gradients.register::<Flex>(node.id, owned(dx, Shape::from([n, h, w, c])));
+        }
+    }
+}
