@@ -75,9 +75,9 @@ pub(super) fn flat(values: Vec<f32>) -> FlexTensor {
 
 /// Gives the memory of a tensor that nobody else holds to the next step.
 pub(super) fn recycle(tensor: FlexTensor) {
-    if tensor.is_unique() {
-        if let Ok(values) = tensor.into_data().try_into_vec::<f32>() {
-            buffers::give(values);
-        }
+    if tensor.is_unique()
+        && let Ok(values) = tensor.into_data().try_into_vec::<f32>()
+    {
+        buffers::give(values);
     }
 }
