@@ -223,6 +223,28 @@ fn a_search_that_is_killed_goes_on_to_the_same_end() {
     refused(&["search", "--out", "killed"], here.path(), &["killed", "--resume"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_with_a_checkpoint() {
+    let here = tempfile::tempdir().unwrap();
+    let mut child = command(&tiny(&["--out", "stopped"]), here.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_epochs(&here.path().join("stopped/events.jsonl"), 2, &mut child);
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("asap search --resume stopped"), "{message}");
+
+    let resumed = json(&asap(&["search", "--resume", "stopped", "--json"], here.path()));
+    let whole = json(&asap(&tiny(&["--json", "--out", "whole"]), here.path()));
+    assert_eq!(outcome(resumed), outcome(whole));
+}
+
 fn wait_for_epochs(events: &Path, count: usize, child: &mut Child) {
     let started = Instant::now();
     loop {

@@ -42,10 +42,10 @@ fn tiny() -> Config {
         "network.cells=3",
         "network.nodes=2",
         "network.candidates=[\"max_pool_3x3\", \"skip_connect\", \"sep_conv_3x3\"]",
-        "search.epochs=5",
+        "search.epochs=7",
         "search.batch=8",
-        "alpha.lr=0.2",
-        "annealing.decay=0.5",
+        "alpha.lr=0.1",
+        "annealing.decay=0.6",
         "augment.pad=1",
     ] {
         layers.set(setting).unwrap();
@@ -67,7 +67,7 @@ impl Observer for StopAfter<'_> {
 
 fn search(config: &Config, path: &Path) -> (SearchResult, Vec<EpochRecord>) {
     let folder = RunFolder::create(path, config).unwrap();
-    let mut search = Search::new(config.clone(), stripes(96)).unwrap();
+    let mut search = Search::new(config.clone(), stripes(192)).unwrap();
     let outcome = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
     let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
     (*result, folder.events().unwrap())
@@ -153,11 +153,11 @@ fn a_search_that_is_broken_off_goes_on_to_the_same_end() {
     let (result, records) = search(&tiny(), &scratch.path().join("whole"));
     let whole = trace(&result, &records);
     // In grace, at an epoch's end, and in the middle of pruning.
-    for steps in [3, 6, 14, 20] {
+    for steps in [5, 12, 20, 30] {
         let path = scratch.path().join(steps.to_string());
         let folder = RunFolder::create(&path, &tiny()).unwrap();
         let stop = AtomicBool::new(false);
-        let outcome = Search::new(tiny(), stripes(96))
+        let outcome = Search::new(tiny(), stripes(192))
             .unwrap()
             .run(&folder, &mut StopAfter(steps, &stop), &stop)
             .unwrap();
@@ -168,7 +168,7 @@ fn a_search_that_is_broken_off_goes_on_to_the_same_end() {
 
         let (folder, config) = RunFolder::open(&path).unwrap();
         assert_eq!(config, tiny());
-        let mut resumed = Search::new(config, stripes(96)).unwrap();
+        let mut resumed = Search::new(config, stripes(192)).unwrap();
         resumed.restore(&folder).unwrap();
         let outcome = resumed.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
         let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
@@ -186,7 +186,7 @@ fn a_number_that_is_not_finite_is_named_at_its_step_and_the_checkpoint_stays() {
     config.search.epochs = 60;
     config.annealing.decay = Auto::Value(1.0);
     let folder = RunFolder::create(&scratch.path().join("run"), &config).unwrap();
-    let mut search = Search::new(config, stripes(96)).unwrap();
+    let mut search = Search::new(config, stripes(192)).unwrap();
     let error = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap_err();
     let Error::NonFinite { what, value, .. } = &error else { panic!("{error}") };
     assert!(!value.is_finite() && !what.is_empty(), "{error}");
@@ -216,7 +216,7 @@ fn folders_in_use_and_damaged_checkpoints_are_refused() {
     assert!(message.contains("--resume") && message.contains("run"), "{message}");
 
     let refused = |expected: &str| {
-        let mut search = Search::new(tiny(), stripes(96)).unwrap();
+        let mut search = Search::new(tiny(), stripes(192)).unwrap();
         let error = search.restore(&folder).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains(expected), "{error}");
     };
