@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use asap_core::Operation;
 use clap::{Args, Parser, Subcommand};
 
 /// Neural architecture search that anyone can afford.
@@ -195,7 +196,13 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Time the steps of a search
-    Search(BenchSize),
+    Search {
+        #[command(flatten)]
+        size: BenchSize,
+        /// Operations alive on each edge, by name [default: all seven]
+        #[arg(long, value_delimiter = ',')]
+        alive: Vec<Operation>,
+    },
     /// Time the training step of the network that is trained with a cell
     Eval {
         #[command(flatten)]

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use asap_core::{Adam, EdgePolicy, Genotype, NetworkShape, SearchSpace, ThresholdPolicy};
+use asap_core::{
+    Adam, Cost, EdgePolicy, Genotype, NetworkShape, SearchSpace, ThresholdPolicy, evaluation_cost,
+    search_cost,
+};
 use asap_data::Batch;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -47,6 +50,8 @@ pub struct Measurement {
     pub size: usize,
     /// Trained weights.
     pub params: usize,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: u64,
     /// Seconds of a step on the weights.
     pub w_step: f64,
     /// Seconds of a step on alpha; a network that is not searched has none.
@@ -60,16 +65,15 @@ pub struct Measurement {
     pub peak_rss_mb: Option<f64>,
 }
 
-/// Times a search network with every operation alive.
+/// Times a search network with all operations of `space` alive.
 ///
 /// # Errors
 /// When a size is zero, the device is missing, or a loss is not finite.
-pub fn search(config: &BenchConfig) -> Result<Measurement, Error> {
+pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, Error> {
     let device = config.device.open()?;
-    let space = SearchSpace::default();
-    let mut learner = Learner::new(&config.shape, &space, EdgePolicy::Anneal, &device, 0)?;
+    let mut learner = Learner::new(&config.shape, space, EdgePolicy::Anneal, &device, 0)?;
     let batch = images(&config.shape, config.batch);
-    let params = learner.parameters.weight_count();
+    let cost = cost(search_cost(&learner.architecture, &config.shape))?;
     let (temperature, sgd, adam) = (1.3, Sgd::default(), Adam::default());
     let w_step =
         timed(config.steps, || learner.weight_step(&batch, temperature, &sgd, 0.025).map(drop))?;
@@ -81,7 +85,7 @@ pub fn search(config: &BenchConfig) -> Result<Measurement, Error> {
         learner.evaluate(&batch, temperature);
         Ok(())
     })?;
-    Ok(measurement("search", config, params, w_step, Some(alpha_step), forward))
+    Ok(measurement("search", config, cost, w_step, Some(alpha_step), forward))
 }
 
 /// Times the evaluation network of a cell.
@@ -92,7 +96,7 @@ pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measureme
     let device = config.device.open()?;
     let (network, mut parameters) = Network::new(genotype, &config.shape, &device, 0)?;
     let batch = images(&config.shape, config.batch);
-    let params = parameters.weight_count();
+    let cost = cost(evaluation_cost(genotype, &config.shape))?;
     let sgd = Sgd::default();
     let w_step = timed(config.steps, || {
         descend(&mut parameters, &batch, &sgd, 0.025, |pass, x| network.forward(pass, x)).map(drop)
@@ -101,13 +105,17 @@ pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measureme
         evaluate(&parameters, &batch, |pass, x| network.forward(pass, x));
         Ok(())
     })?;
-    Ok(measurement("eval", config, params, w_step, None, forward))
+    Ok(measurement("eval", config, cost, w_step, None, forward))
+}
+
+fn cost(cost: Result<Cost, asap_core::Error>) -> Result<Cost, Error> {
+    cost.map_err(|error| Error::Network(error.to_string()))
 }
 
 fn measurement(
     net: &str,
     config: &BenchConfig,
-    params: usize,
+    cost: Cost,
     w_step: f64,
     alpha_step: Option<f64>,
     forward: f64,
@@ -120,7 +128,8 @@ fn measurement(
         channels: config.shape.channels,
         cells: config.shape.cells,
         size: config.shape.height,
-        params,
+        params: cost.params as usize,
+        multiply_adds: cost.multiply_adds,
         w_step,
         alpha_step,
         forward,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::parameters::NamedValues;
+use crate::record::DataSummary;
 use crate::run_folder::{CHECKPOINT, RunFolder};
 use crate::steps::Score;
 
@@ -22,6 +23,8 @@ const STATE_KEY: &str = "asap.state";
 /// Where a search stands; all of it but the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
+    /// The images that it is about.
+    pub data: DataSummary,
     /// How far it is.
     pub progress: Progress,
     /// Alpha, its optimizer's state and the operations alive.

@@ -38,11 +38,11 @@ pub struct Search {
 }
 
 /// Share of all outputs that a step keeps or works on: depthwise ones are recomputed. Measured.
-const KEPT_ACTIVATIONS: f64 = 0.6;
+const KEPT_ACTIVATIONS: f64 = 0.65;
 /// Value, momentum, gradient and what the step makes of them.
 const WEIGHT_COPIES: f64 = 6.0;
 /// The program itself, in MiB.
-const RESIDENT_MB: f64 = 60.0;
+const RESIDENT_MB: f64 = 100.0;
 
 /// How a call to [`Search::run`] ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,16 +122,23 @@ impl Search {
     /// When there is no checkpoint, or it does not fit this search.
     pub fn restore(&mut self, folder: &RunFolder) -> Result<(), Error> {
         let (state, tensors) = checkpoint::load(folder)?;
+        let refuse = |problem: &str| {
+            Err(Error::RunFolder { path: folder.path().to_owned(), problem: problem.to_owned() })
+        };
         let fresh = &self.learner.architecture;
         if state.architecture.space() != fresh.space()
             || state.architecture.policy() != fresh.policy()
         {
-            return Err(Error::RunFolder {
-                path: folder.path().to_owned(),
-                problem: "the checkpoint is of another search space than config.toml; \
-                          put the original config.toml back"
-                    .to_owned(),
-            });
+            return refuse(
+                "the checkpoint is of another search space than config.toml; \
+                 put the original config.toml back",
+            );
+        }
+        if state.data != self.data {
+            return refuse(
+                "expected the images that the search began with, found others (their number, \
+                 classes, size or mean has changed); put them back, or start a new search",
+            );
         }
         self.learner.supernet.prune_to(&mut self.learner.parameters, &state.architecture);
         self.learner.parameters.load_named(&tensors)?;
@@ -444,6 +451,7 @@ impl Search {
 
     fn save(&self, folder: &RunFolder) -> Result<(), Error> {
         let state = State {
+            data: self.data.clone(),
             progress: self.progress.clone(),
             architecture: self.learner.architecture.clone(),
         };

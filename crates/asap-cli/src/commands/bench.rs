@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use asap::bench::{self, BenchConfig, Measurement};
-use asap_core::{NetworkShape, Stem};
+use asap_core::{NetworkShape, Operation, SearchSpace, Stem};
 
 use crate::args::{BenchArgs, BenchCommand, BenchSize, Common};
 use crate::failure::Usage;
@@ -15,7 +15,12 @@ const PAPER: (f64, f64, f64) = (25_000.0, 50.0, 5.0);
 pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
     let measured = match &args.command {
-        BenchCommand::Search(size) => bench::search(&config(size, [16, 8, 64], common)?)?,
+        BenchCommand::Search { size, alive } => {
+            let alive =
+                if alive.is_empty() { Operation::CANDIDATES.to_vec() } else { alive.clone() };
+            let space = SearchSpace::new(SearchSpace::default().nodes, alive)?;
+            bench::search(&config(size, [16, 8, 64], common)?, &space)?
+        }
         BenchCommand::Eval { size, cell } => {
             let genotype = super::cells::read(cell)?;
             bench::evaluation(&config(size, [36, 20, 32], common)?, &genotype)?
@@ -59,10 +64,12 @@ fn text(measured: &Measurement) -> anyhow::Result<String> {
         text,
         "inference            {:>9.3} s   {:.1} images/s\n\
          weights              {:>9}\n\
+         multiply-adds        {:>9.1} M an image\n\
          peak memory          {memory:>9}",
         measured.forward,
         measured.batch as f64 / measured.forward,
         measured.params,
+        measured.multiply_adds as f64 / 1e6,
     )?;
     if let Some(alpha_step) = measured.alpha_step {
         let (images, epochs, grace) = PAPER;

@@ -29,6 +29,12 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     }
     let path = common.out.clone().unwrap_or_else(default_folder);
     let search = Search::new(config.clone(), splits)?;
+    let images = search.data().train_images.min(search.data().valid_images);
+    if images < config.search.batch {
+        eprintln!(
+            "note: a half has {images} images, fewer than search.batch; a step takes them all"
+        );
+    }
     warn_of_memory(&search);
     let folder = RunFolder::create(&path, &config)?;
     eprintln!("{}\nrun folder: {}", summary(&search), path.display());

@@ -223,6 +223,15 @@ fn folders_in_use_and_damaged_checkpoints_are_refused() {
     refused("expected a checkpoint");
     std::fs::write(path.join(CHECKPOINT), b"not a checkpoint").unwrap();
     refused("expected a whole checkpoint");
+    let path = scratch.path().join("others");
+    let folder = RunFolder::create(&path, &tiny()).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut first = Search::new(tiny(), stripes(192)).unwrap();
+    first.run(&folder, &mut StopAfter(2, &stop), &stop).unwrap();
+    let mut other = Search::new(tiny(), stripes(198)).unwrap();
+    let message = other.restore(&folder).unwrap_err().to_string();
+    assert!(message.contains("expected the images that the search began with"), "{message}");
+
     let message = RunFolder::open(scratch.path()).unwrap_err().to_string();
     assert!(message.contains("expected the folder of a run"), "{message}");
 }
