@@ -4,16 +4,24 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::buffers::Buffer;
 use crate::gather::{Gather, depthwise};
 use crate::norm::NormGrad;
 use crate::padded::Padded;
-use crate::simd::{Accumulate, DepthwiseGrad, DepthwiseRow, Level, Moments, OuterProduct, Product};
+use crate::simd::{
+    Accumulate, DepthwiseGrad, DepthwiseRow, Level, LoadRows, MaskedAdd, Moments, OuterProduct,
+    Product, prefetch, prefetch_chunk,
+};
 use crate::spec::{Block, ConvKind};
 
 /// Pixels that are gathered before they are multiplied: enough to make a product worth while, few enough for the
 /// first-level cache.
 const CHUNK: usize = 64;
+
+/// Values of packed gradients that a task adds.
+const PART: usize = 4096;
 
 /// A block on images of a given size, with its weights packed for the kernels.
 #[derive(Debug)]
@@ -39,6 +47,8 @@ pub(crate) struct Conv {
 /// Weights from some of the gathered values to some of the output channels.
 #[derive(Debug)]
 struct Matrix {
+    /// Which of the parameters of the block it is: `[columns, cin, taps]`.
+    part: usize,
     /// First gathered value, and how many.
     rows: (usize, usize),
     /// First output channel, and how many.
@@ -54,6 +64,40 @@ struct Matrix {
     transposed: Vec<f32>,
 }
 
+impl Matrix {
+    /// Packs parameters `[columns, cin, taps]`.
+    fn pack(&mut self, params: &[f32], cin: usize) {
+        let k = self.rows.1;
+        for row in 0..k {
+            let at = row % cin * (k / cin) + row / cin;
+            for column in 0..self.columns.1 {
+                self.weights[row * self.np + column] = params[column * k + at];
+                self.transposed[column * self.kp + row] = params[column * k + at];
+            }
+        }
+    }
+
+    /// The inverse of [`Matrix::pack`], for gradients.
+    fn unpack(&self, packed: &[f32], cin: usize, grads: &mut [f32]) {
+        let k = self.rows.1;
+        for (row, packed) in packed.chunks_exact(self.np.max(1)).enumerate() {
+            let at = row % cin * (k / cin) + row / cin;
+            for (column, grad) in packed[..self.columns.1].iter().enumerate() {
+                grads[column * k + at] = *grad;
+            }
+        }
+    }
+}
+
+/// An image that a convolution reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// Loaded, with ReLU and border as the convolution needs them.
+    Image(&'a Padded),
+    /// As the caller has it, for a pointwise convolution.
+    Dense(&'a [f32]),
+}
+
 /// Gradients of the weights of a block, in the packed layout.
 #[derive(Debug)]
 pub(crate) struct PackedGrads {
@@ -64,14 +108,17 @@ pub(crate) struct PackedGrads {
 }
 
 impl PackedGrads {
-    pub(crate) fn add(&mut self, other: &Self) {
-        for (to, from) in
-            [(&mut self.weights, &other.weights), (&mut self.depthwise, &other.depthwise)]
-        {
-            for (to, from) in to.iter_mut().zip(&from[..]) {
-                *to += from;
-            }
-        }
+    /// Adds others, in their order.
+    pub(crate) fn add(&mut self, others: &[&Self]) {
+        let add = |to: &mut [f32], from: Vec<&Buffer>| {
+            to.par_chunks_mut(PART).enumerate().for_each(|(part, to)| {
+                for from in &from {
+                    to.iter_mut().zip(&from[part * PART..]).for_each(|(to, from)| *to += from);
+                }
+            });
+        };
+        add(&mut self.weights, others.iter().map(|other| &other.weights).collect());
+        add(&mut self.depthwise, others.iter().map(|other| &other.depthwise).collect());
     }
 }
 
@@ -90,6 +137,15 @@ impl<'a> ResultGrad<'a> {
     /// Through a batch norm, with `g_scale` in the place of its own.
     pub(crate) fn new(norm: &'a NormGrad, g: &'a [f32], g_scale: &'a [f32], y: &'a [f32]) -> Self {
         Self { g, g_scale, y, y_scale: &norm.y_scale, shift: &norm.shift }
+    }
+
+    /// Prefetches what [`ResultGrad::fill`] reads, as far as it exists.
+    fn prefetch(self, c: usize, from: usize, pixels: usize) {
+        for values in [self.g, self.y] {
+            if let Some(next) = values.get(from * c..((from + pixels) * c).min(values.len())) {
+                prefetch(next);
+            }
+        }
     }
 
     /// Pixels `from..from + pixels` into `out`, `out_pixel` apart.
@@ -139,24 +195,24 @@ impl Conv {
         };
         let half = cout.div_ceil(2);
         let extents = match block.conv {
-            ConvKind::Reduce => vec![((0, cin), (0, half)), ((cin, cin), (half, cout - half))],
-            ConvKind::Separable { .. } | ConvKind::Full { .. } => vec![((0, k), (0, cout))],
+            ConvKind::Reduce => {
+                vec![(0, (0, cin), (0, half)), (1, (cin, cin), (half, cout - half))]
+            }
+            ConvKind::Separable { .. } => vec![(1, (0, k), (0, cout))],
+            ConvKind::Full { .. } => vec![(0, (0, k), (0, cout))],
         };
         let mut used = 0;
-        let matrices = extents.into_iter().map(|(rows, columns)| {
+        let matrices = extents.into_iter().map(|(part, rows, columns)| {
             let (kp, np) = (level.pad(rows.1), level.pad(columns.1));
             let grads = used..used + rows.1 * np;
             used = grads.end;
             let weights = vec![0.0; grads.len()];
             let transposed = vec![0.0; columns.1 * kp];
-            Matrix { rows, columns, kp, np, grads, weights, transposed }
+            let mut matrix = Matrix { part, rows, columns, kp, np, grads, weights, transposed };
+            matrix.pack(params[part], cin);
+            matrix
         });
-        let mut matrices: Vec<Matrix> = matrices.collect();
-        for_each_weight(&block, |at| {
-            let matrix = &mut matrices[at.matrix];
-            matrix.weights[at.row * matrix.np + at.column] = params[at.part][at.index];
-            matrix.transposed[at.column * matrix.kp + at.row] = params[at.part][at.index];
-        });
+        let matrices = matrices.collect();
         Self { block, level, h, w, oh, ow, pad, gather, kp: level.pad(k), np, matrices }
     }
 
@@ -208,16 +264,41 @@ impl Conv {
                 *grad = packed.depthwise[i % taps * cp + i / taps];
             }
         }
-        for_each_weight(&self.block, |at| {
-            let matrix = &self.matrices[at.matrix];
+        for matrix in &self.matrices {
             let packed = &packed.weights[matrix.grads.clone()];
-            grads[at.part][at.index] = packed[at.row * matrix.np + at.column];
-        });
+            matrix.unpack(packed, self.block.cin, &mut grads[matrix.part]);
+        }
         grads
     }
 
+    /// Whether the convolution goes pixel by pixel (1x1, stride 1), and so needs no loaded image.
+    pub(crate) fn is_pointwise(&self) -> bool {
+        self.block.conv == ConvKind::Full { kernel: (1, 1) } && self.block.stride == (1, 1)
+    }
+
     /// Gathers `rows` rows of the result from row `y` on.
-    fn gather(&self, image: &Padded, y: usize, rows: usize, gathered: &mut [f32]) {
+    fn gather(&self, source: Source<'_>, y: usize, rows: usize, gathered: &mut [f32]) {
+        match source {
+            Source::Image(image) => self.gather_image(image, y, rows, gathered),
+            Source::Dense(x) => {
+                let (width, c) = (rows * self.ow, self.block.cin);
+                self.level.run(LoadRows {
+                    x: &x[y * self.ow * c..],
+                    affine: None,
+                    relu: self.block.relu,
+                    dst: gathered,
+                    dst_row: width * self.kp,
+                    rows: 1,
+                    width,
+                    c,
+                    cp: self.kp,
+                });
+            }
+        }
+    }
+
+    /// As [`Conv::gather`], from a loaded image.
+    fn gather_image(&self, image: &Padded, y: usize, rows: usize, gathered: &mut [f32]) {
         let (ow, kp) = (self.ow, self.kp);
         match &self.gather {
             Gather::Depthwise { kernel, dilation, stride, weights, .. } => {
@@ -259,19 +340,33 @@ impl Conv {
         (((y + pixel / self.ow) * sh) as isize, (pixel % self.ow * sw) as isize)
     }
 
-    /// The result for a loaded image, dense, and its moments (mean and sum of squared deviations).
+    /// Prefetches the part of `ahead` that falls to `rows` rows of the result from `row` on.
+    fn prefetch(&self, ahead: [&[f32]; 2], row: usize, rows: usize) {
+        for ahead in ahead {
+            prefetch(&ahead[ahead.len() * row / self.oh..ahead.len() * (row + rows) / self.oh]);
+        }
+    }
+
+    /// The result for an image, dense, and its moments (mean and sum of squared deviations). What is read next,
+    /// `ahead`, comes to the cache meanwhile.
     pub(crate) fn forward(
         &self,
-        image: &Padded,
+        source: Source<'_>,
         scratch: &mut Scratch,
         y: &mut [f32],
         mut moments: Option<(&mut [f32], &mut [f32])>,
+        ahead: [&[f32]; 2],
     ) {
         let cout = self.block.cout;
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
+            self.prefetch(ahead, row, rows);
             let pixels = rows * self.ow;
-            self.gather(image, row, rows, &mut scratch.gathered);
+            self.gather(source, row, rows, &mut scratch.gathered);
+            // With statistics the result is kept for the backward pass, in memory that no cache holds yet.
+            if moments.is_some() {
+                prefetch_chunk(&y[row * self.ow * cout..], 1, pixels * cout);
+            }
             let y = &mut y[row * self.ow * cout..][..pixels * cout];
             for Matrix { rows: (first, k), columns: (channel, n), weights, .. } in &self.matrices {
                 self.level.run(Product {
@@ -293,7 +388,8 @@ impl Conv {
     }
 
     /// From the gradient of the result: that of the loaded image (`[h, w, cp]`, without border), added to `d_image`
-    /// unless `fresh`, and those of the weights, added.
+    /// unless `fresh`, and those of the weights, added. `ahead` is as in [`Conv::forward`].
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn backward(
         &self,
         image: &Padded,
@@ -302,6 +398,7 @@ impl Conv {
         fresh: bool,
         mut d_image: Option<&mut [f32]>,
         mut grads: Option<&mut PackedGrads>,
+        ahead: [&[f32]; 2],
     ) {
         let depthwise = matches!(self.gather, Gather::Depthwise { .. });
         let Scratch { gathered, d, d_gathered } = scratch;
@@ -313,28 +410,24 @@ impl Conv {
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
+            self.prefetch(ahead, row, rows);
             grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, self.np);
+            grad.prefetch(self.block.cout, row * self.ow + pixels, pixels);
             if let Some(grads) = &mut grads {
-                self.gather(image, row, rows, gathered);
-                for matrix in &self.matrices {
-                    self.level.run(OuterProduct {
-                        a: &gathered[matrix.rows.0..],
-                        lda: self.kp,
-                        d: &d[matrix.columns.0..],
-                        ldd: self.np,
-                        w: &mut grads.weights[matrix.grads.clone()],
-                        rows: pixels,
-                        k: matrix.rows.1,
-                        np: matrix.np,
-                    });
+                self.gather_image(image, row, rows, gathered);
+                self.outer_products(gathered, d, pixels, &mut grads.weights);
+            }
+            match (&self.gather, &mut d_image) {
+                (Gather::Depthwise { .. }, _) => {
+                    let (at, line) = (d_gathered.at(row as isize, 0), d_gathered.row());
+                    self.multiply_back(d, &mut d_gathered.data[at..], line, rows);
                 }
-            }
-            if depthwise || d_image.is_some() {
-                let first = if depthwise { row } else { 0 };
-                self.multiply_back(d, d_gathered, first, rows);
-            }
-            if let (Gather::Copy { taps }, Some(d_image)) = (&self.gather, &mut d_image) {
-                self.scatter(taps, d_gathered, row, pixels, d_image);
+                (Gather::Copy { taps }, Some(d_image)) => {
+                    let line = d_gathered.row();
+                    self.multiply_back(d, &mut d_gathered.data, line, rows);
+                    self.scatter(taps, d_gathered, row, pixels, d_image);
+                }
+                (Gather::Copy { .. }, None) => {}
             }
         }
         if let Gather::Depthwise { kernel, dilation, stride, .. } = &self.gather {
@@ -362,10 +455,67 @@ impl Conv {
         }
     }
 
-    /// `rows` rows of the gradient of the gathered pixels, into those from `first` on.
-    fn multiply_back(&self, d: &[f32], d_gathered: &mut Padded, first: usize, rows: usize) {
-        let at = d_gathered.at(first as isize, 0);
-        let gap = d_gathered.row() - self.ow * self.kp;
+    /// The backward pass of a pointwise convolution: from the gradient of the result to those of the weights, added,
+    /// and of the dense image `x`, added to `dx` if it is paired with true.
+    pub(crate) fn backward_pointwise(
+        &self,
+        x: &[f32],
+        scratch: &mut Scratch,
+        grad: ResultGrad<'_>,
+        mut dx: Option<(&mut [f32], bool)>,
+        mut grads: Option<&mut PackedGrads>,
+        ahead: [&[f32]; 2],
+    ) {
+        let Scratch { gathered, d, d_gathered } = scratch;
+        let (c, line) = (self.block.cin, d_gathered.row());
+        for row in (0..self.oh).step_by(self.rows()) {
+            let rows = self.rows().min(self.oh - row);
+            let pixels = rows * self.ow;
+            self.prefetch(ahead, row, rows);
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, self.np);
+            grad.prefetch(self.block.cout, row * self.ow + pixels, pixels);
+            if grads.is_some() || self.block.relu {
+                self.gather(Source::Dense(x), row, rows, gathered);
+            }
+            if let Some(grads) = &mut grads {
+                self.outer_products(gathered, d, pixels, &mut grads.weights);
+            }
+            if let Some((dx, add)) = &mut dx {
+                self.multiply_back(d, &mut d_gathered.data, line, rows);
+                self.level.run(MaskedAdd {
+                    dst: &mut dx[row * self.ow * c..],
+                    add: *add,
+                    d: &d_gathered.data,
+                    r: self.block.relu.then_some(&gathered[..]),
+                    r_row: line,
+                    rows,
+                    width: self.ow,
+                    c,
+                    cp: self.kp,
+                });
+            }
+        }
+    }
+
+    /// Adds the gradients of the matrices from a chunk of gathered pixels and the gradient `d` of their result.
+    fn outer_products(&self, gathered: &[f32], d: &[f32], pixels: usize, grads: &mut [f32]) {
+        for matrix in &self.matrices {
+            self.level.run(OuterProduct {
+                a: &gathered[matrix.rows.0..],
+                lda: self.kp,
+                d: &d[matrix.columns.0..],
+                ldd: self.np,
+                w: &mut grads[matrix.grads.clone()],
+                rows: pixels,
+                k: matrix.rows.1,
+                np: matrix.np,
+            });
+        }
+    }
+
+    /// `rows` rows of the gradient of the gathered pixels, `line` values apart.
+    fn multiply_back(&self, d: &[f32], d_gathered: &mut [f32], line: usize, rows: usize) {
+        let gap = line - self.ow * self.kp;
         for Matrix { rows: (value, k), columns: (channel, n), transposed, .. } in &self.matrices {
             // A single matrix fills the padding of the gathered values too: with zeros.
             let width = if self.matrices.len() == 1 { self.kp } else { *k };
@@ -373,7 +523,7 @@ impl Conv {
                 a: &d[*channel..],
                 lda: self.np,
                 b: transposed,
-                c: &mut d_gathered.data[at + value..],
+                c: &mut d_gathered[*value..],
                 ldc: self.kp,
                 line: (self.ow, gap),
                 rows: rows * self.ow,
@@ -430,37 +580,6 @@ impl Conv {
                     count: (self.w - left).div_ceil(*stride),
                     add,
                 });
-            }
-        }
-    }
-}
-
-/// Where a weight of a product is: in the parameters, and in the packed matrices.
-struct WeightAt {
-    part: usize,
-    index: usize,
-    matrix: usize,
-    row: usize,
-    column: usize,
-}
-
-/// Calls `f` for each weight of the products of a block.
-fn for_each_weight(block: &Block, mut f: impl FnMut(WeightAt)) {
-    let (cin, cout, half) = (block.cin, block.cout, block.cout.div_ceil(2));
-    for (o, i) in (0..cout).flat_map(|o| (0..cin).map(move |i| (o, i))) {
-        match block.conv {
-            ConvKind::Separable { .. } => {
-                f(WeightAt { part: 1, index: o * cin + i, matrix: 0, row: i, column: o });
-            }
-            ConvKind::Full { kernel: (kh, kw) } => {
-                for tap in 0..kh * kw {
-                    let index = (o * cin + i) * kh * kw + tap;
-                    f(WeightAt { part: 0, index, matrix: 0, row: tap * cin + i, column: o });
-                }
-            }
-            ConvKind::Reduce => {
-                let (part, column) = if o < half { (0, o) } else { (1, o - half) };
-                f(WeightAt { part, index: column * cin + i, matrix: part, row: i, column });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Memory that is kept between steps: a step of the search touches the same sizes again and again, and fresh memory
 //! would cost page faults each time.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,31 +16,45 @@ pub struct Buffer {
 /// `f32` in a cache line.
 const LINE: usize = 16;
 
-static STORE: Mutex<Option<HashMap<usize, Vec<Vec<f32>>>>> = Mutex::new(None);
+/// Kept vectors by capacity.
+type Store = BTreeMap<usize, Vec<Vec<f32>>>;
 
-fn store() -> MutexGuard<'static, Option<HashMap<usize, Vec<Vec<f32>>>>> {
+static STORE: Mutex<Store> = Mutex::new(Store::new());
+
+fn store() -> MutexGuard<'static, Store> {
     // The map is whole after any single operation, so a panic elsewhere leaves it usable.
     STORE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Takes a vector of `len` values, whatever they are, from the store, or a new one of zeros.
+/// Takes a vector of `len` values, whatever they are, from the store, or a new one of zeros. A kept vector serves
+/// lengths down to half its capacity, so that a smaller last batch needs no memory of its own.
 pub fn take(len: usize) -> Vec<f32> {
-    let kept = store().as_mut().and_then(|map| map.get_mut(&len)?.pop());
-    kept.unwrap_or_else(|| vec![0.0; len])
+    let kept = {
+        let mut store = store();
+        let mut fitting = store.range_mut(len..=2 * len);
+        fitting.find_map(|(_, list)| list.pop())
+    };
+    kept.map_or_else(
+        || vec![0.0; len],
+        |mut values| {
+            values.resize(len, 0.0);
+            values
+        },
+    )
 }
 
-/// Gives a vector back to the store, for the next [`take`] of its length.
+/// Gives a vector back to the store, for the next [`take`] that it fits.
 pub fn give(values: Vec<f32>) {
-    if !values.is_empty() {
-        store().get_or_insert_default().entry(values.len()).or_default().push(values);
+    if values.capacity() > 0 {
+        store().entry(values.capacity()).or_default().push(values);
     }
 }
 
 /// Frees everything that the store keeps: after operations were pruned or the batch size changed. Returns the number
 /// of bytes freed.
 pub fn clear() -> usize {
-    let map = store().take().unwrap_or_default();
-    map.iter().map(|(len, list)| len * list.len() * size_of::<f32>()).sum()
+    let kept = std::mem::take(&mut *store());
+    kept.iter().map(|(capacity, list)| capacity * list.len() * size_of::<f32>()).sum()
 }
 
 impl Buffer {
@@ -93,5 +107,22 @@ mod tests {
         let second = Buffer::new(len);
         assert_eq!((second.as_ptr(), second[len - 1]), (address, 7.0));
         assert_ne!(Buffer::new(len).as_ptr(), address);
+    }
+
+    #[test]
+    fn a_smaller_request_is_served_by_a_larger_vector() {
+        let len = 77_773;
+        let mut values = take(len);
+        values[0] = 7.0;
+        let (address, capacity) = (values.as_ptr(), values.capacity());
+        give(values);
+        let smaller = take(capacity.div_ceil(2));
+        assert_eq!((smaller.as_ptr(), smaller.len()), (address, capacity.div_ceil(2)));
+        give(smaller);
+        let whole = take(len);
+        assert_eq!((whole.as_ptr(), whole.len(), whole[0]), (address, len, 7.0));
+        give(whole);
+        let too_small = take(capacity.div_ceil(2) - 1);
+        assert_ne!(too_small.as_ptr(), address);
     }
 }

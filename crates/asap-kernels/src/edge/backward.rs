@@ -6,12 +6,12 @@
 //! identity into the gradient of the input.
 
 use super::forward::{CHUNK, OpNorms, weight};
-use super::plan::{Direction, Loaded, Op, Plan, Pooling, over_groups, part, split};
+use super::plan::{Direction, Loaded, Op, Plan, Pooling, next, over_groups, part, split};
 use super::{Grads, Mixing, Needs, OpGrads, Saved, Target};
 use crate::block::{Conv, PackedGrads, ResultGrad, Scratch};
 use crate::buffers::Buffer;
 use crate::norm::{GradSums, Norm, NormGrad};
-use crate::simd::{Accumulate, MaskedAdd, Sums};
+use crate::simd::{Accumulate, MaskedAdd, Sums, prefetch_chunk};
 
 /// What a backward pass is given.
 #[derive(Clone, Copy)]
@@ -104,6 +104,7 @@ impl Plan {
                             continue;
                         }
                         let mean = norms.last.as_ref().map_or(&zero, |norm| &norm.mean);
+                        prefetch_chunk(y, chunk + 1, CHUNK * c);
                         let y = &y[chunk * CHUNK * c..][..g.len()];
                         self.level.run(Sums { g, y, mean, pixels: g.len() / c, c, sum, dot });
                     }
@@ -157,7 +158,16 @@ impl Plan {
                     let scale = scaled(&outer[op].g_scale, weight(given.mixing, i));
                     let grad = ResultGrad::new(&outer[op], g, &scale, part(&raw[1], i, self.n));
                     let packed = weights.then_some(&mut packed);
-                    two.backward(&image, &mut scratch, grad, true, Some(&mut d_image), packed);
+                    let ahead = [next(&given.saved.raw[op][0], i, self.n), &*item[index]];
+                    two.backward(
+                        &image,
+                        &mut scratch,
+                        grad,
+                        true,
+                        Some(&mut d_image),
+                        packed,
+                        ahead,
+                    );
                     let dst = &mut item[index][..];
                     self.through_relu(two, &image, &d_image, dst, false);
                     if let Some(norm) = &norms.inner {
@@ -182,11 +192,10 @@ impl Plan {
             };
             twos().enumerate().map(back).collect::<Vec<_>>()
         });
-        for group in groups {
-            for (inner, (sums, packed)) in inner.iter_mut().zip(group) {
-                inner.sums.join(&sums);
-                inner.packed.add(&packed);
-            }
+        for (index, inner) in inner.iter_mut().enumerate() {
+            groups.iter().for_each(|group| inner.sums.join(&group[index].0));
+            let parts: Vec<_> = groups.iter().map(|group| &group[index].1).collect();
+            inner.packed.add(&parts);
         }
         inner
     }
@@ -252,13 +261,13 @@ impl Plan {
                 let g = part(given.grad_out, i, self.n);
                 let factor = weight(given.mixing, i);
                 walk.loaded.load(self, x);
+                let mut x_ahead = next(given.x, i, self.n);
                 for relu in [true, false] {
                     let mut last = None;
                     for (index, (op, convs)) in self.chains().enumerate() {
                         if convs[0].block.relu != relu {
                             continue;
                         }
-                        let fresh = last.replace(&convs[0]).is_none();
                         let y = part(&given.saved.raw[op][0], i, self.n);
                         let scale;
                         let grad =
@@ -274,11 +283,28 @@ impl Plan {
                                     ResultGrad::new(&outer[op], g, &scale, y)
                                 }
                             };
-                        let d_image = dx.is_some().then_some(&mut walk.d_image[..]);
                         let packed = weights.then_some(&mut walk.packed[index]);
-                        let image = walk.loaded.image(&convs[0]);
+                        let x_ahead = std::mem::take(&mut x_ahead);
                         let scratch = &mut walk.scratch[index];
-                        convs[0].backward(image, scratch, grad, fresh, d_image, packed);
+                        if convs[0].is_pointwise() {
+                            let dx = dx.as_deref_mut().map(|dx| (dx, add));
+                            convs[0].backward_pointwise(
+                                x,
+                                scratch,
+                                grad,
+                                dx,
+                                packed,
+                                [x_ahead, &[]],
+                            );
+                            add = true;
+                            continue;
+                        }
+                        let fresh = last.replace(&convs[0]).is_none();
+                        let d_image = dx.is_some().then_some(&mut walk.d_image[..]);
+                        let image = walk.loaded.image(&convs[0]);
+                        let dx_ahead = dx.as_deref().filter(|_| fresh).unwrap_or_default();
+                        let ahead = [x_ahead, dx_ahead];
+                        convs[0].backward(image, scratch, grad, fresh, d_image, packed, ahead);
                     }
                     if let (Some(conv), Some(dx)) = (last, &mut dx) {
                         self.through_relu(conv, walk.loaded.image(conv), &walk.d_image, dx, add);
@@ -318,11 +344,13 @@ impl Plan {
             }
             walk.packed
         });
-        let joined = groups.into_iter().reduce(|mut all, group| {
-            all.iter_mut().zip(&group).for_each(|(all, part)| all.add(part));
-            all
-        });
-        joined.unwrap_or_default()
+        let mut groups = groups.into_iter();
+        let mut joined = groups.next().unwrap_or_default();
+        for (index, joined) in joined.iter_mut().enumerate() {
+            let parts: Vec<_> = groups.as_slice().iter().map(|group| &group[index]).collect();
+            joined.add(&parts);
+        }
+        joined
     }
 
     /// The gradients of the parameters in the layout of the caller.
@@ -367,7 +395,7 @@ struct Walk {
 
 impl Walk {
     fn new(plan: &Plan, weights: bool) -> Self {
-        let chained = plan.chains().next().is_some();
+        let chained = plan.chains().any(|(_, convs)| !convs[0].is_pointwise());
         let pooled = plan.pools().next().is_some();
         Self {
             loaded: Loaded::new(plan),

@@ -4,13 +4,13 @@
 //! pools, second convolutions (of an operation that has two), sum. Within a walk an image is loaded once for all
 //! operations.
 
-use super::plan::{Direction, Loaded, Op, Plan, Pooling, over_groups, part, split};
+use super::plan::{Direction, Loaded, Op, Plan, Pooling, next, over_groups, part, split};
 use super::{Mixing, Saved, Target};
-use crate::block::{Conv, Scratch};
+use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
 use crate::norm::{MomentSum, Norm};
 use crate::padded::Padded;
-use crate::simd::{Accumulate, Level, Moments};
+use crate::simd::{Accumulate, Level, Moments, prefetch_chunk};
 
 /// Pixels that a pass over pixels takes at a time: few enough for the first-level cache.
 pub(super) const CHUNK: usize = 64;
@@ -105,10 +105,11 @@ impl Plan {
                     })
                     .collect();
                 for (i, raw) in images.zip(items) {
-                    let x = part(x, i, self.n);
+                    let (given, x) = (x, part(x, i, self.n));
                     loaded.load(self, x);
+                    let mut ahead = [next(given, i, self.n), &[]];
                     for (run, raw) in runs.iter_mut().zip(raw) {
-                        run.forward(loaded.image(run.conv), raw);
+                        run.forward(loaded.source(run.conv, x), raw, std::mem::take(&mut ahead));
                     }
                     for (_, shape, tracker) in &mut pools {
                         tracker.image(pooling.run(*shape, x), self.cin);
@@ -143,7 +144,11 @@ impl Plan {
                         &convs[1],
                         &norms[op],
                     );
-                    run.forward(&image, raw[index]);
+                    run.forward(
+                        Source::Image(&image),
+                        raw[index],
+                        [next(first[index], i, self.n), &[]],
+                    );
                 }
                 sums.extend(run.finish());
             }
@@ -182,7 +187,7 @@ impl Plan {
             let mut pooling = self.poolings();
             for (i, out) in images.zip(items) {
                 let results = self.results(part(x, i, self.n), saved, i, &mut pooling);
-                self.sum_image(&terms, &results, weight(mixing, i), out[0], add);
+                self.sum_image(&terms, &results, &results, weight(mixing, i), out[0], add);
             }
         });
     }
@@ -223,11 +228,12 @@ impl Plan {
         terms.collect()
     }
 
-    /// The sum for an image, a few pixels at a time.
+    /// The sum for an image, a few pixels at a time; those of `ahead` are in memory and worth a prefetch.
     fn sum_image(
         &self,
         terms: &[Term],
         results: &[&[f32]],
+        ahead: &[&[f32]],
         weight: f32,
         out: &mut [f32],
         add: bool,
@@ -240,6 +246,9 @@ impl Plan {
         let zero = vec![0.0; cp];
         for (chunk, out) in out.chunks_mut(CHUNK * c).enumerate() {
             let pixels = out.len() / c;
+            for result in ahead {
+                prefetch_chunk(result, chunk + 1, CHUNK * c);
+            }
             let term = |i: usize| {
                 Some((&results.get(i)?[chunk * CHUNK * c..][..pixels * c], &scales[i][..]))
             };
@@ -261,10 +270,12 @@ impl Plan {
                 self.chains().map(|(op, convs)| Fused::new(self, op, convs)).collect();
             let mut pooling = self.poolings();
             for (i, out) in images.zip(items) {
-                let x = part(x, i, self.n);
+                let (given, x) = (x, part(x, i, self.n));
                 loaded.load(self, x);
+                let mut ahead = [next(given, i, self.n), &[]];
                 for chain in &mut chains {
-                    chain.run(self, loaded.image(&chain.convs[0]), &norms[chain.op]);
+                    let source = loaded.source(&chain.convs[0], x);
+                    chain.run(self, source, &norms[chain.op], std::mem::take(&mut ahead));
                 }
                 let (mut pools, mut chains) = (pooling.iter_mut(), chains.iter());
                 let results: Vec<&[f32]> = (self.ops.iter())
@@ -276,7 +287,7 @@ impl Plan {
                         Op::Chain(_) => chains.next().map_or(x, |chain| &chain.result),
                     })
                     .collect();
-                self.sum_image(&terms, &results, weight(mixing, i), out[0], add);
+                self.sum_image(&terms, &results, &[], weight(mixing, i), out[0], add);
             }
         });
     }
@@ -303,13 +314,22 @@ impl<'a> Fused<'a> {
         Self { op, convs, scratch, middle, result: Buffer::new(plan.out_len) }
     }
 
-    fn run(&mut self, plan: &Plan, image: &Padded, norms: &OpNorms) {
+    fn run(&mut self, plan: &Plan, source: Source<'_>, norms: &OpNorms, ahead: [&[f32]; 2]) {
         match &mut self.middle {
-            None => self.convs[0].forward(image, &mut self.scratch[0], &mut self.result, None),
+            None => {
+                self.convs[0].forward(source, &mut self.scratch[0], &mut self.result, None, ahead)
+            }
             Some((y, between)) => {
-                self.convs[0].forward(image, &mut self.scratch[0], y, None);
+                self.convs[0].forward(source, &mut self.scratch[0], y, None, ahead);
                 plan.load_between(between, y, &self.convs[1], norms);
-                self.convs[1].forward(between, &mut self.scratch[1], &mut self.result, None);
+                let between = Source::Image(between);
+                self.convs[1].forward(
+                    between,
+                    &mut self.scratch[1],
+                    &mut self.result,
+                    None,
+                    [&[]; 2],
+                );
             }
         }
     }
@@ -329,16 +349,17 @@ impl<'a> Run<'a> {
         Self { slot, conv, scratch: conv.scratch(), tracker }
     }
 
-    fn forward(&mut self, image: &Padded, y: &mut [f32]) {
+    fn forward(&mut self, source: Source<'_>, y: &mut [f32], ahead: [&[f32]; 2]) {
         match &mut self.tracker {
-            None => self.conv.forward(image, &mut self.scratch, y, None),
+            None => self.conv.forward(source, &mut self.scratch, y, None, ahead),
             Some(tracker) => {
                 tracker.start();
                 self.conv.forward(
-                    image,
+                    source,
                     &mut self.scratch,
                     y,
                     Some((&mut tracker.mean, &mut tracker.m2)),
+                    ahead,
                 );
                 tracker.finish(self.conv.oh * self.conv.ow);
             }

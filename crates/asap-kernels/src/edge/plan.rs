@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Edge, Images, Mixing, OpParams, Saved};
-use crate::block::Conv;
+use crate::block::{Conv, Source};
 use crate::buffers::Buffer;
 use crate::error::{KernelError, Result};
 use crate::padded::Padded;
@@ -158,10 +158,10 @@ impl Plan {
         })
     }
 
-    /// Border that the first convolutions with (or without) ReLU need, if there are any.
+    /// Border that the first convolutions with (or without) ReLU need, if any of them needs a loaded image.
     pub(super) fn first_pad(&self, relu: bool) -> Option<usize> {
         self.chains()
-            .filter(|(_, convs)| convs[0].block.relu == relu)
+            .filter(|(_, convs)| convs[0].block.relu == relu && !convs[0].is_pointwise())
             .map(|(_, convs)| convs[0].pad)
             .max()
     }
@@ -188,7 +188,12 @@ impl Loaded {
     /// The image as `conv` reads it.
     pub(super) fn image(&self, conv: &Conv) -> &Padded {
         let image = self.0[usize::from(!conv.block.relu)].as_ref();
-        image.unwrap_or_else(|| unreachable!("loaded for every first convolution"))
+        image.unwrap_or_else(|| unreachable!("loaded for every first convolution that needs it"))
+    }
+
+    /// What `conv` reads of image `x`.
+    pub(super) fn source<'a>(&'a self, conv: &Conv, x: &'a [f32]) -> Source<'a> {
+        if conv.is_pointwise() { Source::Dense(x) } else { Source::Image(self.image(conv)) }
     }
 }
 
@@ -300,4 +305,9 @@ pub(super) fn split<'a>(
 pub(super) fn part(values: &[f32], i: usize, n: usize) -> &[f32] {
     let len = values.len() / n;
     &values[i * len..(i + 1) * len]
+}
+
+/// The part after part `i`, empty after the last.
+pub(super) fn next(values: &[f32], i: usize, n: usize) -> &[f32] {
+    if i + 1 < n { part(values, i + 1, n) } else { &[] }
 }

@@ -167,6 +167,26 @@ impl<S: Simd> Lanes<S> {
     }
 }
 
+/// Prefetches chunk `index` of chunks of `len` values, as far as it exists.
+pub(crate) fn prefetch_chunk(values: &[f32], index: usize, len: usize) {
+    if let Some(chunk) = values.get(index * len..((index + 1) * len).min(values.len())) {
+        prefetch(chunk);
+    }
+}
+
+/// Asks for values that are read soon to be brought to the cache while something else is computed.
+#[inline]
+pub(crate) fn prefetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64, and a prefetch changes nothing that a program can see.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
+}
+
 /// # Safety
 /// `S::F32_LANES` values are readable.
 #[inline(always)]

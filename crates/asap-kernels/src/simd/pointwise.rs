@@ -49,14 +49,18 @@ impl WithSimd for LoadRows<'_> {
             );
         }
         let zero = simd.splat_f32s(0.0);
-        let mut first = 0;
-        while first < cp {
-            let lanes = Lanes::at(simd, first, c);
-            // SAFETY: the extents were asserted; first + lanes <= cp, and the enabled lanes are below c.
-            unsafe {
-                let coefficients = affine
-                    .map(|a| (load::<S>(a.scale.as_ptr().add(first)), a.shift.as_ptr().add(first)));
-                for row in 0..rows {
+        // Without padding and coefficients all pixels of a row are alike: one long pixel, read in order.
+        let (width, c, cp) =
+            if c == cp && affine.is_none() { (1, width * c, width * c) } else { (width, c, cp) };
+        // All channels of a row before the next row: they share cache lines.
+        for row in 0..rows {
+            for first in (0..cp).step_by(S::F32_LANES) {
+                let lanes = Lanes::at(simd, first, c);
+                // SAFETY: the extents were asserted; first + lanes <= cp, and the enabled lanes are below c.
+                unsafe {
+                    let coefficients = affine.map(|a| {
+                        (load::<S>(a.scale.as_ptr().add(first)), a.shift.as_ptr().add(first))
+                    });
                     let x = x.as_ptr().add(row * width * c + first);
                     let dst = dst.as_mut_ptr().add(row * dst_row + first);
                     for pixel in 0..width {
@@ -72,7 +76,6 @@ impl WithSimd for LoadRows<'_> {
                     }
                 }
             }
-            first += S::F32_LANES;
         }
     }
 }
@@ -335,10 +338,12 @@ impl WithSimd for MaskedAdd<'_> {
             assert!(r.len() >= (rows - 1) * r_row + width * cp, "mask: r is too short");
         }
         let zero = simd.splat_f32s(0.0);
-        let mut first = 0;
-        while first < cp {
-            let lanes = Lanes::at(simd, first, c);
-            for row in 0..rows {
+        // Without padding all pixels of a row are alike, as in LoadRows.
+        let (width, c, cp) = if c == cp { (1, width * c, width * c) } else { (width, c, cp) };
+        // All channels of a row before the next row: they share cache lines.
+        for row in 0..rows {
+            for first in (0..cp).step_by(S::F32_LANES) {
+                let lanes = Lanes::at(simd, first, c);
                 // SAFETY: the extents were asserted.
                 unsafe {
                     let dst = dst.as_mut_ptr().add(row * width * c + first);
@@ -359,7 +364,6 @@ impl WithSimd for MaskedAdd<'_> {
                     }
                 }
             }
-            first += S::F32_LANES;
         }
     }
 }

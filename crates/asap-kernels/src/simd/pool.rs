@@ -259,10 +259,9 @@ impl WithSimd for Backward<'_> {
                 return;
             }
         }
-        let mut first = 0;
-        while first < c {
-            let lanes = Lanes::at(simd, first, c);
-            for oy in 0..oh {
+        for oy in 0..oh {
+            for first in (0..c).step_by(S::F32_LANES) {
+                let lanes = Lanes::at(simd, first, c);
                 // SAFETY: the extents were asserted; windows lie within the image.
                 unsafe {
                     match (kind, stride) {
@@ -280,7 +279,6 @@ impl WithSimd for Backward<'_> {
                     }
                 }
             }
-            first += S::F32_LANES;
         }
     }
 }
