@@ -94,15 +94,16 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
 /// When a size is zero, the device is missing, or a loss is not finite.
 pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measurement, Error> {
     let device = config.device.open()?;
-    let (network, mut parameters) = Network::new(genotype, &config.shape, &device, 0)?;
+    let (network, mut parameters) = Network::new(genotype, &config.shape, false, &device, 0)?;
     let batch = images(&config.shape, config.batch);
     let cost = cost(evaluation_cost(genotype, &config.shape))?;
     let sgd = Sgd::default();
     let w_step = timed(config.steps, || {
-        descend(&mut parameters, &batch, &sgd, 0.025, |pass, x| network.forward(pass, x)).map(drop)
+        descend(&mut parameters, &batch, &sgd, 0.025, |pass, x| network.forward(pass, x).main)
+            .map(drop)
     })?;
     let forward = timed(config.steps, || {
-        evaluate(&parameters, &batch, |pass, x| network.forward(pass, x));
+        evaluate(&parameters, &batch, |pass, x| network.forward(pass, x).main);
         Ok(())
     })?;
     Ok(measurement("eval", config, cost, w_step, None, forward))

@@ -9,6 +9,15 @@ use crate::layers::{Candidate, MixedEdge, Norm};
 use crate::parameters::Parameters;
 use crate::pass::Pass;
 
+/// What a network says of a batch: unnormalised log probabilities, `[images, classes]`.
+#[derive(Clone, Debug)]
+pub struct Logits {
+    /// Of the classifier.
+    pub main: Tensor<2>,
+    /// Of the auxiliary head, where there is one and the pass trains the weights.
+    pub auxiliary: Option<Tensor<2>>,
+}
+
 /// The evaluation network of a genotype. Its tensors live in [`Parameters`].
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -16,13 +25,14 @@ pub struct Network {
 }
 
 impl Network {
-    /// Builds the network, and its parameters on `device`.
+    /// Builds the network, and its parameters on `device`; with an auxiliary head if asked.
     ///
     /// # Errors
     /// When a number of `shape` is zero.
     pub fn new(
         genotype: &Genotype,
         shape: &NetworkShape,
+        _auxiliary: bool,
         device: &Device,
         seed: u64,
     ) -> Result<(Self, Parameters), Error> {
@@ -57,9 +67,10 @@ impl Network {
         Ok((Self { backbone }, parameters))
     }
 
-    /// Images `[n, h, w, c]` to logits `[n, classes]`.
-    pub fn forward(&self, pass: &Pass, images: Tensor<4>) -> Tensor<2> {
+    /// Images `[n, h, w, c]` to logits.
+    pub fn forward(&self, pass: &Pass, images: Tensor<4>) -> Logits {
         let one = Tensor::<1>::ones([1], &images.device());
-        self.backbone.forward(pass, images, &[one.clone(), one])
+        let main = self.backbone.forward(pass, images, &[one.clone(), one]);
+        Logits { main, auxiliary: None }
     }
 }

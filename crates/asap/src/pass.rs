@@ -31,10 +31,24 @@ pub struct BatchStatistics {
     count: usize,
 }
 
+/// Scheduled drop-path: operations other than the identity drop out, image by image.
+///
+/// What is left of an operation is divided by the probability to stay (DARTS `drop_path`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DropPath {
+    /// Probability of dropping out.
+    pub probability: f64,
+    /// Decides, together with `step` and the operation's name, what drops out.
+    pub seed: u64,
+    /// Number of the step.
+    pub step: u64,
+}
+
 /// Parameters seen through the purpose of a pass.
 pub struct Pass<'a> {
     parameters: &'a Parameters,
     mode: Mode,
+    drop_path: Option<DropPath>,
     tracked: RefCell<HashMap<ParameterId, Tensor<1>>>,
     statistics: RefCell<Vec<(ParameterId, ParameterId, BatchStatistics)>>,
 }
@@ -45,7 +59,13 @@ pub type WeightGradients = Vec<(ParameterId, Tensor<1>)>;
 impl<'a> Pass<'a> {
     /// A pass over `parameters`.
     pub fn new(parameters: &'a Parameters, mode: Mode) -> Self {
-        Self { parameters, mode, tracked: RefCell::default(), statistics: RefCell::default() }
+        let (tracked, statistics) = Default::default();
+        Self { parameters, mode, drop_path: None, tracked, statistics }
+    }
+
+    /// The same pass with operations that drop out.
+    pub fn with_drop_path(self, drop_path: Option<DropPath>) -> Self {
+        Self { drop_path, ..self }
     }
 
     /// What the pass is for.

@@ -50,7 +50,7 @@ fn built_networks_have_exactly_the_weights_that_the_cost_counts() {
     for cell in PublishedCell::all() {
         let genotype = cell.genotype();
         let shape = shape(6, 5, [8, 8]);
-        let (_, parameters) = Network::new(&genotype, &shape, &Device::flex(), 0).unwrap();
+        let (_, parameters) = Network::new(&genotype, &shape, false, &Device::flex(), 0).unwrap();
         let cost = evaluation_cost(&genotype, &shape).unwrap();
         assert_eq!(parameters.weight_count() as u64, cost.params, "{}", cell.name);
     }
@@ -68,10 +68,10 @@ fn networks_take_any_size_and_any_number_of_channels() {
         for cell in ["ASAP", "AmoebaNet", "SNAS_aggressive"] {
             let genotype = PublishedCell::find(cell).unwrap().genotype();
             let (network, parameters) =
-                Network::new(&genotype, &shape, &Device::flex(), 0).unwrap();
+                Network::new(&genotype, &shape, false, &Device::flex(), 0).unwrap();
             for mode in [Mode::Weights, Mode::Evaluation] {
                 let pass = Pass::new(&parameters, mode);
-                let logits = network.forward(&pass, images());
+                let logits = network.forward(&pass, images()).main;
                 assert_eq!(logits.dims(), [2, 10], "{cell} at {channels} channels, {size:?}");
                 let finite = logits.into_data().iter::<f32>().all(|v| v.is_finite());
                 assert!(finite, "{cell} at {channels} channels, {size:?}");
