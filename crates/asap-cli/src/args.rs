@@ -38,7 +38,7 @@ pub(crate) struct Common {
     /// One setting over everything else, such as search.epochs=20; can be repeated
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Where results go; must be new [default: runs/search-1, -2, ...]
+    /// Where results go; must be new [default: runs/<command>-1, -2, ...]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 }
@@ -50,6 +50,32 @@ pub(crate) enum Command {
         asap search --data fashion-mnist --preset paper --out runs/fashion\n  \
         asap search --resume runs/fashion\n  asap search --data cifar10 --dry-run")]
     Search(SearchArgs),
+    /// Train the network of a cell, and measure its test error
+    #[command(
+        after_help = "Examples:\n  asap train --cell ASAP --data fashion-mnist --preset hour\n  \
+        asap train --cell runs/search-1 --repeat 3\n  asap train --cell ASAP --data photos/ --dry-run\n  \
+        asap train --resume runs/train-1"
+    )]
+    Train(TrainArgs),
+    /// Search, train, test and report: one command from images to a trained network
+    #[command(after_help = "Examples:\n  asap run --data photos/\n  \
+        asap run --data fashion-mnist --preset hour --out runs/fashion\n  \
+        asap run --repeat-search 2 --repeat-train 3\n  asap run --resume runs/fashion")]
+    Run(RunArgs),
+    /// The error of a trained network on a data set, class by class
+    #[command(after_help = "Examples:\n  asap evaluate runs/train-1\n  \
+        asap evaluate weights.safetensors --data photos/ --json")]
+    Evaluate(EvaluateArgs),
+    /// Classes and probabilities of image files
+    #[command(after_help = "Examples:\n  asap predict runs/train-1 cat.jpg dog.png\n  \
+        asap predict runs/train-1 photos/ --json > predictions.jsonl\n  \
+        find . -name '*.png' | asap predict runs/train-1 - --top 3")]
+    Predict(PredictArgs),
+    /// Train several cells on several data sets by one recipe, and compare (Table 2 of the paper)
+    #[command(after_help = "Examples:\n  asap transfer --cells ASAP,DARTS_V2 --data embedded\n  \
+        asap transfer --cells ASAP,runs/search-1 --data cifar10,cifar100 --preset darts --repeat 3\n  \
+        asap transfer --resume runs/transfer-1")]
+    Transfer(TransferArgs),
     /// Published and own cells: list, show, draw, cost, convert
     #[command(after_help = "Example:\n  asap cells cost ASAP --channels 36 --cells 20 --json")]
     Cells(CellsArgs),
@@ -67,7 +93,7 @@ pub(crate) enum Command {
     Pac(PacArgs),
 }
 
-/// Which settings a search starts from.
+/// Which settings a run starts from.
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
     /// Images: embedded, fashion-mnist, cifar10, cifar100, or a path [default: embedded]
@@ -76,7 +102,7 @@ pub(crate) struct Settings {
     /// Folder of a known data set, if it is not in one of the usual places
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// quick (minutes on two cores) or paper (section 4.1 of the paper)
+    /// quick (minutes on two cores), hour, darts (the plain recipe of Table 2) or paper
     #[arg(long, default_value = "quick")]
     pub(crate) preset: String,
 }
@@ -94,6 +120,96 @@ pub(crate) struct SearchArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// A published name, a file, a genotype as text, or the folder of a search
+    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
+    pub(crate) cell: Option<String>,
+    /// Go on with an interrupted run, to the same end
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]
+    pub(crate) resume: Option<PathBuf>,
+    /// Train so many times, with the seeds that follow --seed, and tell mean and spread
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
+    pub(crate) repeat: u32,
+    /// Show what would be done and what it would cost, and go through all of it on two batches
+    #[arg(long, conflicts_with = "repeat")]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// Go on with an interrupted run, to the same end
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out"])]
+    pub(crate) resume: Option<PathBuf>,
+    /// Search so many times, with the seeds that follow --seed
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
+    pub(crate) repeat_search: u32,
+    /// Train each found cell so many times, with the seeds that follow --seed
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
+    pub(crate) repeat_train: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// The folder of a training, or a weights.safetensors
+    pub(crate) run: PathBuf,
+    /// Images [default: those that the network was trained on]
+    #[arg(long)]
+    pub(crate) data: Option<String>,
+    /// Folder of a known data set, if it is not in one of the usual places
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Which images of the data set: test, valid or train
+    #[arg(long, default_value = "test")]
+    pub(crate) split: String,
+    /// Leave out images that cannot be read, and say which
+    #[arg(long)]
+    pub(crate) skip_corrupt: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PredictArgs {
+    /// The folder of a training, or a weights.safetensors
+    pub(crate) run: PathBuf,
+    /// Image files of any size, folders of them, or - for a list of files on standard input
+    #[arg(required = true)]
+    pub(crate) images: Vec<PathBuf>,
+    /// How many classes to tell of each image
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) top: usize,
+    /// Leave out images that cannot be read, and say which
+    #[arg(long)]
+    pub(crate) skip_corrupt: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TransferArgs {
+    /// Cells: published names, files, or folders of searches
+    #[arg(
+        long,
+        value_delimiter = ',',
+        required_unless_present = "resume",
+        conflicts_with = "resume"
+    )]
+    pub(crate) cells: Vec<String>,
+    /// Data sets: known names or paths
+    #[arg(long, value_delimiter = ',', default_value = "embedded", conflicts_with = "resume")]
+    pub(crate) data: Vec<String>,
+    /// The recipe: quick, hour, darts or paper
+    #[arg(long, default_value = "quick", conflicts_with = "resume")]
+    pub(crate) preset: String,
+    /// Train so many times, with the seeds that follow --seed, and tell mean and spread
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
+    pub(crate) repeat: u32,
+    /// Go on with an interrupted transfer, to the same end
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    pub(crate) resume: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CellsArgs {
     #[command(subcommand)]
     pub(crate) command: CellsCommand,
@@ -105,12 +221,12 @@ pub(crate) enum CellsCommand {
     List,
     /// Print a cell
     Show {
-        /// A published name, a file, or a genotype as text
+        /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
     },
     /// Draw a cell as SVG, or DOT; to --out, or standard output
     Draw {
-        /// A published name, a file, or a genotype as text
+        /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
         /// The cell to draw: normal or reduction
         #[arg(long, default_value = "normal")]
@@ -121,7 +237,7 @@ pub(crate) enum CellsCommand {
     },
     /// Parameters and multiply-adds of the network that is trained
     Cost {
-        /// A published name, a file, or a genotype as text
+        /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
         /// Channels C of the first cells
         #[arg(long, default_value_t = 36)]
@@ -144,7 +260,7 @@ pub(crate) enum CellsCommand {
     },
     /// Convert a cell to another form
     Convert {
-        /// A published name, a file, or a genotype as text
+        /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
         /// The form: python or json
         #[arg(long, default_value = "python")]
@@ -207,7 +323,7 @@ pub(crate) enum BenchCommand {
     Eval {
         #[command(flatten)]
         size: BenchSize,
-        /// A published name, a file, or a genotype as text
+        /// A published name, a file, a genotype as text, or the folder of a search
         #[arg(long, default_value = "ASAP")]
         cell: String,
     },

@@ -20,6 +20,11 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.command {
         Command::Search(search) => commands::search::run(search, &arguments.common),
+        Command::Train(train) => commands::train::run(train, &arguments.common),
+        Command::Run(run) => commands::run::run(run, &arguments.common),
+        Command::Evaluate(evaluate) => commands::evaluate::run(evaluate, &arguments.common),
+        Command::Predict(predict) => commands::predict::run(predict, &arguments.common),
+        Command::Transfer(transfer) => commands::transfer::run(transfer, &arguments.common),
         Command::Cells(cells) => commands::cells::run(cells, &arguments.common),
         Command::Data(data) => commands::data::run(data, &arguments.common),
         Command::Config(config) => commands::config::run(config, &arguments.common),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use asap::record::{EpochRecord, Event, Observer, StepReport};
+use asap::record::{EpochRecord, Event, Observer, StepReport, TrainRecord, TrainStep};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::duration;
 
-/// Shows a search as it goes on: a bar where there is a terminal, a line an epoch anyway.
+/// Shows a run as it goes on: a bar where there is a terminal, a line an epoch anyway.
 pub(crate) struct Progress {
     bar: ProgressBar,
     started: bool,
@@ -17,31 +17,46 @@ impl Progress {
     /// A bar that shows itself with the first step.
     pub(crate) fn new() -> Self {
         let style = ProgressStyle::with_template(
-            "{bar:20} {percent:>3} %  {elapsed} gone, at most {eta} left  {msg}",
+            "{bar:20} {percent:>3} %  {elapsed} gone, about {eta} left  {msg}",
         )
         .expect("the template is right");
         let bar = ProgressBar::no_length().with_style(style);
         Self { bar, started: false }
     }
 
-    fn step(&mut self, report: &StepReport<'_>) {
-        let position = (report.epoch * report.steps + report.step) as u64;
+    /// Moves the bar; `made` of `steps` steps of `epoch` of `epochs`.
+    fn bar(&mut self, [epoch, epochs, made, steps]: [usize; 4], message: String) {
+        let position = (epoch * steps + made) as u64;
         if !self.started {
             self.started = true;
-            self.bar.set_length((report.epochs * report.steps) as u64);
+            self.bar.set_length((epochs * steps) as u64);
             self.bar.set_position(position - 1);
+            self.bar.reset_elapsed();
             self.bar.reset_eta();
             self.bar.enable_steady_tick(Duration::from_millis(500));
         }
         self.bar.set_position(position);
-        self.bar.set_message(format!(
-            "epoch {}/{}  T {:.2}  {} operations  accuracy {:.1} %",
-            report.epoch + 1,
-            report.epochs,
+        self.bar.set_message(format!("epoch {}/{epochs}  {message}", epoch + 1));
+    }
+
+    fn step(&mut self, report: &StepReport<'_>) {
+        let message = format!(
+            "T {:.2}  {} operations  accuracy {:.1} %",
             report.temperature,
             report.alive_ops,
             100.0 * report.train_accuracy,
-        ));
+        );
+        self.bar([report.epoch, report.epochs, report.step, report.steps], message);
+    }
+
+    fn train_step(&mut self, step: &TrainStep) {
+        let message = format!(
+            "lr {:.4}  loss {:.3}  accuracy {:.1} %",
+            step.lr,
+            step.train_loss,
+            100.0 * step.train_accuracy,
+        );
+        self.bar([step.epoch, step.epochs, step.step, step.steps], message);
     }
 
     fn epoch(&self, record: &EpochRecord) {
@@ -55,6 +70,21 @@ impl Progress {
             100.0 * record.valid_accuracy,
             record.entropy_normal,
             record.entropy_reduce,
+            duration(record.epoch_seconds),
+        ));
+    }
+
+    fn train_epoch(&self, record: &TrainRecord) {
+        let valid = record
+            .valid_accuracy
+            .map(|accuracy| format!("  valid {:>5.2} %", 100.0 * accuracy))
+            .unwrap_or_default();
+        self.line(&format!(
+            "epoch {:>3}  lr {:.4}  loss {:.4}  train {:>5.2} %{valid}  {}",
+            record.epoch + 1,
+            record.lr,
+            record.train_loss,
+            100.0 * record.train_accuracy,
             duration(record.epoch_seconds),
         ));
     }
@@ -75,6 +105,13 @@ impl Observer for Progress {
         match event {
             Event::Step(report) => self.step(&report),
             Event::Epoch(record) => self.epoch(record),
+            Event::TrainStep(step) => self.train_step(&step),
+            Event::TrainEpoch(record) => self.train_epoch(record),
+            Event::Begin(what) => {
+                self.started = false;
+                self.line(what);
+            }
+            Event::Note(note) => self.line(&format!("note: {note}")),
             Event::Checkpoint => {}
         }
     }

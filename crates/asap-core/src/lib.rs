@@ -31,6 +31,7 @@ pub use genotype::{CellGenotype, Gene, Genotype};
 pub use operation::{Operation, OperationKind};
 pub use published::PublishedCell;
 pub use schedule::{
-    CosineLearningRate, GRACE_TEMPERATURE, Pac, TemperatureSchedule, ThresholdPolicy,
+    CosineLearningRate, GRACE_TEMPERATURE, Pac, PowerCosineLearningRate, TemperatureSchedule,
+    ThresholdPolicy,
 };
 pub use space::{CellKind, Edge, SearchSpace, reduction_cells};

@@ -80,6 +80,30 @@ pub struct CosineLearningRate {
     pub epochs: usize,
 }
 
+/// Cycles of power cosine, each with a smaller amplitude than the one before (section 4.2 of the paper).
+///
+/// In cycle k, with e of the E epochs of a cycle gone:
+/// `lr = minimum + a_k (p^x - 1) / (p - 1)`, `x = (1 + cos(pi e / E)) / 2`,
+/// `a_k = (initial - minimum) amplitude_decay^k` (Hundt et al. 2019). `power` 1 is the plain cosine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerCosineLearningRate {
+    /// Rate at the start of the first cycle.
+    pub initial: f64,
+    /// Rate at the end of each cycle.
+    pub minimum: f64,
+    /// Length of all cycles together.
+    pub epochs: usize,
+    /// Number of cycles.
+    pub cycles: usize,
+    /// What the amplitude is multiplied by from cycle to cycle; 0.5 in the paper.
+    pub amplitude_decay: f64,
+    /// p: above 1 the rate falls sooner than a cosine.
+    pub power: f64,
+    /// Epochs at the start in which the rate rises in a line from 0 to where the schedule is.
+    pub warmup_epochs: f64,
+}
+
 impl TemperatureSchedule {
     /// The exponential schedule for a search of `epochs` epochs: from 1.3 to 0.1, as the paper's 50 epochs do.
     ///
@@ -204,6 +228,24 @@ impl CosineLearningRate {
     }
 }
 
+impl PowerCosineLearningRate {
+    /// The rate at `epoch`, which may be a fraction; `minimum` once the epochs are over.
+    pub fn at(&self, epoch: f64) -> f64 {
+        let cycles = self.cycles.max(1) as f64;
+        let time = (epoch / self.epochs.max(1) as f64).clamp(0.0, 1.0) * cycles;
+        let cycle = time.floor().min(cycles - 1.0);
+        let x = (1.0 + (PI * (time - cycle)).cos()) / 2.0;
+        let fall = if (self.power - 1.0).abs() < 1e-9 {
+            x
+        } else {
+            (self.power.powf(x) - 1.0) / (self.power - 1.0)
+        };
+        let amplitude = (self.initial - self.minimum) * self.amplitude_decay.powf(cycle);
+        let warmup = if epoch < self.warmup_epochs { epoch / self.warmup_epochs } else { 1.0 };
+        warmup * (self.minimum + amplitude * fall)
+    }
+}
+
 fn positive(key: &'static str, value: f64) -> Result<(), Error> {
     if value > 0.0 && value.is_finite() {
         Ok(())
@@ -288,6 +330,48 @@ mod tests {
         close(rate.at(25.0), 0.013, 1e-15);
         close(rate.at(50.0), 0.001, 1e-18);
         assert_eq!(rate.at(60.0), rate.at(50.0));
+    }
+
+    #[test]
+    fn the_papers_learning_rate_falls_in_five_cycles() {
+        let rate = PowerCosineLearningRate {
+            initial: 0.025,
+            minimum: 0.001,
+            epochs: 1500,
+            cycles: 5,
+            amplitude_decay: 0.5,
+            power: 2.0,
+            warmup_epochs: 0.0,
+        };
+        close(rate.at(0.0), 0.025, 1e-18);
+        // x = 1/2 in the middle of a cycle: 2^(1/2) - 1 of the amplitude.
+        close(rate.at(150.0), 0.001 + 0.024 * (2f64.sqrt() - 1.0), 1e-15);
+        close(rate.at(299.999), 0.001, 1e-9);
+        for (cycle, amplitude) in [(1.0, 0.012), (2.0, 0.006), (3.0, 0.003), (4.0, 0.0015)] {
+            close(rate.at(300.0 * cycle), 0.001 + amplitude, 1e-15);
+            close(rate.at(300.0 * cycle + 150.0), 0.001 + amplitude * (2f64.sqrt() - 1.0), 1e-15);
+            close(rate.at(300.0 * cycle + 299.999), 0.001, 1e-9);
+        }
+        assert_eq!([rate.at(1500.0), rate.at(9999.0)], [0.001, 0.001]);
+    }
+
+    #[test]
+    fn one_cycle_of_power_one_is_the_cosine() {
+        let cosine = CosineLearningRate { initial: 0.1, minimum: 0.0, epochs: 20 };
+        let rate = PowerCosineLearningRate {
+            initial: 0.1,
+            minimum: 0.0,
+            epochs: 20,
+            cycles: 1,
+            amplitude_decay: 0.5,
+            power: 1.0,
+            warmup_epochs: 2.0,
+        };
+        for epoch in [2.0, 2.5, 10.0, 19.75, 20.0] {
+            close(rate.at(epoch), cosine.at(epoch), 1e-15);
+        }
+        assert_eq!(rate.at(0.0), 0.0);
+        close(rate.at(1.0), 0.5 * cosine.at(1.0), 1e-15);
     }
 
     #[test]

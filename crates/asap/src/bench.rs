@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::memory::peak_rss_mb;
 use crate::network::Network;
 use crate::optimizer::Sgd;
-use crate::steps::{Learner, NonFinite, descend, evaluate};
+use crate::steps::{Descent, Learner, NonFinite, descend, evaluate};
 
 /// What is timed.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,10 +97,9 @@ pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measureme
     let (network, mut parameters) = Network::new(genotype, &config.shape, false, &device, 0)?;
     let batch = images(&config.shape, config.batch);
     let cost = cost(evaluation_cost(genotype, &config.shape))?;
-    let sgd = Sgd::default();
+    let descent = Descent::plain(Sgd::default(), 0.025);
     let w_step = timed(config.steps, || {
-        descend(&mut parameters, &batch, &sgd, 0.025, |pass, x| network.forward(pass, x).main)
-            .map(drop)
+        descend(&mut parameters, &batch, &descent, |pass, x| network.forward(pass, x)).map(drop)
     })?;
     let forward = timed(config.steps, || {
         evaluate(&parameters, &batch, |pass, x| network.forward(pass, x).main);

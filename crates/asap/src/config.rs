@@ -1,9 +1,10 @@
-//! Every value that a search depends on, and what follows from them.
+//! Every value that a search and a training depend on, and what follows from them.
 
 use std::path::Path;
 
 use asap_core::{
-    Annealing, EdgePolicy, Operation, SearchSpace, TemperatureSchedule, ThresholdPolicy,
+    Annealing, EdgePolicy, Operation, PowerCosineLearningRate, SearchSpace, Stem,
+    TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use crate::device::DeviceName;
 use crate::error::Error;
 use crate::optimizer::Sgd;
 
-/// All settings of a search, resolved; `config.toml` of a run folder holds exactly this.
+/// All settings of a search and of a training, resolved; `config.toml` of a run folder holds exactly this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -34,8 +35,10 @@ pub struct Config {
     pub weights: WeightsConfig,
     /// Descent on alpha.
     pub alpha: AlphaConfig,
-    /// Changes made to training images.
+    /// Changes made to the images of a search.
     pub augment: AugmentConfig,
+    /// Training of the evaluation network.
+    pub train: TrainConfig,
 }
 
 /// Which images are searched on.
@@ -134,8 +137,65 @@ pub struct AugmentConfig {
     pub pad: usize,
     /// Whether half of the images are mirrored.
     pub flip: bool,
-    /// Side of a square set to zero; 0: none.
-    pub cutout: usize,
+    /// Side of the square set to the mean, as a share of the image's smaller side; 0: none.
+    pub cutout: f64,
+    /// AutoAugment's policy: `none`, `cifar`, `svhn` or `imagenet`.
+    pub auto_augment: String,
+    /// Probability of random erasing.
+    pub random_erasing: f64,
+}
+
+/// Training of the evaluation network (section 4.2 of the paper).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Channels C of the first cells.
+    pub channels: usize,
+    /// Number of cells.
+    pub cells: usize,
+    /// What stands before the cells: `small`, or `large` for images of ImageNet's size.
+    pub stem: Stem,
+    /// Epochs.
+    pub epochs: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// Share of the training images that is held out to watch the training and to keep its best
+    /// epoch; 0: none, unless the data set comes with validation images.
+    pub validation: f64,
+    /// Learning rate of the first cycle.
+    pub lr: f64,
+    /// Learning rate at the end of a cycle.
+    pub lr_min: f64,
+    /// Cycles of the learning rate.
+    pub cycles: usize,
+    /// What the amplitude of the learning rate is multiplied by from cycle to cycle.
+    pub amplitude_decay: f64,
+    /// Power of the cosine; 1: the plain cosine.
+    pub power: f64,
+    /// Epochs in which the learning rate rises from 0.
+    pub warmup_epochs: f64,
+    /// Momentum.
+    pub momentum: f64,
+    /// Whether a step looks ahead along the momentum.
+    pub nesterov: bool,
+    /// L2 weight decay.
+    pub weight_decay: f64,
+    /// Largest global gradient norm.
+    pub gradient_clip: f64,
+    /// Share of the target spread over all classes.
+    pub label_smoothing: f64,
+    /// Weight of the auxiliary head's loss; 0: no auxiliary head.
+    pub auxiliary_weight: f64,
+    /// Probability of drop-path at the last epoch; it rises from 0.
+    pub drop_path: f64,
+    /// Decay of a moving average of the weights that is tested in their place; 0: none.
+    pub average: f64,
+    /// Whether the network begins with the weights of the search network (`asap run`).
+    pub inherit: bool,
+    /// Minutes between checkpoints inside a long epoch.
+    pub checkpoint_minutes: f64,
+    /// Changes made to training images.
+    pub augment: AugmentConfig,
 }
 
 /// A number, or `auto`: derived from the rest of the configuration and the data.
@@ -237,15 +297,6 @@ impl Config {
         }
     }
 
-    /// What happens to training images.
-    pub fn augmentation(&self) -> Augment {
-        Augment {
-            pad: self.augment.pad,
-            flip: self.augment.flip,
-            cutout: (self.augment.cutout > 0).then_some(self.augment.cutout),
-        }
-    }
-
     /// How the data set is read.
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
@@ -271,12 +322,18 @@ impl Config {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
+        let train = &self.train;
         let at_least_one = [
             ("network.channels", self.network.channels),
             ("network.cells", self.network.cells),
             ("network.nodes", self.network.nodes),
             ("search.epochs", self.search.epochs),
             ("search.batch", self.search.batch),
+            ("train.channels", train.channels),
+            ("train.cells", train.cells),
+            ("train.epochs", train.epochs),
+            ("train.batch", train.batch),
+            ("train.cycles", train.cycles),
         ];
         for (key, value) in at_least_one {
             if value == 0 {
@@ -303,6 +360,24 @@ impl Config {
             ("alpha.beta2", self.alpha.beta2, not_negative, 0.99999),
             ("alpha.weight_decay", self.alpha.weight_decay, not_negative, 1.0),
             ("search.checkpoint_minutes", self.search.checkpoint_minutes, positive, 1e6),
+            ("augment.cutout", self.augment.cutout, not_negative, 1.0),
+            ("augment.random_erasing", self.augment.random_erasing, not_negative, 1.0),
+            ("train.validation", train.validation, not_negative, 0.9),
+            ("train.lr", train.lr, positive, 100.0),
+            ("train.lr_min", train.lr_min, not_negative, 100.0),
+            ("train.amplitude_decay", train.amplitude_decay, positive, 1.0),
+            ("train.power", train.power, positive, 1e6),
+            ("train.warmup_epochs", train.warmup_epochs, not_negative, train.epochs as f64),
+            ("train.momentum", train.momentum, not_negative, 0.9999),
+            ("train.weight_decay", train.weight_decay, not_negative, 1.0),
+            ("train.gradient_clip", train.gradient_clip, positive, 1e9),
+            ("train.label_smoothing", train.label_smoothing, not_negative, 0.9),
+            ("train.auxiliary_weight", train.auxiliary_weight, not_negative, 10.0),
+            ("train.drop_path", train.drop_path, not_negative, 0.9),
+            ("train.average", train.average, not_negative, 0.999_999),
+            ("train.checkpoint_minutes", train.checkpoint_minutes, positive, 1e6),
+            ("train.augment.cutout", train.augment.cutout, not_negative, 1.0),
+            ("train.augment.random_erasing", train.augment.random_erasing, not_negative, 1.0),
         ];
         for (key, value, low, high) in ranges {
             if !(low..=high).contains(&value) {
@@ -312,6 +387,53 @@ impl Config {
                 )));
             }
         }
+        for (key, augment) in [("augment", &self.augment), ("train.augment", &train.augment)] {
+            augment
+                .policy()
+                .map_err(|problem| Error::Config(format!("{key}.auto_augment: {problem}")))?;
+        }
         self.space().map(drop)
+    }
+}
+
+impl AugmentConfig {
+    /// The changes to images with this smaller side, in pixels.
+    pub fn changes(&self, side: usize) -> Augment {
+        let cutout = (self.cutout * side as f64).round() as usize;
+        Augment { pad: self.pad, flip: self.flip, cutout: (cutout > 0).then_some(cutout) }
+    }
+
+    fn policy(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl TrainConfig {
+    /// The learning rate over the epochs.
+    pub fn learning_rate(&self) -> PowerCosineLearningRate {
+        PowerCosineLearningRate {
+            initial: self.lr,
+            minimum: self.lr_min,
+            epochs: self.epochs,
+            cycles: self.cycles,
+            amplitude_decay: self.amplitude_decay,
+            power: self.power,
+            warmup_epochs: self.warmup_epochs,
+        }
+    }
+
+    /// The optimizer.
+    pub fn sgd(&self) -> Sgd {
+        Sgd {
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            gradient_clip: self.gradient_clip,
+            nesterov: self.nesterov,
+        }
+    }
+
+    /// Probability of drop-path in an epoch, from 0 (DARTS `train.py`).
+    pub fn drop_path_at(&self, epoch: usize) -> f64 {
+        self.drop_path * epoch as f64 / self.epochs as f64
     }
 }

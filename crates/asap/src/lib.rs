@@ -1,7 +1,7 @@
 //! Neural architecture search that anyone can afford (ASAP: Architecture Search, Anneal and Prune).
 //!
 //! The library reads in the data's order: configuration, data set and loader, supernet, search,
-//! genotype, run folder.
+//! genotype, network, training, run folder.
 
 mod backbone;
 pub mod bench;
@@ -9,7 +9,9 @@ pub mod checkpoint;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod evaluation;
 mod fused;
+pub mod jobs;
 pub mod layers;
 pub mod memory;
 pub mod network;
@@ -19,16 +21,26 @@ pub mod parameters;
 pub mod pass;
 pub mod record;
 pub mod report;
+pub mod run;
 pub mod run_folder;
 pub mod search;
 pub mod settings;
+pub mod spread;
 pub mod steps;
 pub mod supernet;
+mod tensor_file;
+pub mod train;
+pub mod trained;
+pub mod transfer;
 
 pub use config::Config;
 pub use device::DeviceName;
 pub use error::Error;
-pub use record::{Event, Observer, SearchResult};
+pub use evaluation::Evaluation;
+pub use record::Outcome;
+pub use record::{Event, Observer, SearchResult, TrainResult};
 pub use run_folder::RunFolder;
-pub use search::{Outcome, Search};
+pub use search::Search;
 pub use settings::{Layers, Preset};
+pub use train::Training;
+pub use trained::TrainedNetwork;

@@ -18,6 +18,12 @@ pub struct Logits {
     pub auxiliary: Option<Tensor<2>>,
 }
 
+impl From<Tensor<2>> for Logits {
+    fn from(main: Tensor<2>) -> Self {
+        Self { main, auxiliary: None }
+    }
+}
+
 /// The evaluation network of a genotype. Its tensors live in [`Parameters`].
 #[derive(Clone, Debug)]
 pub struct Network {

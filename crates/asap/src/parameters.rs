@@ -53,6 +53,8 @@ pub struct Parameter {
     pub value: Tensor<1>,
     /// Momentum of the optimizer, once it has made a step.
     pub momentum: Option<Tensor<1>>,
+    /// Moving average of the value over the steps, where one is kept.
+    pub average: Option<Tensor<1>>,
 }
 
 /// The table of a network's tensors.
@@ -63,6 +65,10 @@ pub struct Parameters {
     kernels: bool,
     table: Vec<Option<Parameter>>,
 }
+
+/// Suffixes of the names under which a checkpoint holds what belongs to a tensor.
+const MOMENTUM: &str = ":momentum";
+const AVERAGE: &str = ":average";
 
 /// Values by name, as a checkpoint holds them.
 pub type NamedValues = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -118,6 +124,7 @@ impl Parameters {
             role,
             value,
             momentum: None,
+            average: None,
         }));
         ParameterId(self.table.len() - 1)
     }
@@ -171,21 +178,49 @@ impl Parameters {
             .sum()
     }
 
-    /// Copies every value, and every momentum under `<name>:momentum`, to the host.
+    /// Moves the average of every tensor, running statistics included, a step towards its value.
+    ///
+    /// `decay` is the share of the old average that stays; the first step begins the average.
+    pub fn update_average(&mut self, decay: f64) {
+        for parameter in self.table.iter_mut().flatten() {
+            let value = parameter.value.clone();
+            parameter.average = Some(match parameter.average.take() {
+                Some(average) => average * decay + value * (1.0 - decay),
+                None => value,
+            });
+        }
+    }
+
+    /// The table with the averages in the place of the values, where they are kept.
+    pub fn averaged(&self) -> Self {
+        let mut averaged = self.clone();
+        for parameter in averaged.table.iter_mut().flatten() {
+            if let Some(average) = parameter.average.take() {
+                parameter.value = average;
+            }
+        }
+        averaged
+    }
+
+    /// Copies every value to the host.
+    pub fn values(&self) -> NamedValues {
+        self.iter().map(|(_, p)| (p.name.clone(), (p.shape.clone(), host(&p.value)))).collect()
+    }
+
+    /// Copies everything to the host: values, and with a suffix what the optimizer and the average hold.
     pub fn to_named(&self) -> NamedValues {
-        let host =
-            |t: &Tensor<1>| t.clone().into_data().try_into_vec::<f32>().expect("tensors are f32");
-        let mut named = NamedValues::new();
+        let mut named = self.values();
         for (_, p) in self.iter() {
-            named.insert(p.name.clone(), (p.shape.clone(), host(&p.value)));
-            if let Some(momentum) = &p.momentum {
-                named.insert(momentum_name(&p.name), (p.shape.clone(), host(momentum)));
+            for (suffix, state) in [(MOMENTUM, &p.momentum), (AVERAGE, &p.average)] {
+                if let Some(state) = state {
+                    named.insert(format!("{}{suffix}", p.name), (p.shape.clone(), host(state)));
+                }
             }
         }
         named
     }
 
-    /// Replaces every value and momentum by those of `named`.
+    /// Replaces every value, momentum and average by those of `named`.
     ///
     /// # Errors
     /// Lists each tensor that is missing, unexpected or of another shape; nothing is changed then.
@@ -193,14 +228,16 @@ impl Parameters {
         let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
         let mut unexpected: BTreeSet<&str> = named.keys().map(String::as_str).collect();
         for (_, p) in self.iter() {
-            unexpected.remove(p.name.as_str());
-            unexpected.remove(momentum_name(&p.name).as_str());
-            match named.get(&p.name) {
-                None => missing.push(p.name.clone()),
-                Some((shape, _)) if *shape != p.shape => {
-                    misshaped.push(format!("{} (expected {:?}, found {shape:?})", p.name, p.shape));
+            for suffix in ["", MOMENTUM, AVERAGE] {
+                let name = format!("{}{suffix}", p.name);
+                unexpected.remove(name.as_str());
+                match named.get(&name) {
+                    None if suffix.is_empty() => missing.push(name),
+                    Some((shape, _)) if *shape != p.shape => {
+                        misshaped.push(format!("{name} (expected {:?}, found {shape:?})", p.shape));
+                    }
+                    _ => {}
                 }
-                Some(_) => {}
             }
         }
         if !(missing.is_empty() && unexpected.is_empty() && misshaped.is_empty()) {
@@ -209,17 +246,21 @@ impl Parameters {
         }
         for i in 0..self.table.len() {
             let Some(name) = self.table[i].as_ref().map(|p| p.name.clone()) else { continue };
-            let value = self.tensor(named[&name].1.clone());
-            let momentum = named.get(&momentum_name(&name)).map(|(_, v)| self.tensor(v.clone()));
+            let tensor = |suffix| {
+                let values = named.get(&format!("{name}{suffix}"));
+                values.map(|(_, values)| self.tensor(values.clone()))
+            };
+            let value = tensor("").expect("nothing is missing");
+            let (momentum, average) = (tensor(MOMENTUM), tensor(AVERAGE));
             let parameter = self.get_mut(ParameterId(i));
-            (parameter.value, parameter.momentum) = (value, momentum);
+            (parameter.value, parameter.momentum, parameter.average) = (value, momentum, average);
         }
         Ok(())
     }
 }
 
-fn momentum_name(name: &str) -> String {
-    format!("{name}:momentum")
+fn host(tensor: &Tensor<1>) -> Vec<f32> {
+    tensor.clone().into_data().try_into_vec::<f32>().expect("tensors are f32")
 }
 
 /// 64-bit FNV-1a: the same number on every platform and version.
@@ -259,6 +300,22 @@ mod tests {
         parameters.remove("a");
         let names: Vec<_> = parameters.iter().map(|(_, p)| p.name.clone()).collect();
         assert_eq!(names, ["ab.mean"]);
+    }
+
+    #[test]
+    fn the_average_follows_the_values_and_survives_a_reload() {
+        let mut parameters = table(1);
+        let (id, _) = parameters.iter().nth(1).unwrap();
+        for value in [1.0, 3.0, 5.0] {
+            parameters.set(id, Tensor::full([4], value, &Device::flex()));
+            parameters.update_average(0.5);
+        }
+        // 1, then (1 + 3) / 2, then (2 + 5) / 2.
+        assert_eq!(parameters.averaged().values()["a.two"].1, [3.5; 4]);
+        assert_eq!(parameters.values()["a.two"].1, [5.0; 4]);
+        let mut reloaded = table(2);
+        reloaded.load_named(&parameters.to_named()).unwrap();
+        assert_eq!(reloaded.averaged().to_named(), parameters.averaged().to_named());
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! What a search tells: its images, its epochs, its result, and events while it goes on.
+//! What a search and a training tell: their images, epochs, results, and events while they go on.
 
 use asap_core::{Genotype, Pruned};
 use serde::{Deserialize, Serialize};
 
-/// What a search knows of its images.
+use crate::evaluation::Evaluation;
+
+/// What a run knows of its images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataSummary {
     /// Name of the data set.
@@ -14,11 +16,14 @@ pub struct DataSummary {
     pub classes: Vec<String>,
     /// Images that train the weights.
     pub train_images: usize,
-    /// Images that train alpha.
+    /// Images that train alpha in a search, and that only watch a training.
     pub valid_images: usize,
-    /// Per-channel mean of the training half, of values in [0, 1].
+    /// Images of the test set.
+    #[serde(default)]
+    pub test_images: usize,
+    /// Per-channel mean of the images that train the weights, of values in [0, 1].
     pub mean: Vec<f32>,
-    /// Per-channel standard deviation of the training half.
+    /// Per-channel standard deviation of the same.
     pub std: Vec<f32>,
 }
 
@@ -98,13 +103,84 @@ pub struct SearchResult {
     pub warnings: Vec<String>,
 }
 
-/// What a search tells while it goes on.
+/// One line of `events.jsonl` of a training: an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainRecord {
+    /// From 0.
+    pub epoch: usize,
+    /// Learning rate at the start of the epoch.
+    pub lr: f64,
+    /// Probability of drop-path.
+    pub drop_path: f64,
+    /// Mean cross entropy of the steps.
+    pub train_loss: f64,
+    /// Accuracy of the steps, on augmented images.
+    pub train_accuracy: f64,
+    /// Mean cross entropy on the validation images, if there are some.
+    pub valid_loss: Option<f64>,
+    /// Accuracy on the validation images, if there are some.
+    pub valid_accuracy: Option<f64>,
+    /// Seconds of the epoch.
+    pub epoch_seconds: f64,
+    /// Largest resident memory so far, in MiB; absent where the system does not tell.
+    pub peak_rss_mb: Option<f64>,
+}
+
+/// What a training came to; its `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainResult {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// Seed of the training.
+    pub seed: u64,
+    /// The images.
+    pub data: DataSummary,
+    /// The cell.
+    pub genotype: Genotype,
+    /// Trained weights, without those of the auxiliary head.
+    pub params: usize,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: u64,
+    /// Epochs.
+    pub epochs: usize,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// The test error after the last epoch, with the last weights; absent without test images.
+    pub test: Option<Evaluation>,
+    /// Accuracy on the validation images after the last epoch, if there are some.
+    pub valid_accuracy: Option<f64>,
+    /// The epoch, from 0, that was best on the validation images, and its accuracy there.
+    pub best: Option<(usize, f64)>,
+    /// Largest resident memory in MiB.
+    pub peak_rss_mb: Option<f64>,
+    /// What a user should know before trusting the numbers.
+    pub warnings: Vec<String>,
+}
+
+/// How a run that can be stopped has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome<T> {
+    /// It is over.
+    Finished(Box<T>),
+    /// It was asked to stop; a checkpoint is on the disk.
+    Stopped,
+}
+
+/// What a run tells while it goes on.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A step was made.
+    /// One of several runs begins.
+    Begin(&'a str),
+    /// Something that a user should know.
+    Note(&'a str),
+    /// A step of a search was made.
     Step(StepReport<'a>),
-    /// An epoch is complete.
+    /// An epoch of a search is complete.
     Epoch(&'a EpochRecord),
+    /// A step of a training was made.
+    TrainStep(TrainStep),
+    /// An epoch of a training is complete.
+    TrainEpoch(&'a TrainRecord),
     /// A checkpoint is on the disk.
     Checkpoint,
 }
@@ -128,6 +204,25 @@ pub struct StepReport<'a> {
     pub train_accuracy: f64,
     /// What the step pruned.
     pub pruned: &'a [Pruned],
+}
+
+/// Where a training stands after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainStep {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Number of epochs.
+    pub epochs: usize,
+    /// Steps of the epoch made.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Mean cross entropy of the epoch's steps so far.
+    pub train_loss: f64,
+    /// Accuracy of the epoch's steps so far.
+    pub train_accuracy: f64,
 }
 
 /// Is told what happens; the library itself prints nothing.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::settings::{Layers, Preset};
 
 /// The resolved configuration.
 pub const CONFIG: &str = "config.toml";
@@ -22,6 +23,10 @@ pub const CHECKPOINT: &str = "checkpoint/latest.safetensors";
 pub const GENOTYPE_JSON: &str = "genotype.json";
 /// The found cell, in the Python form.
 pub const GENOTYPE_TEXT: &str = "genotype.txt";
+/// The trained network: what `asap predict` needs, and nothing else.
+pub const WEIGHTS: &str = "weights.safetensors";
+/// The trained network as it was after its best epoch on the validation images.
+pub const BEST: &str = "checkpoint/best.safetensors";
 /// What came out.
 pub const RESULT: &str = "result.json";
 /// The page to look at.
@@ -64,19 +69,23 @@ impl RunFolder {
     pub fn open(path: &Path) -> Result<(Self, Config), Error> {
         let folder = Self { path: path.to_owned() };
         let file = folder.file(CONFIG);
-        let text = fs::read_to_string(&file).map_err(|error| Error::RunFolder {
-            path: path.to_owned(),
-            problem: format!(
-                "expected the folder of a run, with a {CONFIG} that can be read ({error}); \
-                 give the folder that a search printed"
-            ),
-        })?;
-        let config = toml::from_str(&text).map_err(|error| Error::RunFolder {
+        if let Err(error) = fs::metadata(&file) {
+            return Err(Error::RunFolder {
+                path: path.to_owned(),
+                problem: format!(
+                    "expected the folder of a run, with a {CONFIG} that can be read ({error}); \
+                     give the folder that asap printed"
+                ),
+            });
+        }
+        // What an older version did not write yet is the paper's.
+        let mut layers = Layers::preset(Preset::Paper);
+        let config = layers.file(&file).and_then(|()| layers.resolve());
+        let config = config.map_err(|error| Error::RunFolder {
             path: file,
             problem: format!(
-                "expected the configuration of a run of asap {}: {}",
-                env!("CARGO_PKG_VERSION"),
-                error.to_string().trim()
+                "expected the configuration of a run of asap {} or older: {error}",
+                env!("CARGO_PKG_VERSION")
             ),
         })?;
         Ok((folder, config))
@@ -97,15 +106,7 @@ impl RunFolder {
     /// # Errors
     /// When the disk refuses.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.file(name);
-        let temporary = path.with_extension("tmp");
-        let write = || {
-            let mut file = fs::File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
-        };
-        write().map_err(Error::io("write", &path))
+        replace(&self.file(name), bytes)
     }
 
     /// Replaces a JSON file.
@@ -172,6 +173,21 @@ impl RunFolder {
         let text: String = lines.map(|line| line + "\n").collect();
         self.write(EVENTS, text.as_bytes())
     }
+}
+
+/// Replaces a file as a whole.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let temporary = path.with_extension("tmp");
+    let write = || {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(Error::io("write", path))
 }
 
 /// The first free `<parent>/<name>-N`, N counting from 1.

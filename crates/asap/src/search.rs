@@ -13,14 +13,15 @@ use asap_data::{
     Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
 
-use crate::checkpoint::{self, Progress, State};
+use crate::checkpoint::{Progress, State};
 use crate::config::Config;
 use crate::error::Error;
-use crate::memory::{peak_rss_mb, rss_mb};
-use crate::record::{DataSummary, EpochRecord, Event, Observer, SearchResult, StepReport};
+use crate::memory::{activations_mb, peak_rss_mb, rss_mb};
+use crate::record::{DataSummary, EpochRecord, Event, Observer, Outcome, SearchResult, StepReport};
 use crate::report;
 use crate::run_folder::{self, RunFolder};
 use crate::steps::{Learner, NonFinite, Score, finite};
+use crate::tensor_file;
 
 /// A search: a learner, the two halves of the training set, and where it stands.
 pub struct Search {
@@ -35,22 +36,6 @@ pub struct Search {
     annealing: Annealing,
     adam: Adam,
     progress: Progress,
-}
-
-/// Share of all outputs that a step keeps or works on: depthwise ones are recomputed. Measured.
-const KEPT_ACTIVATIONS: f64 = 0.65;
-/// Value, momentum, gradient and what the step makes of them.
-const WEIGHT_COPIES: f64 = 6.0;
-/// The program itself, in MiB.
-const RESIDENT_MB: f64 = 100.0;
-
-/// How a call to [`Search::run`] ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// The search is over.
-    Finished(Box<SearchResult>),
-    /// It was asked to stop; a checkpoint is on the disk.
-    Stopped,
 }
 
 impl Search {
@@ -80,14 +65,16 @@ impl Search {
             classes: data.classes().to_vec(),
             train_images: train.len(),
             valid_images: valid.len(),
+            test_images: splits.test.as_ref().map_or(0, Dataset::len),
             mean: normalization.mean.clone(),
             std: normalization.std.clone(),
         };
         let loader = |indices: &[usize], augment, stream, shuffle| {
             loader(&data, indices, &config, augment, &normalization, stream, shuffle)
         };
-        let train_loader = loader(&train, config.augmentation(), 0, true)?;
-        let alpha_loader = loader(&valid, config.augmentation(), 1, true)?;
+        let augment = config.augment.changes(data.height().min(data.width()));
+        let train_loader = loader(&train, augment, 0, true)?;
+        let alpha_loader = loader(&valid, augment, 1, true)?;
         let valid_loader = loader(&valid, Augment::none(), 1, false)?;
         let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
         let learner = Learner::new(
@@ -121,7 +108,7 @@ impl Search {
     /// # Errors
     /// When there is no checkpoint, or it does not fit this search.
     pub fn restore(&mut self, folder: &RunFolder) -> Result<(), Error> {
-        let (state, tensors) = checkpoint::load(folder)?;
+        let (state, tensors) = tensor_file::load::<State>(&folder.file(run_folder::CHECKPOINT))?;
         let refuse = |problem: &str| {
             Err(Error::RunFolder { path: folder.path().to_owned(), problem: problem.to_owned() })
         };
@@ -178,11 +165,7 @@ impl Search {
     pub fn memory_estimate_mb(&self) -> f64 {
         let shape = network_shape(&self.config, &self.data);
         let cost = search_cost(&self.learner.architecture, &shape).unwrap_or_default();
-        let batch = self.config.search.batch.min(self.data.train_images) as f64;
-        (KEPT_ACTIVATIONS * 4.0 * batch * cost.activations as f64
-            + WEIGHT_COPIES * 4.0 * cost.params as f64)
-            / (1024.0 * 1024.0)
-            + RESIDENT_MB
+        activations_mb(&cost, self.config.search.batch.min(self.data.train_images))
     }
 
     /// Effective learning rate of alpha.
@@ -199,7 +182,7 @@ impl Search {
         folder: &RunFolder,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome<SearchResult>, Error> {
         if self.progress.epoch == 0 && self.progress.step == 0 {
             self.save(folder)?;
         }
@@ -456,15 +439,8 @@ impl Search {
             architecture: self.learner.architecture.clone(),
         };
         let tensors = self.learner.parameters.to_named();
-        for (name, (_, values)) in &tensors {
-            if let Some(&value) = values.iter().find(|value| !value.is_finite()) {
-                let what = format!("an element of {name}");
-                let key = "weights.lr";
-                let error = NonFinite { what, value: f64::from(value), key };
-                return Err(self.at_this_step(error));
-            }
-        }
-        checkpoint::save(folder, &state, &tensors)
+        tensor_file::check_finite(&tensors, "weights.lr").map_err(|e| self.at_this_step(e))?;
+        tensor_file::save(&folder.file(run_folder::CHECKPOINT), &state, &tensors)
     }
 }
 

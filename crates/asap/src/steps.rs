@@ -5,14 +5,15 @@ use asap_core::{
     Adam, Architecture, CellKind, EdgePolicy, NetworkShape, Pruned, SearchSpace, ThresholdPolicy,
 };
 use asap_data::Batch;
-use burn::tensor::activation::log_softmax;
+use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::network::Logits;
 use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
-use crate::pass::{Mode, Pass};
+use crate::pass::{DropPath, Mode, Pass};
 use crate::supernet::{Supernet, mixing_tensor};
 
 /// A search network in training: weights and alpha.
@@ -86,8 +87,9 @@ impl Learner {
     ) -> Result<Score, NonFinite> {
         let mixing = self.mixing(temperature);
         let Self { supernet, parameters, .. } = self;
-        let forward = |pass: &Pass<'_>, images| supernet.forward(pass, images, &mixing);
-        descend(parameters, batch, sgd, learning_rate, forward)
+        let descent = Descent::plain(*sgd, learning_rate);
+        let forward = |pass: &Pass<'_>, images| supernet.forward(pass, images, &mixing).into();
+        descend(parameters, batch, &descent, forward)
     }
 
     /// Lines 6 to 9 of Algorithm 1: a descent step on alpha, then pruning.
@@ -108,7 +110,7 @@ impl Learner {
         let mixing = self.mixing(temperature).map(|m| m.autodiff().require_grad());
         let pass = Pass::new(&self.parameters, Mode::Architecture);
         let logits = self.supernet.forward(&pass, images(batch, &self.device), &mixing);
-        let (loss, score) = cross_entropy(logits, batch);
+        let (loss, score) = cross_entropy(logits, batch, 0.0);
         finite("the loss of the step on alpha", score.loss, key)?;
         let gradients = loss.backward();
         let candidates = self.architecture.space().candidates.len();
@@ -162,22 +164,58 @@ impl Learner {
     }
 }
 
-/// A descent step on the weights of any network.
+/// How the weights of a network descend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Descent {
+    /// The optimizer.
+    pub sgd: Sgd,
+    /// Its rate.
+    pub learning_rate: f64,
+    /// The configuration key of the rate, for errors.
+    pub key: &'static str,
+    /// Operations that drop out.
+    pub drop_path: Option<DropPath>,
+    /// Share of the target that is spread over all classes.
+    pub label_smoothing: f64,
+    /// Weight of the auxiliary head's loss.
+    pub auxiliary_weight: f64,
+}
+
+impl Descent {
+    /// Descent on the plain cross entropy, as in a search.
+    pub fn plain(sgd: Sgd, learning_rate: f64) -> Self {
+        Self {
+            sgd,
+            learning_rate,
+            key: "weights.lr",
+            drop_path: None,
+            label_smoothing: 0.0,
+            auxiliary_weight: 0.0,
+        }
+    }
+}
+
+/// A descent step on the weights of any network; the score is that of its classifier.
 ///
 /// # Errors
 /// When the loss or a gradient is not finite; nothing is changed then.
 pub fn descend(
     parameters: &mut Parameters,
     batch: &Batch,
-    sgd: &Sgd,
-    learning_rate: f64,
-    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
+    descent: &Descent,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Logits,
 ) -> Result<Score, NonFinite> {
-    let key = "weights.lr";
-    let pass = Pass::new(parameters, Mode::Weights);
+    let Descent { sgd, learning_rate, key, drop_path, label_smoothing, auxiliary_weight } =
+        *descent;
+    let pass = Pass::new(parameters, Mode::Weights).with_drop_path(drop_path);
     let logits = forward(&pass, images(batch, parameters.device()));
-    let (loss, score) = cross_entropy(logits, batch);
+    let (mut loss, score) = cross_entropy(logits.main, batch, label_smoothing);
     finite("the loss of the step on the weights", score.loss, key)?;
+    if let Some(auxiliary) = logits.auxiliary {
+        let (auxiliary, score) = cross_entropy(auxiliary, batch, label_smoothing);
+        finite("the loss of the auxiliary head", score.loss, key)?;
+        loss = loss + auxiliary * auxiliary_weight;
+    }
     let mut gradients = loss.backward();
     let (gradients, statistics) = pass.finish(&mut gradients);
     let norm = sgd.step(parameters, gradients, learning_rate);
@@ -186,7 +224,7 @@ pub fn descend(
     Ok(score)
 }
 
-/// The score of any network on a batch, with running statistics.
+/// Scores any network on a batch, with running statistics.
 pub fn evaluate(
     parameters: &Parameters,
     batch: &Batch,
@@ -194,21 +232,35 @@ pub fn evaluate(
 ) -> Score {
     let pass = Pass::new(parameters, Mode::Evaluation);
     let logits = forward(&pass, images(batch, parameters.device()));
-    cross_entropy(logits, batch).1
+    cross_entropy(logits, batch, 0.0).1
+}
+
+/// What any network takes the images of a batch for: one row of probabilities each.
+pub fn probabilities(
+    parameters: &Parameters,
+    batch: &Batch,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
+) -> Vec<Vec<f32>> {
+    let pass = Pass::new(parameters, Mode::Evaluation);
+    let logits = forward(&pass, images(batch, parameters.device()));
+    let classes = logits.dims()[1];
+    let flat: Vec<f32> = softmax(logits, 1).into_data().iter::<f32>().collect();
+    flat.chunks(classes.max(1)).map(<[f32]>::to_vec).collect()
 }
 
 fn images(batch: &Batch, device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(batch.images.clone(), batch.shape), device)
 }
 
-/// The mean loss as a tensor, and the score on the host.
-fn cross_entropy(logits: Tensor<2>, batch: &Batch) -> (Tensor<1>, Score) {
+/// The mean loss with smoothed labels as a tensor, and the score, without smoothing, on the host.
+fn cross_entropy(logits: Tensor<2>, batch: &Batch, smoothing: f64) -> (Tensor<1>, Score) {
     let images = batch.labels.len();
     let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
     let labels = TensorData::new(labels, [images, 1]);
     let labels = Tensor::<2, Int>::from_data(labels, &logits.device());
     let log_probabilities = log_softmax(logits, 1);
     let picked = log_probabilities.clone().gather(1, labels);
+    let mean = log_probabilities.clone().mean();
     let host: Vec<f32> = log_probabilities.without_autodiff().into_data().iter::<f32>().collect();
     let classes = host.len() / images.max(1);
     let mut score = Score { images, ..Score::default() };
@@ -217,7 +269,11 @@ fn cross_entropy(logits: Tensor<2>, batch: &Batch) -> (Tensor<1>, Score) {
         score.loss -= f64::from(row[label]);
         score.correct += usize::from(row.iter().all(|&other| other <= row[label]));
     }
-    (picked.mean().neg(), score)
+    let loss = match smoothing {
+        0.0 => picked.mean(),
+        _ => picked.mean() * (1.0 - smoothing) + mean * smoothing,
+    };
+    (loss.neg(), score)
 }
 
 impl Score {

@@ -42,7 +42,17 @@ pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
     if let Ok(published) = PublishedCell::find(cell) {
         return Ok(published.genotype());
     }
-    let path = Path::new(cell);
+    let mut path = Path::new(cell).to_owned();
+    if path.is_dir() {
+        path = path.join(asap::run_folder::GENOTYPE_JSON);
+        if !path.is_file() {
+            return Err(Usage(format!(
+                "{cell}: expected the folder of a finished search, found no {} in it",
+                asap::run_folder::GENOTYPE_JSON
+            ))
+            .into());
+        }
+    }
     if path.is_file() {
         let text = std::fs::read_to_string(path)
             .map_err(|error| Usage(format!("{cell}: expected a genotype as text: {error}")))?;

@@ -4,16 +4,40 @@ pub(crate) mod bench;
 pub(crate) mod cells;
 pub(crate) mod config;
 pub(crate) mod data;
+pub(crate) mod evaluate;
 pub(crate) mod pac;
+pub(crate) mod predict;
+pub(crate) mod run;
 pub(crate) mod search;
+pub(crate) mod train;
+pub(crate) mod transfer;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use asap::config::Config;
+use asap::memory::available_mb;
 use asap::{Layers, Preset};
+use asap_data::{Dataset, Splits};
 
 use crate::args::{Common, Settings};
 
 /// Preset, file, `--set` and flags, in this order.
 pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Layers> {
-    let mut layers = Layers::preset(settings.preset.parse::<Preset>()?);
+    let mut layers = shared_layers(&settings.preset, common)?;
+    if let Some(data) = &settings.data {
+        layers.put("data.source", data.as_str());
+    }
+    if let Some(dir) = &settings.data_dir {
+        layers.put("data.dir", dir.to_string_lossy().as_ref());
+    }
+    Ok(layers)
+}
+
+/// The same without the data.
+pub(crate) fn shared_layers(preset: &str, common: &Common) -> anyhow::Result<Layers> {
+    let mut layers = Layers::preset(preset.parse::<Preset>()?);
     if let Some(file) = &common.config {
         layers.file(file)?;
     }
@@ -29,12 +53,6 @@ pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Lay
     if let Some(device) = &common.device {
         layers.put("device", device.as_str());
     }
-    if let Some(data) = &settings.data {
-        layers.put("data.source", data.as_str());
-    }
-    if let Some(dir) = &settings.data_dir {
-        layers.put("data.dir", dir.to_string_lossy().as_ref());
-    }
     Ok(layers)
 }
 
@@ -46,4 +64,62 @@ fn seed_too_large(seed: u64) -> crate::failure::Usage {
 pub(crate) fn start_threads(threads: usize) -> anyhow::Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     Ok(())
+}
+
+/// Refuses settings beside `--resume`.
+pub(crate) fn no_settings(common: &Common) -> anyhow::Result<()> {
+    if common.set.is_empty() && common.config.is_none() && common.seed.is_none() {
+        return Ok(());
+    }
+    let fault = "--resume: a run goes on with its own configuration; \
+                 expected no --set, --config or --seed beside it";
+    Err(crate::failure::Usage(fault.to_owned()).into())
+}
+
+/// Reads the images, and says what a user should know of them.
+pub(crate) fn load(config: &Config) -> anyhow::Result<Splits> {
+    let splits = asap_data::load(&config.data_spec()?, config.data_dir(), &config.load_options())?;
+    for warning in &splits.warnings {
+        eprintln!("note: {warning}");
+    }
+    Ok(splits)
+}
+
+/// Is set when the user asks to stop; asked twice, the program ends at once.
+pub(crate) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; once more to stop at once");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}
+
+/// Says so before the start if a run may not fit into memory.
+pub(crate) fn warn_of_memory(needed: f64, batch: &str) {
+    if let Some(available) = available_mb().filter(|&available| available < needed) {
+        eprintln!(
+            "warning: this takes about {needed:.0} MiB, and {available:.0} MiB are free; \
+             a smaller batch (--set {batch}=...) or fewer channels take less"
+        );
+    }
+}
+
+/// About `count` images, the first of each class in turn.
+pub(crate) fn first_of_each_class(data: &Dataset, count: usize) -> anyhow::Result<Dataset> {
+    let classes = data.classes().len();
+    let mut left = vec![count.div_ceil(classes).max(2); classes];
+    let chosen: Vec<usize> = (0..data.len())
+        .filter(|&i| {
+            let left = &mut left[usize::from(data.labels()[i])];
+            let take = *left > 0;
+            *left -= usize::from(take);
+            take
+        })
+        .collect();
+    Ok(data.subset(&chosen)?)
 }

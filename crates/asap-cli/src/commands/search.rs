@@ -1,20 +1,17 @@
 //! `asap search`: the main job.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use asap::config::{Auto, Config};
-use asap::memory::available_mb;
 use asap::search::{default_folder, finished};
 use asap::{Outcome, RunFolder, Search, SearchResult};
-use asap_data::{Dataset, Splits};
+use asap_data::Splits;
 use serde::Serialize;
 
 use crate::args::{Common, SearchArgs};
-use crate::failure::Usage;
-use crate::output::{self, duration};
+use crate::output::{self, duration, shell_word};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
@@ -23,7 +20,7 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     }
     let config = super::layers(&args.settings, common)?.resolve()?;
     super::start_threads(config.threads)?;
-    let splits = load(&config)?;
+    let splits = super::load(&config)?;
     if args.dry_run {
         return dry_run(config, splits, common);
     }
@@ -35,69 +32,38 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
             "note: a half has {images} images, fewer than search.batch; a step takes them all"
         );
     }
-    warn_of_memory(&search);
+    super::warn_of_memory(search.memory_estimate_mb(), "search.batch");
     let folder = RunFolder::create(&path, &config)?;
     eprintln!("{}\nrun folder: {}", summary(&search), path.display());
     search_on(search, &folder, common)
 }
 
 fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
-    if !common.set.is_empty() || common.config.is_some() || common.seed.is_some() {
-        let fault = "--resume: a run goes on with its own configuration; \
-                     expected no --set, --config or --seed beside it";
-        return Err(Usage(fault.to_owned()).into());
-    }
+    super::no_settings(common)?;
     let (folder, config) = RunFolder::open(path)?;
     if let Some(result) = finished(&folder)? {
         eprintln!("{}: this run is finished", path.display());
         return report(&result, &folder, common);
     }
     super::start_threads(common.threads.unwrap_or(config.threads))?;
-    let splits = load(&config)?;
+    let splits = super::load(&config)?;
     let mut search = Search::new(config, splits)?;
     search.restore(&folder)?;
     eprintln!("{}\nresumed: {}", summary(&search), path.display());
     search_on(search, &folder, common)
 }
 
-fn load(config: &Config) -> anyhow::Result<Splits> {
-    let splits = asap_data::load(&config.data_spec()?, config.data_dir(), &config.load_options())?;
-    for warning in &splits.warnings {
-        eprintln!("note: {warning}");
-    }
-    Ok(splits)
-}
-
 fn search_on(mut search: Search, folder: &RunFolder, common: &Common) -> anyhow::Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping after this step; once more to stop at once");
-    })
-    .context("cannot listen for Ctrl-C")?;
+    let stop = super::stop_on_ctrl_c()?;
     let mut progress = Progress::new();
     let outcome = search.run(folder, &mut progress, &stop);
     progress.finish();
     match outcome? {
         Outcome::Finished(result) => report(&result, folder, common),
         Outcome::Stopped => {
-            let path = folder.path().display();
+            let path = shell_word(&folder.path().to_string_lossy());
             bail!("stopped; a checkpoint is saved; go on with: asap search --resume {path}")
         }
-    }
-}
-
-/// Says so before the start if the search may not fit into memory.
-fn warn_of_memory(search: &Search) {
-    let needed = search.memory_estimate_mb();
-    if let Some(available) = available_mb().filter(|&available| available < needed) {
-        eprintln!(
-            "warning: this takes about {needed:.0} MiB, and {available:.0} MiB are free; \
-             a smaller batch (--set search.batch=...) or network.channels takes less"
-        );
     }
 }
 
@@ -122,7 +88,7 @@ fn summary(search: &Search) -> String {
 }
 
 fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow::Result<()> {
-    let path = folder.path().display();
+    let path = shell_word(&folder.path().to_string_lossy());
     for warning in &result.warnings {
         eprintln!("warning: {warning}");
     }
@@ -138,13 +104,13 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
          time                 {} for {} epochs\n\
          pictures             {path}/normal.svg, {path}/reduction.svg\n\
          report               {path}/report.html\n\
-         to train it          asap train --cell {path}/genotype.json --data {}",
+         to train it          asap train --cell {path} --data {}",
         result.genotype,
         100.0 * result.valid_accuracy,
         100.0 * result.derived_valid_accuracy,
         duration(result.seconds),
         result.epochs,
-        result.data.name,
+        shell_word(&result.data.name),
     );
     output::print(common.json, result, &text)
 }
@@ -170,7 +136,7 @@ fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()
     let images = 4 * config.search.batch.min(splits.train.len() / 4).max(1);
     let scratch = tempfile::tempdir().context("cannot make a scratch folder")?;
     let folder = RunFolder::create(&scratch.path().join("run"), &small)?;
-    let train = first_of_each_class(&splits.train, images)?;
+    let train = super::first_of_each_class(&splits.train, images)?;
     let mut search = Search::new(small, Splits { train, ..splits })?;
     let outcome = search.run(&folder, &mut (), &AtomicBool::new(false))?;
     let Outcome::Finished(result) = outcome else { bail!("the dry run did not end") };
@@ -215,19 +181,4 @@ fn two_epochs(config: &Config) -> Config {
     small.annealing.decay = Auto::Auto;
     small.annealing.grace_temperature = config.annealing.initial_temperature;
     small
-}
-
-/// About `count` images, the first of each class in turn.
-fn first_of_each_class(data: &Dataset, count: usize) -> anyhow::Result<Dataset> {
-    let classes = data.classes().len();
-    let mut left = vec![count.div_ceil(classes).max(2); classes];
-    let chosen: Vec<usize> = (0..data.len())
-        .filter(|&i| {
-            let left = &mut left[usize::from(data.labels()[i])];
-            let take = *left > 0;
-            *left -= usize::from(take);
-            take
-        })
-        .collect();
-    Ok(data.subset(&chosen)?)
 }

@@ -1,0 +1,107 @@
+//! `asap transfer`: several cells on several data sets by one recipe.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::bail;
+use asap::transfer::{NamedCell, Plan, Table, Transfer};
+use asap::{Outcome, run_folder};
+use asap_core::PublishedCell;
+
+use crate::args::{Common, TransferArgs};
+use crate::output::{self, duration, percent, shell_word};
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
+    let transfer = match &args.resume {
+        Some(path) => {
+            super::no_settings(common)?;
+            Transfer::open(path)?
+        }
+        None => {
+            let config = super::shared_layers(&args.preset, common)?.resolve()?;
+            let named = |cell: &String| -> anyhow::Result<NamedCell> {
+                Ok(NamedCell { name: cell_name(cell), genotype: super::cells::read(cell)? })
+            };
+            let plan = Plan {
+                cells: args.cells.iter().map(named).collect::<anyhow::Result<_>>()?,
+                data: args.data.clone(),
+                seeds: seeds(config.seed, args.repeat),
+            };
+            let default = || run_folder::next_free(Path::new("runs"), "transfer");
+            let path = common.out.clone().unwrap_or_else(default);
+            Transfer::create(&path, &config, plan)?
+        }
+    };
+    super::start_threads(common.threads.unwrap_or(transfer.config().threads))?;
+    go_on(&transfer, common)
+}
+
+/// Trains what is not trained yet, and prints the table.
+pub(crate) fn go_on(transfer: &Transfer, common: &Common) -> anyhow::Result<()> {
+    let path = shell_word(&transfer.folder().path().to_string_lossy());
+    eprintln!("run folder: {path}");
+    let stop = super::stop_on_ctrl_c()?;
+    let mut progress = Progress::new();
+    let outcome = transfer.run(&mut progress, &stop);
+    progress.finish();
+    let Outcome::Finished(table) = outcome? else {
+        bail!("stopped; a checkpoint is saved; go on with: asap transfer --resume {path}")
+    };
+    output::print(common.json, &table, &text(&table, &path)?)?;
+    let failures = table.rows.iter().map(|row| row.failures.len()).sum::<usize>();
+    if failures > 0 {
+        bail!(
+            "{failures} of the trainings failed, see above; mend the cause and go on with: \
+             asap transfer --resume {path}"
+        );
+    }
+    Ok(())
+}
+
+fn text(table: &Table, path: &str) -> anyhow::Result<String> {
+    let mut text = format!(
+        "{:<20} {:<16} {:>10} {:>14} {:>18} {:>14}\n",
+        "cell", "data", "weights", "multiply-adds", "test error", "time"
+    );
+    for row in &table.rows {
+        let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
+        let error = row.error.map(|error| match error.deviation {
+            Some(deviation) => format!("{} ± {:.2}", percent(error.mean), 100.0 * deviation),
+            None => percent(error.mean),
+        });
+        writeln!(
+            text,
+            "{:<20} {:<16} {:>10} {:>14} {:>18} {:>14}",
+            row.cell,
+            row.data,
+            or_dash(row.params.map(|params| params.to_string())),
+            or_dash(row.multiply_adds.map(|m| format!("{:.1} M", m as f64 / 1e6))),
+            or_dash(error),
+            or_dash(row.seconds.map(duration)),
+        )?;
+    }
+    for failure in table.rows.iter().flat_map(|row| &row.failures) {
+        writeln!(text, "failed: {failure}")?;
+    }
+    writeln!(text, "report: {path}/report.html")?;
+    Ok(text)
+}
+
+/// How a table calls a cell: a published name, the name of a file or folder, or `cell`.
+pub(crate) fn cell_name(cell: &str) -> String {
+    if let Ok(published) = PublishedCell::find(cell) {
+        return published.name.to_owned();
+    }
+    let path = Path::new(cell);
+    let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    match name {
+        Some(name) if path.exists() => name.to_string_lossy().into_owned(),
+        _ => "cell".to_owned(),
+    }
+}
+
+/// So many seeds from the first on.
+pub(crate) fn seeds(first: u64, count: u32) -> Vec<u64> {
+    (0..u64::from(count)).map(|i| first + i).collect()
+}

@@ -1,0 +1,151 @@
+//! How good a network is on labelled images.
+
+use serde::{Deserialize, Serialize};
+
+/// Errors of a network on images that it has not seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Number of images.
+    pub images: usize,
+    /// Images whose largest probability is not the label's.
+    pub errors: usize,
+    /// Share of them.
+    pub error: f64,
+    /// 95 % confidence interval of the error (Wilson).
+    pub interval: [f64; 2],
+    /// Share of the images whose label is not among the five largest probabilities; absent with
+    /// five classes or fewer.
+    pub top5_error: Option<f64>,
+    /// Mean cross entropy.
+    pub loss: f64,
+    /// Each class in the order of the labels.
+    pub classes: Vec<ClassScore>,
+    /// Images by label (row) and by prediction (column).
+    pub confusion: Vec<Vec<usize>>,
+}
+
+/// One class of an [`Evaluation`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassScore {
+    /// Name of the class.
+    pub name: String,
+    /// Its images.
+    pub images: usize,
+    /// Share of them that is classified rightly; absent without images.
+    pub accuracy: Option<f64>,
+}
+
+/// Quantile of the normal distribution for 95 %.
+const Z: f64 = 1.959_963_984_540_054;
+
+impl Evaluation {
+    /// Counts predictions; `probabilities` holds one row of `classes.len()` an image.
+    ///
+    /// The largest probability is the prediction, the first one of equals. A row with a NaN is an
+    /// error, counted as the first class.
+    ///
+    /// # Panics
+    /// When labels and rows do not pair up.
+    pub fn new(classes: &[String], labels: &[u16], probabilities: &[Vec<f32>]) -> Self {
+        assert_eq!(labels.len(), probabilities.len(), "a row for each label");
+        let mut confusion = vec![vec![0; classes.len()]; classes.len()];
+        let (mut errors, mut outside_five, mut loss) = (0, 0, 0.0);
+        for (&label, row) in labels.iter().zip(probabilities) {
+            let label = usize::from(label);
+            let predicted = predicted(row);
+            confusion[label][predicted] += 1;
+            let broken = row.iter().any(|p| p.is_nan());
+            errors += usize::from(broken || predicted != label);
+            let above = row.iter().filter(|&&p| p > row[label]).count();
+            outside_five += usize::from(broken || above >= 5);
+            loss -= f64::from(row[label]).max(f64::MIN_POSITIVE).ln();
+        }
+        let images = labels.len();
+        let share = |count: usize| count as f64 / images.max(1) as f64;
+        let scores = classes.iter().zip(&confusion).enumerate().map(|(i, (name, row))| {
+            let images = row.iter().sum();
+            let accuracy = (images > 0).then(|| row[i] as f64 / images as f64);
+            ClassScore { name: name.clone(), images, accuracy }
+        });
+        Self {
+            images,
+            errors,
+            error: share(errors),
+            interval: wilson(errors, images),
+            top5_error: (classes.len() > 5).then(|| share(outside_five)),
+            loss: loss / images.max(1) as f64,
+            classes: scores.collect(),
+            confusion,
+        }
+    }
+}
+
+/// The class of the largest probability, the first of equals.
+pub fn predicted(probabilities: &[f32]) -> usize {
+    let better =
+        |best: usize, i: usize| if probabilities[i] > probabilities[best] { i } else { best };
+    (0..probabilities.len()).fold(0, better)
+}
+
+/// The interval of a share of `count` in `images` (Wilson 1927).
+fn wilson(count: usize, images: usize) -> [f64; 2] {
+    if images == 0 {
+        return [0.0, 1.0];
+    }
+    let n = images as f64;
+    let p = count as f64 / n;
+    let centre = p + Z * Z / (2.0 * n);
+    let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + Z * Z / n;
+    [((centre - half) / scale).max(0.0), ((centre + half) / scale).min(1.0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|i| format!("class {i}")).collect()
+    }
+
+    #[test]
+    fn counts_errors_by_class() {
+        let rows = [
+            vec![0.7, 0.2, 0.1],
+            vec![0.1, 0.5, 0.4],
+            vec![0.4, 0.4, 0.2],
+            vec![f32::NAN, 0.5, 0.5],
+        ];
+        let evaluation = Evaluation::new(&names(3), &[0, 2, 0, 0], &rows);
+        assert_eq!((evaluation.images, evaluation.errors, evaluation.error), (4, 2, 0.5));
+        assert_eq!(evaluation.confusion, [[3, 0, 0], [0, 0, 0], [0, 1, 0]]);
+        assert_eq!(
+            evaluation.classes[1],
+            ClassScore { name: "class 1".into(), images: 0, accuracy: None }
+        );
+        assert_eq!(evaluation.classes[2].accuracy, Some(0.0));
+        assert_eq!(evaluation.top5_error, None);
+    }
+
+    #[test]
+    fn the_five_best_of_more_classes_are_counted() {
+        let row = |label: usize| {
+            let mut row = vec![0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05];
+            row.swap(0, label.min(1));
+            row
+        };
+        let evaluation = Evaluation::new(&names(7), &[4, 5], &[row(0), row(0)]);
+        assert_eq!(evaluation.top5_error, Some(0.5));
+        assert!((evaluation.loss + (0.1f64.ln() + 0.08f64.ln()) / 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn wilsons_interval() {
+        // Newcombe 1998, table I: 81 of 263 and 0 of 20.
+        let close =
+            |[a, b]: [f64; 2], [c, d]: [f64; 2]| (a - c).abs() < 5e-5 && (b - d).abs() < 5e-5;
+        assert!(close(wilson(81, 263), [0.2553, 0.3662]));
+        assert!(close(wilson(0, 20), [0.0, 0.1611]));
+        assert_eq!(wilson(0, 0), [0.0, 1.0]);
+    }
+}

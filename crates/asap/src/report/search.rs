@@ -1,0 +1,88 @@
+//! The page of a search.
+
+use std::fmt::Write;
+
+use super::{cells, curves, notes, page, percent, table};
+use crate::config::Config;
+use crate::error::Error;
+use crate::record::{DataSummary, EpochRecord, SearchResult};
+use crate::run_folder::{REPORT, RunFolder};
+
+/// A curve of the report: its name and how it is read from an epoch.
+type Curve = (&'static str, fn(&EpochRecord) -> f64);
+
+const CURVES: [Curve; 8] = [
+    ("validation accuracy", |r| r.valid_accuracy),
+    ("training loss", |r| r.train_loss),
+    ("temperature", |r| r.temperature),
+    ("alive operations", |r| r.alive_ops as f64),
+    ("entropy, normal cell", |r| r.entropy_normal),
+    ("entropy, reduction cell", |r| r.entropy_reduce),
+    ("epoch seconds", |r| r.epoch_seconds),
+    ("largest distance between alphas", |r| r.alpha_spread),
+];
+
+/// Writes the report of a search as it stands.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write(
+    folder: &RunFolder,
+    data: &DataSummary,
+    config: &Config,
+    result: Option<&SearchResult>,
+) -> Result<(), Error> {
+    let records: Vec<EpochRecord> = folder.events()?;
+    let mut body = format!(
+        "<p>{} + {} images, {} classes, seed {}.</p>",
+        data.train_images,
+        data.valid_images,
+        data.classes.len(),
+        config.seed,
+    );
+    match result {
+        Some(result) => outcome(&mut body, result),
+        None => {
+            let (done, all) = (records.len(), config.search.epochs);
+            let _ = write!(body, "<p>The search goes on: {done} of {all} epochs.</p>");
+        }
+    }
+    if !records.is_empty() {
+        let read = |(name, read): Curve| (name, records.iter().map(read).collect());
+        curves(&mut body, &CURVES.map(read));
+        body.push_str("<h2>Epochs</h2>");
+        let head = ["epoch", "T", "alive", "train loss", "train acc.", "valid acc.", "seconds"];
+        table(&mut body, &head, records.iter().map(row));
+    }
+    folder.write(REPORT, page("Search", data, config, &body).as_bytes())
+}
+
+fn outcome(html: &mut String, result: &SearchResult) {
+    let _ = write!(
+        html,
+        "<p>Validation accuracy {}, and {} with only the cell left. {} epochs, {:.0} s. {}</p>",
+        percent(result.valid_accuracy),
+        percent(result.derived_valid_accuracy),
+        result.epochs,
+        result.seconds,
+        if result.decided_by_annealing {
+            "Every choice was made by annealing."
+        } else {
+            "Some choices were still open at the end."
+        },
+    );
+    notes(html, &result.warnings);
+    cells(html, &result.genotype);
+}
+
+fn row(r: &EpochRecord) -> Vec<String> {
+    vec![
+        (r.epoch + 1).to_string(),
+        format!("{:.3}", r.temperature),
+        r.alive_ops.to_string(),
+        format!("{:.4}", r.train_loss),
+        percent(r.train_accuracy),
+        percent(r.valid_accuracy),
+        format!("{:.1}", r.epoch_seconds),
+    ]
+}

@@ -1,0 +1,105 @@
+//! The pages of commands that make several runs: a table, and links to the pages of the runs.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use super::{cells, document, escape, percent, table};
+use crate::config::Config;
+use crate::error::Error;
+use crate::run::RunResult;
+use crate::run_folder::{REPORT, RunFolder};
+use crate::spread::Spread;
+use crate::transfer::Table;
+
+/// Writes the page of an `asap run`.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_run(folder: &RunFolder, config: &Config, result: &RunResult) -> Result<(), Error> {
+    let mut body = String::new();
+    if let Some(error) = &result.error {
+        let _ = write!(
+            body,
+            "<p>Test error <strong>{}</strong> with the last weights.</p>",
+            spread(error)
+        );
+    }
+    let deviations = [
+        ("searches with another seed", result.search_deviation),
+        ("trainings of one cell with another seed", result.training_deviation),
+    ];
+    for (what, deviation) in deviations {
+        if let Some(deviation) = deviation {
+            let _ =
+                write!(body, "<p>Standard deviation between {what}: {}.</p>", percent(deviation));
+        }
+    }
+    for found in &result.searches {
+        let _ = write!(body, "<h2>Search with seed {}</h2>", found.search.seed);
+        cells(&mut body, &found.search.genotype);
+        link(&mut body, "search", &found.folder);
+        let rows = found.trainings.iter().map(|(_, training)| {
+            vec![
+                training.seed.to_string(),
+                training.params.to_string(),
+                format!("{:.1} M", training.multiply_adds as f64 / 1e6),
+                training.test.as_ref().map_or("-".to_owned(), |test| percent(test.error)),
+                format!("{:.0}", training.seconds),
+            ]
+        });
+        let head = ["seed", "weights", "multiply-adds", "test error", "seconds"];
+        table(&mut body, &head, rows);
+        for (folder, training) in &found.trainings {
+            link(&mut body, &format!("training with seed {}", training.seed), folder);
+        }
+    }
+    folder.write(REPORT, document("Search and training", config, &body).as_bytes())
+}
+
+/// Writes the page of an `asap transfer`.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_transfer(
+    folder: &RunFolder,
+    config: &Config,
+    result: &Table,
+    links: impl Iterator<Item = (String, PathBuf)>,
+) -> Result<(), Error> {
+    let mut body = String::new();
+    let rows = result.rows.iter().map(|row| {
+        let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
+        vec![
+            row.cell.clone(),
+            row.data.clone(),
+            or_dash(row.params.map(|params| params.to_string())),
+            or_dash(row.multiply_adds.map(|m| format!("{:.1} M", m as f64 / 1e6))),
+            or_dash(row.error.as_ref().map(spread)),
+            or_dash(row.seconds.map(|seconds| format!("{seconds:.0}"))),
+        ]
+    });
+    let head = ["cell", "data", "weights", "multiply-adds", "test error", "seconds"];
+    table(&mut body, &head, rows);
+    for failure in result.rows.iter().flat_map(|row| &row.failures) {
+        let _ = write!(body, "<p><strong>Failed:</strong> {}</p>", escape(failure));
+    }
+    for (title, path) in links {
+        link(&mut body, &title, &path.display().to_string());
+    }
+    folder.write(REPORT, document("Transfer", config, &body).as_bytes())
+}
+
+fn link(html: &mut String, title: &str, folder: &str) {
+    let (title, folder) = (escape(title), escape(folder));
+    let _ = write!(html, "<p><a href=\"{folder}/{REPORT}\">{title}</a></p>");
+}
+
+fn spread(error: &Spread) -> String {
+    match error.deviation {
+        Some(deviation) => {
+            let (mean, deviation) = (percent(error.mean), percent(deviation));
+            format!("{mean} ± {deviation} ({} runs)", error.count)
+        }
+        None => percent(error.mean),
+    }
+}

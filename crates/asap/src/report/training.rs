@@ -1,0 +1,125 @@
+//! The page of a training.
+
+use std::fmt::Write;
+
+use asap_core::Genotype;
+
+use super::{cells, curves, notes, page, percent, table};
+use crate::config::Config;
+use crate::error::Error;
+use crate::evaluation::Evaluation;
+use crate::record::{DataSummary, TrainRecord, TrainResult};
+use crate::run_folder::{REPORT, RunFolder};
+
+/// The largest confusion table that a page shows.
+const MOST_CLASSES: usize = 20;
+
+/// Writes the report of a training as it stands.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write(
+    folder: &RunFolder,
+    data: &DataSummary,
+    config: &Config,
+    genotype: &Genotype,
+    result: Option<&TrainResult>,
+) -> Result<(), Error> {
+    let records: Vec<TrainRecord> = folder.events()?;
+    let mut body = format!(
+        "<p>{} images, {} held out, {} of test, {} classes, seed {}.</p>",
+        data.train_images,
+        data.valid_images,
+        data.test_images,
+        data.classes.len(),
+        config.seed,
+    );
+    match result {
+        Some(result) => outcome(&mut body, result),
+        None => {
+            let (done, all) = (records.len(), config.train.epochs);
+            let _ = write!(body, "<p>The training goes on: {done} of {all} epochs.</p>");
+        }
+    }
+    if !records.is_empty() {
+        let values = |read: fn(&TrainRecord) -> Option<f64>| records.iter().filter_map(read);
+        curves(
+            &mut body,
+            &[
+                ("validation accuracy", values(|r| r.valid_accuracy).collect()),
+                ("training accuracy", values(|r| Some(r.train_accuracy)).collect()),
+                ("training loss", values(|r| Some(r.train_loss)).collect()),
+                ("validation loss", values(|r| r.valid_loss).collect()),
+                ("learning rate", values(|r| Some(r.lr)).collect()),
+                ("epoch seconds", values(|r| Some(r.epoch_seconds)).collect()),
+            ],
+        );
+    }
+    body.push_str("<h2>Cells</h2>");
+    cells(&mut body, genotype);
+    if !records.is_empty() {
+        body.push_str("<h2>Epochs</h2>");
+        let head = ["epoch", "lr", "train loss", "train acc.", "valid acc.", "seconds"];
+        table(&mut body, &head, records.iter().map(row));
+    }
+    folder.write(REPORT, page("Training", data, config, &body).as_bytes())
+}
+
+fn outcome(html: &mut String, result: &TrainResult) {
+    let _ = write!(
+        html,
+        "<p>{} weights, {:.1} M multiply-adds. {} epochs, {:.0} s.</p>",
+        result.params,
+        result.multiply_adds as f64 / 1e6,
+        result.epochs,
+        result.seconds,
+    );
+    notes(html, &result.warnings);
+    if let Some(test) = &result.test {
+        errors(html, test);
+    }
+}
+
+/// The test error, class by class.
+fn errors(html: &mut String, test: &Evaluation) {
+    let _ = write!(
+        html,
+        "<p>Test error <strong>{}</strong> after the last epoch ({} to {} with 95 % confidence), {} of {} images.</p>\
+         <h2>Classes</h2>",
+        percent(test.error),
+        percent(test.interval[0]),
+        percent(test.interval[1]),
+        test.errors,
+        test.images,
+    );
+    if test.classes.len() > MOST_CLASSES {
+        let rows = test.classes.iter().map(|class| {
+            vec![
+                class.name.clone(),
+                class.images.to_string(),
+                class.accuracy.map_or("-".to_owned(), percent),
+            ]
+        });
+        table(html, &["class", "images", "accuracy"], rows);
+        return;
+    }
+    html.push_str("<p>Test images by class (rows) and by what they were taken for (columns).</p>");
+    let names = test.classes.iter().map(|class| class.name.as_str());
+    let head: Vec<&str> = ["class", "accuracy"].into_iter().chain(names).collect();
+    let rows = test.classes.iter().zip(&test.confusion).map(|(class, row)| {
+        let accuracy = class.accuracy.map_or("-".to_owned(), percent);
+        [class.name.clone(), accuracy].into_iter().chain(row.iter().map(usize::to_string)).collect()
+    });
+    table(html, &head, rows);
+}
+
+fn row(r: &TrainRecord) -> Vec<String> {
+    vec![
+        (r.epoch + 1).to_string(),
+        format!("{:.4}", r.lr),
+        format!("{:.4}", r.train_loss),
+        percent(r.train_accuracy),
+        r.valid_accuracy.map_or("-".to_owned(), percent),
+        format!("{:.1}", r.epoch_seconds),
+    ]
+}
