@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -63,7 +64,11 @@ fn refused(args: &[&str], directory: &Path, parts: &[&str]) {
 #[test]
 fn every_command_has_help_with_an_example() {
     let here = tempfile::tempdir().unwrap();
-    for command in ["search", "cells", "data", "config", "bench", "pac"] {
+    let commands = [
+        "search", "train", "run", "evaluate", "predict", "transfer", "cells", "data", "config",
+        "bench", "pac",
+    ];
+    for command in commands {
         let output = asap(&[command, "--help"], here.path());
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success() && help.contains("Example"), "{command}: {help}");
@@ -256,4 +261,192 @@ fn wait_for_epochs(events: &Path, count: usize, child: &mut Child) {
         assert!(started.elapsed() < Duration::from_secs(300), "no epoch within five minutes");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Settings of a training that ends in seconds.
+const SMALL: [&str; 12] = [
+    "--set",
+    "train.channels=3",
+    "--set",
+    "train.cells=3",
+    "--set",
+    "train.epochs=3",
+    "--set",
+    "train.batch=32",
+    "--set",
+    "data.limit=200",
+    "--set",
+    "train.drop_path=0.1",
+];
+
+fn small(more: &[&'static str]) -> Vec<&'static str> {
+    more.iter().copied().chain(SMALL).collect()
+}
+
+#[test]
+fn a_cell_is_trained_evaluated_and_used() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let trained = json(&asap(&small(&["train", "--cell", "ASAP", "--out", "run", "--json"]), at));
+    assert_eq!(trained["epochs"], 3);
+    let error = trained["test"]["error"].as_f64().unwrap();
+    // The run tested on as many images as it was limited to.
+    assert_eq!(trained["test"]["images"], 200);
+    let all = json(&asap(&["evaluate", "run", "--json"], at));
+    assert_eq!(all["images"], 1000);
+    let sum = |row: &Value| row.as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>();
+    assert_eq!(all["confusion"].as_array().unwrap().iter().map(sum).sum::<u64>(), 1000);
+    assert!((all["error"].as_f64().unwrap() - error).abs() < 0.2);
+    let text = asap(&["evaluate", "run/weights.safetensors", "--split", "train"], at).stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("of 5000 images") && text.contains("Ankle boot"), "{text}");
+
+    fs::create_dir(at.join("photos")).unwrap();
+    for (name, side) in [("photos/b.png", 64u32), ("photos/a.jpg", 28)] {
+        image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, 90]))
+            .save(at.join(name))
+            .unwrap();
+    }
+    let lines = asap(&["predict", "run", "photos", "--json", "--top", "2"], at);
+    assert!(lines.status.success(), "{}", String::from_utf8_lossy(&lines.stderr));
+    let lines: Vec<Value> = String::from_utf8(lines.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(
+        (&lines[0]["path"], &lines[1]["path"]),
+        (&"photos/a.jpg".into(), &"photos/b.png".into())
+    );
+    assert_eq!(lines[0]["top"].as_array().unwrap().len(), 2);
+    assert_eq!(lines[0]["class"], lines[0]["top"][0]["class"]);
+
+    // A broken file among the others: named, and left out only when asked.
+    fs::write(at.join("photos/broken.png"), "no image").unwrap();
+    refused(&["predict", "run", "photos"], at, &["broken.png", "--skip-corrupt"]);
+    let skipped = asap(&["predict", "run", "photos", "--skip-corrupt"], at);
+    assert_eq!(String::from_utf8(skipped.stdout).unwrap().lines().count(), 2);
+    assert!(String::from_utf8_lossy(&skipped.stderr).contains("broken.png"));
+    let mut child = command(&["predict", "run", "-"], at)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"photos/b.png\n").unwrap();
+    let listed = child.wait_with_output().unwrap();
+    assert!(String::from_utf8(listed.stdout).unwrap().starts_with("photos/b.png\t"));
+
+    let again = json(&asap(&["train", "--resume", "run", "--json"], at));
+    assert_eq!(again, trained);
+    refused(&["predict", "run", "none.png"], at, &["none.png"]);
+    refused(&["predict", "run", "photos/a.jpg", "--top", "0"], at, &["--top"]);
+    refused(&["predict", "photos", "photos/a.jpg"], at, &["photos", "finished training"]);
+    refused(&["evaluate", "run", "--data", "nowhere"], at, &["nowhere"]);
+    refused(&["evaluate", "run", "--split", "all"], at, &["--split", "test, valid, train"]);
+    refused(&["evaluate", "run", "--split", "valid"], at, &["valid images, found none"]);
+    refused(&["train", "--resume", "nowhere"], at, &["nowhere"]);
+    refused(&["search", "--resume", "run"], at, &["search"]);
+}
+
+#[test]
+fn mistakes_of_a_training_are_named_and_end_with_2() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    refused(&["train"], at, &["--cell"]);
+    refused(&["train", "--cell", "no_such"], at, &["no_such", "DARTS_V2"]);
+    refused(&["train", "--cell", "ASAP", "--set", "train.drop_path=1"], at, &["train.drop_path"]);
+    refused(&["train", "--cell", "ASAP", "--set", "train.epoch=3"], at, &["train.epochs"]);
+    refused(&["train", "--cell", "ASAP", "--repeat", "0"], at, &["at least one seed"]);
+    refused(&["transfer", "--cells", "ASAP,ASAP"], at, &["ASAP", "twice"]);
+    refused(&["run", "--repeat-train", "0"], at, &["at least one"]);
+    refused(&["run", "--data", "nowhere"], at, &["nowhere"]);
+    fs::create_dir(at.join("empty")).unwrap();
+    refused(&["train", "--cell", "empty"], at, &["empty", "finished search"]);
+    refused(&["run", "--resume", "empty"], at, &["empty"]);
+    refused(&["transfer", "--resume", "empty"], at, &["empty"]);
+    assert!(!at.join("runs").exists(), "a refused training leaves nothing behind");
+}
+
+#[test]
+fn a_training_that_is_killed_goes_on_to_the_same_end() {
+    let here = tempfile::tempdir().unwrap();
+    let whole = small(&["train", "--cell", "ASAP", "--json", "--out", "whole"]);
+    let whole = outcome(json(&asap(&whole, here.path())));
+    let mut child = command(&small(&["train", "--cell", "ASAP", "--out", "killed"]), here.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_epochs(&here.path().join("killed/events.jsonl"), 1, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resumed = asap(&["train", "--resume", "killed", "--json"], here.path());
+    assert_eq!(outcome(json(&resumed)), whole);
+}
+
+#[test]
+fn one_command_searches_and_trains_and_goes_on_where_it_was() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let mut arguments = vec!["run", "--repeat-train", "2", "--out", "run", "--json"];
+    arguments.extend(TINY);
+    arguments.extend(SMALL);
+    let mut child =
+        command(&arguments, at).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_epochs(&at.join("run/train-0-0/events.jsonl"), 1, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let result = json(&asap(&["run", "--resume", "run", "--json"], at));
+    let found = &result["searches"][0];
+    assert_eq!((&found["folder"], &found["search"]["seed"]), (&"search-0".into(), &0.into()));
+    assert_eq!(found["trainings"].as_array().unwrap().len(), 2);
+    let errors = [0, 1].map(|i| found["trainings"][i][1]["test"]["error"].as_f64().unwrap());
+    let mean = result["error"]["mean"].as_f64().unwrap();
+    assert!((mean - (errors[0] + errors[1]) / 2.0).abs() < 1e-12);
+    assert!(result["training_deviation"].is_number() && result["search_deviation"].is_null());
+    let page = fs::read_to_string(at.join("run/report.html")).unwrap();
+    assert!(page.contains("train-0-1/report.html"));
+    assert!(at.join("run/train-0-1/report.html").is_file());
+    refused(&["evaluate", "run"], at, &["train-0-0", "train-0-1"]);
+    assert!(asap(&["evaluate", "run/train-0-1"], at).status.success());
+
+    let by_hand = small(&["train", "--cell", "run/search-0", "--out", "hand", "--json"]);
+    let by_hand = json(&asap(&by_hand, at));
+    assert_eq!(outcome(by_hand), outcome(found["trainings"][0][1].clone()));
+}
+
+#[test]
+fn a_failure_does_not_lose_the_other_trainings_of_a_transfer() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let arguments =
+        small(&["transfer", "--cells", "ASAP,SNAS_mild", "--data", "embedded,gone", "--out", "t"]);
+    let output = asap(&arguments, at);
+    let (text, message) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(text.contains("SNAS_mild") && text.contains("failed: ASAP on gone, seed 0"), "{text}");
+    assert!(message.contains("2 of the trainings failed"), "{message}");
+    let table: Value =
+        serde_json::from_slice(&fs::read(at.join("t/result.json")).unwrap()).unwrap();
+    let errors = |table: &Value| -> Vec<bool> {
+        table["rows"].as_array().unwrap().iter().map(|row| row["error"].is_object()).collect()
+    };
+    assert_eq!(errors(&table), [true, false, true, false]);
+
+    // Once the cause is mended, only what is missing is done.
+    for class in ["a", "b"] {
+        fs::create_dir_all(at.join("gone").join(class)).unwrap();
+        for i in 0..40u8 {
+            let image = image::GrayImage::from_pixel(28, 28, image::Luma([i + class.len() as u8]));
+            image.save(at.join(format!("gone/{class}/{i}.png"))).unwrap();
+        }
+    }
+    let before = fs::read(at.join("t/ASAP-embedded-0/result.json")).unwrap();
+    let table = json(&asap(&["transfer", "--resume", "t", "--json"], at));
+    assert_eq!(errors(&table), [true; 4]);
+    assert_eq!(fs::read(at.join("t/ASAP-embedded-0/result.json")).unwrap(), before);
 }

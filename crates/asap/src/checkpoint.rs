@@ -3,9 +3,12 @@
 use asap_core::Architecture;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Error;
+use crate::parameters::NamedValues;
 use crate::record::DataSummary;
+use crate::run_folder::{CHECKPOINT, RunFolder};
 use crate::steps::Score;
-use crate::tensor_file::Header;
+use crate::tensor_file::{self, Header};
 
 /// Where a search stands; all of it but the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,4 +43,12 @@ pub struct Progress {
     pub epoch_seconds: f64,
     /// Seconds that the search has taken so far.
     pub seconds: f64,
+}
+
+/// Reads the checkpoint of a search.
+///
+/// # Errors
+/// When there is none, it is damaged, or another version wrote it.
+pub fn load(folder: &RunFolder) -> Result<(State, NamedValues), Error> {
+    tensor_file::load(&folder.file(CHECKPOINT))
 }

@@ -15,7 +15,6 @@ use crate::parameters::NamedValues;
 use crate::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run_folder::{self, CHECKPOINT, RunFolder};
 use crate::search::Search;
-use crate::tensor_file;
 use crate::train::Training;
 
 /// Searches in the folder `path`.
@@ -106,8 +105,11 @@ fn open_or_create<T: DeserializeOwned>(
     Ok((folder, state))
 }
 
-/// The weights of a finished search under the names that they have in the evaluation network of its cell.
-fn searched_weights(
+/// The weights of the search in the folder `path`, under their names in the evaluation network of its cell.
+///
+/// # Errors
+/// When the networks of `config` differ in size, or there is no such search.
+pub fn searched_weights(
     path: &Path,
     config: &Config,
     genotype: &Genotype,
@@ -123,7 +125,7 @@ fn searched_weights(
             )));
         }
     }
-    let (state, tensors) = tensor_file::load::<checkpoint::State>(&path.join(CHECKPOINT))?;
+    let (state, tensors) = checkpoint::load(&RunFolder::open(path)?.0)?;
     let space = state.architecture.space();
     let mut weights: NamedValues = tensors
         .iter()

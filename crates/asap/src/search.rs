@@ -13,7 +13,7 @@ use asap_data::{
     Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
 
-use crate::checkpoint::{Progress, State};
+use crate::checkpoint::{self, Progress, State};
 use crate::config::Config;
 use crate::error::Error;
 use crate::memory::{activations_mb, peak_rss_mb, rss_mb};
@@ -108,7 +108,7 @@ impl Search {
     /// # Errors
     /// When there is no checkpoint, or it does not fit this search.
     pub fn restore(&mut self, folder: &RunFolder) -> Result<(), Error> {
-        let (state, tensors) = tensor_file::load::<State>(&folder.file(run_folder::CHECKPOINT))?;
+        let (state, tensors) = checkpoint::load(folder)?;
         let refuse = |problem: &str| {
             Err(Error::RunFolder { path: folder.path().to_owned(), problem: problem.to_owned() })
         };

@@ -203,6 +203,11 @@ impl Training {
         self.cost
     }
 
+    /// The values of the network's tensors.
+    pub fn weights(&self) -> NamedValues {
+        self.parameters.values()
+    }
+
     /// Steps of an epoch.
     pub fn steps_per_epoch(&self) -> usize {
         self.train.batches_per_epoch()

@@ -41,6 +41,8 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
 fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
     super::no_settings(common)?;
     let (folder, config) = RunFolder::open(path)?;
+    // The folder of a training is refused here.
+    asap::checkpoint::load(&folder)?;
     if let Some(result) = finished(&folder)? {
         eprintln!("{}: this run is finished", path.display());
         return report(&result, &folder, common);

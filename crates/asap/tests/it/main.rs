@@ -1,7 +1,9 @@
-//! Integration tests of the library: against PyTorch's numbers, and whole searches.
+//! Integration tests of the library: against PyTorch's numbers, and whole searches and trainings.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod goldens;
 mod networks;
 mod search;
+mod small;
+mod train;

@@ -1,69 +1,15 @@
 //! Whole searches on small data: to the end, broken off, repeated.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use asap::config::{Auto, Config};
-use asap::record::{EpochRecord, Event, Observer};
+use asap::record::EpochRecord;
 use asap::run_folder::{CHECKPOINT, CONFIG, EVENTS, GENOTYPE_JSON, GENOTYPE_TEXT, REPORT, RESULT};
-use asap::{Error, Layers, Outcome, Preset, RunFolder, Search, SearchResult};
+use asap::{Error, Outcome, RunFolder, Search, SearchResult};
 use asap_core::{EdgePolicy, Genotype};
-use asap_data::{Dataset, Splits};
 
-/// Grey 8x8 images in three classes: bright rows, bright columns, or neither.
-fn stripes(images: usize) -> Splits {
-    let mut pixels = Vec::new();
-    let mut labels = Vec::new();
-    for i in 0..images {
-        labels.push((i % 3) as u16);
-        for y in 0..8 {
-            for x in 0..8 {
-                let noise = (i * 31 + y * 17 + x * 7) % 64;
-                let bright = match i % 3 {
-                    0 => y % 2 == 0,
-                    1 => x % 2 == 0,
-                    _ => false,
-                };
-                pixels.push((noise + if bright { 150 } else { 0 }) as u8);
-            }
-        }
-    }
-    let classes = ["rows", "columns", "none"].map(str::to_owned).to_vec();
-    let train = Dataset::new(pixels, labels, [8, 8, 1], classes).unwrap();
-    let name = "stripes".to_owned();
-    Splits { name, train, valid: None, test: None, warnings: Vec::new() }
-}
-
-/// A search that ends in seconds.
-fn tiny() -> Config {
-    let mut layers = Layers::preset(Preset::Quick);
-    for setting in [
-        "network.channels=2",
-        "network.cells=3",
-        "network.nodes=2",
-        "network.candidates=[\"max_pool_3x3\", \"skip_connect\", \"sep_conv_3x3\"]",
-        "search.epochs=7",
-        "search.batch=8",
-        "alpha.lr=0.1",
-        "annealing.decay=0.6",
-        "augment.pad=1",
-    ] {
-        layers.set(setting).unwrap();
-    }
-    layers.resolve().unwrap()
-}
-
-/// Asks to stop after a number of steps.
-struct StopAfter<'a>(usize, &'a AtomicBool);
-
-impl Observer for StopAfter<'_> {
-    fn on_event(&mut self, event: Event<'_>) {
-        if matches!(event, Event::Step(_)) {
-            self.0 = self.0.saturating_sub(1);
-            self.1.store(self.0 == 0, Ordering::Relaxed);
-        }
-    }
-}
+use crate::small::{StopAfter, stripes, tiny};
 
 fn search(config: &Config, path: &Path) -> (SearchResult, Vec<EpochRecord>) {
     let folder = RunFolder::create(path, config).unwrap();
@@ -220,9 +166,9 @@ fn folders_in_use_and_damaged_checkpoints_are_refused() {
         let error = search.restore(&folder).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains(expected), "{error}");
     };
-    refused("expected a checkpoint");
+    refused("expected the tensors of a search");
     std::fs::write(path.join(CHECKPOINT), b"not a checkpoint").unwrap();
-    refused("expected a whole checkpoint");
+    refused("expected the whole tensors of a search");
     let path = scratch.path().join("others");
     let folder = RunFolder::create(&path, &tiny()).unwrap();
     let stop = AtomicBool::new(false);

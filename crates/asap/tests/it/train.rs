@@ -1,0 +1,225 @@
+//! Whole trainings on small data: to the end, broken off, repeated, reloaded.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use asap::config::Config;
+use asap::jobs::searched_weights;
+use asap::record::TrainRecord;
+use asap::run_folder::{BEST, CHECKPOINT, REPORT, RESULT, WEIGHTS};
+use asap::trained::NetworkCard;
+use asap::{DeviceName, Outcome, RunFolder, Search, TrainResult, TrainedNetwork, Training};
+use asap_core::{Genotype, NetworkShape, PublishedCell, Stem};
+use asap_data::{Normalization, Splits, stratified_halves};
+use burn::tensor::Device;
+
+use crate::small::{StopAfter, stripes, tiny};
+
+fn cell() -> Genotype {
+    PublishedCell::find("ASAP").unwrap().genotype()
+}
+
+/// Everything that depends on a seed is on.
+fn settings() -> Config {
+    let mut config = tiny();
+    config.train.auxiliary_weight = 0.4;
+    config.train.drop_path = 0.3;
+    config.train.average = 0.9;
+    config.train.validation = 0.1;
+    config
+}
+
+fn data() -> Splits {
+    Splits { test: Some(stripes(60).train), ..stripes(192) }
+}
+
+fn train(config: &Config, path: &Path) -> (TrainResult, Vec<TrainRecord>) {
+    let folder = RunFolder::create(path, config).unwrap();
+    let mut training = Training::new(config.clone(), cell(), data()).unwrap();
+    let outcome = training.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+    let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
+    (*result, folder.events().unwrap())
+}
+
+/// What must not depend on how a training went: everything but times and memory.
+fn trace(result: &TrainResult, records: &[TrainRecord]) -> String {
+    let mut result = result.clone();
+    (result.seconds, result.peak_rss_mb) = (0.0, None);
+    let mut records = records.to_vec();
+    for record in &mut records {
+        (record.epoch_seconds, record.peak_rss_mb) = (0.0, None);
+    }
+    serde_json::to_string(&(result, records)).unwrap()
+}
+
+#[test]
+fn a_training_learns_and_its_network_is_the_same_to_the_digit_when_reloaded() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run");
+    let (result, records) = train(&settings(), &path);
+    assert_eq!((records.len(), result.epochs), (4, 4));
+    assert_eq!((result.data.train_images, result.data.valid_images), (173, 19));
+    let test = result.test.unwrap();
+    assert!(test.error < 0.3, "chance is 0.67: {}", test.error);
+    assert!(test.interval[0] <= test.error && test.error <= test.interval[1]);
+    assert_eq!(result.valid_accuracy, records[3].valid_accuracy);
+    let best = records.iter().filter_map(|r| r.valid_accuracy).fold(0.0, f64::max);
+    assert_eq!(result.best.unwrap().1, best);
+    for name in [WEIGHTS, BEST, CHECKPOINT, REPORT, RESULT] {
+        assert!(path.join(name).is_file(), "{name}");
+    }
+
+    for place in [path.clone(), path.join(WEIGHTS), scratch.path().to_owned()] {
+        let network = TrainedNetwork::open(&place, DeviceName::Cpu).unwrap();
+        assert_eq!(network.evaluate(data().test.unwrap()).unwrap(), test, "{}", place.display());
+    }
+    let network = TrainedNetwork::open(&path.join(BEST), DeviceName::Cpu).unwrap();
+    let (_, held_out) = stratified_halves(data().train.labels(), 3, 0.9, settings().seed);
+    let held_out = data().train.subset(&held_out).unwrap();
+    assert_eq!(1.0 - network.evaluate(held_out).unwrap().error, best);
+}
+
+#[test]
+fn a_training_that_is_broken_off_goes_on_to_the_same_end() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (result, records) = train(&settings(), &scratch.path().join("whole"));
+    let whole = trace(&result, &records);
+    // In the first epoch, at an epoch's end, and in the last epoch.
+    for steps in [3, 10, 37] {
+        let path = scratch.path().join(steps.to_string());
+        let folder = RunFolder::create(&path, &settings()).unwrap();
+        let stop = AtomicBool::new(false);
+        let mut training = Training::new(settings(), cell(), data()).unwrap();
+        let outcome = training.run(&folder, &mut StopAfter(steps, &stop), &stop).unwrap();
+        assert_eq!(outcome, Outcome::Stopped, "after {steps} steps");
+
+        let (folder, config) = RunFolder::open(&path).unwrap();
+        let mut resumed = Training::new(config, cell(), data()).unwrap();
+        resumed.restore(&folder).unwrap();
+        let outcome = resumed.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+        let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
+        assert_eq!(trace(&result, &folder.events().unwrap()), whole, "after {steps} steps");
+    }
+}
+
+#[test]
+fn seed_and_nothing_else_decides_a_training() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |name: &str, seed, threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let config = Config { seed, ..settings() };
+        let (result, records) = pool.install(|| train(&config, &scratch.path().join(name)));
+        trace(&result, &records)
+    };
+    let one = run("one", 1, 1);
+    assert_eq!(one, run("five", 1, 5));
+    assert_ne!(one, run("other", 2, 1));
+}
+
+#[test]
+fn without_pools_the_derived_network_inherits_the_accuracy_of_the_search() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("search");
+    let mut config = tiny();
+    config.network.candidates.retain(|operation| !operation.is_pool());
+    (config.train.channels, config.train.cells) = (config.network.channels, config.network.cells);
+    let folder = RunFolder::create(&path, &config).unwrap();
+    let mut search = Search::new(config.clone(), stripes(192)).unwrap();
+    let outcome = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+    let Outcome::Finished(found) = outcome else { panic!("not asked to stop") };
+    assert!(found.decided_by_annealing);
+
+    let weights = searched_weights(&path, &config, &found.genotype).unwrap();
+    let mut training = Training::new(config.clone(), found.genotype.clone(), data()).unwrap();
+    assert_eq!(training.inherit(&weights).unwrap(), weights.len());
+
+    let (height, width) = (8, 8);
+    let shape = NetworkShape {
+        channels: config.train.channels,
+        cells: config.train.cells,
+        height,
+        width,
+        in_channels: 1,
+        classes: 3,
+        stem: Stem::Small,
+    };
+    let card = NetworkCard {
+        version: String::new(),
+        genotype: found.genotype.clone(),
+        shape,
+        classes: found.data.classes.clone(),
+        normalization: Normalization { mean: found.data.mean.clone(), std: found.data.std.clone() },
+        data: String::new(),
+    };
+    let mut values = training.weights();
+    values.retain(|name, _| !name.starts_with("auxiliary."));
+    let network = TrainedNetwork::new(card, values, &Device::flex()).unwrap();
+    let (_, valid) = stratified_halves(data().train.labels(), 3, 0.5, config.seed);
+    let error = network.evaluate(data().train.subset(&valid).unwrap()).unwrap().error;
+    assert_eq!(1.0 - error, found.derived_valid_accuracy);
+
+    config.train.channels += 1;
+    let message = searched_weights(&path, &config, &found.genotype).unwrap_err().to_string();
+    assert!(
+        message.contains("train.channels") && message.contains("network.channels"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run");
+    let (_, _) = train(&settings(), &path);
+    let network = TrainedNetwork::open(&path, DeviceName::Cpu).unwrap();
+
+    let message = network.evaluate(wide()).unwrap_err().to_string();
+    assert!(message.contains("[8, 8, 1]") && message.contains("[8, 4, 1]"), "{message}");
+    let message = network.evaluate(four_classes()).unwrap_err().to_string();
+    assert!(message.contains("3 classes of the network") && message.contains("dots"), "{message}");
+    assert!(network.predict(&[0; 65]).unwrap_err().to_string().contains("65 bytes"));
+    assert_eq!(network.predict(&[]).unwrap(), Vec::<Vec<f32>>::new());
+
+    // Missing, unexpected and of another shape: each is named.
+    let card = network.card().clone();
+    let training = Training::new(settings(), cell(), data()).unwrap();
+    let mut values = training.weights();
+    values.remove("head.bias");
+    values.insert("extra".to_owned(), (vec![1], vec![0.0]));
+    values.insert("stem.bn.gamma".to_owned(), (vec![2], vec![0.0; 2]));
+    let error = TrainedNetwork::new(card, values, &Device::flex()).err().unwrap();
+    let message = error.to_string();
+    for part in
+        ["missing: head.bias", "unexpected: extra", "stem.bn.gamma (expected [12], found [2])"]
+    {
+        assert!(message.contains(part), "no `{part}` in: {message}");
+    }
+
+    let error = TrainedNetwork::open(&path.join(CHECKPOINT), DeviceName::Cpu).err().unwrap();
+    assert!(error.to_string().contains("found those of a training"), "{error}");
+    let empty = tempfile::tempdir().unwrap();
+    let error = TrainedNetwork::open(empty.path(), DeviceName::Cpu).err().unwrap();
+    assert!(error.to_string().contains("finished training"), "{error}");
+    let mut search = Search::new(settings(), stripes(192)).unwrap();
+    let error = search.restore(&RunFolder::open(&path).unwrap().0).unwrap_err();
+    assert!(
+        error.to_string().contains("tensors of a search, found those of a training"),
+        "{error}"
+    );
+    let mut other =
+        Training::new(settings(), PublishedCell::find("DARTS_V2").unwrap().genotype(), data())
+            .unwrap();
+    let error = other.restore(&RunFolder::open(&path).unwrap().0).unwrap_err();
+    assert!(error.to_string().contains("another cell"), "{error}");
+}
+
+fn wide() -> asap_data::Dataset {
+    let classes = data().train.classes().to_vec();
+    asap_data::Dataset::new(vec![0; 32], vec![0], [8, 4, 1], classes).unwrap()
+}
+
+fn four_classes() -> asap_data::Dataset {
+    let mut classes = data().train.classes().to_vec();
+    classes.push("dots".to_owned());
+    asap_data::Dataset::new(vec![0; 64], vec![3], [8, 8, 1], classes).unwrap()
+}
