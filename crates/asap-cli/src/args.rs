@@ -59,7 +59,7 @@ pub(crate) enum Command {
     Train(TrainArgs),
     /// Search, train, test and report: one command from images to a trained network
     #[command(after_help = "Examples:\n  asap run --data photos/\n  \
-        asap run --data fashion-mnist --preset hour --out runs/fashion\n  \
+        asap run --data photos/ --dry-run\n  asap run --data fashion-mnist --preset hour --out runs/fashion\n  \
         asap run --repeat-search 2 --repeat-train 3\n  asap run --resume runs/fashion")]
     Run(RunArgs),
     /// The error of a trained network on a data set, class by class
@@ -150,6 +150,9 @@ pub(crate) struct RunArgs {
     /// Train each found cell so many times, with the seeds that follow --seed
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat_train: u32,
+    /// Show what would be done and what it would cost, and go through all of it on two batches
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

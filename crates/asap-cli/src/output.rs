@@ -40,3 +40,8 @@ pub(crate) fn shell_word(text: &str) -> String {
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
+
+/// An amount of memory, where it is known.
+pub(crate) fn megabytes(amount: Option<f64>) -> String {
+    amount.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB"))
+}

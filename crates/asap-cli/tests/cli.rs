@@ -181,6 +181,13 @@ fn a_dry_run_goes_through_everything_and_leaves_nothing() {
     let shown = json(&asap(&tiny(&["--dry-run", "--json"]), here.path()));
     assert_eq!((&shown["epochs"], &shown["steps_per_epoch"]), (&6.into(), &7.into()));
     assert!(shown["weights"].as_u64().is_some_and(|weights| weights > 0));
+    let shown =
+        json(&asap(&small(&["train", "--cell", "ASAP", "--dry-run", "--json"]), here.path()));
+    assert_eq!((&shown["epochs"], &shown["steps_per_epoch"]), (&3.into(), &5.into()));
+    let arguments: Vec<&str> =
+        ["run", "--dry-run", "--json"].into_iter().chain(TINY).chain(SMALL).collect();
+    let both = json(&asap(&arguments, here.path()));
+    assert_eq!((&both["search"]["epochs"], &both["training"]["epochs"]), (&6.into(), &3.into()));
     assert_eq!(fs::read_dir(here.path()).unwrap().count(), 0);
 }
 

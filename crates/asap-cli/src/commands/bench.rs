@@ -59,7 +59,7 @@ fn text(measured: &Measurement) -> anyhow::Result<String> {
     if let Some(alpha_step) = measured.alpha_step {
         writeln!(text, "step on alpha        {alpha_step:>9.3} s")?;
     }
-    let memory = measured.peak_rss_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB"));
+    let memory = output::megabytes(measured.peak_rss_mb);
     writeln!(
         text,
         "inference            {:>9.3} s   {:.1} images/s\n\

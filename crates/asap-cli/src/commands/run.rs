@@ -4,10 +4,14 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::bail;
+use asap::config::Config;
 use asap::run::{Repeats, Run, RunResult};
 use asap::run_folder;
 use asap::{Outcome, RunFolder};
+use asap_data::Splits;
+use serde::Serialize;
 
+use super::{search, train};
 use crate::args::{Common, RunArgs};
 use crate::output::{self, duration, percent, shell_word};
 use crate::progress::Progress;
@@ -23,7 +27,11 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
             let default = || run_folder::next_free(Path::new("runs"), "run");
             let path = common.out.clone().unwrap_or_else(default);
             // What is wrong with the data shows before anything is made.
-            super::load(&config)?;
+            let splits = super::load(&config)?;
+            if args.dry_run {
+                super::start_threads(config.threads)?;
+                return dry_run(config, splits, common);
+            }
             let repeats = Repeats { searches: args.repeat_search, trainings: args.repeat_train };
             Run::create(&path, &config, repeats)?
         }
@@ -44,6 +52,25 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
             bail!("stopped; a checkpoint is saved; go on with: asap run --resume {path}")
         }
     }
+}
+
+#[derive(Serialize)]
+struct DryRun {
+    search: search::DryRun,
+    training: train::DryRun,
+}
+
+/// Goes through a search and a training on two batches each; nothing is kept.
+fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()> {
+    let (search, genotype) = search::dry_run(config.clone(), splits.clone())?;
+    let training = train::dry_run(config, genotype, splits)?;
+    let text = format!(
+        "{}\n{}\n\n{}\nNothing was kept.",
+        toml::to_string(&search.config)?,
+        search.costs(),
+        training.costs(),
+    );
+    output::print(common.json, &DryRun { search, training }, &text)
 }
 
 fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {

@@ -7,11 +7,12 @@ use anyhow::{Context, bail};
 use asap::config::{Auto, Config};
 use asap::search::{default_folder, finished};
 use asap::{Outcome, RunFolder, Search, SearchResult};
+use asap_core::Genotype;
 use asap_data::Splits;
 use serde::Serialize;
 
 use crate::args::{Common, SearchArgs};
-use crate::output::{self, duration, shell_word};
+use crate::output::{self, duration, megabytes, shell_word};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
@@ -22,7 +23,8 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(config.threads)?;
     let splits = super::load(&config)?;
     if args.dry_run {
-        return dry_run(config, splits, common);
+        let (shown, _) = dry_run(config, splits)?;
+        return output::print(common.json, &shown, &shown.text()?);
     }
     let path = common.out.clone().unwrap_or_else(default_folder);
     let search = Search::new(config.clone(), splits)?;
@@ -117,9 +119,10 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
     output::print(common.json, result, &text)
 }
 
+/// What a search would take.
 #[derive(Serialize)]
-struct DryRun {
-    config: Config,
+pub(crate) struct DryRun {
+    pub(crate) config: Config,
     weights: usize,
     steps_per_epoch: usize,
     epochs: usize,
@@ -130,8 +133,35 @@ struct DryRun {
     peak_rss_mb: Option<f64>,
 }
 
-/// Goes through everything on two batches of each half, in a folder that is thrown away.
-fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()> {
+impl DryRun {
+    fn text(&self) -> anyhow::Result<String> {
+        let config = toml::to_string(&self.config)?;
+        Ok(format!("{config}\n{}\nNothing was kept.", self.costs()))
+    }
+
+    pub(crate) fn costs(&self) -> String {
+        format!(
+            "search network       {} weights\n\
+             steps                {} an epoch, at most {} epochs, {} of them grace\n\
+             alpha rate           {:.2e}\n\
+             time                 at most {}\n\
+             memory               about {:.0} MiB; {} measured here\n\
+             Search, pruning, checkpoint, derivation and report work.",
+            self.weights,
+            self.steps_per_epoch,
+            self.epochs,
+            self.grace_epochs,
+            self.alpha_lr,
+            duration(self.seconds_at_most),
+            self.memory_estimate_mb,
+            megabytes(self.peak_rss_mb),
+        )
+    }
+}
+
+/// Goes through everything on two batches of each half, in a folder that is thrown away; returns also the cell
+/// that came out, which is arbitrary.
+pub(crate) fn dry_run(config: Config, splits: Splits) -> anyhow::Result<(DryRun, Genotype)> {
     let full = Search::new(config.clone(), splits.clone())?;
     eprintln!("{}", summary(&full));
     let small = two_epochs(&config);
@@ -155,25 +185,7 @@ fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()
         peak_rss_mb: asap::memory::peak_rss_mb(),
         config,
     };
-    let text = format!(
-        "{}\n\
-         weights              {}\n\
-         steps                {} an epoch, at most {} epochs, {} of them grace\n\
-         alpha rate           {:.2e}\n\
-         time                 at most {}\n\
-         memory               about {:.0} MiB; {} measured here\n\
-         Search, pruning, checkpoint, derivation and report work; nothing was kept.",
-        toml::to_string(&shown.config)?,
-        shown.weights,
-        shown.steps_per_epoch,
-        shown.epochs,
-        shown.grace_epochs,
-        shown.alpha_lr,
-        duration(shown.seconds_at_most),
-        shown.memory_estimate_mb,
-        shown.peak_rss_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB")),
-    );
-    output::print(common.json, &shown, &text)
+    Ok((shown, result.genotype))
 }
 
 /// The same search in two epochs, with alpha moving in the second.

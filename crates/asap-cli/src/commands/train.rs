@@ -13,7 +13,7 @@ use asap_data::Splits;
 use serde::Serialize;
 
 use crate::args::{Common, TrainArgs};
-use crate::output::{self, duration, percent, shell_word};
+use crate::output::{self, duration, megabytes, percent, shell_word};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
@@ -36,7 +36,8 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     }
     let splits = super::load(&config)?;
     if args.dry_run {
-        return dry_run(config, genotype, splits, common);
+        let shown = dry_run(config, genotype, splits)?;
+        return output::print(common.json, &shown, &shown.text()?);
     }
     let training = Training::new(config.clone(), genotype, splits)?;
     let path = common.out.clone().unwrap_or_else(default_folder);
@@ -154,8 +155,9 @@ pub(crate) fn text(result: &TrainResult, folder: &RunFolder) -> String {
     )
 }
 
+/// What a training would take.
 #[derive(Serialize)]
-struct DryRun {
+pub(crate) struct DryRun {
     config: Config,
     params: u64,
     multiply_adds: u64,
@@ -166,13 +168,36 @@ struct DryRun {
     peak_rss_mb: Option<f64>,
 }
 
+impl DryRun {
+    fn text(&self) -> anyhow::Result<String> {
+        let config = toml::to_string(&self.config)?;
+        Ok(format!("{config}\n{}\nNothing was kept.", self.costs()))
+    }
+
+    pub(crate) fn costs(&self) -> String {
+        format!(
+            "network              {} weights, {:.1} M multiply-adds\n\
+             steps                {} an epoch, {} epochs\n\
+             time                 about {}\n\
+             memory               about {:.0} MiB; {} measured here\n\
+             Training, checkpoint, test and report work.",
+            self.params,
+            self.multiply_adds as f64 / 1e6,
+            self.steps_per_epoch,
+            self.epochs,
+            duration(self.seconds),
+            self.memory_estimate_mb,
+            megabytes(self.peak_rss_mb),
+        )
+    }
+}
+
 /// Goes through everything on two batches, in a folder that is thrown away.
-fn dry_run(
+pub(crate) fn dry_run(
     config: Config,
     genotype: Genotype,
     splits: Splits,
-    common: &Common,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<DryRun> {
     let full = Training::new(config.clone(), genotype.clone(), splits.clone())?;
     eprintln!("{}", summary(&full));
     let mut small = config.clone();
@@ -188,32 +213,14 @@ fn dry_run(
     let outcome = training.run(&folder, &mut (), &AtomicBool::new(false))?;
     let Outcome::Finished(result) = outcome else { bail!("the dry run did not end") };
     let steps = (result.epochs * training.steps_per_epoch()) as f64;
-    let seconds = result.seconds / steps * (full.steps_per_epoch() * full.epochs()) as f64;
-    let shown = DryRun {
+    Ok(DryRun {
         params: full.cost().params,
         multiply_adds: full.cost().multiply_adds,
         steps_per_epoch: full.steps_per_epoch(),
         epochs: full.epochs(),
         memory_estimate_mb: full.memory_estimate_mb(),
-        seconds,
+        seconds: result.seconds / steps * (full.steps_per_epoch() * full.epochs()) as f64,
         peak_rss_mb: asap::memory::peak_rss_mb(),
         config,
-    };
-    let text = format!(
-        "{}\n\
-         network              {} weights, {:.1} M multiply-adds\n\
-         steps                {} an epoch, {} epochs\n\
-         time                 about {}\n\
-         memory               about {:.0} MiB; {} measured here\n\
-         Training, checkpoint, test and report work; nothing was kept.",
-        toml::to_string(&shown.config)?,
-        shown.params,
-        shown.multiply_adds as f64 / 1e6,
-        shown.steps_per_epoch,
-        shown.epochs,
-        duration(shown.seconds),
-        shown.memory_estimate_mb,
-        shown.peak_rss_mb.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB")),
-    );
-    output::print(common.json, &shown, &text)
+    })
 }
