@@ -223,7 +223,7 @@ fn momentum_name(name: &str) -> String {
 }
 
 /// 64-bit FNV-1a: the same number on every platform and version.
-fn fnv1a(text: &str) -> u64 {
+pub(crate) fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
