@@ -245,3 +245,25 @@ fn linear(pass: &Pass, x: Tensor<2>, [weight, bias]: [ParameterId; 2]) -> Tensor
 fn channels_last(x: Tensor<4>, f: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
     f(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_adaptive_pool_averages_overlapping_halves() {
+        assert_eq!(adaptive_pool(1, 1), [1.0; 4]);
+        // 3 rows: 0 and 1, then 1 and 2; 2 columns: one each
+        let expected = [
+            [0.5, 0.0, 0.5, 0.0, 0.0, 0.0],
+            [0.0, 0.5, 0.0, 0.5, 0.0, 0.0],
+            [0.0, 0.0, 0.5, 0.0, 0.5, 0.0],
+            [0.0, 0.0, 0.0, 0.5, 0.0, 0.5],
+        ];
+        assert_eq!(adaptive_pool(3, 2), expected.concat());
+        // an even size falls into quarters
+        let eight = adaptive_pool(8, 8);
+        assert!(eight.iter().all(|&v| v == 0.0 || v == 1.0 / 16.0));
+        assert_eq!(eight[64 + 3 * 8 + 4], 1.0 / 16.0, "row 3, column 4 is top right");
+    }
+}

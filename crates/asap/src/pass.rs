@@ -198,3 +198,30 @@ impl StatisticsUpdate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_drops_out_depends_on_seed_step_path_and_image_only() {
+        let drop_path = DropPath { probability: 0.3, seed: 1, step: 2 };
+        let weights = drop_path.image_weights("cells.0.ops.1", 20_000);
+        assert_eq!(drop_path.image_weights("cells.0.ops.1", 500), weights[..500]);
+        assert_ne!(drop_path.image_weights("cells.0.ops.2", 20_000), weights);
+        for other in [DropPath { seed: 2, ..drop_path }, DropPath { step: 3, ..drop_path }] {
+            assert_ne!(other.image_weights("cells.0.ops.1", 20_000), weights);
+        }
+        // six standard deviations of the mean
+        let mean = weights.iter().map(|&w| f64::from(w)).sum::<f64>() / weights.len() as f64;
+        assert!((mean - 1.0).abs() < 6.0 * (0.3 / 0.7 / 20_000.0_f64).sqrt(), "{mean}");
+    }
+
+    #[test]
+    #[should_panic(expected = "expected a probability in [0, 1), found 1")]
+    fn a_probability_of_one_leaves_nothing() {
+        let parameters = Parameters::new(burn::tensor::Device::flex(), 0);
+        let drop_path = DropPath { probability: 1.0, seed: 0, step: 0 };
+        let _ = Pass::new(&parameters, Mode::Weights).with_drop_path(Some(drop_path));
+    }
+}
