@@ -122,7 +122,7 @@ impl Backbone {
     }
 
     /// Whether the result depends on the first and second input of the first cell, and on each cell's
-    /// output.
+    /// output. What it does not depend on must not be computed: no backward would take it off the graph.
     fn needed(&self, tap: Option<usize>) -> Vec<bool> {
         let mut needed = vec![false; 2 + self.cells.len()];
         for output in [Some(self.cells.len() - 1), tap].into_iter().flatten() {
@@ -155,8 +155,7 @@ impl Cell {
             .map(|((x, layer), needed)| Some(ops::preprocess(pass, layer, x.filter(|_| *needed)?)))
             .collect();
         for (edges, needed) in self.nodes.iter().zip(&needed[2..]) {
-            let edges = edges.iter().filter(|_| *needed);
-            let node = edges.fold(None, |partial, edge| {
+            let node = counting(edges).filter(|_| *needed).fold(None, |partial, edge| {
                 ops::mixed_edge(pass, edge, computed(&states, edge.input), mixing, partial)
             });
             states.push(node);
@@ -173,11 +172,16 @@ impl Cell {
         }
         for (node, edges) in self.nodes.iter().enumerate().rev() {
             if needed[2 + node] {
-                edges.iter().for_each(|edge| needed[edge.input] = true);
+                counting(edges).for_each(|edge| needed[edge.input] = true);
             }
         }
         needed
     }
+}
+
+/// The edges into a node that count: of those that add nothing only a first one, which gives the shape.
+fn counting(edges: &[MixedEdge]) -> impl Iterator<Item = &MixedEdge> {
+    edges.iter().enumerate().filter(|(i, edge)| *i == 0 || !edge.is_zero()).map(|(_, edge)| edge)
 }
 
 fn computed(states: &[Option<Tensor<4>>], state: usize) -> &Tensor<4> {

@@ -15,7 +15,8 @@ use crate::pass::{Mode, Pass};
 pub struct Logits {
     /// Of the classifier.
     pub main: Tensor<2>,
-    /// Of the auxiliary head, where there is one and the pass trains the weights.
+    /// Of the auxiliary head, where there is one and the pass trains the weights. It belongs in the
+    /// loss: what no gradient comes back through stays in memory.
     pub auxiliary: Option<Tensor<2>>,
 }
 

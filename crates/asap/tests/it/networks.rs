@@ -165,6 +165,43 @@ fn wide_outputs_and_empty_cells_are_networks_too() {
 }
 
 #[test]
+fn what_the_logits_do_not_depend_on_is_not_computed() {
+    let gene = |operation, input| Gene { operation, input };
+    // Node 0 is read by a `none` only, node 2 by nobody, the cell before the last not at all.
+    let nodes = vec![
+        [gene(Operation::SepConv3x3, 0), gene(Operation::DilConv3x3, 1)],
+        [gene(Operation::SepConv3x3, 0), gene(Operation::None, 2)],
+        [gene(Operation::SepConv5x5, 3), gene(Operation::SkipConnect, 1)],
+    ];
+    let cell = CellGenotype::new(nodes, vec![3]).unwrap();
+    let genotype = Genotype::new(cell.clone(), cell).unwrap();
+    let (network, mut parameters) =
+        Network::new(&genotype, &shape(4, 4, [9, 7]), false, &Device::flex(), 3).unwrap();
+    let pass = Pass::new(&parameters, Mode::Weights);
+    let logits = network.forward(&pass, images(&batch(4, [9, 7]))).main;
+    let (gradients, statistics) = pass.finish(&mut logits.powi_scalar(2).sum().backward());
+    statistics.apply(&mut parameters);
+    let trained: Vec<&str> =
+        gradients.iter().map(|(id, _)| parameters.get(*id).name.as_str()).collect();
+    let counts = |name: &str| {
+        ["stem.", "head."].iter().any(|prefix| name.starts_with(prefix))
+            || ["cells.1.", "cells.3."].iter().any(|prefix| name.starts_with(prefix))
+                && [".preprocess0.", ".ops.2."].iter().any(|part| name.contains(part))
+    };
+    for (_, p) in parameters.iter() {
+        let name = p.name.as_str();
+        match p.role {
+            Role::Weight => assert_eq!(trained.contains(&name), counts(name), "{name}"),
+            Role::Buffer => {
+                let start = if name.ends_with("running_var") { 1.0 } else { 0.0 };
+                let moved = host(p.value.clone()).iter().any(|&v| v != start);
+                assert_eq!(moved, counts(name), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_genotype_that_cannot_be_built_is_refused_with_the_place() {
     let asap = PublishedCell::find("ASAP").unwrap().genotype();
     let refused = |change: &dyn Fn(&mut Genotype)| {
