@@ -26,6 +26,8 @@ pub(crate) struct Cell {
     pub(crate) nodes: Vec<Vec<MixedEdge>>,
     /// The states that are the output, side by side.
     concat: Vec<usize>,
+    /// Channels of the output.
+    output_channels: usize,
 }
 
 /// The nodes of a cell and the states that are its output, for a cell at `path` with `channels`.
@@ -43,7 +45,7 @@ impl Backbone {
     /// the states of its output.
     ///
     /// # Errors
-    /// When a number is zero, or the stem is not the small one.
+    /// When a number is zero.
     pub(crate) fn new(
         parameters: &mut Parameters,
         shape: &NetworkShape,
@@ -52,12 +54,14 @@ impl Backbone {
         concat: impl Fn(CellKind) -> Vec<usize>,
     ) -> Result<Self, Error> {
         check(shape)?;
-        let stem_channels = 3 * shape.channels;
-        let stem = Stem::new(parameters, [shape.in_channels, stem_channels]);
+        let stem = Stem::new(parameters, shape.stem, [shape.in_channels, shape.channels]);
         let reductions: Vec<usize> = reduction_cells(shape.cells).collect();
+        let (stem_channels, mut halve) = match shape.stem {
+            StemKind::Small => (3 * shape.channels, false),
+            StemKind::Large => (shape.channels, true),
+        };
         let [mut before, mut last] = [stem_channels; 2];
         let mut channels = shape.channels;
-        let mut halve = false;
         let mut cells = Vec::with_capacity(shape.cells);
         for i in 0..shape.cells {
             let reduction = reductions.contains(&i);
@@ -73,9 +77,10 @@ impl Backbone {
             let preprocess = [input(0, before, halve), input(1, last, false)];
             let nodes = nodes(parameters, &CellPlan { path: &path, kind, channels });
             let concat = concat(kind);
-            (before, last) = (last, concat.len() * channels);
+            let output_channels = concat.len() * channels;
+            (before, last) = (last, output_channels);
             halve = reduction;
-            cells.push(Cell { kind, preprocess, nodes, concat });
+            cells.push(Cell { kind, preprocess, nodes, concat, output_channels });
         }
         let head = Head::new(parameters, last, shape.classes);
         Ok(Self { stem, cells, head })
@@ -88,38 +93,102 @@ impl Backbone {
         images: Tensor<4>,
         mixing: &[Mixing; 2],
     ) -> Tensor<2> {
-        let stem = ops::stem(pass, &self.stem, images);
-        let [mut before, mut last] = [stem.clone(), stem];
-        for cell in &self.cells {
-            let output = cell.forward(pass, [before, last.clone()], &mixing[cell.kind as usize]);
+        self.forward_tapped(pass, images, mixing, None).0
+    }
+
+    /// The same, and the output of cell `tap`.
+    pub(crate) fn forward_tapped(
+        &self,
+        pass: &Pass,
+        images: Tensor<4>,
+        mixing: &[Mixing; 2],
+        tap: Option<usize>,
+    ) -> (Tensor<2>, Option<Tensor<4>>) {
+        let needed = self.needed(tap);
+        let [mut before, mut last] = ops::stem(pass, &self.stem, images).map(Some);
+        let mut tapped = None;
+        for (i, cell) in self.cells.iter().enumerate() {
+            let mut output = None;
+            if needed[2 + i] {
+                let mixing = &mixing[cell.kind as usize];
+                output = Some(cell.forward(pass, [before, last.clone()], mixing));
+            }
+            if tap == Some(i) {
+                tapped.clone_from(&output);
+            }
             (before, last) = (last, output);
         }
-        ops::head(pass, &self.head, last)
+        (ops::head(pass, &self.head, last.expect("the last cell is needed")), tapped)
+    }
+
+    /// Whether the result depends on the first and second input of the first cell, and on each cell's
+    /// output. What it does not depend on must not be computed: no backward would take it off the graph.
+    fn needed(&self, tap: Option<usize>) -> Vec<bool> {
+        let mut needed = vec![false; 2 + self.cells.len()];
+        for output in [Some(self.cells.len() - 1), tap].into_iter().flatten() {
+            needed[2 + output] = true;
+        }
+        for (i, cell) in self.cells.iter().enumerate().rev() {
+            if needed[2 + i] {
+                let states = cell.needed();
+                needed[i] |= states[0];
+                needed[i + 1] |= states[1];
+            }
+        }
+        needed
+    }
+
+    /// Channels of the output of a cell.
+    pub(crate) fn output_channels(&self, cell: usize) -> usize {
+        self.cells[cell].output_channels
     }
 }
 
 impl Cell {
-    fn forward(&self, pass: &Pass, inputs: [Tensor<4>; 2], mixing: &Mixing) -> Tensor<4> {
-        let [first, second] = &self.preprocess;
-        let [before, last] = inputs;
-        let mut states =
-            vec![ops::preprocess(pass, first, before), ops::preprocess(pass, second, last)];
-        for edges in &self.nodes {
-            let node = edges.iter().fold(None, |partial, edge| {
-                ops::mixed_edge(pass, edge, &states[edge.input], mixing, partial)
+    /// The output for the two inputs; one that the output does not depend on may be missing.
+    fn forward(&self, pass: &Pass, inputs: [Option<Tensor<4>>; 2], mixing: &Mixing) -> Tensor<4> {
+        let needed = self.needed();
+        let mut states: Vec<Option<Tensor<4>>> = inputs
+            .into_iter()
+            .zip(&self.preprocess)
+            .zip(&needed)
+            .map(|((x, layer), needed)| Some(ops::preprocess(pass, layer, x.filter(|_| *needed)?)))
+            .collect();
+        for (edges, needed) in self.nodes.iter().zip(&needed[2..]) {
+            let node = counting(edges).filter(|_| *needed).fold(None, |partial, edge| {
+                ops::mixed_edge(pass, edge, computed(&states, edge.input), mixing, partial)
             });
-            states.push(node.expect("a node keeps at least one operation"));
+            states.push(node);
         }
-        ops::concat(pass, self.concat.iter().map(|&state| states[state].clone()).collect())
+        let output = self.concat.iter().map(|&state| computed(&states, state).clone());
+        ops::concat(pass, output.collect())
+    }
+
+    /// Whether the output depends on each state.
+    fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; 2 + self.nodes.len()];
+        for &state in &self.concat {
+            needed[state] = true;
+        }
+        for (node, edges) in self.nodes.iter().enumerate().rev() {
+            if needed[2 + node] {
+                counting(edges).for_each(|edge| needed[edge.input] = true);
+            }
+        }
+        needed
     }
 }
 
+/// The edges into a node that count: of those that add nothing only a first one, which gives the shape.
+fn counting(edges: &[MixedEdge]) -> impl Iterator<Item = &MixedEdge> {
+    edges.iter().enumerate().filter(|(i, edge)| *i == 0 || !edge.is_zero()).map(|(_, edge)| edge)
+}
+
+fn computed(states: &[Option<Tensor<4>>], state: usize) -> &Tensor<4> {
+    states[state].as_ref().expect("a state that is needed has an operation and was computed")
+}
+
 fn check(shape: &NetworkShape) -> Result<(), Error> {
-    if shape.stem != StemKind::Small {
-        return Err(Error::Network(
-            "expected the small stem; the large one is not built yet".into(),
-        ));
-    }
     let positive = [
         ("channels", shape.channels),
         ("cells", shape.cells),

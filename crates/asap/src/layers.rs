@@ -3,8 +3,11 @@
 //! Their arithmetic is in [`crate::ops`]. Sources: ASAP section 3.1, and the published DARTS code
 //! for what each operation consists of.
 
+mod ends;
+
 use asap_core::{Operation, OperationKind};
 
+pub use self::ends::{AuxiliaryHead, Conv3x3Bn, Head, Stem};
 use crate::parameters::{Init, ParameterId, Parameters};
 
 /// Batch normalisation over images, rows and columns.
@@ -153,46 +156,6 @@ impl Preprocess {
     }
 }
 
-/// 3x3 convolution and batch norm with affine: any number of input channels to three times C.
-#[derive(Clone, Debug)]
-pub struct Stem {
-    /// `[3C, in, 3, 3]`.
-    pub conv: ParameterId,
-    /// Follows the convolution.
-    pub bn: BatchNorm,
-}
-
-impl Stem {
-    /// Adds the stem.
-    pub fn new(parameters: &mut Parameters, [c_in, c_out]: [usize; 2]) -> Self {
-        let shape = [c_out, c_in, 3, 3];
-        Self {
-            conv: parameters.weight("stem.conv".to_owned(), &shape, Init::fan_in(9 * c_in)),
-            bn: BatchNorm::new(parameters, "stem.bn".to_owned(), c_out, true),
-        }
-    }
-}
-
-/// Global average pool and linear layer.
-#[derive(Clone, Debug)]
-pub struct Head {
-    /// `[classes, channels]`.
-    pub weight: ParameterId,
-    /// `[classes]`.
-    pub bias: ParameterId,
-}
-
-impl Head {
-    /// Adds the classifier.
-    pub fn new(parameters: &mut Parameters, channels: usize, classes: usize) -> Self {
-        let init = Init::fan_in(channels);
-        Self {
-            weight: parameters.weight("head.weight".to_owned(), &[classes, channels], init),
-            bias: parameters.weight("head.bias".to_owned(), &[classes], init),
-        }
-    }
-}
-
 /// What computes a candidate operation.
 #[derive(Clone, Debug)]
 pub enum Body {
@@ -303,4 +266,16 @@ pub struct MixedEdge {
     pub stride: usize,
     /// The candidates left, in the order of the search space.
     pub candidates: Vec<Candidate>,
+}
+
+impl MixedEdge {
+    /// Whether it adds nothing to its node.
+    pub fn is_zero(&self) -> bool {
+        self.candidates.iter().all(|c| matches!(c.body, Body::Zero))
+    }
+
+    /// Whether drop-path drops it: not the identity, and not `none`, which gives nothing anyway.
+    pub fn drops(&self) -> bool {
+        self.candidates.iter().any(|c| !matches!(c.body, Body::Identity | Body::Zero))
+    }
 }

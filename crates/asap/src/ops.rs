@@ -6,12 +6,12 @@
 use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions, PadMode};
-use burn::tensor::{Tensor, s};
+use burn::tensor::{Tensor, TensorData, s};
 
 use crate::fused;
 use crate::layers::{
-    BatchNorm, Body, Candidate, FactorizedReduce, Head, MixedEdge, Preprocess, ReluConvBn,
-    SeparableHalf, Stem,
+    AuxiliaryHead, BatchNorm, Body, Candidate, Conv3x3Bn, FactorizedReduce, Head, MixedEdge,
+    Preprocess, ReluConvBn, SeparableHalf, Stem,
 };
 use crate::parameters::ParameterId;
 use crate::pass::{Mode, Pass};
@@ -23,6 +23,9 @@ pub const BATCH_NORM_EPSILON: f32 = 1e-5;
 pub type Mixing = Tensor<1>;
 
 /// Adds a mixed edge to what a node has so far: `partial + sum_o w_o * o(x)` (equations 1 and 2).
+///
+/// Where the pass drops operations, the sum of each image is multiplied by its weight of
+/// [`Pass::image_weights`], after the batch norms.
 pub fn mixed_edge(
     pass: &Pass,
     edge: &MixedEdge,
@@ -33,10 +36,18 @@ pub fn mixed_edge(
     if pass.kernels() {
         return fused::mixed_edge(pass, edge, x, mixing, partial);
     }
+    let images = x.dims()[0];
+    let kept = pass.image_weights(edge, images).map(|weights| {
+        Tensor::<1>::from_floats(weights.as_slice(), &x.device()).reshape([images, 1, 1, 1])
+    });
     edge.candidates.iter().fold(partial, |partial, candidate| {
         let at = edge.offset + candidate.index;
         let weight = mixing.clone().narrow(0, at, 1).reshape([1, 1, 1, 1]);
         let term = operation(pass, candidate, edge.stride, x.clone()) * weight;
+        let term = match &kept {
+            Some(kept) => term * kept.clone(),
+            None => term,
+        };
         Some(match partial {
             Some(partial) => partial + term,
             None => term,
@@ -144,19 +155,38 @@ pub fn batch_norm(pass: &Pass, bn: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     }
 }
 
-/// The stem: any number of channels to 3C.
-pub fn stem(pass: &Pass, stem: &Stem, x: Tensor<4>) -> Tensor<4> {
-    if pass.kernels() {
-        return fused::stem(pass, stem, x);
+/// The two inputs of the first cell.
+pub fn stem(pass: &Pass, stem: &Stem, x: Tensor<4>) -> [Tensor<4>; 2] {
+    match stem {
+        Stem::Small(layer) => {
+            let y = conv3x3(pass, layer, x);
+            [y.clone(), y]
+        }
+        Stem::Large(steps) => {
+            let [half, quarter, eighth] = &**steps;
+            let first = conv3x3(pass, quarter, conv3x3(pass, half, x));
+            [first.clone(), conv3x3(pass, eighth, first)]
+        }
     }
-    let options = ConvOptions::new([1, 1], [1, 1], [1, 1], 1);
-    let y = channels_last(x, |x| conv2d(x, pass.weight(stem.conv), None, options));
-    batch_norm(pass, &stem.bn, y)
 }
 
-/// The output of a cell: its nodes side by side, `[n, h, w, nodes * c]`.
-pub fn concat(pass: &Pass, nodes: Vec<Tensor<4>>) -> Tensor<4> {
-    if pass.kernels() { fused::concat(pass, nodes) } else { Tensor::cat(nodes, 3) }
+fn conv3x3(pass: &Pass, layer: &Conv3x3Bn, x: Tensor<4>) -> Tensor<4> {
+    if pass.kernels() {
+        return fused::conv3x3(pass, layer, x);
+    }
+    let x = if layer.relu { relu(x) } else { x };
+    let options = ConvOptions::new([layer.stride; 2], [1, 1], [1, 1], 1);
+    let y = channels_last(x, |x| conv2d(x, pass.weight(layer.conv), None, options));
+    batch_norm(pass, &layer.bn, y)
+}
+
+/// The output of a cell: some of its states side by side, `[n, h, w, states * c]`.
+pub fn concat(pass: &Pass, states: Vec<Tensor<4>>) -> Tensor<4> {
+    if pass.kernels() && states.len() <= fused::MAX_CONCAT {
+        fused::concat(pass, states)
+    } else {
+        Tensor::cat(states, 3)
+    }
 }
 
 /// Global average pool and linear layer: `[n, h, w, c]` to logits `[n, classes]`.
@@ -167,11 +197,73 @@ pub fn head(pass: &Pass, head: &Head, x: Tensor<4>) -> Tensor<2> {
     } else {
         x.mean_dims(&[1, 2]).reshape([n, c])
     };
-    let bias: Tensor<1> = pass.flat(head.bias);
-    pooled.matmul(pass.weight::<2>(head.weight).transpose()) + bias.unsqueeze::<2>()
+    linear(pass, pooled, [head.weight, head.bias])
+}
+
+/// The second classifier: `[n, h, w, c]` of any size to logits `[n, classes]`.
+///
+/// Its convolutions see 2x2 pixels, so that they are products of matrices.
+pub fn auxiliary_head(pass: &Pass, head: &AuxiliaryHead, x: Tensor<4>) -> Tensor<2> {
+    let [n, h, w, c] = x.dims();
+    let pool = TensorData::new(adaptive_pool(h, w), [1, 4, h * w]);
+    let pool = Tensor::<3>::from_data(pool, &x.device());
+    let pooled = pool.matmul(relu(x).reshape([n, h * w, c])).reshape([4 * n, c]);
+    let matrix = |conv| {
+        let conv: Tensor<4> = pass.weight(conv);
+        let [out, channels, height, width] = conv.dims();
+        conv.permute([0, 2, 3, 1]).reshape([out, height * width * channels]).transpose()
+    };
+    let [narrow, wide] = [head.conv_1x1, head.conv_2x2].map(|conv| pass.shape(conv)[0]);
+    let y = pooled.matmul(matrix(head.conv_1x1)).reshape([n, 2, 2, narrow]);
+    let y = relu(batch_norm(pass, &head.bn_1x1, y)).reshape([n, 4 * narrow]);
+    let y = y.matmul(matrix(head.conv_2x2)).reshape([n, 1, 1, wide]);
+    let y = relu(batch_norm(pass, &head.bn_2x2, y)).reshape([n, wide]);
+    linear(pass, y, [head.weight, head.bias])
+}
+
+/// The matrix `[4, h * w]` of an average pool to 2x2; on an odd side the halves share the middle
+/// (PyTorch `AdaptiveAvgPool2d`).
+fn adaptive_pool(h: usize, w: usize) -> Vec<f32> {
+    let half = |size: usize, i: usize| i * size / 2..((i + 1) * size).div_ceil(2);
+    let mut matrix = vec![0.0; 4 * h * w];
+    for (cell, row) in matrix.chunks_exact_mut(h * w).enumerate() {
+        let (rows, columns) = (half(h, cell / 2), half(w, cell % 2));
+        let share = 1.0 / (rows.len() * columns.len()) as f32;
+        for y in rows {
+            row[y * w..][columns.clone()].fill(share);
+        }
+    }
+    matrix
+}
+
+fn linear(pass: &Pass, x: Tensor<2>, [weight, bias]: [ParameterId; 2]) -> Tensor<2> {
+    let bias: Tensor<1> = pass.flat(bias);
+    x.matmul(pass.weight::<2>(weight).transpose()) + bias.unsqueeze::<2>()
 }
 
 /// Runs `f`, which wants `[n, c, h, w]`, on a channels-last tensor.
 fn channels_last(x: Tensor<4>, f: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
     f(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_adaptive_pool_averages_overlapping_halves() {
+        assert_eq!(adaptive_pool(1, 1), [1.0; 4]);
+        // 3 rows: 0 and 1, then 1 and 2; 2 columns: one each
+        let expected = [
+            [0.5, 0.0, 0.5, 0.0, 0.0, 0.0],
+            [0.0, 0.5, 0.0, 0.5, 0.0, 0.0],
+            [0.0, 0.0, 0.5, 0.0, 0.5, 0.0],
+            [0.0, 0.0, 0.0, 0.5, 0.0, 0.5],
+        ];
+        assert_eq!(adaptive_pool(3, 2), expected.concat());
+        // an even size falls into quarters
+        let eight = adaptive_pool(8, 8);
+        assert!(eight.iter().all(|&v| v == 0.0 || v == 1.0 / 16.0));
+        assert_eq!(eight[64 + 3 * 8 + 4], 1.0 / 16.0, "row 3, column 4 is top right");
+    }
 }

@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use burn::tensor::{Gradients, Tensor};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
-use crate::layers::BatchNorm;
-use crate::parameters::{ParameterId, Parameters};
+use crate::layers::{BatchNorm, MixedEdge};
+use crate::parameters::{ParameterId, Parameters, fnv1a};
 
 /// Fraction of the batch's statistics that enters the running ones.
 const STATISTICS_MOMENTUM: f32 = 0.1;
@@ -44,6 +46,24 @@ pub struct DropPath {
     pub step: u64,
 }
 
+impl DropPath {
+    /// The weight of each image of a batch in the operation at `path`: 0 if it drops out, otherwise
+    /// 1 / (1 - probability).
+    ///
+    /// Image `i` gets draw `i` of a stream of its own for (seed, step, path), whatever the size of the batch.
+    pub(crate) fn image_weights(&self, path: &str, images: usize) -> Vec<f32> {
+        let mut key = [0; 32];
+        let words = [self.seed, self.step, fnv1a(path)];
+        for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        let mut rng = ChaCha8Rng::from_seed(key);
+        let kept = (1.0 / (1.0 - self.probability)) as f32;
+        let mut weight = || if rng.random::<f64>() < self.probability { 0.0 } else { kept };
+        (0..images).map(|_| weight()).collect()
+    }
+}
+
 /// Parameters seen through the purpose of a pass.
 pub struct Pass<'a> {
     parameters: &'a Parameters,
@@ -63,9 +83,24 @@ impl<'a> Pass<'a> {
         Self { parameters, mode, drop_path: None, tracked, statistics }
     }
 
-    /// The same pass with operations that drop out.
+    /// The same pass with operations that drop out, if it trains the weights; a pass for another
+    /// purpose drops nothing.
+    ///
+    /// # Panics
+    /// When the probability is not in `[0, 1)`.
     pub fn with_drop_path(self, drop_path: Option<DropPath>) -> Self {
+        if let Some(DropPath { probability, .. }) = drop_path {
+            let valid = (0.0..1.0).contains(&probability);
+            assert!(valid, "drop-path: expected a probability in [0, 1), found {probability}");
+        }
+        let drop_path = drop_path.filter(|d| self.mode == Mode::Weights && d.probability > 0.0);
         Self { drop_path, ..self }
+    }
+
+    /// What drop-path multiplies each image of the edge's sum by; nothing where the edge stays whole.
+    pub fn image_weights(&self, edge: &MixedEdge, images: usize) -> Option<Vec<f32>> {
+        let drop_path = self.drop_path.filter(|_| edge.drops())?;
+        Some(drop_path.image_weights(&edge.path, images))
     }
 
     /// What the pass is for.
@@ -123,9 +158,14 @@ impl<'a> Pass<'a> {
         self.parameters.kernels()
     }
 
+    /// Logical shape of a parameter.
+    pub fn shape(&self, id: ParameterId) -> &[usize] {
+        &self.parameters.get(id).shape
+    }
+
     /// Number of elements of a parameter.
     pub fn len(&self, id: ParameterId) -> usize {
-        self.parameters.get(id).shape.iter().product()
+        self.shape(id).iter().product()
     }
 
     /// Ends the pass: the gradient of each weight that took part, and what updates the statistics.
@@ -156,5 +196,32 @@ impl StatisticsUpdate {
             blend(mean_id, batch.mean);
             blend(variance_id, batch.variance * unbias);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_drops_out_depends_on_seed_step_path_and_image_only() {
+        let drop_path = DropPath { probability: 0.3, seed: 1, step: 2 };
+        let weights = drop_path.image_weights("cells.0.ops.1", 20_000);
+        assert_eq!(drop_path.image_weights("cells.0.ops.1", 500), weights[..500]);
+        assert_ne!(drop_path.image_weights("cells.0.ops.2", 20_000), weights);
+        for other in [DropPath { seed: 2, ..drop_path }, DropPath { step: 3, ..drop_path }] {
+            assert_ne!(other.image_weights("cells.0.ops.1", 20_000), weights);
+        }
+        // six standard deviations of the mean
+        let mean = weights.iter().map(|&w| f64::from(w)).sum::<f64>() / weights.len() as f64;
+        assert!((mean - 1.0).abs() < 6.0 * (0.3 / 0.7 / 20_000.0_f64).sqrt(), "{mean}");
+    }
+
+    #[test]
+    #[should_panic(expected = "expected a probability in [0, 1), found 1")]
+    fn a_probability_of_one_leaves_nothing() {
+        let parameters = Parameters::new(burn::tensor::Device::flex(), 0);
+        let drop_path = DropPath { probability: 1.0, seed: 0, step: 0 };
+        let _ = Pass::new(&parameters, Mode::Weights).with_drop_path(Some(drop_path));
     }
 }

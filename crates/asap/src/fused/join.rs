@@ -13,6 +13,9 @@ use super::graph::{
 };
 use crate::pass::{Mode, Pass};
 
+/// Most tensors that [`concat`] joins.
+pub(crate) const MAX_CONCAT: usize = PARENTS;
+
 /// Nodes side by side; see [`crate::ops::concat`].
 pub(crate) fn concat(pass: &Pass, nodes: Vec<Tensor<4>>) -> Tensor<4> {
     let [n, h, w, c] = nodes[0].dims();

@@ -24,8 +24,8 @@ use burn::tensor::{Shape, Tensor};
 use self::graph::{
     AutodiffTensor, PARENTS, contiguous, finish, flat, flex, guards, owned, recycle, tape, values,
 };
-pub(crate) use self::join::{concat, global_pool};
-use crate::layers::{BatchNorm, Body, Candidate, MixedEdge, Preprocess, ReluConvBn, Stem};
+pub(crate) use self::join::{MAX_CONCAT, concat, global_pool};
+use crate::layers::{BatchNorm, Body, Candidate, Conv3x3Bn, MixedEdge, Preprocess, ReluConvBn};
 use crate::ops::Mixing;
 use crate::parameters::ParameterId;
 use crate::pass::{Mode, Pass};
@@ -90,7 +90,9 @@ pub(crate) fn mixed_edge(
     let pool_norm = ops.iter().any(|op| op.convs.is_empty() && !op.norms.is_empty());
     let kinds = ops.iter().map(|op| op.kind).collect();
     let spec = EdgeSpec { pool_norm, ..EdgeSpec::mixed(channels, edge.stride, kinds) };
-    Some(run(pass, spec, &ops, x.clone(), Some((mixing, at)), partial))
+    let image_weights = pass.image_weights(edge, x.dims()[0]);
+    let sum = Sum { mixing: Some((mixing, at)), image_weights, partial };
+    Some(run(pass, spec, &ops, x.clone(), sum))
 }
 
 /// The preprocess of a cell's input.
@@ -105,10 +107,11 @@ pub(crate) fn preprocess(pass: &Pass, layer: &Preprocess, x: Tensor<4>) -> Tenso
     layer_of(pass, kind, [c_in, stride], convs, bn, x)
 }
 
-/// The stem.
-pub(crate) fn stem(pass: &Pass, stem: &Stem, x: Tensor<4>) -> Tensor<4> {
-    let c_in = x.dims()[3];
-    layer_of(pass, OpKind::Conv3x3, [c_in, 1], vec![stem.conv], &stem.bn, x)
+/// A step of a stem.
+pub(crate) fn conv3x3(pass: &Pass, layer: &Conv3x3Bn, x: Tensor<4>) -> Tensor<4> {
+    let kind = if layer.relu { OpKind::ReluConv3x3 } else { OpKind::Conv3x3 };
+    let size = [x.dims()[3], layer.stride];
+    layer_of(pass, kind, size, vec![layer.conv], &layer.bn, x)
 }
 
 fn layer_of(
@@ -120,34 +123,32 @@ fn layer_of(
     x: Tensor<4>,
 ) -> Tensor<4> {
     let spec = EdgeSpec::layer(c_in, pass.len(bn.mean), stride, kind);
-    run(pass, spec, &[KernelOp { kind, convs, norms: vec![bn] }], x, None, None)
+    let sum = Sum { mixing: None, image_weights: None, partial: None };
+    run(pass, spec, &[KernelOp { kind, convs, norms: vec![bn] }], x, sum)
+}
+
+/// How the operations of an edge are summed.
+struct Sum<'a> {
+    /// The table of mixing weights, and where those of the operations stand in it.
+    mixing: Option<(&'a Mixing, Vec<usize>)>,
+    /// Of drop-path.
+    image_weights: Option<Vec<f32>>,
+    /// What the node has so far.
+    partial: Option<Tensor<4>>,
 }
 
 /// An edge in the mode of the pass.
-fn run(
-    pass: &Pass,
-    spec: EdgeSpec,
-    ops: &[KernelOp<'_>],
-    x: Tensor<4>,
-    mixing: Option<(&Mixing, Vec<usize>)>,
-    partial: Option<Tensor<4>>,
-) -> Tensor<4> {
+fn run(pass: &Pass, spec: EdgeSpec, ops: &[KernelOp<'_>], x: Tensor<4>, sum: Sum<'_>) -> Tensor<4> {
     let edge = Edge::new(spec).expect("the network is built of edges that kernels know");
     if pass.mode() == Mode::Evaluation {
-        infer(pass, &edge, ops, x, mixing, partial)
+        infer(pass, &edge, ops, x, sum)
     } else {
-        train(pass, edge, ops, x, mixing, partial)
+        train(pass, edge, ops, x, sum)
     }
 }
 
-fn infer(
-    pass: &Pass,
-    edge: &Edge,
-    ops: &[KernelOp<'_>],
-    x: Tensor<4>,
-    mixing: Option<(&Mixing, Vec<usize>)>,
-    partial: Option<Tensor<4>>,
-) -> Tensor<4> {
+fn infer(pass: &Pass, edge: &Edge, ops: &[KernelOp<'_>], x: Tensor<4>, sum: Sum<'_>) -> Tensor<4> {
+    let Sum { mixing, image_weights: _, partial } = sum;
     let mixing = mixing.map(|(mixing, at)| (flex(mixing.clone()), at));
     let weights = mixing_values(mixing.as_ref().map(|(tensor, at)| (tensor, at.as_slice())));
     let owned = |id: &ParameterId| flex(pass.flat(*id));
@@ -182,14 +183,8 @@ fn infer(
     Tensor::from_primitive::<Flex>(out)
 }
 
-fn train(
-    pass: &Pass,
-    edge: Edge,
-    ops: &[KernelOp<'_>],
-    x: Tensor<4>,
-    mixing: Option<(&Mixing, Vec<usize>)>,
-    partial: Option<Tensor<4>>,
-) -> Tensor<4> {
+fn train(pass: &Pass, edge: Edge, ops: &[KernelOp<'_>], x: Tensor<4>, sum: Sum<'_>) -> Tensor<4> {
+    let Sum { mixing, image_weights, partial } = sum;
     let x = tape(x);
     let partial = partial.map(tape);
     let (mixing, at) = match mixing {
@@ -217,7 +212,7 @@ fn train(
     let map = contiguous(x.primitive().clone());
     let images = images(&map);
     let (mut out, add) = sum_buffer(&edge, images, partial.map(AutodiffTensor::into_primitive));
-    let sum = KernelMixing { weights: &weights, image_weights: None };
+    let sum = KernelMixing { weights: &weights, image_weights: image_weights.as_deref() };
     let saved = edge
         .forward(images, &params(&convs, &affine), sum, target(&mut out, add))
         .expect("shapes follow from the network");
@@ -227,7 +222,18 @@ fn train(
         }
     }
     let table = mixing.map_or(0, |mixing| values(mixing.primitive()).len());
-    let state = EdgeState { edge, input: x, x: map, convs, affine, weights, at, table, saved };
+    let state = EdgeState {
+        edge,
+        input: x,
+        x: map,
+        convs,
+        affine,
+        weights,
+        image_weights,
+        at,
+        table,
+        saved,
+    };
     finish(EdgeBackward, guards, Arc::new(state), out)
 }
 
@@ -243,6 +249,8 @@ struct EdgeState {
     convs: Vec<Vec<FlexTensor>>,
     affine: Vec<Vec<(FlexTensor, FlexTensor)>>,
     weights: Vec<f32>,
+    /// Of drop-path.
+    image_weights: Option<Vec<f32>>,
     /// Where the mixing weights stand in their table, and the table's length.
     at: Vec<usize>,
     table: usize,
@@ -280,7 +288,10 @@ impl Backward<Flex, PARENTS> for EdgeBackward {
                 images(&state.x),
                 &state.saved,
                 &params(&state.convs, &state.affine),
-                KernelMixing { weights: &state.weights, image_weights: None },
+                KernelMixing {
+                    weights: &state.weights,
+                    image_weights: state.image_weights.as_deref(),
+                },
                 values(&gradient),
                 needs,
                 dx.as_mut().map(|dx| target(dx, add)),

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 FOLDER = Path(__file__).parent
-SIZE_LIMIT = 3_000_000
+SIZE_LIMIT = 3_100_000
 
 SEARCHED = [
     "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5",
@@ -31,6 +31,19 @@ SUPERNETS = {
     "a": dict(channels=4, cells=3, input_shape=(4, 1, 9, 9), classes=3, temperature=1.3, alive_rate=1.0),
     "b": dict(channels=8, cells=4, input_shape=(3, 3, 12, 12), classes=5, temperature=0.7, alive_rate=0.25),
 }
+
+# The cells that ASAP found: (operation, state) pairs, two for each node.
+ASAP_CELLS = [
+    [("sep_conv_3x3", 0), ("sep_conv_3x3", 1), ("sep_conv_3x3", 1), ("skip_connect", 0),
+     ("skip_connect", 0), ("skip_connect", 2), ("skip_connect", 1), ("skip_connect", 2)],
+    [("avg_pool_3x3", 0), ("sep_conv_3x3", 1), ("avg_pool_3x3", 0), ("dil_conv_5x5", 2),
+     ("max_pool_3x3", 1), ("skip_connect", 2), ("max_pool_3x3", 0), ("skip_connect", 2)],
+]
+NETWORK = dict(channels=6, cells=5, input_shape=(4, 2, 9, 7), classes=3)
+LABEL_SMOOTHING, AUXILIARY_WEIGHT = 0.1, 0.4
+# Weights from this many elements on follow `formula`, so that the file need not hold them, and every 97th element
+# of their gradients is stored.
+LARGE, SAMPLE = 10_000, 97
 
 # Distances to a kink in the forward pass: |x| at each ReLU, the winner's lead in each max pool.
 # Float32 code must fall on the same side of all of them, or its gradients differ for no fault of its own.
@@ -179,6 +192,25 @@ class Stem(nn.Module):
         return self.bn(F.conv2d(x, self.conv, padding=1))
 
 
+class LargeStem(nn.Module):
+    """DARTS NetworkImageNet: three convolutions of stride 2; the inputs of the first cell are the last two results."""
+
+    def __init__(self, c_in, channels):
+        super().__init__()
+        half = (channels + 1) // 2
+        for i, (c_in, c_out) in enumerate([(c_in, half), (half, channels), (channels, channels)]):
+            layer = nn.Module()
+            layer.conv, layer.bn = weight(c_out, c_in, 3, 3), BatchNorm(c_out, affine=True)
+            self.add_module(str(i), layer)
+
+    def forward(self, x):
+        outputs = []
+        for i, layer in enumerate(self.children()):
+            x = layer.bn(F.conv2d(relu(x) if i else x, layer.conv, stride=2, padding=1))
+            outputs.append(x)
+        return outputs[1:]
+
+
 class Head(nn.Module):
     """Global average pool and linear layer."""
 
@@ -189,6 +221,22 @@ class Head(nn.Module):
 
     def forward(self, x):
         return F.linear(x.mean((2, 3)), self.weight, self.bias)
+
+
+class AuxiliaryHead(nn.Module):
+    """DARTS AuxiliaryHeadCIFAR with an adaptive pool: 2x2 pixels whatever the size."""
+
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.conv_1x1, self.bn_1x1 = weight(128, channels, 1, 1), BatchNorm(128, affine=True)
+        self.conv_2x2, self.bn_2x2 = weight(768, 128, 2, 2), BatchNorm(768, affine=True)
+        self.weight, self.bias = weight(classes, 768), nn.Parameter(draw(classes))
+
+    def forward(self, x):
+        x = F.adaptive_avg_pool2d(relu(x), 2)
+        x = relu(self.bn_1x1(F.conv2d(x, self.conv_1x1)))
+        x = relu(self.bn_2x2(F.conv2d(x, self.conv_2x2)))
+        return F.linear(x.flatten(1), self.weight, self.bias)
 
 
 def operation(name, channels, stride, affine=False):
@@ -254,6 +302,55 @@ class Supernet(nn.Module):
         for cell in self.cells:
             before_last, last = last, cell(before_last, last, phi)
         return self.head(last)
+
+
+# ---- evaluation network --------------------------------------------------------------------------------------------
+
+
+class FoundCell(nn.Module):
+    """Two operations for each node, affine batch norms; the output is the concat of the 4 nodes."""
+
+    def __init__(self, c_before_last, c_last, channels, kind, after_reduction):
+        super().__init__()
+        self.genes = ASAP_CELLS[kind]
+        self.preprocess0 = (FactorizedReduce if after_reduction else ReluConvBn)(c_before_last, channels, affine=True)
+        self.preprocess1 = ReluConvBn(c_last, channels, affine=True)
+        strides = [2 if kind == REDUCE and source < 2 else 1 for _, source in self.genes]
+        ops = [operation(name, channels, stride, affine=True) for (name, _), stride in zip(self.genes, strides)]
+        self.ops = nn.ModuleList(ops)
+
+    def forward(self, before_last, last):
+        states = [self.preprocess0(before_last), self.preprocess1(last)]
+        for node in range(NODES):
+            first, second = (self.ops[i](states[self.genes[i][1]]) for i in (2 * node, 2 * node + 1))
+            states.append(first + second)
+        return torch.cat(states[2:], 1)
+
+
+class Network(nn.Module):
+    def __init__(self, channels, cells, c_in, classes):
+        super().__init__()
+        self.stem = Stem(c_in, 3 * channels)
+        self.cells = nn.ModuleList()
+        self.tap = 2 * cells // 3
+        c_before_last = c_last = 3 * channels
+        after_reduction = False
+        for i in range(cells):
+            reduction = i in (cells // 3, 2 * cells // 3)
+            channels *= 2 if reduction else 1
+            self.cells.append(FoundCell(c_before_last, c_last, channels, int(reduction), after_reduction))
+            c_before_last, c_last, after_reduction = c_last, NODES * channels, reduction
+            if i == self.tap:
+                self.auxiliary = AuxiliaryHead(c_last, classes)
+        self.head = Head(c_last, classes)
+
+    def forward(self, x):
+        before_last = last = self.stem(x)
+        for i, cell in enumerate(self.cells):
+            before_last, last = last, cell(before_last, last)
+            if i == self.tap and self.training:
+                auxiliary = self.auxiliary(last)
+        return (self.head(last), auxiliary) if self.training else self.head(last)
 
 
 # ---- golden files --------------------------------------------------------------------------------------------------
@@ -333,12 +430,61 @@ def golden_supernet(channels, cells, input_shape, classes, temperature, alive_ra
     with torch.no_grad():
         tensors["logits_eval"] = net.eval()(x, phi)
 
+    assert_ties_decide_nothing(net.train(), lambda: F.cross_entropy(net(x, phi.detach()), labels))
+    return tensors
+
+
+def assert_ties_decide_nothing(net, loss):
+    """The gradients that `net` has are those of `loss()` with ties split."""
     Pool.split_ties = True
     parameters = list(net.parameters())
-    gradients = torch.autograd.grad(F.cross_entropy(net.train()(x, phi.detach()), labels), parameters)
+    gradients = torch.autograd.grad(loss(), parameters)
     Pool.split_ties = False
     for parameter, gradient in zip(parameters, gradients):
         assert torch.allclose(parameter.grad, gradient, rtol=1e-9, atol=1e-12), "a tie decides a gradient"
+
+
+def formula(shape):
+    """Weights that a reader can make: element i is (7919 i mod 1009 - 504) / 2^13."""
+    return ((torch.arange(math.prod(shape)) * 7919 % 1009 - 504).double() / 2**13).reshape(shape)
+
+
+def golden_network(channels, cells, input_shape, classes):
+    net = Network(channels, cells, input_shape[1], classes)
+    for parameter in net.parameters():
+        if parameter.numel() >= LARGE:
+            parameter.data = formula(parameter.shape)
+    x, labels = draw(*input_shape), torch.randint(classes, (input_shape[0],))
+
+    def loss(main, auxiliary):
+        each = [F.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING) for logits in (main, auxiliary)]
+        return each[0] + AUXILIARY_WEIGHT * each[1]
+
+    main, auxiliary = net(x)
+    total = loss(main, auxiliary)
+    total.backward()
+    tensors = {"x": x, "labels": labels, "logits": main, "auxiliary_logits": auxiliary, "loss": total}
+    for key, value in weights_and_gradients(net).items():
+        if value.numel() < LARGE:
+            tensors[key] = value
+        elif key.startswith("grad."):
+            tensors[f"sampled_{key}"] = value.flatten()[::SAMPLE].clone()
+    tensors |= {key: value.clone() for key, value in running_statistics(net).items()}
+    with torch.no_grad():
+        tensors["logits_eval"] = net.eval()(x)
+    assert_ties_decide_nothing(net.train(), lambda: loss(*net(x)))
+    return tensors
+
+
+def golden_large_stem(shape, channels):
+    """As `golden_module`, for a layer of two outputs."""
+    stem, x = LargeStem(shape[1], channels), draw(*shape).requires_grad_()
+    outputs = stem(x)
+    cotangents = [draw(*y.shape) for y in outputs]
+    sum((y * c).sum() for y, c in zip(outputs, cotangents)).backward()
+    tensors = {"x": x, "grad_x": x.grad, **weights_and_gradients(stem), **running_statistics(stem)}
+    for i, (y, cotangent) in enumerate(zip(outputs, cotangents)):
+        tensors |= {f"y{i}": y, f"cotangent{i}": cotangent}
     return tensors
 
 
@@ -397,6 +543,15 @@ def supernet_file():
     return tensors
 
 
+def network_file():
+    weights = {n: p.numel() for n, p in Network(36, 20, 3, 10).named_parameters()}
+    auxiliary = sum(count for name, count in weights.items() if name.startswith("auxiliary."))
+    found = (sum(weights.values()) - auxiliary, auxiliary)
+    assert found == (2_538_046, 476_426), f"not the weights of the paper's network and its auxiliary head: {found}"
+    tensors = away_from_kinks("network", 1e-5, lambda: golden_network(**NETWORK))
+    return tensors | away_from_kinks("large_stem", 1e-5, lambda: golden_large_stem((3, 2, 11, 18), channels=5))
+
+
 def optimizers_file():
     steps = range(6)
     cosine = [0.001 + (0.025 - 0.001) * (1 + math.cos(math.pi * step / len(steps))) / 2 for step in steps]
@@ -416,7 +571,10 @@ def main():
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     total = 0
-    for name, make in [("ops", operations_file), ("supernet", supernet_file), ("optimizers", optimizers_file)]:
+    files = [
+        ("ops", operations_file), ("supernet", supernet_file), ("network", network_file), ("optimizers", optimizers_file),
+    ]
+    for name, make in files:
         tensors = {key: value.detach() for key, value in make().items()}
         path = FOLDER / f"{name}.safetensors"
         save_file({k: (v.float() if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}, path)

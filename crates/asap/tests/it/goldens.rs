@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use asap::layers::{Candidate, FactorizedReduce, Head, MixedEdge, Norm, Preprocess, Stem};
+use asap::network::Network;
 use asap::ops;
 use asap::optimizer::Sgd;
-use asap::parameters::{Init, Parameters};
+use asap::parameters::{Init, ParameterId, Parameters};
 use asap::pass::{Mode, Pass};
 use asap::supernet::Supernet;
-use asap_core::{Adam, Choice, NetworkShape, Operation, SearchSpace, Stem as StemKind};
+use asap_core::{
+    Adam, Choice, NetworkShape, Operation, PublishedCell, SearchSpace, Stem as StemKind,
+};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
@@ -214,8 +217,43 @@ fn preprocess_and_stem_match_pytorch() {
         }
     }
     for mut parameters in tables() {
-        let stem = Stem::new(&mut parameters, [2, 12]);
-        check_layer(&goldens, "stem.", (parameters, "stem."), |pass, x| ops::stem(pass, &stem, x));
+        let stem = Stem::new(&mut parameters, StemKind::Small, [2, 4]);
+        check_layer(&goldens, "stem.", (parameters, "stem."), |pass, x| {
+            let [first, second] = ops::stem(pass, &stem, x);
+            assert_eq!(host(first.clone()), host(second));
+            first
+        });
+    }
+}
+
+#[test]
+fn large_stem_matches_pytorch() {
+    let (goldens, prefix) = (Goldens::open("network.safetensors"), "large_stem.");
+    let key = |name: &str| format!("{prefix}{name}");
+    for mut parameters in tables() {
+        let stem = Stem::new(&mut parameters, StemKind::Large, [2, 5]);
+        goldens.load(&mut parameters, prefix, "stem.");
+        let x = goldens.map(&key("x")).autodiff().require_grad();
+        let pass = Pass::new(&parameters, Mode::Weights);
+        let [first, second] = ops::stem(&pass, &stem, x.clone());
+        assert_eq!([first.dims(), second.dims()], [[3, 3, 5, 5], [3, 2, 3, 5]]);
+        for (name, y) in [("y0", &first), ("y1", &second)] {
+            let found = channels_first(y.clone());
+            assert_close(&key(name), &found, &goldens.values(&key(name)), CLOSE);
+        }
+        let loss = (first * goldens.map(&key("cotangent0"))).sum()
+            + (second * goldens.map(&key("cotangent1"))).sum();
+        let mut gradients = loss.backward();
+        let grad_x = channels_first(x.grad(&gradients).unwrap());
+        assert_close(&key("grad_x"), &grad_x, &goldens.values(&key("grad_x")), LOOSE);
+        let (weights, statistics) = pass.finish(&mut gradients);
+        assert_eq!(weights.len(), 9);
+        for (id, gradient) in weights {
+            let name = key(&format!("grad.{}", below(&parameters.get(id).name, "stem.")));
+            assert_close(&name, &host(gradient), &goldens.values(&name), LOOSE);
+        }
+        statistics.apply(&mut parameters);
+        check_statistics(&goldens, prefix, &parameters, "stem.");
     }
 }
 
@@ -339,6 +377,75 @@ fn search_network_matches_pytorch() {
         assert_close(&key("logits_eval"), &host(found), &expected, LOOSE);
 
         check_alpha_gradient(&goldens, &prefix, &alive, temperature);
+    }
+}
+
+/// The mean over the images of `(1 - smoothing) * -log p(label) + smoothing * mean of -log p`.
+fn smoothed(logits: Tensor<2>, labels: &[f32], smoothing: f32) -> Tensor<1> {
+    let uniform = log_softmax(logits.clone(), 1).mean().neg();
+    cross_entropy(logits, labels) * (1.0 - smoothing) + uniform * smoothing
+}
+
+#[test]
+fn evaluation_network_matches_pytorch() {
+    let goldens = Goldens::open("network.safetensors");
+    let prefix = "network.";
+    let key = |name: &str| format!("{prefix}{name}");
+    let x = goldens.map(&key("x"));
+    let genotype = PublishedCell::find("ASAP").unwrap().genotype();
+    let [_, height, width, in_channels] = x.dims();
+    let (channels, cells, classes, stem) = (6, 5, 3, StemKind::Small);
+    let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
+    for kernels in [true, false] {
+        let (network, mut parameters) =
+            Network::new(&genotype, &shape, true, &Device::flex(), 0).unwrap();
+        if !kernels {
+            parameters = parameters.without_kernels();
+        }
+        goldens.load(&mut parameters, prefix, "");
+        let large: Vec<(ParameterId, usize)> = parameters
+            .iter()
+            .filter(|(_, p)| p.shape.iter().product::<usize>() >= 10_000)
+            .map(|(id, p)| (id, p.shape.iter().product()))
+            .collect();
+        for (id, count) in large {
+            let element = |i: usize| ((i * 7919 % 1009) as f32 - 504.0) / 8192.0;
+            let values: Vec<f32> = (0..count).map(element).collect();
+            parameters.set(id, Tensor::from_floats(values.as_slice(), &Device::flex()));
+        }
+
+        let labels = goldens.values(&key("labels"));
+        let pass = Pass::new(&parameters, Mode::Weights);
+        let found = network.forward(&pass, x.clone());
+        let auxiliary = found.auxiliary.unwrap();
+        for (name, logits) in [("logits", &found.main), ("auxiliary_logits", &auxiliary)] {
+            let found = host(logits.clone());
+            assert_close(&key(name), &found, &goldens.values(&key(name)), CLOSE);
+        }
+        let loss = smoothed(found.main, &labels, 0.1) + smoothed(auxiliary, &labels, 0.1) * 0.4;
+        assert_close(&key("loss"), &host(loss.clone()), &goldens.values(&key("loss")), CLOSE);
+        let mut gradients = loss.backward();
+        let (weights, statistics) = pass.finish(&mut gradients);
+        let stored = |n: &&String| n.starts_with("network.grad.") || n.contains(".sampled_grad.");
+        assert_eq!(weights.len(), goldens.names().iter().filter(stored).count());
+        for (id, gradient) in weights {
+            let name = &parameters.get(id).name;
+            let (found, name) = match goldens.get(&key(&format!("sampled_grad.{name}"))) {
+                None => (host(gradient), key(&format!("grad.{name}"))),
+                Some(_) => {
+                    let sampled = host(gradient).into_iter().step_by(97).collect();
+                    (sampled, key(&format!("sampled_grad.{name}")))
+                }
+            };
+            assert_close(&name, &found, &goldens.values(&name), LOOSE);
+        }
+
+        statistics.apply(&mut parameters);
+        check_statistics(&goldens, prefix, &parameters, "");
+        let logits = network.forward(&Pass::new(&parameters, Mode::Evaluation), x.clone());
+        assert!(logits.auxiliary.is_none());
+        let expected = goldens.values(&key("logits_eval"));
+        assert_close(&key("logits_eval"), &host(logits.main), &expected, LOOSE);
     }
 }
 

@@ -1,17 +1,21 @@
 //! The networks: their size, their shapes, and which step moves what.
 
+use asap::layers::{Candidate, MixedEdge, Norm};
 use asap::network::Network;
+use asap::ops;
 use asap::optimizer::Sgd;
-use asap::parameters::{NamedValues, Role};
-use asap::pass::{Mode, Pass};
+use asap::parameters::{NamedValues, Parameters, Role};
+use asap::pass::{DropPath, Mode, Pass};
 use asap::steps::Learner;
 use asap::supernet::Supernet;
 use asap_core::{
-    Adam, Architecture, CellKind, EdgePolicy, NetworkShape, PublishedCell, SearchSpace, Stem,
-    ThresholdPolicy, evaluation_cost, search_cost,
+    Adam, Architecture, CellGenotype, CellKind, EdgePolicy, Gene, Genotype, NetworkShape,
+    Operation, PublishedCell, SearchSpace, Stem, ThresholdPolicy, auxiliary_cost, evaluation_cost,
+    search_cost,
 };
 use asap_data::Batch;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use proptest::prelude::*;
 
 fn shape(channels: usize, cells: usize, [height, width]: [usize; 2]) -> NetworkShape {
     let (in_channels, classes, stem) = (3, 10, Stem::Small);
@@ -25,6 +29,14 @@ fn batch(images: usize, [height, width]: [usize; 2]) -> Batch {
         labels: (0..images).map(|i| (i % 10) as u16).collect(),
         shape: [images, height, width, 3],
     }
+}
+
+fn images(batch: &Batch) -> Tensor<4> {
+    Tensor::from_data(TensorData::new(batch.images.clone(), batch.shape), &Device::flex())
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.without_autodiff().into_data().try_into_vec::<f32>().unwrap()
 }
 
 fn learner(seed: u64) -> Learner {
@@ -49,10 +61,273 @@ fn the_search_network_has_the_published_number_of_weights() {
 fn built_networks_have_exactly_the_weights_that_the_cost_counts() {
     for cell in PublishedCell::all() {
         let genotype = cell.genotype();
-        let shape = shape(6, 5, [8, 8]);
-        let (_, parameters) = Network::new(&genotype, &shape, false, &Device::flex(), 0).unwrap();
-        let cost = evaluation_cost(&genotype, &shape).unwrap();
-        assert_eq!(parameters.weight_count() as u64, cost.params, "{}", cell.name);
+        for (channels, stem) in [(6, Stem::Small), (5, Stem::Large)] {
+            let shape = NetworkShape { stem, ..shape(channels, 5, [8, 8]) };
+            for auxiliary in [false, true] {
+                let (_, parameters) =
+                    Network::new(&genotype, &shape, auxiliary, &Device::flex(), 0).unwrap();
+                let mut cost = evaluation_cost(&genotype, &shape).unwrap().params;
+                if auxiliary {
+                    cost += auxiliary_cost(&genotype, &shape).unwrap().params;
+                }
+                assert_eq!(parameters.weight_count() as u64, cost, "{}, {stem:?}", cell.name);
+            }
+        }
+    }
+}
+
+/// A cell of up to six nodes with any operations and any output: of a reduction cell only nodes.
+fn cell(kind: CellKind) -> impl Strategy<Value = CellGenotype> {
+    let operations: Vec<Operation> = Operation::all().collect();
+    let gene = (prop::sample::select(operations), any::<prop::sample::Index>());
+    let first = if kind == CellKind::Reduction { 2 } else { 0 };
+    let output = prop::collection::vec(any::<prop::sample::Index>(), 1..5);
+    (prop::collection::vec([gene.clone(), gene], 1..7), output).prop_map(move |(nodes, output)| {
+        let states = 2 + nodes.len();
+        let nodes = nodes.into_iter().enumerate().map(|(node, pair)| {
+            pair.map(|(operation, input)| Gene { operation, input: input.index(2 + node) })
+        });
+        let mut concat = Vec::new();
+        for state in output.iter().map(|index| first + index.index(states - first)) {
+            if !concat.contains(&state) {
+                concat.push(state);
+            }
+        }
+        CellGenotype::new(nodes.collect(), concat).unwrap()
+    })
+}
+
+fn genotype() -> impl Strategy<Value = Genotype> {
+    (cell(CellKind::Normal), cell(CellKind::Reduction))
+        .prop_map(|(normal, reduce)| Genotype::new(normal, reduce).unwrap())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_genotype_makes_a_network(
+        genotype in genotype(),
+        (channels, cells, images_per_batch) in (1..7_usize, 1..5_usize, 1..4_usize),
+        size in [1..10_usize, 1..10_usize],
+        large in any::<bool>(),
+    ) {
+        let stem = if large { Stem::Large } else { Stem::Small };
+        let shape = NetworkShape { stem, ..shape(channels, cells, size) };
+        let (network, parameters) =
+            Network::new(&genotype, &shape, true, &Device::flex(), 1).unwrap();
+        let cost = evaluation_cost(&genotype, &shape).unwrap().params
+            + auxiliary_cost(&genotype, &shape).unwrap().params;
+        prop_assert_eq!(parameters.weight_count() as u64, cost);
+        let batch = batch(images_per_batch, size);
+        for parameters in [parameters.clone(), parameters.without_kernels()] {
+            let drop_path = DropPath { probability: 0.3, seed: 1, step: 2 };
+            let pass = Pass::new(&parameters, Mode::Weights).with_drop_path(Some(drop_path));
+            let logits = network.forward(&pass, images(&batch));
+            let auxiliary = logits.auxiliary.unwrap();
+            prop_assert_eq!(auxiliary.dims(), [images_per_batch, 10]);
+            let mut gradients = (logits.main.sum() + auxiliary.sum()).backward();
+            for (id, gradient) in pass.finish(&mut gradients).0 {
+                let finite = host(gradient).iter().all(|v| v.is_finite());
+                prop_assert!(finite, "{}", parameters.get(id).name);
+            }
+            let pass = Pass::new(&parameters, Mode::Evaluation);
+            let logits = network.forward(&pass, images(&batch));
+            prop_assert!(logits.auxiliary.is_none());
+            prop_assert_eq!(logits.main.dims(), [images_per_batch, 10]);
+            prop_assert!(host(logits.main).iter().all(|v| v.is_finite()));
+        }
+    }
+}
+
+#[test]
+fn wide_outputs_and_empty_cells_are_networks_too() {
+    let gene = |operation, input| Gene { operation, input };
+    let chain = |node| [gene(Operation::SkipConnect, node), gene(Operation::None, node + 1)];
+    let wide = CellGenotype::new((0..40).map(chain).collect(), (2..42).collect()).unwrap();
+    let nothing = [[gene(Operation::None, 0), gene(Operation::None, 0)]];
+    let empty = CellGenotype::new(nothing.to_vec(), vec![2]).unwrap();
+    let batch = batch(2, [5, 4]);
+    for normal in [wide, empty.clone()] {
+        let genotype = Genotype::new(normal, empty.clone()).unwrap();
+        let shape = shape(2, 4, [5, 4]);
+        let (network, parameters) =
+            Network::new(&genotype, &shape, false, &Device::flex(), 1).unwrap();
+        for parameters in [parameters.clone(), parameters.without_kernels()] {
+            for mode in [Mode::Weights, Mode::Evaluation] {
+                let logits = network.forward(&Pass::new(&parameters, mode), images(&batch)).main;
+                assert_eq!(logits.dims(), [2, 10]);
+                // Nothing of the images comes through a reduction cell of `none`.
+                let bias = host(parameters.iter().last().unwrap().1.value.clone());
+                assert_eq!(host(logits), [bias.clone(), bias].concat());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_logits_do_not_depend_on_is_not_computed() {
+    let gene = |operation, input| Gene { operation, input };
+    // Node 0 is read by a `none` only, node 2 by nobody, the cell before the last not at all.
+    let nodes = vec![
+        [gene(Operation::SepConv3x3, 0), gene(Operation::DilConv3x3, 1)],
+        [gene(Operation::SepConv3x3, 0), gene(Operation::None, 2)],
+        [gene(Operation::SepConv5x5, 3), gene(Operation::SkipConnect, 1)],
+    ];
+    let cell = CellGenotype::new(nodes, vec![3]).unwrap();
+    let genotype = Genotype::new(cell.clone(), cell).unwrap();
+    let (network, mut parameters) =
+        Network::new(&genotype, &shape(4, 4, [9, 7]), false, &Device::flex(), 3).unwrap();
+    let pass = Pass::new(&parameters, Mode::Weights);
+    let logits = network.forward(&pass, images(&batch(4, [9, 7]))).main;
+    let (gradients, statistics) = pass.finish(&mut logits.powi_scalar(2).sum().backward());
+    statistics.apply(&mut parameters);
+    let trained: Vec<&str> =
+        gradients.iter().map(|(id, _)| parameters.get(*id).name.as_str()).collect();
+    let counts = |name: &str| {
+        ["stem.", "head."].iter().any(|prefix| name.starts_with(prefix))
+            || ["cells.1.", "cells.3."].iter().any(|prefix| name.starts_with(prefix))
+                && [".preprocess0.", ".ops.2."].iter().any(|part| name.contains(part))
+    };
+    for (_, p) in parameters.iter() {
+        let name = p.name.as_str();
+        match p.role {
+            Role::Weight => assert_eq!(trained.contains(&name), counts(name), "{name}"),
+            Role::Buffer => {
+                let start = if name.ends_with("running_var") { 1.0 } else { 0.0 };
+                let moved = host(p.value.clone()).iter().any(|&v| v != start);
+                assert_eq!(moved, counts(name), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_genotype_that_cannot_be_built_is_refused_with_the_place() {
+    let asap = PublishedCell::find("ASAP").unwrap().genotype();
+    let refused = |change: &dyn Fn(&mut Genotype)| {
+        let mut genotype = asap.clone();
+        change(&mut genotype);
+        let shape = shape(4, 3, [8, 8]);
+        Network::new(&genotype, &shape, true, &Device::flex(), 0).unwrap_err().to_string()
+    };
+    let message = refused(&|g| g.reduce.concat[1] = 0);
+    assert!(message.contains("reduction cell, concat: state 0 is an input"), "{message}");
+    let message = refused(&|g| g.normal.nodes[1][0].input = 3);
+    assert!(message.contains("normal cell, node 1") && message.contains("state 3"), "{message}");
+    let message = refused(&|g| g.reduce.concat.clear());
+    assert!(message.contains("reduction cell, concat: no states"), "{message}");
+}
+
+const DROP_PATH: DropPath = DropPath { probability: 0.3, seed: 11, step: 5 };
+
+/// Logits of both heads and all gradients of one pass over 12 images.
+fn dropped(
+    network: &Network,
+    parameters: &Parameters,
+    drop_path: Option<DropPath>,
+) -> Vec<(String, Vec<f32>)> {
+    let pass = Pass::new(parameters, Mode::Weights).with_drop_path(drop_path);
+    let logits = network.forward(&pass, images(&batch(12, [9, 7])));
+    let auxiliary = logits.auxiliary.unwrap();
+    let mut found = vec![("logits".to_owned(), host(logits.main.clone()))];
+    found.push(("auxiliary logits".to_owned(), host(auxiliary.clone())));
+    let loss = logits.main.powi_scalar(2).mean() + auxiliary.powi_scalar(2).mean();
+    let mut gradients = loss.backward();
+    for (id, gradient) in pass.finish(&mut gradients).0 {
+        found.push((parameters.get(id).name.clone(), host(gradient)));
+    }
+    found
+}
+
+fn asap_network() -> (Network, Parameters) {
+    let genotype = PublishedCell::find("ASAP").unwrap().genotype();
+    Network::new(&genotype, &shape(5, 4, [9, 7]), true, &Device::flex(), 3).unwrap()
+}
+
+#[test]
+fn kernels_and_composed_operations_agree_under_drop_path() {
+    let (network, parameters) = asap_network();
+    let fast = dropped(&network, &parameters, Some(DROP_PATH));
+    let whole = dropped(&network, &parameters, None);
+    assert_ne!(fast[0], whole[0], "something must drop out");
+    let slow = dropped(&network, &parameters.without_kernels(), Some(DROP_PATH));
+    assert_eq!(fast.len(), slow.len());
+    for ((name, fast), (other, slow)) in fast.iter().zip(&slow) {
+        assert_eq!(name, other);
+        let scale = slow.iter().fold(1e-6_f32, |m, v| m.max(v.abs()));
+        for (f, s) in fast.iter().zip(slow) {
+            assert!((f - s).abs() <= 2e-4 * scale, "{name}: {f} on kernels, {s} composed");
+        }
+    }
+}
+
+#[test]
+fn drop_path_is_the_same_on_any_number_of_threads() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (network, parameters) = asap_network();
+            dropped(&network, &parameters, Some(DROP_PATH))
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(5), "bit-identical");
+}
+
+#[test]
+fn drop_path_of_zero_and_in_evaluation_is_none_to_the_bit() {
+    let (network, parameters) = asap_network();
+    let zero = DropPath { probability: 0.0, ..DROP_PATH };
+    assert_eq!(dropped(&network, &parameters, Some(zero)), dropped(&network, &parameters, None));
+    let evaluate = |drop_path| {
+        let pass = Pass::new(&parameters, Mode::Evaluation).with_drop_path(drop_path);
+        host(network.forward(&pass, images(&batch(4, [9, 7]))).main)
+    };
+    assert_eq!(evaluate(Some(DROP_PATH)), evaluate(None));
+}
+
+/// DARTS `drop_path`: x / keep * mask, after the batch norms of the operation and before the sum.
+#[test]
+fn an_operation_drops_out_image_by_image_and_the_identity_never() {
+    let n = 12;
+    for operation in Operation::all() {
+        for stride in [1, 2] {
+            let mut parameters = Parameters::new(Device::flex(), 0);
+            let (path, size) = ("cells.0.ops.0".to_owned(), [3, stride]);
+            let norm = Norm::Evaluation;
+            let candidate = Candidate::new(&mut parameters, &path, (0, operation), size, norm);
+            let candidates = vec![candidate];
+            let edge = MixedEdge { path, offset: 0, input: 0, stride, candidates };
+            let stays =
+                operation == Operation::None || operation == Operation::SkipConnect && stride == 1;
+            for mut parameters in [parameters.clone(), parameters.without_kernels()] {
+                let run = |drop_path, parameters: &mut Parameters| {
+                    let pass = Pass::new(parameters, Mode::Weights).with_drop_path(drop_path);
+                    let one = Tensor::ones([1], &Device::flex());
+                    let x = images(&batch(n, [5, 4])).autodiff().require_grad();
+                    let y = ops::mixed_edge(&pass, &edge, &x, &one, None).unwrap();
+                    let weights = pass.image_weights(&edge, n);
+                    let (_, statistics) = pass.finish(&mut (y.clone().sum() + x.sum()).backward());
+                    statistics.apply(parameters);
+                    (host(y), weights)
+                };
+                let mut other = parameters.clone();
+                let (whole, _) = run(None, &mut other);
+                let (found, weights) = run(Some(DROP_PATH), &mut parameters);
+                assert_eq!(weights.is_none(), stays, "{operation} of stride {stride}");
+                let weights = weights.unwrap_or(vec![1.0; n]);
+                let rest = (1.0 / 0.7_f64) as f32;
+                assert!(stays || weights.contains(&0.0) && weights.contains(&rest), "{weights:?}");
+                assert!(stays || weights.iter().all(|w| [0.0, rest].contains(w)), "{weights:?}");
+                let images = whole.chunks(whole.len() / n).zip(found.chunks(found.len() / n));
+                for ((whole, found), weight) in images.zip(&weights) {
+                    for (w, f) in whole.iter().zip(found) {
+                        assert!((w * weight - f).abs() <= 1e-5 * w.abs().max(1.0), "{w} {f}");
+                    }
+                }
+                assert_eq!(parameters.to_named(), other.to_named(), "statistics know no dropping");
+            }
+        }
     }
 }
 
@@ -61,17 +336,13 @@ fn networks_take_any_size_and_any_number_of_channels() {
     for (channels, size) in [(1, [1, 1]), (3, [5, 4]), (5, [17, 3]), (20, [12, 12])] {
         let shape = shape(channels, 5, size);
         let pictures = batch(2, size);
-        let images = || {
-            let data = burn::tensor::TensorData::new(pictures.images.clone(), pictures.shape);
-            Tensor::<4>::from_data(data, &Device::flex())
-        };
         for cell in ["ASAP", "AmoebaNet", "SNAS_aggressive"] {
             let genotype = PublishedCell::find(cell).unwrap().genotype();
             let (network, parameters) =
                 Network::new(&genotype, &shape, false, &Device::flex(), 0).unwrap();
             for mode in [Mode::Weights, Mode::Evaluation] {
                 let pass = Pass::new(&parameters, mode);
-                let logits = network.forward(&pass, images()).main;
+                let logits = network.forward(&pass, images(&pictures)).main;
                 assert_eq!(logits.dims(), [2, 10], "{cell} at {channels} channels, {size:?}");
                 let finite = logits.into_data().iter::<f32>().all(|v| v.is_finite());
                 assert!(finite, "{cell} at {channels} channels, {size:?}");
