@@ -24,7 +24,8 @@ pub struct Architecture {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EdgePolicy {
-    /// A cut at the end, as in DARTS: the two edges whose surviving operation has the largest logit.
+    /// A cut at the end, as in DARTS: the two edges whose surviving operation has the largest logit (where several
+    /// operations survive: whose best one has the largest probability).
     #[default]
     Strength,
     /// Annealed and pruned like the operations: a [`Choice`] per node that keeps two of its inputs.

@@ -75,7 +75,11 @@ impl Architecture {
         let nodes = (0..self.space().nodes).map(|node| {
             let mut edges: Vec<_> = self.alive_edges(kind).filter(|e| e.node == node).collect();
             // the sort is stable: of equals, the lowest input stays in front
-            edges.sort_by(|a, b| self.strength(kind, b).total_cmp(&self.strength(kind, a)));
+            edges.sort_by(|a, b| {
+                let ([p_a, logit_a], [p_b, logit_b]) =
+                    (self.strength(kind, a), self.strength(kind, b));
+                p_b.total_cmp(&p_a).then(logit_b.total_cmp(&logit_a))
+            });
             let mut pair = [edges[0], edges[1]];
             pair.sort_by_key(|edge| edge.input);
             if cell.inputs[node].is_some() && edges.len() > 2 {
@@ -91,14 +95,16 @@ impl Architecture {
         CellGenotype { nodes: nodes.collect(), concat: (2..2 + self.space().nodes).collect() }
     }
 
-    /// What ranks an edge among the inputs of its node: its own logit, or without one the largest of its operations.
-    fn strength(&self, kind: CellKind, edge: &Edge) -> f64 {
+    /// What ranks an edge among the inputs of its node: its own logit; without one the probability of its best
+    /// operation at T = 1, as in DARTS, and among the decided, where that is 1, the operation's logit.
+    fn strength(&self, kind: CellKind, edge: &Edge) -> [f64; 2] {
         let cell = self.cell(kind);
         match &cell.inputs[edge.node] {
-            Some(inputs) => inputs.logits()[edge.input],
+            Some(inputs) => [0.0, inputs.logits()[edge.input]],
             None => {
                 let choice = &cell.operations[edge.index];
-                choice.logits()[choice.best()]
+                let best = choice.best();
+                [choice.weights(1.0)[best], choice.logits()[best]]
             }
         }
     }

@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceName;
 use crate::error::Error;
+use crate::learner::Learner;
 use crate::memory::peak_rss_mb;
 use crate::network::Network;
 use crate::optimizer::Sgd;
-use crate::steps::{Descent, Learner, NonFinite, descend, evaluate};
+use crate::steps::{Descent, NonFinite, descend, evaluate};
 
 /// What is timed.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,14 +76,15 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
     let batch = images(&config.shape, config.batch);
     let cost = cost(search_cost(&learner.architecture, &config.shape))?;
     let (temperature, sgd, adam) = (1.3, Sgd::default(), Adam::default());
+    let mixing = learner.mixing(temperature);
     let w_step =
-        timed(config.steps, || learner.weight_step(&batch, temperature, &sgd, 0.025).map(drop))?;
+        timed(config.steps, || learner.weight_step(&batch, &mixing, &sgd, 0.025).map(drop))?;
     let never = ThresholdPolicy::Fixed { fraction: 0.0 };
     let alpha_step = timed(config.steps, || {
         learner.alpha_step(&batch, temperature, &adam, &never, 0.0).map(drop)
     })?;
     let forward = timed(config.steps, || {
-        learner.evaluate(&batch, temperature);
+        learner.evaluate(&batch, &mixing);
         Ok(())
     })?;
     Ok(measurement("search", config, cost, w_step, Some(alpha_step), forward))

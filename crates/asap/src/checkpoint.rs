@@ -19,6 +19,9 @@ pub struct State {
     pub progress: Progress,
     /// Alpha, its optimizer's state and the operations alive.
     pub architecture: Architecture,
+    /// What the method carries from step to step.
+    #[serde(default)]
+    pub method: serde_json::Value,
 }
 
 impl Header for State {

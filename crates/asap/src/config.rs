@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use asap_core::{
-    Annealing, EdgePolicy, Operation, PowerCosineLearningRate, SearchSpace, Stem,
+    Adam, Annealing, EdgePolicy, Operation, PowerCosineLearningRate, SearchSpace, Stem,
     TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceName;
 use crate::error::Error;
+use crate::method::MethodName;
 use crate::optimizer::Sgd;
 
 /// All settings of a search and of a training, resolved; `config.toml` of a run folder holds exactly this.
@@ -75,6 +76,8 @@ pub struct NetworkConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SearchConfig {
+    /// Which method: `asap` or one of its rivals.
+    pub method: MethodName,
     /// Most epochs; the search ends sooner when every choice is made.
     pub epochs: usize,
     /// Images of a step.
@@ -97,6 +100,8 @@ pub struct AnnealingConfig {
     pub grace_temperature: f64,
     /// Theta times the number of candidates: 0.4.
     pub threshold: f64,
+    /// Allowed probability of losing the best operation of an edge, for the schedule of Theorem 2.
+    pub delta: f64,
 }
 
 /// Descent on the network weights.
@@ -274,14 +279,29 @@ impl Config {
         }
     }
 
+    /// Epochs in which only the weights move.
+    pub fn grace_epochs(&self) -> usize {
+        let Annealing { temperature, grace, .. } = self.annealing();
+        temperature.grace_epochs(grace, self.search.epochs)
+    }
+
+    /// The optimizer of alpha, when an epoch has `steps` steps on it.
+    pub fn adam(&self, steps: usize) -> Adam {
+        Adam {
+            lr: self.alpha_lr(steps),
+            beta1: self.alpha.beta1,
+            beta2: self.alpha.beta2,
+            weight_decay: self.alpha.weight_decay,
+            ..Adam::default()
+        }
+    }
+
     /// Learning rate of alpha, when an epoch has `steps` alpha steps.
     pub fn alpha_lr(&self, steps: usize) -> f64 {
         match self.alpha.lr {
             Auto::Value(lr) => lr,
             Auto::Auto => {
-                let Annealing { temperature, grace, .. } = self.annealing();
-                let epochs =
-                    self.search.epochs - temperature.grace_epochs(grace, self.search.epochs);
+                let epochs = self.search.epochs - self.grace_epochs();
                 (ALPHA_MOVEMENT / (epochs * steps).max(1) as f64).min(ALPHA_LR_LIMIT)
             }
         }
@@ -350,6 +370,7 @@ impl Config {
             ("annealing.decay", auto(self.annealing.decay), positive, 1.0),
             ("annealing.grace_temperature", self.annealing.grace_temperature, positive, 1e6),
             ("annealing.threshold", self.annealing.threshold, not_negative, 0.999),
+            ("annealing.delta", self.annealing.delta, positive, 1.0),
             ("weights.lr", self.weights.lr, positive, 100.0),
             ("weights.lr_min", self.weights.lr_min, not_negative, 100.0),
             ("weights.momentum", self.weights.momentum, not_negative, 0.9999),

@@ -30,6 +30,20 @@ impl Default for Sgd {
 }
 
 impl Sgd {
+    /// The weights after a step, without making it, and without a limit on the norm
+    /// (DARTS `_compute_unrolled_model`).
+    pub fn look_ahead(
+        &self,
+        parameters: &Parameters,
+        gradients: WeightGradients,
+        learning_rate: f64,
+    ) -> Parameters {
+        let mut ahead = parameters.clone();
+        let free = Self { gradient_clip: f64::INFINITY, nesterov: false, ..*self };
+        free.step(&mut ahead, gradients, learning_rate);
+        ahead
+    }
+
     /// One step at `learning_rate`; returns the norm of all gradients before clipping.
     ///
     /// A norm that is not finite changes nothing.
@@ -62,7 +76,7 @@ impl Sgd {
 }
 
 /// The Euclidean norm of all gradients together.
-fn global_norm(gradients: &WeightGradients) -> f64 {
+pub(crate) fn global_norm(gradients: &WeightGradients) -> f64 {
     let squares: Vec<Tensor<1>> =
         gradients.iter().map(|(_, g)| (g.clone() * g.clone()).sum()).collect();
     if squares.is_empty() {

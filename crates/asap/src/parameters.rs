@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
+use crate::pass::WeightGradients;
 
 /// Refers to one tensor of [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -189,6 +190,16 @@ impl Parameters {
                 None => value,
             });
         }
+    }
+
+    /// The table with some values moved by `scale` times a gradient.
+    pub fn moved(&self, gradients: &WeightGradients, scale: f64) -> Self {
+        let mut moved = self.clone();
+        for (id, gradient) in gradients {
+            let parameter = moved.get_mut(*id);
+            parameter.value = parameter.value.clone() + gradient.clone() * scale;
+        }
+        moved
     }
 
     /// The table with the averages in the place of the values, where they are kept.

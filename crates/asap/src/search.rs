@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use asap_core::{
-    Adam, Annealing, CellKind, Choice, CosineLearningRate, Genotype, NetworkShape, Operation, Stem,
-    search_cost,
+    CellKind, Choice, CosineLearningRate, Genotype, NetworkShape, Operation, Stem, search_cost,
 };
 use asap_data::{
     Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
@@ -16,11 +15,13 @@ use asap_data::{
 use crate::checkpoint::{self, Progress, State};
 use crate::config::Config;
 use crate::error::Error;
+use crate::learner::Learner;
 use crate::memory::{activations_mb, peak_rss_mb, rss_mb};
+use crate::method::{Clock, Method, Step};
 use crate::record::{DataSummary, EpochRecord, Event, Observer, Outcome, SearchResult, StepReport};
 use crate::report;
 use crate::run_folder::{self, RunFolder};
-use crate::steps::{Learner, NonFinite, Score, finite};
+use crate::steps::{NonFinite, Score, finite};
 use crate::tensor_file;
 
 /// A search: a learner, the two halves of the training set, and where it stands.
@@ -33,8 +34,9 @@ pub struct Search {
     alpha: Loader,
     /// The validation half as it is, for the accuracy.
     valid: Loader,
-    annealing: Annealing,
-    adam: Adam,
+    method: Box<dyn Method>,
+    /// Learning rate of alpha.
+    alpha_lr: f64,
     progress: Progress,
 }
 
@@ -80,19 +82,13 @@ impl Search {
         let learner = Learner::new(
             &network_shape(&config, &summary),
             &config.space()?,
-            config.search.edge_policy,
+            config.search.method.edge_policy(&config),
             &device,
             config.seed,
         )?;
         Ok(Self {
-            annealing: config.annealing(),
-            adam: Adam {
-                lr: config.alpha_lr(steps),
-                beta1: config.alpha.beta1,
-                beta2: config.alpha.beta2,
-                weight_decay: config.alpha.weight_decay,
-                ..Adam::default()
-            },
+            method: config.search.method.build(&config, steps),
+            alpha_lr: config.alpha_lr(steps),
             data: summary,
             learner,
             train: train_loader,
@@ -131,6 +127,12 @@ impl Search {
         self.learner.parameters.load_named(&tensors)?;
         self.learner.architecture = state.architecture;
         self.progress = state.progress;
+        self.method.restore(state.method).map_err(|error| Error::RunFolder {
+            path: folder.path().to_owned(),
+            problem: format!(
+                "expected a checkpoint of this method ({error}); start the search anew"
+            ),
+        })?;
         let mut events: Vec<EpochRecord> = folder.events()?;
         events.retain(|record| record.epoch < self.progress.epoch);
         folder.rewrite_events(&events)
@@ -158,7 +160,8 @@ impl Search {
 
     /// Epochs in which only the weights move.
     pub fn grace_epochs(&self) -> usize {
-        self.annealing.temperature.grace_epochs(self.annealing.grace, self.epochs())
+        let moves = |&epoch: &usize| self.method.moves(&Clock { epoch, ..self.clock() });
+        (0..self.epochs()).take_while(|epoch| !moves(epoch)).count()
     }
 
     /// About how much memory the search needs at its start, in MiB; pruning lowers it.
@@ -170,7 +173,7 @@ impl Search {
 
     /// Effective learning rate of alpha.
     pub fn alpha_lr(&self) -> f64 {
-        self.adam.lr
+        self.alpha_lr
     }
 
     /// Searches to the end, or until `stop` is set.
@@ -186,7 +189,7 @@ impl Search {
         if self.progress.epoch == 0 && self.progress.step == 0 {
             self.save(folder)?;
         }
-        while self.progress.epoch < self.epochs() && !self.learner.architecture.is_decided() {
+        while self.progress.epoch < self.epochs() && !self.method.is_over(&self.learner) {
             if !self.epoch(folder, observer, stop)? {
                 self.save(folder)?;
                 observer.on_event(Event::Checkpoint);
@@ -219,12 +222,11 @@ impl Search {
         stop: &AtomicBool,
     ) -> Result<bool, Error> {
         let (epoch, first) = (self.progress.epoch, self.progress.step);
-        let temperature = self.annealing.temperature.at(epoch as f64);
         let lr = self.learning_rate(epoch);
         let sgd = self.config.sgd();
-        let grace = temperature >= self.annealing.grace;
         let steps = self.steps_per_epoch();
-        let mut alpha_batches = (!grace).then(|| self.alpha.epoch_from(epoch, first));
+        let moves = self.method.moves(&self.clock());
+        let mut alpha_batches = moves.then(|| self.alpha.epoch_from(epoch, first));
         let pause = Duration::try_from_secs_f64(self.config.search.checkpoint_minutes * 60.0)
             .unwrap_or(Duration::MAX);
         let mut saved = Instant::now();
@@ -233,25 +235,23 @@ impl Search {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
-            let step = self.progress.step;
-            let score = self.learner.weight_step(&batch, temperature, &sgd, lr);
-            let score = score.map_err(|error| self.at_this_step(error))?;
-            self.progress.train.add(score);
+            let clock = self.clock();
+            let step = Step { clock, train: &batch, sgd: &sgd, learning_rate: lr };
+            let score = self.method.weight_step(&mut self.learner, &step);
+            self.progress.train.add(score.map_err(|error| self.at_this_step(error))?);
             let mut pruned = Vec::new();
-            if let Some(batch) = alpha_batches.as_mut().and_then(Iterator::next) {
-                let time = epoch as f64;
-                let outcome = self.learner.alpha_step(
-                    &batch,
-                    temperature,
-                    &self.adam,
-                    &self.annealing.threshold,
-                    time,
-                );
-                (_, pruned) = outcome.map_err(|error| self.at_this_step(error))?;
+            if let Some(valid) = alpha_batches.as_mut().and_then(Iterator::next) {
+                let outcome = self.method.architecture_step(&mut self.learner, &step, &valid);
+                pruned = outcome.map_err(|error| self.at_this_step(error))?;
                 self.progress.alpha_steps += 1;
-                self.progress.pruned.extend(pruned.iter().map(|p| format!("step {step}: {p}")));
             }
-            self.progress.step += 1;
+            let made = self.progress.step + 1;
+            if made == steps {
+                pruned.extend(self.method.end_epoch(&mut self.learner, &clock));
+            }
+            let told = pruned.iter().map(|p| format!("step {}: {p}", self.progress.step));
+            self.progress.pruned.extend(told);
+            self.progress.step = made;
             let seconds = started.elapsed().as_secs_f64();
             started = Instant::now();
             self.progress.epoch_seconds += seconds;
@@ -259,9 +259,9 @@ impl Search {
             observer.on_event(Event::Step(StepReport {
                 epoch,
                 epochs: self.epochs(),
-                step: self.progress.step,
+                step: made,
                 steps,
-                temperature,
+                temperature: self.method.temperature(&clock),
                 alive_ops: self.alive_ops(),
                 train_accuracy: self.progress.train.accuracy().unwrap_or(0.0),
                 pruned: &pruned,
@@ -276,6 +276,11 @@ impl Search {
             }
         }
         Ok(true)
+    }
+
+    fn clock(&self) -> Clock {
+        let Progress { epoch, alpha_steps, .. } = self.progress;
+        Clock { epoch, epochs: self.epochs(), alpha_steps }
     }
 
     fn at_this_step(&self, error: NonFinite) -> Error {
@@ -296,10 +301,10 @@ impl Search {
     }
 
     fn validate(&self) -> Score {
-        let temperature = self.annealing.temperature.at(self.progress.epoch as f64);
+        let mixing = self.method.mixing(&self.learner, &self.clock());
         let mut score = Score::default();
         for batch in self.valid.epoch(0) {
-            score.add(self.learner.evaluate(&batch, temperature));
+            score.add(self.learner.evaluate(&batch, &mixing));
         }
         score
     }
@@ -314,16 +319,16 @@ impl Search {
         self.progress.epoch_seconds += seconds;
         self.progress.seconds += seconds;
         let Progress { epoch, train, pruned, epoch_seconds, .. } = &self.progress;
-        let temperature = self.annealing.temperature.at(*epoch as f64);
+        let clock = self.clock();
+        let temperature = self.method.temperature(&clock);
         let architecture = &self.learner.architecture;
-        let candidates = self.learner.architecture.space().candidates.len();
-        let grace = temperature >= self.annealing.grace;
+        let candidates = architecture.space().candidates.len();
         Ok(EpochRecord {
             epoch: *epoch,
             temperature,
-            threshold: self.annealing.threshold.at(*epoch as f64, candidates),
+            threshold: self.method.threshold(&clock, candidates),
             lr: self.learning_rate(*epoch),
-            alpha_lr: if grace { 0.0 } else { self.adam.lr },
+            alpha_lr: if self.method.moves(&clock) { self.alpha_lr } else { 0.0 },
             train_loss: train.mean_loss().unwrap_or(0.0),
             train_accuracy: train.accuracy().unwrap_or(0.0),
             valid_loss: valid.mean_loss().unwrap_or(0.0),
@@ -357,11 +362,11 @@ impl Search {
     }
 
     fn finish(&mut self, valid_accuracy: f64) -> SearchResult {
-        let derived = self.learner.architecture.derive();
+        let derived = self.method.derive(&self.learner);
         let weights = self.learner.parameters.weight_count();
         let derived_valid_accuracy = self.accuracy_of(&derived.genotype);
         let mut warnings = Vec::new();
-        if !derived.fallback.is_empty() {
+        if !derived.fallback.is_empty() && !self.config.search.method.cuts_at_the_end() {
             warnings.push(format!(
                 "{} choices were still open at the end and fell to the largest probability; \
                  more epochs (--set search.epochs=...) or a larger alpha rate (--set alpha.lr=...) \
@@ -369,9 +374,9 @@ impl Search {
                 derived.fallback.len()
             ));
         }
-        if self.learner.architecture.sparsity() == 0.0 {
+        if self.learner.architecture.sparsity() == 0.0 && self.alpha_spread() < 1e-3 {
             warnings.push(format!(
-                "nothing was pruned: the largest distance between two alphas of an edge is {:.2e} \
+                "alpha has hardly moved and nothing was pruned: the largest distance between two alphas of an edge is {:.2e} \
                  after {} steps on alpha; the cell is close to arbitrary",
                 self.alpha_spread(),
                 self.progress.alpha_steps
@@ -413,8 +418,9 @@ impl Search {
     fn accuracy_of(&mut self, genotype: &Genotype) -> f64 {
         let mut score = Score::default();
         self.learner.supernet.keep(&mut self.learner.parameters, genotype);
+        let mixing = self.learner.unmixed();
         for batch in self.valid.epoch(0) {
-            score.add(self.learner.evaluate_derived(&batch));
+            score.add(self.learner.evaluate(&batch, &mixing));
         }
         score.accuracy().unwrap_or(0.0)
     }
@@ -437,6 +443,7 @@ impl Search {
             data: self.data.clone(),
             progress: self.progress.clone(),
             architecture: self.learner.architecture.clone(),
+            method: self.method.state(),
         };
         let tensors = self.learner.parameters.to_named();
         tensor_file::check_finite(&tensors, "weights.lr").map_err(|e| self.at_this_step(e))?;

@@ -1,9 +1,5 @@
-//! The two steps of an iteration of Algorithm 1, and evaluation: what the search runs and what
-//! `asap bench` times.
+//! A step on the weights of any network, and its evaluation.
 
-use asap_core::{
-    Adam, Architecture, CellKind, EdgePolicy, NetworkShape, Pruned, SearchSpace, ThresholdPolicy,
-};
 use asap_data::Batch;
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -14,18 +10,6 @@ use crate::network::Logits;
 use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
 use crate::pass::{DropPath, Mode, Pass};
-use crate::supernet::{Supernet, mixing_tensor};
-
-/// A search network in training: weights and alpha.
-pub struct Learner {
-    /// The network: which operations are left.
-    pub supernet: Supernet,
-    /// Its tensors.
-    pub parameters: Parameters,
-    /// Alpha, and which operations are alive.
-    pub architecture: Architecture,
-    device: Device,
-}
 
 /// Loss and hits of one batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,113 +38,6 @@ impl NonFinite {
     pub(crate) fn at(self, epoch: usize, step: usize) -> Error {
         let Self { what, value, key } = self;
         Error::NonFinite { what, value, epoch, step, key }
-    }
-}
-
-impl Learner {
-    /// A fresh search network with all alphas at zero.
-    ///
-    /// # Errors
-    /// When a size is zero.
-    pub fn new(
-        shape: &NetworkShape,
-        space: &SearchSpace,
-        policy: EdgePolicy,
-        device: &Device,
-        seed: u64,
-    ) -> Result<Self, Error> {
-        let (supernet, parameters) = Supernet::new(shape, space, device, seed)?;
-        let architecture = Architecture::new(space.clone(), policy);
-        Ok(Self { supernet, parameters, architecture, device: device.clone() })
-    }
-
-    /// Line 4 of Algorithm 1: a descent step on the weights.
-    ///
-    /// # Errors
-    /// When the loss or a gradient is not finite; nothing is changed then.
-    pub fn weight_step(
-        &mut self,
-        batch: &Batch,
-        temperature: f64,
-        sgd: &Sgd,
-        learning_rate: f64,
-    ) -> Result<Score, NonFinite> {
-        let mixing = self.mixing(temperature);
-        let Self { supernet, parameters, .. } = self;
-        let descent = Descent::plain(*sgd, learning_rate);
-        let forward = |pass: &Pass<'_>, images| supernet.forward(pass, images, &mixing).into();
-        descend(parameters, batch, &descent, forward)
-    }
-
-    /// Lines 6 to 9 of Algorithm 1: a descent step on alpha, then pruning.
-    ///
-    /// `time` is that of the threshold policy. Weights and statistics stay as they are.
-    ///
-    /// # Errors
-    /// When the loss or a gradient is not finite; nothing is changed then.
-    pub fn alpha_step(
-        &mut self,
-        batch: &Batch,
-        temperature: f64,
-        adam: &Adam,
-        threshold: &ThresholdPolicy,
-        time: f64,
-    ) -> Result<(Score, Vec<Pruned>), NonFinite> {
-        let key = "alpha.lr";
-        let mixing = self.mixing(temperature).map(|m| m.autodiff().require_grad());
-        let pass = Pass::new(&self.parameters, Mode::Architecture);
-        let logits = self.supernet.forward(&pass, images(batch, &self.device), &mixing);
-        let (loss, score) = cross_entropy(logits, batch, 0.0);
-        finite("the loss of the step on alpha", score.loss, key)?;
-        let gradients = loss.backward();
-        let candidates = self.architecture.space().candidates.len();
-        let table = |mixing: &Tensor<1>| -> Vec<Vec<f64>> {
-            // A kind of cell that the network does not have gets no gradient.
-            let flat: Vec<f32> = match mixing.grad(&gradients) {
-                Some(gradient) => gradient.into_data().iter::<f32>().collect(),
-                None => vec![0.0; mixing.dims()[0]],
-            };
-            let rows = flat.chunks(candidates);
-            rows.map(|row| row.iter().copied().map(f64::from).collect()).collect()
-        };
-        let tables = [table(&mixing[0]), table(&mixing[1])];
-        for (kind, rows) in CellKind::ALL.iter().zip(&tables) {
-            for (edge, row) in rows.iter().enumerate() {
-                for (operation, &value) in self.architecture.space().candidates.iter().zip(row) {
-                    let what = format!("the gradient of alpha, {kind} edge {edge} {operation},");
-                    finite(&what, value, key)?;
-                }
-            }
-        }
-        self.architecture.step(&tables, temperature, adam);
-        let pruned = self.architecture.prune(temperature, threshold, time);
-        if !pruned.is_empty() {
-            self.supernet.prune(&mut self.parameters, &pruned);
-            asap_kernels::buffers::clear();
-        }
-        Ok((score, pruned))
-    }
-
-    /// Scores a batch with running statistics.
-    pub fn evaluate(&self, batch: &Batch, temperature: f64) -> Score {
-        let mixing = self.mixing(temperature);
-        evaluate(&self.parameters, batch, |pass, images| {
-            self.supernet.forward(pass, images, &mixing)
-        })
-    }
-
-    /// Scores a batch when every operation left counts fully: the derived network.
-    pub fn evaluate_derived(&self, batch: &Batch) -> Score {
-        let space = self.architecture.space();
-        let ones = Tensor::ones([space.edge_count() * space.candidates.len()], &self.device);
-        let mixing = [ones.clone(), ones];
-        evaluate(&self.parameters, batch, |pass, images| {
-            self.supernet.forward(pass, images, &mixing)
-        })
-    }
-
-    fn mixing(&self, temperature: f64) -> [Tensor<1>; 2] {
-        CellKind::ALL.map(|k| mixing_tensor(&self.architecture, k, temperature, &self.device))
     }
 }
 
@@ -248,12 +125,16 @@ pub fn probabilities(
     flat.chunks(classes.max(1)).map(<[f32]>::to_vec).collect()
 }
 
-fn images(batch: &Batch, device: &Device) -> Tensor<4> {
+pub(crate) fn images(batch: &Batch, device: &Device) -> Tensor<4> {
     Tensor::from_data(TensorData::new(batch.images.clone(), batch.shape), device)
 }
 
 /// The mean loss with smoothed labels as a tensor, and the score, without smoothing, on the host.
-fn cross_entropy(logits: Tensor<2>, batch: &Batch, smoothing: f64) -> (Tensor<1>, Score) {
+pub(crate) fn cross_entropy(
+    logits: Tensor<2>,
+    batch: &Batch,
+    smoothing: f64,
+) -> (Tensor<1>, Score) {
     let images = batch.labels.len();
     let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
     let labels = TensorData::new(labels, [images, 1]);

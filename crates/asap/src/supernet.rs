@@ -152,14 +152,8 @@ fn operation_path(edge: &str, operation: Operation) -> String {
     format!("{edge}.{operation}")
 }
 
-/// The mixing weights of one kind of cell as a tensor, `[edges * candidates]`.
-pub fn mixing_tensor(
-    architecture: &Architecture,
-    kind: CellKind,
-    temperature: f64,
-    device: &Device,
-) -> Mixing {
-    let weights = architecture.mixing_weights(kind, temperature);
+/// The mixing weights of one kind of cell, `[edge][candidate]`, as a tensor `[edges * candidates]`.
+pub fn mixing_tensor(weights: &[Vec<f64>], device: &Device) -> Mixing {
     let flat: Vec<f32> = weights.iter().flatten().map(|&w| w as f32).collect();
     Tensor::from_floats(flat.as_slice(), device)
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod goldens;
+mod methods;
 mod networks;
 mod search;
 mod small;

@@ -1,12 +1,12 @@
 //! The networks: their size, their shapes, and which step moves what.
 
 use asap::layers::{Candidate, MixedEdge, Norm};
+use asap::learner::Learner;
 use asap::network::Network;
 use asap::ops;
 use asap::optimizer::Sgd;
 use asap::parameters::{NamedValues, Parameters, Role};
 use asap::pass::{DropPath, Mode, Pass};
-use asap::steps::Learner;
 use asap::supernet::Supernet;
 use asap_core::{
     Adam, Architecture, CellGenotype, CellKind, EdgePolicy, Gene, Genotype, NetworkShape,
@@ -359,7 +359,7 @@ fn a_step_on_the_weights_leaves_alpha_and_the_reverse_to_the_bit() {
     let mut learner = learner(3);
     let pictures = batch(6, [9, 7]);
     let (before, alpha) = (weights(&learner), learner.architecture.clone());
-    learner.weight_step(&pictures, 1.3, &Sgd::default(), 0.025).unwrap();
+    learner.weight_step(&pictures, &learner.mixing(1.3), &Sgd::default(), 0.025).unwrap();
     assert_eq!(learner.architecture, alpha);
     let after = weights(&learner);
     for (_, parameter) in learner.parameters.iter() {
@@ -388,7 +388,7 @@ fn pruning_takes_weights_and_momentum_away_and_the_rest_stays_in_step() {
     let policy = ThresholdPolicy::Fixed { fraction: 0.4 };
     let shape = shape(4, 3, [9, 7]);
     for step in 0..40 {
-        learner.weight_step(&pictures, 0.5, &Sgd::default(), 0.01).unwrap();
+        learner.weight_step(&pictures, &learner.mixing(0.5), &Sgd::default(), 0.01).unwrap();
         let before = weights(&learner);
         let (_, pruned) = learner.alpha_step(&pictures, 0.5, &adam, &policy, 0.0).unwrap();
         let after = weights(&learner);
@@ -405,8 +405,8 @@ fn pruning_takes_weights_and_momentum_away_and_the_rest_stays_in_step() {
             fresh.supernet.prune_to(&mut fresh.parameters, &learner.architecture);
             fresh.parameters.load_named(&after).unwrap();
             fresh.architecture = learner.architecture.clone();
-            let score = fresh.evaluate(&pictures, 0.5);
-            assert_eq!(score, learner.evaluate(&pictures, 0.5), "to the digit");
+            let score = fresh.evaluate(&pictures, &fresh.mixing(0.5));
+            assert_eq!(score, learner.evaluate(&pictures, &learner.mixing(0.5)), "to the digit");
         }
     }
     assert!(learner.architecture.sparsity() > 0.5, "the test must have pruned");
@@ -425,7 +425,9 @@ fn kernels_and_composed_operations_take_the_same_way() {
         let policy = ThresholdPolicy::Fixed { fraction: 0.4 };
         let losses = (0..6)
             .map(|_| {
-                learner.weight_step(&pictures, 0.3, &Sgd::default(), 0.01).unwrap();
+                learner
+                    .weight_step(&pictures, &learner.mixing(0.3), &Sgd::default(), 0.01)
+                    .unwrap();
                 let (score, _) = learner.alpha_step(&pictures, 0.3, &adam, &policy, 0.0).unwrap();
                 score.loss
             })
