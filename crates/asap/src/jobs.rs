@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use asap_core::{Genotype, SearchSpace};
+use asap_core::{CellKind, Genotype, SearchSpace, reduction_cells};
 use asap_data::Splits;
 use serde::de::DeserializeOwned;
 
@@ -127,14 +127,15 @@ pub fn searched_weights(
     }
     let (state, tensors) = checkpoint::load(&RunFolder::open(path)?.0)?;
     let space = state.architecture.space();
-    let mut weights: NamedValues = tensors
-        .iter()
-        .filter(|(name, _)| !name.contains(':') && !name.contains(".edges."))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    for (name, value) in &tensors {
-        let Some(gene) = gene_of(name, space, genotype, config.network.cells) else { continue };
-        weights.insert(gene, value.clone());
+    let mut weights = NamedValues::new();
+    for (name, value) in tensors.iter().filter(|(name, _)| !name.contains(':')) {
+        let name = if name.contains(".edges.") {
+            let Some(gene) = gene_of(name, space, genotype, config.network.cells) else { continue };
+            gene
+        } else {
+            name.clone()
+        };
+        weights.insert(name, value.clone());
     }
     Ok(weights)
 }
@@ -150,11 +151,8 @@ fn gene_of(name: &str, space: &SearchSpace, genotype: &Genotype, cells: usize) -
         return None;
     };
     let (operation, rest) = (parts.next()?, parts.next()?);
-    let kind = if asap_core::reduction_cells(cells).any(|reduction| reduction == cell) {
-        asap_core::CellKind::Reduction
-    } else {
-        asap_core::CellKind::Normal
-    };
+    let reduction = reduction_cells(cells).any(|reduction| reduction == cell);
+    let kind = if reduction { CellKind::Reduction } else { CellKind::Normal };
     let edge = space.edges().find(|e| e.index == edge)?;
     let genes = genotype.cell(kind).genes();
     let gene = genes.enumerate().position(|(_, (node, gene))| {

@@ -189,7 +189,10 @@ impl Search {
         if self.progress.epoch == 0 && self.progress.step == 0 {
             self.save(folder)?;
         }
-        while self.progress.epoch < self.epochs() && !self.method.is_over(&self.learner) {
+        // An epoch that was broken off is brought to its end first.
+        while self.progress.step > 0
+            || self.progress.epoch < self.epochs() && !self.method.is_over(&self.learner)
+        {
             if !self.epoch(folder, observer, stop)? {
                 self.save(folder)?;
                 observer.on_event(Event::Checkpoint);

@@ -85,7 +85,7 @@ pub trait Method {
         learner.mixing(self.temperature(clock))
     }
 
-    /// Whether the search is over before its last epoch.
+    /// Whether the search is over, asked before each epoch.
     fn is_over(&self, learner: &Learner) -> bool {
         learner.architecture.is_decided()
     }
