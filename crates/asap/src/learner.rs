@@ -146,6 +146,28 @@ impl Learner {
         Ok((score, tables, weights))
     }
 
+    /// Sets the running statistics to their means over some batches, the weights staying as they are.
+    ///
+    /// # Errors
+    /// When a loss is not finite.
+    pub fn recompute_statistics(
+        &mut self,
+        batches: impl Iterator<Item = Batch>,
+        mixing: &MixingTables,
+    ) -> Result<(), NonFinite> {
+        let mixing = self.tensors(mixing);
+        for (count, batch) in (1u16..).zip(batches) {
+            let pass = Pass::new(&self.parameters, Mode::Weights);
+            let logits = self.supernet.forward(&pass, images(&batch, &self.device), &mixing);
+            let (loss, score) = cross_entropy(logits, &batch, 0.0);
+            finite("the loss", score.loss, "weights.lr")?;
+            // Taken backwards, since a graph that is not would stay in memory.
+            let (_, statistics) = pass.finish(&mut loss.backward());
+            statistics.blend(&mut self.parameters, 1.0 / f32::from(count));
+        }
+        Ok(())
+    }
+
     /// Takes pruned operations out of the network, with their weights and optimizer state.
     pub fn remove(&mut self, pruned: &[Pruned]) {
         if !pruned.is_empty() {

@@ -5,7 +5,9 @@
 
 mod backbone;
 pub mod bench;
+pub mod chart;
 pub mod checkpoint;
+pub mod compare;
 pub mod config;
 pub mod device;
 pub mod error;

@@ -21,6 +21,12 @@ pub fn peak_rss_mb() -> Option<f64> {
     field_mb("/proc/self/status", "VmHWM:")
 }
 
+/// Lets the largest resident memory be counted anew from here, where the system can (Linux).
+pub fn reset_peak() {
+    // 5 resets VmHWM, see proc(5). Where it cannot, the peak is that of the whole process.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
 /// Resident memory of this process, in MiB.
 pub fn rss_mb() -> Option<f64> {
     field_mb("/proc/self/status", "VmRSS:")

@@ -184,13 +184,18 @@ impl<'a> Pass<'a> {
 pub struct StatisticsUpdate(Vec<(ParameterId, ParameterId, BatchStatistics)>);
 
 impl StatisticsUpdate {
-    /// Moves the running statistics towards the batch's, with the unbiased variance, as PyTorch.
+    /// Moves the running statistics a tenth of the way towards the batch's, as PyTorch.
     pub fn apply(self, parameters: &mut Parameters) {
+        self.blend(parameters, STATISTICS_MOMENTUM);
+    }
+
+    /// The same for another share of the way; the variance is the unbiased one.
+    pub fn blend(self, parameters: &mut Parameters, share: f32) {
         for (mean_id, variance_id, batch) in self.0 {
             let unbias = batch.count as f32 / (batch.count.max(2) - 1) as f32;
             let mut blend = |id, new: Tensor<1>| {
                 let old = parameters.get(id).value.clone();
-                let value = old * (1.0 - STATISTICS_MOMENTUM) + new * STATISTICS_MOMENTUM;
+                let value = old * (1.0 - share) + new * share;
                 parameters.set(id, value);
             };
             blend(mean_id, batch.mean);

@@ -4,6 +4,7 @@ use asap_core::{Genotype, Pruned};
 use serde::{Deserialize, Serialize};
 
 use crate::evaluation::Evaluation;
+use crate::method::MethodName;
 
 /// What a run knows of its images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +71,17 @@ pub struct EpochRecord {
     pub probabilities: [Vec<Vec<f64>>; 2],
 }
 
+/// Validation accuracies of the search network at its last step and of the derived network with the same weights.
+///
+/// Both with the statistics of the batch norms measured anew; their difference is what the relaxation hides.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RelaxationGap {
+    /// Of the search network.
+    pub search: f64,
+    /// Of the derived network.
+    pub derived: f64,
+}
+
 /// What a search came to; `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchResult {
@@ -77,6 +89,9 @@ pub struct SearchResult {
     pub version: String,
     /// Seed of the search.
     pub seed: u64,
+    /// The method.
+    #[serde(default)]
+    pub method: MethodName,
     /// The images.
     pub data: DataSummary,
     /// The one final cell.
@@ -95,6 +110,9 @@ pub struct SearchResult {
     pub valid_accuracy: f64,
     /// The same after everything that is not in the genotype is cut away.
     pub derived_valid_accuracy: f64,
+    /// Both once more, with new statistics.
+    #[serde(default)]
+    pub relaxation_gap: Option<RelaxationGap>,
     /// Weights left in the search network.
     pub weights: usize,
     /// Largest resident memory in MiB.

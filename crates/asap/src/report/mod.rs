@@ -8,11 +8,12 @@ use std::fmt::Write;
 
 use asap_core::Genotype;
 
+use crate::chart::escape;
 use crate::config::Config;
 use crate::record::DataSummary;
 
 pub use self::search::write;
-pub use self::several::{write_run, write_transfer};
+pub use self::several::{write_comparison, write_run, write_transfer};
 pub use self::training::write as write_training;
 
 const STYLE: &str = "
@@ -126,8 +127,4 @@ fn plot(name: &str, values: &[f64]) -> String {
 /// Three decimals, or none if there are none.
 fn number(value: f64) -> String {
     if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

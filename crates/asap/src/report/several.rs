@@ -3,7 +3,9 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::{cells, document, escape, percent, table};
+use super::{cells, document, percent, table};
+use crate::chart::{Chart, escape};
+use crate::compare::Comparison;
 use crate::config::Config;
 use crate::error::Error;
 use crate::run::RunResult;
@@ -87,6 +89,56 @@ pub fn write_transfer(
         link(&mut body, &title, &path.display().to_string());
     }
     folder.write(REPORT, document("Transfer", config, &body).as_bytes())
+}
+
+/// Writes the page of an `asap compare`.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn write_comparison(
+    folder: &RunFolder,
+    config: &Config,
+    result: &Comparison,
+    figures: &[(&str, Chart<'_>)],
+) -> Result<(), Error> {
+    let mut body = String::new();
+    let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
+    let rows = result.rows.iter().map(|row| {
+        vec![
+            row.method.to_string(),
+            or_dash(row.error.as_ref().map(spread)),
+            or_dash(row.params.map(|params| format!("{:.0}", params.mean))),
+            or_dash(row.multiply_adds.map(|m| format!("{:.1} M", m.mean / 1e6))),
+            or_dash(row.search_seconds.map(|seconds| format!("{:.0}", seconds.mean))),
+            or_dash(row.search_peak_mb.map(|mb| format!("{mb:.0} MiB"))),
+            or_dash(row.search_accuracy.as_ref().map(spread)),
+            or_dash(row.derived_accuracy.as_ref().map(spread)),
+            or_dash(row.sparsity.map(|sparsity| format!("{:.2}", sparsity.mean))),
+        ]
+    });
+    let head = [
+        "method",
+        "test error",
+        "weights",
+        "multiply-adds",
+        "search s",
+        "search memory",
+        "search network",
+        "derived network",
+        "sparsity",
+    ];
+    table(&mut body, &head, rows);
+    body.push_str(
+        "<p>Means over the seeds, with the sample standard deviation. Search and derived network: validation \
+         accuracy at the last step with the same weights, statistics of batch norms measured anew.</p>",
+    );
+    for failure in result.rows.iter().flat_map(|row| &row.failures) {
+        let _ = write!(body, "<p><strong>Failed:</strong> {}</p>", escape(failure));
+    }
+    for (_, chart) in figures {
+        let _ = write!(body, "<figure>{}</figure>", chart.svg());
+    }
+    folder.write(REPORT, document("Comparison of methods", config, &body).as_bytes())
 }
 
 fn link(html: &mut String, title: &str, folder: &str) {

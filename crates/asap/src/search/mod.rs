@@ -1,13 +1,13 @@
-//! Algorithm 1 over a data set: the loop, its records, and its ending.
+//! A search over a data set: the loop of Algorithm 1 and of its rivals, and its records.
+
+mod ending;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use asap_core::{
-    CellKind, Choice, CosineLearningRate, Genotype, NetworkShape, Operation, Stem, search_cost,
-};
+use asap_core::{CellKind, Choice, CosineLearningRate, NetworkShape, Stem, search_cost};
 use asap_data::{
     Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
@@ -15,7 +15,7 @@ use asap_data::{
 use crate::checkpoint::{self, Progress, State};
 use crate::config::Config;
 use crate::error::Error;
-use crate::learner::Learner;
+use crate::learner::{Learner, MixingTables};
 use crate::memory::{activations_mb, peak_rss_mb, rss_mb};
 use crate::method::{Clock, Method, Step};
 use crate::record::{DataSummary, EpochRecord, Event, Observer, Outcome, SearchResult, StepReport};
@@ -212,7 +212,7 @@ impl Search {
             report::write(folder, &self.data, &self.config, None)?;
         }
         let records: Vec<EpochRecord> = folder.events()?;
-        let result = self.finish(records.last().map_or(0.0, |record| record.valid_accuracy));
+        let result = self.finish(records.last().map_or(0.0, |record| record.valid_accuracy))?;
         self.write_result(folder, &result)?;
         Ok(Outcome::Finished(Box::new(result)))
     }
@@ -303,11 +303,11 @@ impl Search {
         CellKind::ALL.map(|kind| self.learner.architecture.alive_count(kind)).iter().sum()
     }
 
-    fn validate(&self) -> Score {
-        let mixing = self.method.mixing(&self.learner, &self.clock());
+    /// Scores the search network on the validation half.
+    fn validate(&self, mixing: &MixingTables) -> Score {
         let mut score = Score::default();
         for batch in self.valid.epoch(0) {
-            score.add(self.learner.evaluate(&batch, &mixing));
+            score.add(self.learner.evaluate(&batch, mixing));
         }
         score
     }
@@ -315,7 +315,7 @@ impl Search {
     /// Closes an epoch: measures it on the validation half.
     fn record(&mut self) -> Result<EpochRecord, Error> {
         let started = Instant::now();
-        let valid = self.validate();
+        let valid = self.validate(&self.method.mixing(&self.learner, &self.clock()));
         let finite = finite("the loss on the validation half", valid.loss, "weights.lr");
         finite.map_err(|error| self.at_this_step(error))?;
         let seconds = started.elapsed().as_secs_f64();
@@ -362,83 +362,6 @@ impl Search {
         let choices =
             CellKind::ALL.into_iter().flat_map(|kind| &architecture.cell(kind).operations);
         choices.map(spread).fold(0.0, f64::max)
-    }
-
-    fn finish(&mut self, valid_accuracy: f64) -> SearchResult {
-        let derived = self.method.derive(&self.learner);
-        let weights = self.learner.parameters.weight_count();
-        let derived_valid_accuracy = self.accuracy_of(&derived.genotype);
-        let mut warnings = Vec::new();
-        if !derived.fallback.is_empty() && !self.config.search.method.cuts_at_the_end() {
-            warnings.push(format!(
-                "{} choices were still open at the end and fell to the largest probability; \
-                 more epochs (--set search.epochs=...) or a larger alpha rate (--set alpha.lr=...) \
-                 let annealing decide them",
-                derived.fallback.len()
-            ));
-        }
-        if self.learner.architecture.sparsity() == 0.0 && self.alpha_spread() < 1e-3 {
-            warnings.push(format!(
-                "alpha has hardly moved and nothing was pruned: the largest distance between two alphas of an edge is {:.2e} \
-                 after {} steps on alpha; the cell is close to arbitrary",
-                self.alpha_spread(),
-                self.progress.alpha_steps
-            ));
-        }
-        for (name, cell) in
-            [("normal", &derived.genotype.normal), ("reduction", &derived.genotype.reduce)]
-        {
-            let free =
-                |operation: Operation| operation == Operation::SkipConnect || operation.is_pool();
-            let genes: Vec<_> = cell.nodes.iter().flatten().collect();
-            let count = genes.iter().filter(|gene| free(gene.operation)).count();
-            if name == "normal" && 4 * count > 3 * genes.len() {
-                warnings.push(format!(
-                    "{count} of {} operations of the {name} cell are skips or pools: a sign of collapse",
-                    genes.len()
-                ));
-            }
-        }
-        SearchResult {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            seed: self.config.seed,
-            data: self.data.clone(),
-            decided_by_annealing: derived.fallback.is_empty(),
-            fallback: derived.fallback.iter().map(ToString::to_string).collect(),
-            genotype: derived.genotype,
-            epochs: self.progress.epoch,
-            alpha_steps: self.progress.alpha_steps,
-            seconds: self.progress.seconds,
-            valid_accuracy,
-            derived_valid_accuracy,
-            weights,
-            peak_rss_mb: peak_rss_mb(),
-            warnings,
-        }
-    }
-
-    /// Validation accuracy once only the genotype is left, with the weights as they are.
-    fn accuracy_of(&mut self, genotype: &Genotype) -> f64 {
-        let mut score = Score::default();
-        self.learner.supernet.keep(&mut self.learner.parameters, genotype);
-        let mixing = self.learner.unmixed();
-        for batch in self.valid.epoch(0) {
-            score.add(self.learner.evaluate(&batch, &mixing));
-        }
-        score.accuracy().unwrap_or(0.0)
-    }
-
-    fn write_result(&self, folder: &RunFolder, result: &SearchResult) -> Result<(), Error> {
-        folder.write_json(run_folder::GENOTYPE_JSON, &result.genotype)?;
-        folder.write(run_folder::GENOTYPE_TEXT, format!("{}\n", result.genotype).as_bytes())?;
-        for (name, cell) in
-            [("normal", &result.genotype.normal), ("reduction", &result.genotype.reduce)]
-        {
-            let title = format!("{name} cell");
-            folder.write(&format!("{name}.svg"), asap_core::svg(cell, &title).as_bytes())?;
-        }
-        report::write(folder, &self.data, &self.config, Some(result))?;
-        folder.write_json(run_folder::RESULT, result)
     }
 
     fn save(&self, folder: &RunFolder) -> Result<(), Error> {

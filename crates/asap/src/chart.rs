@@ -1,0 +1,200 @@
+//! Line charts as SVG, for pages and as files: black on white or white on black as the page is, and readable without
+//! colour, each line with dashes of its own.
+
+use std::fmt::Write;
+
+/// One line of a chart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// What the legend calls it.
+    pub name: String,
+    /// Points from left to right.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A chart of lines over a common axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chart<'a> {
+    /// Above it.
+    pub title: &'a str,
+    /// Under the horizontal axis.
+    pub x: &'a str,
+    /// Above the vertical axis.
+    pub y: &'a str,
+    /// The lines; one without points is left out.
+    pub series: Vec<Series>,
+}
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 320.0;
+/// Margins around the lines.
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 16.0;
+const TOP: f64 = 44.0;
+const BOTTOM: f64 = 44.0;
+/// Height of a line of the legend.
+const LEGEND: f64 = 18.0;
+/// Colours that stay apart for the colour-blind (Okabe and Ito 2008), on white and on black.
+const COLOURS: [&str; 7] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a"];
+const DASHES: [&str; 5] = ["none", "7 3", "2 3", "9 3 2 3", "12 4"];
+/// About so many numbers on an axis.
+const TICKS: f64 = 5.0;
+
+impl Chart<'_> {
+    /// The chart as an SVG element.
+    pub fn svg(&self) -> String {
+        let drawn: Vec<&Series> = self.series.iter().filter(|s| !s.points.is_empty()).collect();
+        let points = || drawn.iter().flat_map(|s| &s.points).filter(|p| p.1.is_finite());
+        let xs = Axis::over(points().map(|p| p.0));
+        let ys = Axis::over(points().map(|p| p.1));
+        let height = HEIGHT + LEGEND * drawn.len() as f64;
+        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let at_x = |x: f64| LEFT + xs.share(x) * (right - LEFT);
+        let at_y = |y: f64| bottom - ys.share(y) * (bottom - TOP);
+        let mut svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{title}\" \
+             viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"13\" \
+             color=\"#777\"><title>{title}</title>\
+             <text x=\"{LEFT}\" y=\"18\" font-size=\"15\" fill=\"currentColor\">{title}</text>\
+             <text x=\"{LEFT}\" y=\"36\" fill=\"currentColor\">{y}</text>\
+             <text x=\"{right}\" y=\"{label}\" text-anchor=\"end\" fill=\"currentColor\">{x}</text>\
+             <path d=\"M{LEFT} {TOP}V{bottom}H{right}\" fill=\"none\" stroke=\"currentColor\"/>",
+            title = escape(self.title),
+            x = escape(self.x),
+            y = escape(self.y),
+            label = bottom + 36.0,
+        );
+        for tick in xs.ticks() {
+            let (x, y, text) = (at_x(tick), bottom + 18.0, xs.label(tick));
+            let _ = write!(
+                svg,
+                "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\" fill=\"currentColor\">{text}</text>"
+            );
+        }
+        for tick in ys.ticks() {
+            let (y, text) = (at_y(tick), ys.label(tick));
+            let _ = write!(
+                svg,
+                "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"currentColor\" stroke-opacity=\"0.2\"/>\
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"currentColor\">{text}</text>",
+                LEFT - 6.0,
+                y + 4.0,
+            );
+        }
+        for (i, series) in drawn.iter().enumerate() {
+            let style = format!(
+                "fill=\"none\" stroke=\"{}\" stroke-dasharray=\"{}\" stroke-width=\"2\"",
+                COLOURS[i % COLOURS.len()],
+                DASHES[i % DASHES.len()]
+            );
+            let line: String = series
+                .points
+                .iter()
+                .filter(|point| point.1.is_finite())
+                .map(|&(x, y)| format!("{:.1},{:.1} ", at_x(x), at_y(y)))
+                .collect();
+            let y = HEIGHT + LEGEND * i as f64;
+            let _ = write!(
+                svg,
+                "<polyline {style} points=\"{line}\"/>\
+                 <path {style} d=\"M{LEFT} {y}h40\"/>\
+                 <text x=\"{}\" y=\"{}\" fill=\"currentColor\">{}</text>",
+                LEFT + 48.0,
+                y + 4.0,
+                escape(&series.name),
+            );
+        }
+        svg.push_str("</svg>");
+        svg
+    }
+}
+
+/// A span of numbers with round ones marked on it.
+struct Axis {
+    low: f64,
+    high: f64,
+    step: f64,
+}
+
+impl Axis {
+    /// Holds all the values, and ends at round numbers.
+    fn over(values: impl Iterator<Item = f64>) -> Self {
+        let (low, high) = values
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
+        let (low, high) = if low == high {
+            (low - low.abs().max(1.0) / 2.0, high + high.abs().max(1.0) / 2.0)
+        } else {
+            (low, high)
+        };
+        let rough = (high - low) / TICKS;
+        let power = 10f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * power).into_iter().find(|s| *s >= rough);
+        let step = step.unwrap_or(10.0 * power);
+        Self { low: (low / step).floor() * step, high: (high / step).ceil() * step, step }
+    }
+
+    fn share(&self, value: f64) -> f64 {
+        (value - self.low) / (self.high - self.low)
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = f64> + '_ {
+        let count = ((self.high - self.low) / self.step).round() as u32;
+        (0..=count).map(|i| self.low + f64::from(i) * self.step)
+    }
+
+    /// As many decimals as the step has.
+    fn label(&self, value: f64) -> String {
+        let decimals = (-self.step.log10().floor()).max(0.0) as usize;
+        let text = format!("{value:.decimals$}");
+        if text.trim_start_matches('-').chars().all(|c| c == '0' || c == '.') {
+            return format!("{:.decimals$}", 0.0);
+        }
+        text
+    }
+}
+
+/// Text for HTML and SVG.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(values: &[f64]) -> Vec<String> {
+        let axis = Axis::over(values.iter().copied());
+        axis.ticks().map(|tick| axis.label(tick)).collect()
+    }
+
+    #[test]
+    fn axes_end_at_round_numbers_around_all_values() {
+        assert_eq!(labels(&[0.0, 1.0]), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
+        assert_eq!(labels(&[3.0, 47.0]), ["0", "10", "20", "30", "40", "50"]);
+        assert_eq!(labels(&[-0.03, 0.01]), ["-0.03", "-0.02", "-0.01", "0.00", "0.01"]);
+        assert_eq!(labels(&[7.0]).first().map(String::as_str), Some("2"), "one value");
+        assert_eq!(labels(&[]).last().map(String::as_str), Some("1.0"), "no value");
+    }
+
+    #[test]
+    fn a_line_goes_from_corner_to_corner_and_names_are_escaped() {
+        let series = |name: &str, points: &[(f64, f64)]| Series {
+            name: name.to_owned(),
+            points: points.to_vec(),
+        };
+        let chart = Chart {
+            title: "a < b",
+            x: "epoch",
+            y: "share",
+            series: vec![
+                series("one", &[(0.0, 0.0), (0.5, f64::NAN), (1.0, 1.0)]),
+                series("nothing", &[]),
+            ],
+        };
+        let svg = chart.svg();
+        assert!(svg.contains("points=\"64.0,276.0 624.0,44.0 \""), "{svg}");
+        assert!(svg.contains("a &lt; b") && !svg.contains("nothing"), "{svg}");
+    }
+}

@@ -1,0 +1,113 @@
+//! The end of a search: the derived cell, what the cut costs, and the files.
+
+use asap_core::{Derived, Operation};
+
+use super::Search;
+use crate::error::Error;
+use crate::learner::MixingTables;
+use crate::memory::peak_rss_mb;
+use crate::record::{RelaxationGap, SearchResult};
+use crate::report;
+use crate::run_folder::{self, RunFolder};
+
+/// Batches over which statistics are measured anew.
+const STATISTICS_BATCHES: usize = 50;
+
+impl Search {
+    /// Derives the cell, and measures what the cut costs. The learner keeps the cell only.
+    pub(super) fn finish(&mut self, valid_accuracy: f64) -> Result<SearchResult, Error> {
+        let derived = self.method.derive(&self.learner);
+        let weights = self.learner.parameters.weight_count();
+        let warnings = self.warnings(&derived);
+        let mixing = self.method.mixing(&self.learner, &self.clock());
+        let statistics = self.learner.parameters.clone();
+        let recomputed_valid_accuracy = self.recomputed_accuracy(&mixing)?;
+        self.learner.parameters = statistics;
+        self.learner.supernet.keep(&mut self.learner.parameters, &derived.genotype);
+        let mixing = self.learner.unmixed();
+        let derived_valid_accuracy = self.validate(&mixing).accuracy().unwrap_or(0.0);
+        let recomputed_derived_accuracy = self.recomputed_accuracy(&mixing)?;
+        Ok(SearchResult {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed: self.config.seed,
+            method: self.config.search.method,
+            data: self.data.clone(),
+            decided_by_annealing: derived.fallback.is_empty(),
+            fallback: derived.fallback.iter().map(ToString::to_string).collect(),
+            genotype: derived.genotype,
+            epochs: self.progress.epoch,
+            alpha_steps: self.progress.alpha_steps,
+            seconds: self.progress.seconds,
+            valid_accuracy,
+            derived_valid_accuracy,
+            relaxation_gap: Some(RelaxationGap {
+                search: recomputed_valid_accuracy,
+                derived: recomputed_derived_accuracy,
+            }),
+            weights,
+            peak_rss_mb: peak_rss_mb(),
+            warnings,
+        })
+    }
+
+    /// Accuracy on the validation half with the statistics of batch norms measured anew on the training half.
+    fn recomputed_accuracy(&mut self, mixing: &MixingTables) -> Result<f64, Error> {
+        let batches = self.train.epoch(self.progress.epoch).take(STATISTICS_BATCHES);
+        let outcome = self.learner.recompute_statistics(batches, mixing);
+        outcome.map_err(|error| self.at_this_step(error))?;
+        Ok(self.validate(mixing).accuracy().unwrap_or(0.0))
+    }
+
+    /// What a user should know before trusting the cell.
+    fn warnings(&self, derived: &Derived) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if !derived.fallback.is_empty() && !self.config.search.method.cuts_at_the_end() {
+            warnings.push(format!(
+                "{} choices were still open at the end and fell to the largest probability; \
+                 more epochs (--set search.epochs=...) or a larger alpha rate (--set alpha.lr=...) \
+                 let annealing decide them",
+                derived.fallback.len()
+            ));
+        }
+        if self.learner.architecture.sparsity() == 0.0 && self.alpha_spread() < 1e-3 {
+            warnings.push(format!(
+                "alpha has hardly moved and nothing was pruned: the largest distance between two alphas of an edge is {:.2e} \
+                 after {} steps on alpha; the cell is close to arbitrary",
+                self.alpha_spread(),
+                self.progress.alpha_steps
+            ));
+        }
+        for (name, cell) in
+            [("normal", &derived.genotype.normal), ("reduction", &derived.genotype.reduce)]
+        {
+            let free =
+                |operation: Operation| operation == Operation::SkipConnect || operation.is_pool();
+            let genes: Vec<_> = cell.nodes.iter().flatten().collect();
+            let count = genes.iter().filter(|gene| free(gene.operation)).count();
+            if name == "normal" && 4 * count > 3 * genes.len() {
+                warnings.push(format!(
+                    "{count} of {} operations of the {name} cell are skips or pools: a sign of collapse",
+                    genes.len()
+                ));
+            }
+        }
+        warnings
+    }
+
+    pub(super) fn write_result(
+        &self,
+        folder: &RunFolder,
+        result: &SearchResult,
+    ) -> Result<(), Error> {
+        folder.write_json(run_folder::GENOTYPE_JSON, &result.genotype)?;
+        folder.write(run_folder::GENOTYPE_TEXT, format!("{}\n", result.genotype).as_bytes())?;
+        for (name, cell) in
+            [("normal", &result.genotype.normal), ("reduction", &result.genotype.reduce)]
+        {
+            let title = format!("{name} cell");
+            folder.write(&format!("{name}.svg"), asap_core::svg(cell, &title).as_bytes())?;
+        }
+        report::write(folder, &self.data, &self.config, Some(result))?;
+        folder.write_json(run_folder::RESULT, result)
+    }
+}
