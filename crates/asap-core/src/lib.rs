@@ -12,11 +12,13 @@ pub mod derive;
 pub mod draw;
 mod error;
 pub mod genotype;
+pub mod gradient;
 mod layout;
 pub mod operation;
 pub mod pac;
 mod parse;
 pub mod published;
+pub mod sampled;
 pub mod schedule;
 pub mod space;
 
@@ -28,8 +30,10 @@ pub use derive::{Derived, Fallback};
 pub use draw::{dot, svg};
 pub use error::Error;
 pub use genotype::{CellGenotype, Gene, Genotype};
+pub use gradient::LogitGradients;
 pub use operation::{Operation, OperationKind};
 pub use published::PublishedCell;
+pub use sampled::gumbel_noise;
 pub use schedule::{
     CosineLearningRate, GRACE_TEMPERATURE, Pac, PowerCosineLearningRate, TemperatureSchedule,
     ThresholdPolicy,
