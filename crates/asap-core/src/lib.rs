@@ -21,6 +21,7 @@ pub mod published;
 pub mod sampled;
 pub mod schedule;
 pub mod space;
+pub mod sparsity;
 
 pub use algorithm::{Annealing, Removal, anneal_and_prune};
 pub use architecture::{Architecture, CellChoices, EdgePolicy, NonFinite, Pruned};
@@ -39,3 +40,4 @@ pub use schedule::{
     ThresholdPolicy,
 };
 pub use space::{CellKind, Edge, SearchSpace, reduction_cells};
+pub use sparsity::SparsitySchedule;
