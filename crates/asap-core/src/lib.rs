@@ -22,6 +22,7 @@ pub mod sampled;
 pub mod schedule;
 pub mod space;
 pub mod sparsity;
+pub mod xnas;
 
 pub use algorithm::{Annealing, Removal, anneal_and_prune};
 pub use architecture::{Architecture, CellChoices, EdgePolicy, NonFinite, Pruned};
@@ -41,3 +42,4 @@ pub use schedule::{
 };
 pub use space::{CellKind, Edge, SearchSpace, reduction_cells};
 pub use sparsity::SparsitySchedule;
+pub use xnas::ExponentiatedGradient;
