@@ -2,11 +2,13 @@
 //!
 //! In the order of the data's way: an [`Operation`] is one of the candidates of an edge in a [`SearchSpace`]; a
 //! [`Choice`] anneals and prunes the candidates of one edge; an [`Architecture`] holds the choices of both cells and
-//! derives a [`Genotype`]. Everything is a plain value: nothing here reads a file or a clock, or prints.
+//! derives a [`Genotype`]. The rivals' mathematics is here too: [`SparsitySchedule`] and [`Architecture::prune_smallest`],
+//! [`Architecture::perturbed`] (SNAS), [`ExponentiatedGradient`] (XNAS) and [`Controller`] (ENAS). Everything is a plain value: nothing here reads a file or a clock, or prints.
 
 pub mod algorithm;
 pub mod architecture;
 pub mod choice;
+pub mod controller;
 pub mod cost;
 pub mod derive;
 pub mod draw;
@@ -14,6 +16,7 @@ mod error;
 pub mod genotype;
 pub mod gradient;
 mod layout;
+mod lstm;
 pub mod operation;
 pub mod pac;
 mod parse;
@@ -27,6 +30,7 @@ pub mod xnas;
 pub use algorithm::{Annealing, Removal, anneal_and_prune};
 pub use architecture::{Architecture, CellChoices, EdgePolicy, NonFinite, Pruned};
 pub use choice::{Adam, Choice};
+pub use controller::{Controller, ControllerSettings, Sample};
 pub use cost::{Cost, NetworkShape, Stem, auxiliary_cost, evaluation_cost, search_cost};
 pub use derive::{Derived, Fallback};
 pub use draw::{dot, svg};
