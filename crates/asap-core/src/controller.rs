@@ -148,8 +148,8 @@ impl Controller {
     ///
     /// Ascends `(reward - baseline) ln_probability + entropy_weight * entropy`. The baseline is that from before this
     /// reward, and then moves to `decay * baseline + (1 - decay) * reward`. It begins at the first reward, which thus
-    /// teaches nothing; in the ENAS code it begins at 0, and that code adds the entropy to the reward without a gradient of
-    /// its own.
+    /// teaches nothing; in the ENAS code it begins at 0, and that code adds the entropy to the reward without a
+    /// gradient of its own.
     ///
     /// # Errors
     /// [`Error::Value`] if the reward is NaN or infinite; nothing changes.

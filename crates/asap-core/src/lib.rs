@@ -2,8 +2,9 @@
 //!
 //! In the order of the data's way: an [`Operation`] is one of the candidates of an edge in a [`SearchSpace`]; a
 //! [`Choice`] anneals and prunes the candidates of one edge; an [`Architecture`] holds the choices of both cells and
-//! derives a [`Genotype`]. The rivals' mathematics is here too: [`SparsitySchedule`] and [`Architecture::prune_smallest`],
-//! [`Architecture::perturbed`] (SNAS), [`ExponentiatedGradient`] (XNAS) and [`Controller`] (ENAS). Everything is a plain value: nothing here reads a file or a clock, or prints.
+//! derives a [`Genotype`]. The rivals' mathematics is here too: [`SparsitySchedule`] and
+//! [`Architecture::prune_smallest`], [`Architecture::perturbed`] (SNAS), [`ExponentiatedGradient`] (XNAS) and
+//! [`Controller`] (ENAS). Everything is a plain value: nothing here reads a file or a clock, or prints.
 
 pub mod algorithm;
 pub mod architecture;
