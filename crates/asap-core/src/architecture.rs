@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Adam, CellKind, Choice, Edge, Error, Operation, SearchSpace, ThresholdPolicy};
+use crate::{CellKind, Choice, Edge, Error, Operation, SearchSpace, ThresholdPolicy};
 
 /// The choices of both cell kinds, from all candidates at the start to a genotype at the end.
 ///
@@ -102,7 +102,7 @@ impl Architecture {
         }
     }
 
-    fn cell_mut(&mut self, kind: CellKind) -> &mut CellChoices {
+    pub(crate) fn cell_mut(&mut self, kind: CellKind) -> &mut CellChoices {
         match kind {
             CellKind::Normal => &mut self.normal,
             CellKind::Reduction => &mut self.reduction,
@@ -147,21 +147,6 @@ impl Architecture {
         let cell = self.cell(kind);
         let edges = self.space.edges();
         edges.filter(move |edge| cell.has_input(edge.node, edge.input))
-    }
-
-    /// One Adam step on every logit, line 6 of Algorithm 1.
-    ///
-    /// `mixing_gradients` is the gradient of the loss for [`Architecture::mixing_weights`] at the same temperature,
-    /// `[normal, reduction][edge][candidate]`; entries of pruned operations have no effect.
-    ///
-    /// # Panics
-    /// If the gradients have another shape.
-    pub fn step(&mut self, mixing_gradients: &[Vec<Vec<f64>>; 2], temperature: f64, adam: &Adam) {
-        let edges: Vec<_> = self.space.edges().collect();
-        for (kind, gradients) in CellKind::ALL.into_iter().zip(mixing_gradients) {
-            assert_eq!(gradients.len(), edges.len(), "one list of gradients per edge");
-            self.cell_mut(kind).step(&edges, gradients, temperature, adam);
-        }
     }
 
     /// Lines 7 to 9 of Algorithm 1 on every choice, with the threshold of time `t`; returns what was removed.
@@ -266,39 +251,17 @@ impl Architecture {
 }
 
 impl CellChoices {
-    fn has_input(&self, node: usize, input: usize) -> bool {
+    pub(crate) fn has_input(&self, node: usize, input: usize) -> bool {
         self.inputs[node].as_ref().is_none_or(|inputs| inputs.is_alive(input))
     }
 
     /// The weight of every edge, `[node][input]`.
-    fn input_weights(&self, temperature: f64) -> Vec<Vec<f64>> {
+    pub(crate) fn input_weights(&self, temperature: f64) -> Vec<Vec<f64>> {
         let weights = self.inputs.iter().enumerate().map(|(node, choice)| match choice {
             Some(choice) => choice.weights(temperature),
             None => vec![1.0; 2 + node],
         });
         weights.collect()
-    }
-
-    fn step(&mut self, edges: &[Edge], gradients: &[Vec<f64>], temperature: f64, adam: &Adam) {
-        let inputs = self.input_weights(temperature);
-        let mut input_gradients: Vec<_> = inputs.iter().map(|node| vec![0.0; node.len()]).collect();
-        for (edge, gradient) in edges.iter().zip(gradients) {
-            if !self.has_input(edge.node, edge.input) {
-                continue;
-            }
-            let choice = &mut self.operations[edge.index];
-            let phi = choice.weights(temperature);
-            input_gradients[edge.node][edge.input] =
-                choice.alive().map(|candidate| phi[candidate] * gradient[candidate]).sum();
-            let weight = inputs[edge.node][edge.input];
-            let scaled: Vec<_> = gradient.iter().map(|g| g * weight).collect();
-            choice.step(&choice.logit_gradient(&scaled, temperature), adam);
-        }
-        for (choice, gradient) in self.inputs.iter_mut().zip(&input_gradients) {
-            if let Some(choice) = choice {
-                choice.step(&choice.logit_gradient(gradient, temperature), adam);
-            }
-        }
     }
 }
 
@@ -412,6 +375,7 @@ impl TryFrom<RawArchitecture> for Architecture {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Adam;
 
     fn full(policy: EdgePolicy) -> Architecture {
         Architecture::new(SearchSpace::default(), policy)
@@ -443,73 +407,6 @@ mod tests {
         for edge in SearchSpace::default().edges() {
             let expected = 2.0 / (2.0 + edge.node as f64) / 7.0;
             assert!(weights[edge.index].iter().all(|w| (w - expected).abs() < 1e-15));
-        }
-    }
-
-    /// With a huge epsilon Adam's first step is the gradient itself; it is compared with finite differences.
-    #[test]
-    fn a_step_follows_the_gradient_of_the_mixing_weights() {
-        let (temperature, h) = (0.6, 1e-6);
-        let plain = Adam { lr: 1e9, epsilon: 1e9, weight_decay: 0.0, ..Adam::default() };
-        let gradients = upstream(1);
-        for policy in EdgePolicy::ALL {
-            let mut start = full(policy);
-            for salt in 2..6 {
-                start.step(&upstream(salt), temperature, &Adam { lr: 0.05, ..Adam::default() });
-            }
-            start.reduction.operations[3].remove(2);
-            if let Some(inputs) = &mut start.reduction.inputs[2] {
-                inputs.remove(1);
-            }
-            // the same logits with fresh optimizer state
-            let fresh = |choice: &mut Choice| {
-                let mut new = Choice::new(choice.len(), choice.keep());
-                new.descend(&choice.logits().iter().map(|l| -l).collect::<Vec<_>>(), 1.0);
-                (0..choice.len()).filter(|&c| !choice.is_alive(c)).for_each(|c| {
-                    new.remove(c);
-                });
-                *choice = new;
-            };
-            for cell in [&mut start.normal, &mut start.reduction] {
-                cell.operations.iter_mut().for_each(fresh);
-                cell.inputs.iter_mut().flatten().for_each(fresh);
-            }
-            let loss = |architecture: &Architecture| -> f64 {
-                CellKind::ALL
-                    .iter()
-                    .flat_map(|&kind| {
-                        let weights = architecture.mixing_weights(kind, temperature);
-                        weights.into_iter().flatten().zip(gradients[kind as usize].iter().flatten())
-                    })
-                    .map(|(weight, gradient)| weight * gradient)
-                    .sum()
-            };
-            let mut moved = start.clone();
-            moved.step(&gradients, temperature, &plain);
-            type Pick = fn(&mut Architecture, usize) -> Option<&mut Choice>;
-            let pick: [Pick; 2] = [
-                |a, i| a.reduction.operations.get_mut(i),
-                |a, i| a.reduction.inputs.get_mut(i).and_then(Option::as_mut),
-            ];
-            for (pick, index) in pick.into_iter().flat_map(|p| (0..14).map(move |i| (p, i))) {
-                let Some(choice) = pick(&mut start, index).cloned() else { continue };
-                for candidate in choice.alive() {
-                    let shifted = |by: f64| {
-                        let mut other = start.clone();
-                        let mut gradient = vec![0.0; choice.len()];
-                        gradient[candidate] = -by;
-                        pick(&mut other, index).unwrap().descend(&gradient, 1.0);
-                        loss(&other)
-                    };
-                    let numeric = (shifted(h) - shifted(-h)) / (2.0 * h);
-                    let step = choice.logits()[candidate]
-                        - pick(&mut moved, index).unwrap().logits()[candidate];
-                    assert!(
-                        (step - numeric).abs() < 1e-7,
-                        "{policy} {index} {candidate}: {step} {numeric}"
-                    );
-                }
-            }
         }
     }
 

@@ -92,7 +92,7 @@ impl Architecture {
             }
             pair.map(|edge| Gene { operation: operation(&edge).0, input: edge.input })
         });
-        CellGenotype { nodes: nodes.collect(), concat: (2..2 + self.space().nodes).collect() }
+        CellGenotype { nodes: nodes.collect(), concat: self.space().concat() }
     }
 
     /// What ranks an edge among the inputs of its node: its own logit; without one the probability of its best

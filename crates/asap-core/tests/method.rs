@@ -3,10 +3,13 @@
 use std::cell::Cell;
 
 use asap_core::{
-    Adam, Annealing, CellGenotype, Choice, Gene, Genotype, Operation, Pac, PublishedCell,
+    Adam, Annealing, Architecture, CellGenotype, CellKind, Choice, Controller, ControllerSettings,
+    EdgePolicy, Gene, Genotype, Operation, Pac, PublishedCell, SearchSpace, SparsitySchedule,
     ThresholdPolicy, anneal_and_prune,
 };
 use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// Algorithm 1 written down once more, as plainly as possible: (candidate, logit, m, v) for each one alive.
 fn naive_search(
@@ -160,6 +163,88 @@ proptest! {
             }
             // implied: whatever the rule prunes satisfies the claim's condition
             prop_assert!(pruned.is_alive(i) || slack > -1e-9);
+        }
+    }
+
+    /// A whole schedule of eq. 13 in steps of an epoch, new scores at each.
+    #[test]
+    fn pruning_to_a_sparsity_leaves_one_operation_on_each_edge_and_is_exact_on_the_way(
+        seed in any::<u64>(),
+        power in prop::sample::select(vec![0.7, 1.0, 3.0]),
+        annealed in any::<bool>(),
+    ) {
+        let policy = if annealed { EdgePolicy::Anneal } else { EdgePolicy::Strength };
+        let mut architecture = Architecture::new(SearchSpace::default(), policy);
+        let schedule = SparsitySchedule { power, ..SparsitySchedule::default() };
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for epoch in 0..=50 {
+            // few values, so that many are equal, and the odd NaN
+            let mut score = || match rng.random_range(0..20) {
+                0 => f64::NAN,
+                k => f64::from(k / 2) - 3.0,
+            };
+            let scores = [0, 1].map(|_| {
+                let edge = |_| (0..7).map(|_| score()).collect::<Vec<_>>();
+                (0..14).map(edge).collect()
+            });
+            let before = architecture.clone();
+            let wanted = schedule.at(f64::from(epoch));
+            let pruned = architecture.prune_smallest(wanted, &scores);
+            for kind in CellKind::ALL {
+                let gone = 98 - architecture.alive_count(kind);
+                prop_assert!((gone as f64) > wanted * 98.0 - 1e-6);
+                prop_assert!((gone as f64) < wanted * 98.0 + 1.0);
+                let of_kind = pruned.iter().filter(|p| p.kind == kind);
+                prop_assert_eq!(of_kind.count(), before.alive_count(kind) - architecture.alive_count(kind));
+                for edge in 0..14 {
+                    prop_assert!(!architecture.alive_operations(kind, edge).is_empty());
+                }
+            }
+        }
+        for kind in CellKind::ALL {
+            prop_assert!((0..14).all(|edge| architecture.alive_operations(kind, edge).len() == 1));
+        }
+        prop_assert!((architecture.sparsity() - 6.0 / 7.0).abs() < 1e-12);
+        prop_assert!(architecture.prune_smallest(1.0, &architecture.operation_logits()).is_empty());
+    }
+
+    #[test]
+    fn what_a_controller_samples_is_legal_and_its_seed_decides(
+        seed in any::<u64>(),
+        nodes in 1..5_usize,
+        candidates in 1..8_usize,
+        rewards in prop::collection::vec(-5.0..5.0_f64, 0..6),
+    ) {
+        let space = SearchSpace::new(nodes, Operation::CANDIDATES[..candidates].to_vec()).unwrap();
+        let default = ControllerSettings::default();
+        let adam = Adam { lr: 0.5, ..default.adam };
+        let settings = ControllerSettings { hidden: 5, adam, ..default };
+        let run = || {
+            let mut controller = Controller::with_settings(&space, settings, seed).unwrap();
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            let mut genotypes = Vec::new();
+            for &reward in &rewards {
+                let sample = controller.sample(&mut rng);
+                controller.reinforce(&sample, reward).unwrap();
+                assert!(sample.ln_probability <= 0.0 && sample.entropy >= 0.0);
+                genotypes.push(sample.genotype);
+            }
+            genotypes.push(controller.sample(&mut rng).genotype);
+            genotypes.push(controller.likeliest());
+            genotypes
+        };
+        let genotypes = run();
+        prop_assert_eq!(&genotypes, &run());
+        for genotype in genotypes {
+            let [normal, reduce] = CellKind::ALL.map(|kind| {
+                let cell = genotype.cell(kind);
+                assert!(cell.nodes.iter().all(|[a, b]| a.input < b.input));
+                CellGenotype::new(cell.nodes.clone(), cell.concat.clone()).unwrap()
+            });
+            prop_assert!(Genotype::new(normal, reduce).is_ok());
+            let weights = space.one_hot(&genotype).unwrap();
+            let ones = weights.iter().flatten().flatten().filter(|w| **w == 1.0).count();
+            prop_assert_eq!(ones, 4 * nodes);
         }
     }
 }

@@ -1,0 +1,194 @@
+//! From the gradient for the mixing weights to a step of the logits.
+
+use crate::{Adam, Architecture, CellKind};
+
+/// The gradient of the loss for every logit; 0 for what is pruned or decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogitGradients {
+    /// For the operations, `[normal, reduction][edge][candidate]`.
+    pub operations: [Vec<Vec<f64>>; 2],
+    /// For the inputs of the nodes, `[normal, reduction][node][input]`; 0 for a node that does not choose.
+    pub inputs: [Vec<Vec<f64>>; 2],
+}
+
+impl Architecture {
+    /// The gradient for the logits from that for [`Architecture::mixing_weights`] at the same temperature.
+    ///
+    /// `mixing_gradients` is `[normal, reduction][edge][candidate]`; entries of pruned operations have no effect.
+    ///
+    /// # Panics
+    /// If the gradients have another shape.
+    pub fn logit_gradients(
+        &self,
+        mixing_gradients: &[Vec<Vec<f64>>; 2],
+        temperature: f64,
+    ) -> LogitGradients {
+        let of_kind = |kind: CellKind| {
+            let gradients = &mixing_gradients[kind as usize];
+            assert_eq!(
+                gradients.len(),
+                self.space().edge_count(),
+                "one list of gradients per edge"
+            );
+            let cell = self.cell(kind);
+            let weights = cell.input_weights(temperature);
+            let mut of_inputs: Vec<_> = weights.iter().map(|node| vec![0.0; node.len()]).collect();
+            let mut operations: Vec<_> = gradients.iter().map(|g| vec![0.0; g.len()]).collect();
+            for edge in self.alive_edges(kind) {
+                let choice = &cell.operations[edge.index];
+                let gradient = &gradients[edge.index];
+                let phi = choice.weights(temperature);
+                of_inputs[edge.node][edge.input] =
+                    choice.alive().map(|candidate| phi[candidate] * gradient[candidate]).sum();
+                let weight = weights[edge.node][edge.input];
+                let scaled: Vec<_> = gradient.iter().map(|g| g * weight).collect();
+                operations[edge.index] = choice.logit_gradient(&scaled, temperature);
+            }
+            let inputs = cell.inputs.iter().zip(of_inputs).map(|(choice, gradient)| match choice {
+                Some(choice) => choice.logit_gradient(&gradient, temperature),
+                None => vec![0.0; gradient.len()],
+            });
+            (operations, inputs.collect())
+        };
+        let [(normal, of_normal), (reduction, of_reduction)] = CellKind::ALL.map(of_kind);
+        LogitGradients { operations: [normal, reduction], inputs: [of_normal, of_reduction] }
+    }
+
+    /// One Adam step on every logit, line 6 of Algorithm 1.
+    ///
+    /// `mixing_gradients` as in [`Architecture::logit_gradients`].
+    ///
+    /// # Panics
+    /// If the gradients have another shape.
+    pub fn step(&mut self, mixing_gradients: &[Vec<Vec<f64>>; 2], temperature: f64, adam: &Adam) {
+        self.step_logits(&self.logit_gradients(mixing_gradients, temperature), adam);
+    }
+
+    /// One Adam step on every logit along gradients at hand; what is pruned or decided does not move.
+    ///
+    /// # Panics
+    /// If the gradients have another shape.
+    pub fn step_logits(&mut self, gradients: &LogitGradients, adam: &Adam) {
+        for kind in CellKind::ALL {
+            let alive: Vec<_> = self.alive_edges(kind).collect();
+            let operations = &gradients.operations[kind as usize];
+            assert_eq!(
+                operations.len(),
+                self.space().edge_count(),
+                "one list of gradients per edge"
+            );
+            let cell = self.cell_mut(kind);
+            for edge in alive {
+                cell.operations[edge.index].step(&operations[edge.index], adam);
+            }
+            let inputs = &gradients.inputs[kind as usize];
+            assert_eq!(inputs.len(), cell.inputs.len(), "one list of gradients per node");
+            for (choice, gradient) in cell.inputs.iter_mut().zip(inputs) {
+                if let Some(choice) = choice {
+                    choice.step(gradient, adam);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Choice, EdgePolicy, SearchSpace};
+
+    /// Numbers between -1 and 1 without any pattern.
+    fn upstream(salt: usize) -> [Vec<Vec<f64>>; 2] {
+        let number = |i: usize| ((salt * 197 + i) as f64 * 12.9898).sin();
+        [0, 1].map(|kind| {
+            let edge = |e: usize| (0..7).map(|c| number(kind * 101 + e * 7 + c)).collect();
+            (0..14).map(edge).collect()
+        })
+    }
+
+    fn moved(policy: EdgePolicy) -> Architecture {
+        let mut architecture = Architecture::new(SearchSpace::default(), policy);
+        for salt in 2..6 {
+            architecture.step(&upstream(salt), 0.6, &Adam { lr: 0.05, ..Adam::default() });
+        }
+        let cell = architecture.cell_mut(CellKind::Reduction);
+        cell.operations[3].remove(2);
+        if let Some(inputs) = &mut cell.inputs[2] {
+            inputs.remove(1);
+        }
+        architecture
+    }
+
+    #[test]
+    fn the_gradients_are_those_of_finite_differences_with_and_without_noise() {
+        let (temperature, h) = (0.6, 1e-6);
+        let gradients = upstream(1);
+        let noise = upstream(9);
+        let loss = |architecture: &Architecture| -> f64 {
+            let of_kind = |kind: CellKind| {
+                let weights = architecture.mixing_weights(kind, temperature);
+                weights.into_iter().flatten().zip(gradients[kind as usize].iter().flatten())
+            };
+            CellKind::ALL.into_iter().flat_map(of_kind).map(|(w, g)| w * g).sum()
+        };
+        for (policy, noisy) in EdgePolicy::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
+            let start = moved(policy);
+            let shown = |a: &Architecture| if noisy { a.perturbed(&noise) } else { a.clone() };
+            let found = shown(&start).logit_gradients(&gradients, temperature);
+            type Pick = fn(&mut Architecture, usize) -> Option<&mut Choice>;
+            let picks: [(Pick, &Vec<Vec<f64>>); 2] = [
+                (
+                    |a, i| a.cell_mut(CellKind::Reduction).operations.get_mut(i),
+                    &found.operations[1],
+                ),
+                (
+                    |a, i| a.cell_mut(CellKind::Reduction).inputs.get_mut(i)?.as_mut(),
+                    &found.inputs[1],
+                ),
+            ];
+            for (pick, index, found) in
+                picks.iter().flat_map(|(p, f)| f.iter().enumerate().map(move |(i, f)| (p, i, f)))
+            {
+                let Some(choice) = pick(&mut start.clone(), index).cloned() else { continue };
+                for candidate in choice.alive() {
+                    let shifted = |by: f64| {
+                        let mut other = start.clone();
+                        let mut gradient = vec![0.0; choice.len()];
+                        gradient[candidate] = -by;
+                        pick(&mut other, index).unwrap().descend(&gradient, 1.0);
+                        loss(&shown(&other))
+                    };
+                    let numeric = (shifted(h) - shifted(-h)) / (2.0 * h);
+                    let gap = (found[candidate] - numeric).abs();
+                    assert!(
+                        gap < 1e-7,
+                        "{policy} {noisy} {index} {candidate}: {found:?} {numeric}"
+                    );
+                }
+            }
+            assert_eq!(found.operations[1][3][2], 0.0);
+        }
+    }
+
+    #[test]
+    fn a_step_follows_the_gradients_and_leaves_the_pruned() {
+        let start = moved(EdgePolicy::Anneal);
+        let adam = Adam { lr: 0.05, ..Adam::default() };
+        let mut stepped = start.clone();
+        stepped.step(&upstream(1), 0.6, &adam);
+        let gradients = start.logit_gradients(&upstream(1), 0.6);
+        for kind in CellKind::ALL {
+            for edge in start.space().edges() {
+                let mut choice = start.cell(kind).operations[edge.index].clone();
+                if start.edge_is_alive(kind, edge.index) {
+                    choice.step(&gradients.operations[kind as usize][edge.index], &adam);
+                }
+                assert_eq!(stepped.cell(kind).operations[edge.index], choice);
+            }
+            let mut node = start.cell(kind).inputs[3].clone().unwrap();
+            node.step(&gradients.inputs[kind as usize][3], &adam);
+            assert_eq!(stepped.cell(kind).inputs[3].as_ref(), Some(&node));
+        }
+        assert_ne!(stepped, start);
+    }
+}
