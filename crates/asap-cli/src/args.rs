@@ -45,7 +45,7 @@ pub(crate) struct Common {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Search a cell: anneal and prune (Algorithm 1)
+    /// Search a cell: anneal and prune (Algorithm 1), or by a rival method
     #[command(after_help = "Examples:\n  asap search\n  asap search --data photos/ --seed 7\n  \
         asap search --data fashion-mnist --preset paper --out runs/fashion\n  \
         asap search --resume runs/fashion\n  asap search --data cifar10 --dry-run")]
@@ -76,6 +76,11 @@ pub(crate) enum Command {
         asap transfer --cells ASAP,runs/search-1 --data cifar10,cifar100 --preset darts --repeat 3\n  \
         asap transfer --resume runs/transfer-1")]
     Transfer(TransferArgs),
+    /// Search by several methods side by side, train what they find, and compare (Tables 1 and 3)
+    #[command(after_help = "Examples:\n  asap compare --methods asap,darts,random --seeds 3\n  \
+        asap compare --data fashion-mnist --preset hour --methods asap,magnitude,enas --no-train\n  \
+        asap compare --resume runs/compare-1")]
+    Compare(CompareArgs),
     /// Published and own cells: list, show, draw, cost, convert
     #[command(after_help = "Example:\n  asap cells cost ASAP --channels 36 --cells 20 --json")]
     Cells(CellsArgs),
@@ -111,6 +116,9 @@ pub(crate) struct Settings {
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
+    /// The method: asap, or one of its rivals as asap compare --help lists them [default: asap]
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) method: Option<String>,
     /// Go on with an interrupted run, to the same end
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]
     pub(crate) resume: Option<PathBuf>,
@@ -209,6 +217,25 @@ pub(crate) struct TransferArgs {
     pub(crate) repeat: u32,
     /// Go on with an interrupted transfer, to the same end
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    pub(crate) resume: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// The methods: asap, asap-pac, darts, darts-2nd, darts+, magnitude, accumulated-gradient, snas,
+    /// xnas, enas, random, random-trained
+    #[arg(long, value_delimiter = ',', default_value = "asap,darts,magnitude,enas,random")]
+    pub(crate) methods: Vec<String>,
+    /// Search so many times by each method, with the seeds that follow --seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seeds: u32,
+    /// Search only, and train nothing
+    #[arg(long)]
+    pub(crate) no_train: bool,
+    /// Go on with an interrupted comparison, to the same end
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "no_train", "out"])]
     pub(crate) resume: Option<PathBuf>,
 }
 

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Evaluate(evaluate) => commands::evaluate::run(evaluate, &arguments.common),
         Command::Predict(predict) => commands::predict::run(predict, &arguments.common),
         Command::Transfer(transfer) => commands::transfer::run(transfer, &arguments.common),
+        Command::Compare(compare) => commands::compare::run(compare, &arguments.common),
         Command::Cells(cells) => commands::cells::run(cells, &arguments.common),
         Command::Data(data) => commands::data::run(data, &arguments.common),
         Command::Config(config) => commands::config::run(config, &arguments.common),

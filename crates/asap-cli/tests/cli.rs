@@ -65,8 +65,8 @@ fn refused(args: &[&str], directory: &Path, parts: &[&str]) {
 fn every_command_has_help_with_an_example() {
     let here = tempfile::tempdir().unwrap();
     let commands = [
-        "search", "train", "run", "evaluate", "predict", "transfer", "cells", "data", "config",
-        "bench", "pac",
+        "search", "train", "run", "evaluate", "predict", "transfer", "compare", "cells", "data",
+        "config", "bench", "pac",
     ];
     for command in commands {
         let output = asap(&[command, "--help"], here.path());
@@ -456,4 +456,36 @@ fn a_failure_does_not_lose_the_other_trainings_of_a_transfer() {
     let table = json(&asap(&["transfer", "--resume", "t", "--json"], at));
     assert_eq!(errors(&table), [true; 4]);
     assert_eq!(fs::read(at.join("t/ASAP-embedded-0/result.json")).unwrap(), before);
+}
+
+#[test]
+fn methods_are_compared_and_what_failed_is_told() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let mut arguments =
+        vec!["compare", "--methods", "asap,random", "--seeds", "2", "--out", "c", "--json"];
+    arguments.extend(TINY);
+    arguments.extend(SMALL);
+    let mut child =
+        command(&arguments, at).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_epochs(&at.join("c/train-asap-0/events.jsonl"), 1, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let table = json(&asap(&["compare", "--resume", "c", "--json"], at));
+    let rows = table["rows"].as_array().unwrap();
+    assert_eq!((&rows[0]["method"], &rows[1]["method"]), (&"asap".into(), &"random".into()));
+    for row in rows {
+        assert_eq!(row["error"]["count"], 2, "{row}");
+        assert_eq!(row["failures"].as_array().map(Vec::len), Some(0));
+    }
+    assert!(rows[0]["sparsity"]["mean"].as_f64().is_some_and(|sparsity| sparsity > 0.5));
+    for figure in ["epoch-time", "sparsity", "validation-accuracy", "entropy-normal"] {
+        let svg = fs::read_to_string(at.join(format!("c/{figure}.svg"))).unwrap();
+        assert!(svg.contains("<polyline") && svg.contains(">asap<"), "{figure}");
+    }
+    refused(&["compare", "--methods", "asap,best"], at, &["best", "accumulated-gradient"]);
+    refused(&["compare", "--methods", "asap,asap"], at, &["asap twice"]);
+    refused(&["compare", "--seeds", "0"], at, &["at least one seed"]);
+    refused(&["search", "--method", "best"], at, &["best", "random-trained"]);
+    refused(&["compare", "--resume", "c/search-asap-0"], at, &["compare.json"]);
 }

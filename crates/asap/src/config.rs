@@ -32,6 +32,8 @@ pub struct Config {
     pub search: SearchConfig,
     /// Temperature, grace and pruning (ASAP equations 3 and 9, Algorithm 1).
     pub annealing: AnnealingConfig,
+    /// Pruning to a planned sparsity (equation 13), for the methods that do.
+    pub pruning: PruningConfig,
     /// Descent on the network weights.
     pub weights: WeightsConfig,
     /// Descent on alpha.
@@ -102,6 +104,18 @@ pub struct AnnealingConfig {
     pub threshold: f64,
     /// Allowed probability of losing the best operation of an edge, for the schedule of Theorem 2.
     pub delta: f64,
+}
+
+/// The schedule of equation 13.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruningConfig {
+    /// When pruning begins, as a share of the epochs.
+    pub start: f64,
+    /// When one operation is left on each edge, as a share of the epochs.
+    pub end: f64,
+    /// p: 3 prunes most at the beginning, 1 evenly.
+    pub power: f64,
 }
 
 /// Descent on the network weights.
@@ -371,6 +385,9 @@ impl Config {
             ("annealing.grace_temperature", self.annealing.grace_temperature, positive, 1e6),
             ("annealing.threshold", self.annealing.threshold, not_negative, 0.999),
             ("annealing.delta", self.annealing.delta, positive, 1.0),
+            ("pruning.start", self.pruning.start, not_negative, 1.0),
+            ("pruning.end", self.pruning.end, self.pruning.start, 1.0),
+            ("pruning.power", self.pruning.power, positive, 100.0),
             ("weights.lr", self.weights.lr, positive, 100.0),
             ("weights.lr_min", self.weights.lr_min, not_negative, 100.0),
             ("weights.momentum", self.weights.momentum, not_negative, 0.9999),

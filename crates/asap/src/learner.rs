@@ -22,7 +22,9 @@ pub struct Learner {
     pub parameters: Parameters,
     /// Alpha, and which operations are alive.
     pub architecture: Architecture,
+    shape: NetworkShape,
     device: Device,
+    seed: u64,
 }
 
 /// What the output of each operation is multiplied by, or the gradient of a loss for that:
@@ -43,7 +45,14 @@ impl Learner {
     ) -> Result<Self, Error> {
         let (supernet, parameters) = Supernet::new(shape, space, device, seed)?;
         let architecture = Architecture::new(space.clone(), policy);
-        Ok(Self { supernet, parameters, architecture, device: device.clone() })
+        Ok(Self { supernet, parameters, architecture, shape: *shape, device: device.clone(), seed })
+    }
+
+    /// Goes back to fresh weights and every operation; alpha stays.
+    pub fn reset(&mut self) {
+        let space = self.architecture.space();
+        let fresh = Supernet::new(&self.shape, space, &self.device, self.seed);
+        (self.supernet, self.parameters) = fresh.expect("such a network was built before");
     }
 
     /// The mixing weights at a temperature (equation 2).
@@ -174,6 +183,19 @@ impl Learner {
             self.supernet.prune(&mut self.parameters, pruned);
             asap_kernels::buffers::clear();
         }
+    }
+
+    /// Scores a batch with the batch's own statistics: for an architecture that the running ones do not fit.
+    ///
+    /// # Errors
+    /// When the loss is not finite.
+    pub fn try_out(&self, batch: &Batch, mixing: &MixingTables) -> Result<Score, NonFinite> {
+        let pass = Pass::new(&self.parameters, Mode::Architecture);
+        let mixing = self.tensors(mixing);
+        let logits = self.supernet.forward(&pass, images(batch, &self.device), &mixing);
+        let (_, score) = cross_entropy(logits, batch, 0.0);
+        finite("the loss of a sampled architecture", score.loss, "weights.lr")?;
+        Ok(score)
     }
 
     /// Scores a batch with running statistics.

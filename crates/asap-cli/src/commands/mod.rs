@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cells;
+pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod evaluate;

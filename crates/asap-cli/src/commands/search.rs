@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail};
 use asap::config::{Auto, Config};
 use asap::search::{default_folder, finished};
-use asap::{Outcome, RunFolder, Search, SearchResult};
+use asap::{MethodName, Outcome, RunFolder, Search, SearchResult};
 use asap_core::Genotype;
 use asap_data::Splits;
 use serde::Serialize;
@@ -19,7 +19,11 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(path) = &args.resume {
         return resume(path, common);
     }
-    let config = super::layers(&args.settings, common)?.resolve()?;
+    let mut layers = super::layers(&args.settings, common)?;
+    if let Some(method) = &args.method {
+        layers.put("search.method", method.parse::<MethodName>()?.name());
+    }
+    let config = layers.resolve()?;
     super::start_threads(config.threads)?;
     let splits = super::load(&config)?;
     if args.dry_run {
@@ -98,6 +102,8 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
     }
     let decided = if result.decided_by_annealing {
         "every choice made by annealing".to_owned()
+    } else if result.fallback.is_empty() {
+        format!("made by {}", result.method)
     } else {
         format!("{} choices by largest probability", result.fallback.len())
     };

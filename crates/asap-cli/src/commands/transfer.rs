@@ -9,7 +9,7 @@ use asap::{Outcome, run_folder};
 use asap_core::PublishedCell;
 
 use crate::args::{Common, TransferArgs};
-use crate::output::{self, duration, percent, shell_word};
+use crate::output::{self, duration, shell_word};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
@@ -66,10 +66,7 @@ fn text(table: &Table, path: &str) -> anyhow::Result<String> {
     );
     for row in &table.rows {
         let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
-        let error = row.error.map(|error| match error.deviation {
-            Some(deviation) => format!("{} ± {:.2}", percent(error.mean), 100.0 * deviation),
-            None => percent(error.mean),
-        });
+        let error = row.error.as_ref().map(super::compare::spread);
         writeln!(
             text,
             "{:<20} {:<16} {:>10} {:>14} {:>18} {:>14}",

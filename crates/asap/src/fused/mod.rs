@@ -77,10 +77,14 @@ pub(crate) fn mixed_edge(
     partial: Option<Tensor<4>>,
 ) -> Option<Tensor<4>> {
     let channels = x.dims()[3];
+    // A weight of 0 that nobody wants the gradient of: the operation is not run.
+    let constant = (!mixing.is_require_grad()).then(|| flex(mixing.clone()));
+    let counts = |at: usize| constant.as_ref().is_none_or(|weights| values(weights)[at] != 0.0);
     let (mut at, mut ops) = (Vec::new(), Vec::new());
     for candidate in &edge.candidates {
-        if let Some(op) = KernelOp::of(candidate) {
-            at.push(edge.offset + candidate.index);
+        let place = edge.offset + candidate.index;
+        if let Some(op) = KernelOp::of(candidate).filter(|_| counts(place)) {
+            at.push(place);
             ops.push(op);
         }
     }

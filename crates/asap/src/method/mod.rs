@@ -3,18 +3,26 @@
 
 mod anneal;
 mod darts;
+mod enas;
+mod pruning;
+mod random;
+mod snas;
+mod xnas;
 
 use std::fmt;
 use std::str::FromStr;
 
 use asap_core::{Derived, EdgePolicy, Pruned};
 use asap_data::Batch;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::error::Error;
 use crate::learner::{Learner, MixingTables};
 use crate::optimizer::Sgd;
+use crate::parameters::fnv1a;
 use crate::steps::{NonFinite, Score};
 
 /// Where a search stands.
@@ -80,6 +88,9 @@ pub trait Method {
         Vec::new()
     }
 
+    /// What happens once an epoch is validated.
+    fn validated(&mut self, _: &mut Learner, _: &Clock, _accuracy: f64) {}
+
     /// The mixing weights with which an epoch is validated.
     fn mixing(&self, learner: &Learner, clock: &Clock) -> MixingTables {
         learner.mixing(self.temperature(clock))
@@ -124,12 +135,38 @@ pub enum MethodName {
     Darts2nd,
     /// DARTS that stops when the normal cell has two skip connections.
     DartsPlus,
+    /// The smallest alphas are pruned to a planned sparsity (equation 13).
+    Magnitude,
+    /// The same for the smallest accumulated gradients of alpha.
+    AccumulatedGradient,
+    /// Relaxed architectures are sampled by Gumbel noise.
+    Snas,
+    /// Exponentiated gradients and wipeout.
+    Xnas,
+    /// A controller samples cells and learns by REINFORCE.
+    Enas,
+    /// One cell drawn at random; no search.
+    Random,
+    /// The best of a few random cells, trained within the same budget.
+    RandomTrained,
 }
 
 impl MethodName {
     /// Every method.
-    pub const ALL: [Self; 5] =
-        [Self::Asap, Self::AsapPac, Self::Darts, Self::Darts2nd, Self::DartsPlus];
+    pub const ALL: [Self; 12] = [
+        Self::Asap,
+        Self::AsapPac,
+        Self::Darts,
+        Self::Darts2nd,
+        Self::DartsPlus,
+        Self::Magnitude,
+        Self::AccumulatedGradient,
+        Self::Snas,
+        Self::Xnas,
+        Self::Enas,
+        Self::Random,
+        Self::RandomTrained,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -139,19 +176,38 @@ impl MethodName {
             Self::Darts => "darts",
             Self::Darts2nd => "darts-2nd",
             Self::DartsPlus => "darts+",
+            Self::Magnitude => "magnitude",
+            Self::AccumulatedGradient => "accumulated-gradient",
+            Self::Snas => "snas",
+            Self::Xnas => "xnas",
+            Self::Enas => "enas",
+            Self::Random => "random",
+            Self::RandomTrained => "random-trained",
         }
     }
 
     /// The method with the settings of a configuration, for epochs of `steps` steps on the architecture.
-    pub fn build(self, config: &Config, steps: usize) -> Box<dyn Method> {
-        let adam = config.adam(steps);
-        match self {
+    ///
+    /// # Errors
+    /// When the configuration's space makes no sense.
+    pub fn build(self, config: &Config, steps: usize) -> Result<Box<dyn Method>, Error> {
+        let (adam, space) = (config.adam(steps), config.space()?);
+        Ok(match self {
             Self::Asap => Box::new(anneal::Anneal::exponential(config, adam)),
             Self::AsapPac => Box::new(anneal::Anneal::pac(config, adam)),
             Self::Darts => Box::new(darts::Darts::first_order(adam)),
             Self::Darts2nd => Box::new(darts::Darts::second_order(adam)),
             Self::DartsPlus => Box::new(darts::Darts::early_stopping(adam)),
-        }
+            Self::Magnitude => Box::new(pruning::Pruning::magnitude(config, adam)),
+            Self::AccumulatedGradient => {
+                Box::new(pruning::Pruning::accumulated_gradient(config, adam))
+            }
+            Self::Snas => Box::new(snas::Snas::new(config, adam)),
+            Self::Xnas => Box::new(xnas::Xnas::new(config, steps)),
+            Self::Enas => Box::new(enas::Enas::new(config, &space)?),
+            Self::Random => Box::new(random::Random::untrained(config, &space)),
+            Self::RandomTrained => Box::new(random::Random::trained(config, &space)),
+        })
     }
 
     /// How the method comes down to two inputs of a node: only annealing can be told.
@@ -162,10 +218,35 @@ impl MethodName {
         }
     }
 
-    /// Whether choices are meant to be open when the search ends.
-    pub fn cuts_at_the_end(self) -> bool {
-        !matches!(self, Self::Asap | Self::AsapPac)
+    /// Whether annealing is meant to make every choice before the search ends.
+    pub fn anneals(self) -> bool {
+        matches!(self, Self::Asap | Self::AsapPac)
     }
+
+    /// Whether an alpha of each operation is trained.
+    pub fn has_alpha(self) -> bool {
+        !matches!(self, Self::Enas | Self::Random | Self::RandomTrained)
+    }
+
+    /// Whether the network at the end of the search holds the weights of the cell that was found.
+    pub fn shares_weights(self) -> bool {
+        !matches!(self, Self::Random | Self::RandomTrained)
+    }
+}
+
+/// Random numbers of one step and purpose.
+fn generator(seed: u64, clock: &Clock, purpose: &str) -> ChaCha8Rng {
+    let mut random = seeded(seed, purpose);
+    // A step draws far fewer numbers than this leaves it.
+    random.set_word_pos((clock.alpha_steps as u128) << 32);
+    random
+}
+
+/// Random numbers of one purpose.
+fn seeded(seed: u64, purpose: &str) -> ChaCha8Rng {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(fnv1a(purpose));
+    random
 }
 
 impl fmt::Display for MethodName {

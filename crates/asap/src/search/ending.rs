@@ -1,6 +1,6 @@
 //! The end of a search: the derived cell, what the cut costs, and the files.
 
-use asap_core::{Derived, Operation};
+use asap_core::{Derived, Genotype, Operation};
 
 use super::Search;
 use crate::error::Error;
@@ -19,20 +19,20 @@ impl Search {
         let derived = self.method.derive(&self.learner);
         let weights = self.learner.parameters.weight_count();
         let warnings = self.warnings(&derived);
-        let mixing = self.method.mixing(&self.learner, &self.clock());
-        let statistics = self.learner.parameters.clone();
-        let recomputed_valid_accuracy = self.recomputed_accuracy(&mixing)?;
-        self.learner.parameters = statistics;
-        self.learner.supernet.keep(&mut self.learner.parameters, &derived.genotype);
-        let mixing = self.learner.unmixed();
-        let derived_valid_accuracy = self.validate(&mixing).accuracy().unwrap_or(0.0);
-        let recomputed_derived_accuracy = self.recomputed_accuracy(&mixing)?;
+        let (derived_valid_accuracy, relaxation_gap) = if self.config.search.method.shares_weights()
+        {
+            let (accuracy, gap) = self.cut(&derived.genotype)?;
+            (accuracy, Some(gap))
+        } else {
+            (valid_accuracy, None)
+        };
         Ok(SearchResult {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: self.config.seed,
             method: self.config.search.method,
             data: self.data.clone(),
-            decided_by_annealing: derived.fallback.is_empty(),
+            decided_by_annealing: self.config.search.method.anneals()
+                && derived.fallback.is_empty(),
             fallback: derived.fallback.iter().map(ToString::to_string).collect(),
             genotype: derived.genotype,
             epochs: self.progress.epoch,
@@ -40,14 +40,25 @@ impl Search {
             seconds: self.progress.seconds,
             valid_accuracy,
             derived_valid_accuracy,
-            relaxation_gap: Some(RelaxationGap {
-                search: recomputed_valid_accuracy,
-                derived: recomputed_derived_accuracy,
-            }),
+            relaxation_gap,
             weights,
             peak_rss_mb: peak_rss_mb(),
             warnings,
         })
+    }
+
+    /// Cuts everything away but the cell, the weights staying as they are: its accuracy on the validation half,
+    /// and what the cut costs.
+    fn cut(&mut self, genotype: &Genotype) -> Result<(f64, RelaxationGap), Error> {
+        let mixing = self.method.mixing(&self.learner, &self.clock());
+        let as_they_are = self.learner.parameters.clone();
+        let search = self.recomputed_accuracy(&mixing)?;
+        self.learner.parameters = as_they_are;
+        self.learner.supernet.keep(&mut self.learner.parameters, genotype);
+        let mixing = self.learner.unmixed();
+        let accuracy = self.validate(&mixing).accuracy().unwrap_or(0.0);
+        let derived = self.recomputed_accuracy(&mixing)?;
+        Ok((accuracy, RelaxationGap { search, derived }))
     }
 
     /// Accuracy on the validation half with the statistics of batch norms measured anew on the training half.
@@ -61,7 +72,8 @@ impl Search {
     /// What a user should know before trusting the cell.
     fn warnings(&self, derived: &Derived) -> Vec<String> {
         let mut warnings = Vec::new();
-        if !derived.fallback.is_empty() && !self.config.search.method.cuts_at_the_end() {
+        let method = self.config.search.method;
+        if !derived.fallback.is_empty() && method.anneals() {
             warnings.push(format!(
                 "{} choices were still open at the end and fell to the largest probability; \
                  more epochs (--set search.epochs=...) or a larger alpha rate (--set alpha.lr=...) \
@@ -69,7 +81,10 @@ impl Search {
                 derived.fallback.len()
             ));
         }
-        if self.learner.architecture.sparsity() == 0.0 && self.alpha_spread() < 1e-3 {
+        if method.has_alpha()
+            && self.learner.architecture.sparsity() == 0.0
+            && self.alpha_spread() < 1e-3
+        {
             warnings.push(format!(
                 "alpha has hardly moved and nothing was pruned: the largest distance between two alphas of an edge is {:.2e} \
                  after {} steps on alpha; the cell is close to arbitrary",

@@ -87,7 +87,7 @@ impl Search {
             config.seed,
         )?;
         Ok(Self {
-            method: config.search.method.build(&config, steps),
+            method: config.search.method.build(&config, steps)?,
             alpha_lr: config.alpha_lr(steps),
             data: summary,
             learner,
@@ -201,6 +201,8 @@ impl Search {
             let record = self.record()?;
             folder.append_event(&record)?;
             observer.on_event(Event::Epoch(&record));
+            let clock = self.clock();
+            self.method.validated(&mut self.learner, &clock, record.valid_accuracy);
             self.progress = Progress {
                 epoch: self.progress.epoch + 1,
                 alpha_steps: self.progress.alpha_steps,

@@ -1,0 +1,101 @@
+//! `asap compare`: search methods side by side.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::bail;
+use asap::compare::{Compare, Comparison, Plan};
+use asap::spread::Spread;
+use asap::{MethodName, Outcome, run_folder};
+
+use crate::args::{Common, CompareArgs};
+use crate::output::{self, duration, megabytes, percent, shell_word};
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
+    let compare = match &args.resume {
+        Some(path) => {
+            super::no_settings(common)?;
+            Compare::open(path)?
+        }
+        None => {
+            let config = super::layers(&args.settings, common)?.resolve()?;
+            let methods = args.methods.iter().map(|name| name.parse::<MethodName>());
+            let plan = Plan {
+                methods: methods.collect::<Result<_, _>>()?,
+                seeds: super::transfer::seeds(config.seed, args.seeds),
+                train: !args.no_train,
+            };
+            // What is wrong with the data shows before anything is made.
+            super::load(&config)?;
+            let default = || run_folder::next_free(Path::new("runs"), "compare");
+            let path = common.out.clone().unwrap_or_else(default);
+            Compare::create(&path, &config, plan)?
+        }
+    };
+    super::start_threads(common.threads.unwrap_or(compare.config().threads))?;
+    let path = shell_word(&compare.folder().path().to_string_lossy());
+    eprintln!("run folder: {path}");
+    let stop = super::stop_on_ctrl_c()?;
+    let mut progress = Progress::new();
+    let outcome = compare.run(&mut progress, &stop);
+    progress.finish();
+    let Outcome::Finished(table) = outcome? else {
+        bail!("stopped; a checkpoint is saved; go on with: asap compare --resume {path}")
+    };
+    output::print(common.json, &table, &text(&table, &path)?)?;
+    let failures = table.rows.iter().map(|row| row.failures.len()).sum::<usize>();
+    if failures > 0 {
+        bail!(
+            "{failures} of the runs failed, see above; mend the cause and go on with: \
+             asap compare --resume {path}"
+        );
+    }
+    Ok(())
+}
+
+fn text(table: &Comparison, path: &str) -> anyhow::Result<String> {
+    let mut text = format!(
+        "{:<21} {:>16} {:>9} {:>14} {:>14} {:>10} {:>16} {:>16}\n",
+        "method",
+        "test error",
+        "weights",
+        "multiply-adds",
+        "search time",
+        "memory",
+        "search network",
+        "derived network"
+    );
+    let or_dash = |text: Option<String>| text.unwrap_or("-".to_owned());
+    for row in &table.rows {
+        writeln!(
+            text,
+            "{:<21} {:>16} {:>9} {:>14} {:>14} {:>10} {:>16} {:>16}",
+            row.method,
+            or_dash(row.error.as_ref().map(spread)),
+            or_dash(row.params.map(|params| format!("{:.0}", params.mean))),
+            or_dash(row.multiply_adds.map(|m| format!("{:.1} M", m.mean / 1e6))),
+            or_dash(row.search_seconds.map(|seconds| duration(seconds.mean))),
+            megabytes(row.search_peak_mb),
+            or_dash(row.search_accuracy.as_ref().map(spread)),
+            or_dash(row.derived_accuracy.as_ref().map(spread)),
+        )?;
+    }
+    for failure in table.rows.iter().flat_map(|row| &row.failures) {
+        writeln!(text, "failed: {failure}")?;
+    }
+    writeln!(
+        text,
+        "search and derived network: validation accuracy with the same weights, statistics measured anew\n\
+         report: {path}/report.html"
+    )?;
+    Ok(text)
+}
+
+/// A mean with its standard deviation, of shares.
+pub(crate) fn spread(spread: &Spread) -> String {
+    match spread.deviation {
+        Some(deviation) => format!("{} ± {:.2}", percent(spread.mean), 100.0 * deviation),
+        None => percent(spread.mean),
+    }
+}
