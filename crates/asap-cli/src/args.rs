@@ -76,6 +76,13 @@ pub(crate) enum Command {
         asap transfer --cells ASAP,runs/search-1 --data cifar10,cifar100 --preset darts --repeat 3\n  \
         asap transfer --resume runs/transfer-1")]
     Transfer(TransferArgs),
+    /// Hand a trained network or a cell over to other tools
+    #[command(
+        after_help = "Examples:\n  asap export runs/train-1 --format onnx --out network.onnx\n  \
+        asap export runs/train-1 --format pytorch --out pytorch/\n  \
+        asap export runs/search-1 --format darts --out genotypes.py"
+    )]
+    Export(ExportArgs),
     /// Search by several methods side by side, train what they find, and compare (Tables 1 and 3)
     #[command(after_help = "Examples:\n  asap compare --methods asap,darts,random --seeds 3\n  \
         asap compare --data fashion-mnist --preset hour --methods asap,magnitude,enas --no-train\n  \
@@ -218,6 +225,18 @@ pub(crate) struct TransferArgs {
     /// Go on with an interrupted transfer, to the same end
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     pub(crate) resume: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The folder of a training, or a weights.safetensors; for darts also that of a search
+    pub(crate) run: PathBuf,
+    /// onnx, pytorch (a module and its weights), safetensors (the weights) or darts (the genotype in Python)
+    #[arg(long)]
+    pub(crate) format: String,
+    /// onnx: let the graph normalise, so that it takes values from 0 to 1
+    #[arg(long)]
+    pub(crate) normalize: bool,
 }
 
 #[derive(Debug, Args)]

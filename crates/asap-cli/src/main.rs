@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Predict(predict) => commands::predict::run(predict, &arguments.common),
         Command::Transfer(transfer) => commands::transfer::run(transfer, &arguments.common),
         Command::Compare(compare) => commands::compare::run(compare, &arguments.common),
+        Command::Export(export) => commands::export::run(export, &arguments.common),
         Command::Cells(cells) => commands::cells::run(cells, &arguments.common),
         Command::Data(data) => commands::data::run(data, &arguments.common),
         Command::Config(config) => commands::config::run(config, &arguments.common),

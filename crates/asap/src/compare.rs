@@ -141,6 +141,7 @@ impl Compare {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<Comparison>, Error> {
+        let _lock = self.folder.lock()?;
         let (mut done, mut failures) = (Vec::new(), BTreeMap::<usize, Vec<String>>::new());
         for &seed in &self.plan.seeds {
             for (number, &method) in self.plan.methods.iter().enumerate() {

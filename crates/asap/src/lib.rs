@@ -12,6 +12,7 @@ pub mod config;
 pub mod device;
 pub mod error;
 pub mod evaluation;
+pub mod export;
 mod fused;
 pub mod jobs;
 pub mod layers;

@@ -112,6 +112,7 @@ impl Run {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<RunResult>, Error> {
+        let _lock = self.folder.lock()?;
         let mut searches = Vec::new();
         for search_seed in self.seeds(self.repeats.searches) {
             let folder = format!("search-{search_seed}");

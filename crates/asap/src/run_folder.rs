@@ -32,6 +32,14 @@ pub const RESULT: &str = "result.json";
 /// The page to look at.
 pub const REPORT: &str = "report.html";
 
+/// Locked by the process that works in the folder.
+const LOCK: &str = ".lock";
+
+/// The right to work in a run's folder.
+#[derive(Debug)]
+#[must_use = "others are kept out only as long as this lives"]
+pub struct Lock(#[expect(dead_code, reason = "closing the file ends the lock")] fs::File);
+
 /// A run's folder.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
@@ -89,6 +97,26 @@ impl RunFolder {
             ),
         })?;
         Ok((folder, config))
+    }
+
+    /// Keeps other processes from working in the folder until the lock is dropped, or the process ends.
+    ///
+    /// # Errors
+    /// When another process works in it.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        let path = self.file(LOCK);
+        let file = fs::File::create(&path).map_err(Error::io("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock(file)),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::RunFolder {
+                path: self.path.clone(),
+                problem: "expected a folder of its own for each run, found another asap process at work in \
+                          it; wait for its end, or choose another folder with --out"
+                    .to_owned(),
+            }),
+            // A file system without locks keeps nobody out.
+            Err(fs::TryLockError::Error(_)) => Ok(Lock(file)),
+        }
     }
 
     /// The folder.

@@ -233,6 +233,7 @@ impl Training {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<TrainResult>, Error> {
+        let _lock = folder.lock()?;
         if self.progress.epoch == 0 && self.progress.step == 0 {
             folder.write_json(run_folder::GENOTYPE_JSON, &self.genotype)?;
             self.save(folder)?;

@@ -94,6 +94,11 @@ impl TrainedNetwork {
         tensor_file::save(path, &self.card, &self.parameters.values())
     }
 
+    /// The values of its tensors.
+    pub fn values(&self) -> NamedValues {
+        self.parameters.values()
+    }
+
     /// What the network is.
     pub fn card(&self) -> &NetworkCard {
         &self.card

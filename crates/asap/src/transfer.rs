@@ -134,6 +134,7 @@ impl Transfer {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<Table>, Error> {
+        let _lock = self.folder.lock()?;
         let mut done: Vec<(Training<'_>, Result<TrainResult, String>)> = Vec::new();
         let all = self.plan.trainings().count();
         for (number, training) in self.plan.trainings().enumerate() {

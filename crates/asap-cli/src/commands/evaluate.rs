@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use asap::device::DeviceName;
-use asap::{Evaluation, TrainedNetwork};
+use asap::{Evaluation, RunFolder, TrainedNetwork};
 use asap_data::{DataSpec, LoadOptions};
 
 use crate::args::{Common, EvaluateArgs};
@@ -24,7 +24,11 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
         seed: common.seed.unwrap_or(0),
         ..LoadOptions::default()
     };
-    let splits = asap_data::load(&source.parse::<DataSpec>()?, args.data_dir.as_deref(), &options)?;
+    // Where a run found its own images, it finds them again.
+    let of_run = RunFolder::open(&args.run).ok().filter(|_| args.data.is_none());
+    let own_dir = of_run.as_ref().and_then(|(_, config)| config.data_dir());
+    let dir = args.data_dir.as_deref().or(own_dir);
+    let splits = asap_data::load(&source.parse::<DataSpec>()?, dir, &options)?;
     for warning in &splits.warnings {
         eprintln!("note: {warning}");
     }

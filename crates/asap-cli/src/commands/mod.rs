@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod data;
 pub(crate) mod evaluate;
+pub(crate) mod export;
 pub(crate) mod pac;
 pub(crate) mod predict;
 pub(crate) mod run;

@@ -186,6 +186,7 @@ impl Search {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<SearchResult>, Error> {
+        let _lock = folder.lock()?;
         if self.progress.epoch == 0 && self.progress.step == 0 {
             self.save(folder)?;
         }

@@ -167,6 +167,18 @@ fn without_pools_the_derived_network_inherits_the_accuracy_of_the_search() {
 }
 
 #[test]
+fn two_processes_do_not_work_in_one_folder() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(&scratch.path().join("run"), &settings()).unwrap();
+    let lock = folder.lock().unwrap();
+    let mut training = Training::new(settings(), cell(), data()).unwrap();
+    let error = training.run(&folder, &mut (), &AtomicBool::new(false)).unwrap_err();
+    assert!(error.to_string().contains("another asap process"), "{error}");
+    drop(lock);
+    let _again = folder.lock().unwrap();
+}
+
+#[test]
 fn what_does_not_fit_is_refused_by_name() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("run");
