@@ -198,6 +198,9 @@ pub(crate) struct PredictArgs {
     /// How many classes to tell of each image
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) top: usize,
+    /// Tell the logits too, in the order of the network's classes
+    #[arg(long, requires = "json")]
+    pub(crate) logits: bool,
     /// Leave out images that cannot be read, and say which
     #[arg(long)]
     pub(crate) skip_corrupt: bool,

@@ -331,7 +331,7 @@ fn a_cell_is_trained_evaluated_and_used() {
 
     // A broken file among the others: named, and left out only when asked.
     fs::write(at.join("photos/broken.png"), "no image").unwrap();
-    refused(&["predict", "run", "photos"], at, &["broken.png", "--skip-corrupt"]);
+    refused(&["predict", "run", "photos"], at, &["broken.png"]);
     let skipped = asap(&["predict", "run", "photos", "--skip-corrupt"], at);
     assert_eq!(String::from_utf8(skipped.stdout).unwrap().lines().count(), 2);
     assert!(String::from_utf8_lossy(&skipped.stderr).contains("broken.png"));

@@ -80,6 +80,14 @@ impl Evaluation {
     }
 }
 
+/// Probabilities from logits.
+pub fn softmax(logits: &[f32]) -> Vec<f32> {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|l| f64::from(l - largest).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| (power / sum) as f32).collect()
+}
+
 /// The class of the largest probability, the first of equals.
 pub fn predicted(probabilities: &[f32]) -> usize {
     let better =
@@ -137,6 +145,13 @@ mod tests {
         let evaluation = Evaluation::new(&names(7), &[4, 5], &[row(0), row(0)]);
         assert_eq!(evaluation.top5_error, Some(0.5));
         assert!((evaluation.loss + (0.1f64.ln() + 0.08f64.ln()) / 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn probabilities_of_logits() {
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
+        assert!(close(&softmax(&[1000.0, 1000.0 + 2f32.ln()]), &[1.0 / 3.0, 2.0 / 3.0]));
+        assert!(softmax(&[f32::NAN, 0.0]).iter().all(|p| p.is_nan()), "not a probability");
     }
 
     #[test]

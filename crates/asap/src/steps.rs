@@ -1,7 +1,7 @@
 //! A step on the weights of any network, and its evaluation.
 
 use asap_data::Batch;
-use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
@@ -112,8 +112,8 @@ pub fn evaluate(
     cross_entropy(logits, batch, 0.0).1
 }
 
-/// What any network takes the images of a batch for: one row of probabilities each.
-pub fn probabilities(
+/// What any network says of each image of a batch, with running statistics: one row of logits an image.
+pub fn logits(
     parameters: &Parameters,
     batch: &Batch,
     forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
@@ -121,7 +121,7 @@ pub fn probabilities(
     let pass = Pass::new(parameters, Mode::Evaluation);
     let logits = forward(&pass, images(batch, parameters.device()));
     let classes = logits.dims()[1];
-    let flat: Vec<f32> = softmax(logits, 1).into_data().iter::<f32>().collect();
+    let flat: Vec<f32> = logits.into_data().iter::<f32>().collect();
     flat.chunks(classes.max(1)).map(<[f32]>::to_vec).collect()
 }
 

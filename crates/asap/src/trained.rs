@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceName;
 use crate::error::Error;
-use crate::evaluation::Evaluation;
+use crate::evaluation::{Evaluation, softmax};
 use crate::network::Network;
 use crate::parameters::{NamedValues, Parameters};
 use crate::pass::Pass;
 use crate::run_folder::WEIGHTS;
-use crate::steps::probabilities;
+use crate::steps::logits;
 use crate::tensor_file::{self, Header};
 
 /// Images of a step of inference.
@@ -115,6 +115,14 @@ impl TrainedNetwork {
     /// # Errors
     /// When the bytes are not those of whole images of [`TrainedNetwork::image_shape`].
     pub fn predict(&self, images: &[u8]) -> Result<Vec<Vec<f32>>, Error> {
+        Ok(self.logits(images)?.iter().map(|row| softmax(row)).collect())
+    }
+
+    /// The same before the softmax.
+    ///
+    /// # Errors
+    /// As [`TrainedNetwork::predict`].
+    pub fn logits(&self, images: &[u8]) -> Result<Vec<Vec<f32>>, Error> {
         let [height, width, channels] = self.image_shape();
         let size = height * width * channels;
         if !images.len().is_multiple_of(size) {
@@ -149,13 +157,17 @@ impl TrainedNetwork {
         let normalization = self.card.normalization.clone();
         let loader =
             Loader::new(Arc::new(data), all, BATCH, Augment::none(), normalization, 0, false)?;
-        let rows: Vec<Vec<f32>> = loader.epoch(0).flat_map(|batch| self.classify(&batch)).collect();
+        let rows: Vec<Vec<f32>> = loader
+            .epoch(0)
+            .flat_map(|batch| self.classify(&batch))
+            .map(|row| softmax(&row))
+            .collect();
         Ok(Evaluation::new(&self.card.classes, &labels, &rows))
     }
 
     fn classify(&self, batch: &Batch) -> Vec<Vec<f32>> {
         let forward = |pass: &Pass<'_>, images| self.network.forward(pass, images).main;
-        probabilities(&self.parameters, batch, forward)
+        logits(&self.parameters, batch, forward)
     }
 
     /// The network's class for each class of a data set.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use asap::TrainedNetwork;
+use asap::evaluation::softmax;
 use asap_data::{DataError, read_image};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -24,6 +25,9 @@ struct Prediction<'a> {
     class: &'a str,
     probability: f32,
     top: Vec<Ranked<'a>>,
+    /// In the order of the network's classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logits: Option<&'a [f32]>,
 }
 
 #[derive(Serialize)]
@@ -55,12 +59,12 @@ pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
                 Err(error) if args.skip_corrupt => eprintln!("note: left out: {error}"),
                 Err(error) => {
                     out.flush()?;
-                    let remedy = "--skip-corrupt leaves such files out";
-                    return Err(anyhow::Error::from(error).context(remedy));
+                    return Err(error.into());
                 }
             }
         }
-        for (path, row) in paths.into_iter().zip(network.predict(&images)?) {
+        for (path, logits) in paths.into_iter().zip(network.logits(&images)?) {
+            let row = softmax(&logits);
             let mut order: Vec<usize> = (0..row.len()).collect();
             order.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
             let top: Vec<Ranked<'_>> = order
@@ -70,7 +74,8 @@ pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
                 .collect();
             if common.json {
                 let Ranked { class, probability } = top[0];
-                let line = Prediction { path, class, probability, top };
+                let logits = args.logits.then_some(logits.as_slice());
+                let line = Prediction { path, class, probability, top, logits };
                 serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?;
                 writeln!(out)?;
             } else {
