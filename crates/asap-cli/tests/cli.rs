@@ -65,8 +65,8 @@ fn refused(args: &[&str], directory: &Path, parts: &[&str]) {
 fn every_command_has_help_with_an_example() {
     let here = tempfile::tempdir().unwrap();
     let commands = [
-        "search", "train", "run", "evaluate", "predict", "transfer", "compare", "cells", "data",
-        "config", "bench", "pac",
+        "search", "train", "run", "evaluate", "predict", "transfer", "compare", "export", "cells",
+        "data", "config", "bench", "pac",
     ];
     for command in commands {
         let output = asap(&[command, "--help"], here.path());
@@ -344,6 +344,24 @@ fn a_cell_is_trained_evaluated_and_used() {
     let listed = child.wait_with_output().unwrap();
     assert!(String::from_utf8(listed.stdout).unwrap().starts_with("photos/b.png\t"));
 
+    // Other tools: the files are there, and nothing is overwritten.
+    for (format, out, part) in [
+        ("onnx", "net.onnx", "GlobalAveragePool"),
+        ("pytorch", "torch/network.py", "NORMAL = [[('sep_conv_3x3', 0)"),
+        ("darts", "genotypes.py", "ASAP_FOUND = Genotype(normal=[('sep_conv_3x3', 0)"),
+    ] {
+        let target = if format == "pytorch" { "torch" } else { out };
+        let arguments = ["export", "run", "--format", format, "--out", target, "--json"];
+        assert!(json(&asap(&arguments, at))["files"].is_array());
+        let text = fs::read(at.join(out)).unwrap();
+        assert!(String::from_utf8_lossy(&text).contains(part), "{format}");
+        refused(&arguments, at, &[out, "expected a new file"]);
+    }
+    let copied = json(&asap(&["evaluate", "torch/weights.safetensors", "--json"], at));
+    assert_eq!(copied, all);
+    refused(&["export", "run", "--format", "tflite"], at, &["tflite", "onnx, pytorch"]);
+    refused(&["export", "photos", "--format", "onnx"], at, &["photos", "finished training"]);
+
     let again = json(&asap(&["train", "--resume", "run", "--json"], at));
     assert_eq!(again, trained);
     refused(&["predict", "run", "none.png"], at, &["none.png"]);
@@ -417,6 +435,21 @@ fn one_command_searches_and_trains_and_goes_on_where_it_was() {
     assert!(at.join("run/train-0-1/report.html").is_file());
     refused(&["evaluate", "run"], at, &["train-0-0", "train-0-1"]);
     assert!(asap(&["evaluate", "run/train-0-1"], at).status.success());
+
+    // The weights of the search, only where the networks are of one size.
+    let mut inherit = vec!["run", "--out", "inherit", "--json"];
+    inherit.extend(TINY);
+    inherit.extend(SMALL);
+    inherit.extend(["--set", "train.inherit=true"]);
+    let output = asap(&inherit, at);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("train.channels = 3 and network.channels = 2"), "{message}");
+    inherit[2] = "inherit2";
+    inherit.extend(["--set", "train.channels=2"]);
+    let inherited = json(&asap(&inherit, at));
+    let first = |result: &Value| result["searches"][0]["trainings"][0][1]["test"].clone();
+    assert_ne!(first(&inherited), Value::Null);
 
     let by_hand = small(&["train", "--cell", "run/search-0", "--out", "hand", "--json"]);
     let by_hand = json(&asap(&by_hand, at));

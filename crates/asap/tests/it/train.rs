@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use asap::config::Config;
 use asap::jobs::searched_weights;
 use asap::record::TrainRecord;
-use asap::run_folder::{BEST, CHECKPOINT, REPORT, RESULT, WEIGHTS};
+use asap::run_folder::{BEST, CHECKPOINT, CONFIG, REPORT, RESULT, WEIGHTS};
 use asap::trained::NetworkCard;
 use asap::{DeviceName, Outcome, RunFolder, Search, TrainResult, TrainedNetwork, Training};
 use asap_core::{Genotype, NetworkShape, PublishedCell, Stem};
@@ -209,6 +209,26 @@ fn what_does_not_fit_is_refused_by_name() {
 
     let error = TrainedNetwork::open(&path.join(CHECKPOINT), DeviceName::Cpu).err().unwrap();
     assert!(error.to_string().contains("found those of a training"), "{error}");
+    // Of another version: the file's form, and a configuration with a key that nobody knows.
+    let file = std::fs::read(path.join(WEIGHTS)).unwrap();
+    let newer = String::from_utf8_lossy(&file[..4000]).find("\"asap.format\":\"1\"").unwrap();
+    let mut bytes = file;
+    bytes[newer + 15] = b'7';
+    let other = scratch.path().join("newer.safetensors");
+    std::fs::write(&other, bytes).unwrap();
+    let error = TrainedNetwork::open(&other, DeviceName::Cpu).err().unwrap();
+    assert!(error.to_string().contains("format 1, found 7"), "{error}");
+    let text = std::fs::read_to_string(path.join(CONFIG)).unwrap();
+    let newer = scratch.path().join("newer");
+    std::fs::create_dir(&newer).unwrap();
+    std::fs::write(newer.join(CONFIG), text.replace("[train]", "[train]\nwarp = 9")).unwrap();
+    let error = RunFolder::open(&newer).unwrap_err();
+    assert!(error.to_string().contains("train.warp"), "{error}");
+    // Of an older one, which knew nothing of training.
+    let older = text.split("[train]").next().unwrap();
+    std::fs::write(newer.join(CONFIG), older).unwrap();
+    assert_eq!(RunFolder::open(&newer).unwrap().1.network, settings().network);
+
     let empty = tempfile::tempdir().unwrap();
     let error = TrainedNetwork::open(empty.path(), DeviceName::Cpu).err().unwrap();
     assert!(error.to_string().contains("finished training"), "{error}");
