@@ -1,18 +1,29 @@
-//! Random changes of a training image: shifted crop, mirror image, cutout.
+//! Random changes of a training image: shifted crop, mirror image, AutoAugment, erased rectangle, cutout.
 
 use rand::{Rng, RngExt};
 
-use crate::DataError;
+use crate::{DataError, Policy};
+
+/// Attempts at a rectangle that fits the image, as in the code of Zhong et al.
+const ERASE_ATTEMPTS: usize = 100;
 
 /// Which random changes are made to a training image.
 ///
-/// As in the DARTS code (`_data_transforms_cifar10`), in this order: crop, flip, normalisation, cutout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// As in the DARTS code (`_data_transforms_cifar10`), in this order: crop, flip, AutoAugment, erasing, normalisation,
+/// cutout.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augment {
     /// Pixels of black border on every side, out of which a crop of the original size is taken; 0 for no crop.
     pub pad: usize,
     /// Whether half of the images are mirrored left to right.
     pub flip: bool,
+    /// AutoAugment, for images of 1 or 3 channels.
+    pub auto: Option<Policy>,
+    /// Probability that a random rectangle is filled with random bytes, `0..=1`.
+    ///
+    /// Random erasing (Zhong et al. 2017, arXiv 1708.04896): 2 to 33 % of the image, height to width 0.3 to 1/0.3. The
+    /// paper's default is random bytes rather than the mean; the mean is what `cutout` does.
+    pub erase: f64,
     /// Side of the square around a random pixel that is set to the mean, in pixels.
     pub cutout: Option<usize>,
 }
@@ -20,20 +31,31 @@ pub struct Augment {
 impl Augment {
     /// No change, for validation and test.
     pub const fn none() -> Self {
-        Self { pad: 0, flip: false, cutout: None }
+        Self { pad: 0, flip: false, auto: None, erase: 0.0, cutout: None }
     }
 
     /// Pad 4, flip: the augmentation of a search.
     pub const fn search() -> Self {
-        Self { pad: 4, flip: true, cutout: None }
+        Self { pad: 4, flip: true, ..Self::none() }
     }
 
-    /// Refuses changes that could wipe out the whole image.
-    pub(crate) fn check(&self, height: usize, width: usize) -> Result<(), DataError> {
+    /// Refuses changes that could wipe out the whole image `[h, w, c]`, or that it does not allow.
+    pub(crate) fn check(&self, [height, width, channels]: [usize; 3]) -> Result<(), DataError> {
         let side = height.min(width);
         if self.pad >= side {
             let expected = format!("a padding below the image side, at most {} here", side - 1);
             return Err(DataError::argument("augment.pad", expected, self.pad));
+        }
+        if let Some(policy) = self.auto.filter(|_| !matches!(channels, 1 | 3)) {
+            let expected = format!("no policy for images of {channels} channels, only for 1 or 3");
+            return Err(DataError::argument("augment.auto", expected, policy));
+        }
+        if !(0.0..=1.0).contains(&self.erase) {
+            return Err(DataError::argument(
+                "augment.erase",
+                "a probability from 0 to 1",
+                self.erase,
+            ));
         }
         match self.cutout {
             Some(cutout) if !(1..=side).contains(&cutout) => {
@@ -51,36 +73,87 @@ impl Augment {
     pub(crate) fn apply(
         &self,
         image: &[u8],
-        [height, width, channels]: [usize; 3],
+        shape @ [height, width, channels]: [usize; 3],
         tables: &[[f32; 256]],
         random: &mut impl Rng,
         out: &mut [f32],
     ) {
-        let mut draw = |limit: usize| if limit > 1 { random.random_range(0..limit) } else { 0 };
-        let (down, right) = (draw(2 * self.pad + 1), draw(2 * self.pad + 1));
-        let mirrored = self.flip && draw(2) == 1;
-        // Of a row or column, the source inside the image; `None` in the border.
-        let source = |at: usize, shift: usize, size: usize| {
-            (at + shift).checked_sub(self.pad).filter(|&s| s < size)
-        };
-        for (y, row) in out.chunks_exact_mut(width * channels).enumerate() {
-            let from_y = source(y, down, height);
-            for (x, pixel) in row.chunks_exact_mut(channels).enumerate() {
-                let from_x = source(if mirrored { width - 1 - x } else { x }, right, width);
-                let from = from_y.zip(from_x).map(|(y, x)| (y * width + x) * channels);
-                for (c, value) in pixel.iter_mut().enumerate() {
-                    let byte = from.map_or(0, |start| image[start + c]);
-                    *value = tables[c][usize::from(byte)];
-                }
+        let [down, right] = [(); 2].map(|()| draw(random, 2 * self.pad + 1));
+        let mirrored = self.flip && draw(random, 2) == 1;
+        let mut image = crop(image, shape, self.pad, [down, right]);
+        if mirrored {
+            mirror(&mut image, shape);
+        }
+        if let Some(policy) = self.auto {
+            policy.apply(&mut image, shape, random);
+        }
+        if self.erase > 0.0 && random.random_bool(self.erase) {
+            erase(&mut image, shape, random);
+        }
+        for (pixel, values) in image.chunks_exact(channels).zip(out.chunks_exact_mut(channels)) {
+            for ((byte, value), table) in pixel.iter().zip(values).zip(tables) {
+                *value = table[usize::from(*byte)];
             }
         }
         if let Some(side) = self.cutout {
-            let (rows, columns) =
-                (span(draw(height), side, height), span(draw(width), side, width));
+            let rows = span(draw(random, height), side, height);
+            let columns = span(draw(random, width), side, width);
             for y in rows {
                 out[(y * width + columns.start) * channels..(y * width + columns.end) * channels]
                     .fill(0.0);
             }
+        }
+    }
+}
+
+fn draw(random: &mut impl Rng, limit: usize) -> usize {
+    if limit > 1 { random.random_range(0..limit) } else { 0 }
+}
+
+/// The part of the size of the image at (`down`, `right`) of the image in a black border of `pad` pixels.
+fn crop(
+    image: &[u8],
+    [height, width, channels]: [usize; 3],
+    pad: usize,
+    [down, right]: [usize; 2],
+) -> Vec<u8> {
+    if pad == 0 {
+        return image.to_vec();
+    }
+    // First row and column, in the image and in the crop, of what both have.
+    let meet = |shift: usize| (shift.saturating_sub(pad), pad.saturating_sub(shift));
+    let ((from_y, to_y), (from_x, to_x)) = (meet(down), meet(right));
+    let (rows, length) = (height - from_y - to_y, (width - from_x - to_x) * channels);
+    let mut out = vec![0; image.len()];
+    for row in 0..rows {
+        let from = &image[((from_y + row) * width + from_x) * channels..][..length];
+        out[((to_y + row) * width + to_x) * channels..][..length].copy_from_slice(from);
+    }
+    out
+}
+
+/// Turns left to right.
+fn mirror(image: &mut [u8], [_, width, channels]: [usize; 3]) {
+    for row in image.chunks_exact_mut(width * channels) {
+        for x in 0..width / 2 {
+            let (left, right) = row.split_at_mut((width - 1 - x) * channels);
+            left[x * channels..][..channels].swap_with_slice(&mut right[..channels]);
+        }
+    }
+}
+
+/// Fills a random rectangle with random bytes; where none fits, as in an image of a few pixels, nothing happens.
+fn erase(image: &mut [u8], [height, width, channels]: [usize; 3], random: &mut impl Rng) {
+    for _ in 0..ERASE_ATTEMPTS {
+        let area = random.random_range(0.02..0.33) * (height * width) as f64;
+        let aspect: f64 = random.random_range(0.3..1.0 / 0.3);
+        let [tall, wide] = [area * aspect, area / aspect].map(|side| side.sqrt().round() as usize);
+        if (1..height).contains(&tall) && (1..width).contains(&wide) {
+            let (top, left) = (draw(random, height - tall + 1), draw(random, width - wide + 1));
+            for row in image.chunks_exact_mut(width * channels).skip(top).take(tall) {
+                random.fill_bytes(&mut row[left * channels..(left + wide) * channels]);
+            }
+            return;
         }
     }
 }
@@ -165,10 +238,10 @@ mod tests {
                 expected.extend([false, true].map(|mirrored| naive_crop(1, down, right, mirrored)));
             }
         }
-        let counts = count(Augment { pad: 1, flip: true, cutout: None }, &expected);
+        let counts = count(Augment { pad: 1, flip: true, ..Augment::none() }, &expected);
         assert!(counts.iter().all(|n| (110..230).contains(n)), "3000 runs, 18 results: {counts:?}");
         let counts = count(
-            Augment { pad: 0, flip: true, cutout: None },
+            Augment { flip: true, ..Augment::none() },
             &[naive_crop(0, 0, 0, false), naive_crop(0, 0, 0, true)],
         );
         assert!(counts.iter().all(|n| (1350..1650).contains(n)), "{counts:?}");
@@ -192,7 +265,7 @@ mod tests {
                 }
                 expected.push(out);
             }
-            let counts = count(Augment { pad: 0, flip: false, cutout: Some(side) }, &expected);
+            let counts = count(Augment { cutout: Some(side), ..Augment::none() }, &expected);
             assert_eq!(counts.iter().sum::<usize>(), 3000);
             if side == 1 {
                 assert!(
@@ -203,14 +276,93 @@ mod tests {
         }
     }
 
+    /// AutoAugment changes the cropped and mirrored bytes, and cutout what comes out of it.
+    #[test]
+    fn auto_augment_stands_between_flip_and_cutout() {
+        let shape = [8, 9, 3];
+        let image: Vec<u8> = (0..216u8).map(|i| i.wrapping_mul(37)).collect();
+        let augment =
+            Augment { pad: 2, flip: true, auto: Some(Policy::Cifar10), ..Augment::none() };
+        let tables = vec![std::array::from_fn(|v| v as f32 + 1.0); 3];
+        let mut changed = 0;
+        for seed in 0..200 {
+            let run = |augment: Augment| {
+                let mut out = vec![f32::NAN; 216];
+                let mut random = generator(seed, Stream::Augment, 0, 0);
+                augment.apply(&image, shape, &tables, &mut random, &mut out);
+                (out, random)
+            };
+            let (plain, mut random) = run(Augment { auto: None, ..augment });
+            let mut bytes: Vec<u8> = plain.iter().map(|v| (*v - 1.0) as u8).collect();
+            Policy::Cifar10.apply(&mut bytes, shape, &mut random);
+            let expected: Vec<f32> = bytes.iter().map(|&b| f32::from(b) + 1.0).collect();
+            let (found, _) = run(augment);
+            assert_eq!(found, expected);
+            changed += usize::from(found != plain);
+            let (cut, _) = run(Augment { cutout: Some(3), ..augment });
+            assert!(cut.iter().zip(&found).all(|(cut, found)| *cut == 0.0 || cut == found));
+            assert!((4 * 3..=9 * 3).contains(&cut.iter().filter(|v| **v == 0.0).count()));
+        }
+        assert!(changed > 100, "{changed} of 200");
+    }
+
+    #[test]
+    fn erasing_fills_rectangles_of_the_right_size() {
+        let shape @ [height, width, _] = [40, 60, 1];
+        let tables = [std::array::from_fn(|v| v as f32)];
+        let augment = Augment { erase: 0.25, ..Augment::none() };
+        let (mut erased, mut areas, mut values) = (0, Vec::new(), BTreeMap::new());
+        for seed in 0..4000 {
+            let mut out = vec![f32::NAN; height * width];
+            let mut random = generator(seed, Stream::Augment, 0, 0);
+            augment.apply(&vec![7; height * width], shape, &tables, &mut random, &mut out);
+            let changed: Vec<usize> = (0..out.len()).filter(|&i| out[i] != 7.0).collect();
+            if changed.is_empty() {
+                continue;
+            }
+            erased += 1;
+            for &i in &changed {
+                *values.entry(out[i] as u8).or_insert(0) += 1;
+            }
+            // A random byte may be 7 too, so the sides are the extremes.
+            let side = |of: fn(usize) -> usize| {
+                let ends = changed.iter().map(|&i| of(i));
+                ends.clone().max().unwrap() - ends.min().unwrap() + 1
+            };
+            let (tall, wide) = (side(|i| i / 60), side(|i| i % 60));
+            assert!(changed.len() * 10 > tall * wide * 9, "a full rectangle");
+            let (area, aspect) = ((tall * wide) as f64 / 2400.0, tall as f64 / wide as f64);
+            assert!((0.015..0.35).contains(&area), "{tall}x{wide}");
+            assert!((0.25..3.9).contains(&aspect), "{tall}x{wide}");
+            areas.push(area);
+        }
+        assert!((860..1140).contains(&erased), "4000 runs at 0.25: {erased}");
+        let mean = areas.iter().sum::<f64>() / areas.len() as f64;
+        assert!(
+            (0.15..0.19).contains(&mean),
+            "uniform from 0.02 to 0.33, the largest do not always fit: {mean}"
+        );
+        assert_eq!(values.len(), 255, "all bytes but the 7 that is not seen");
+        let mut tiny = [f32::NAN];
+        let always = Augment { erase: 1.0, ..Augment::none() };
+        always.apply(&[9], [1, 1, 1], &tables, &mut generator(0, Stream::Augment, 0, 0), &mut tiny);
+        assert_eq!(tiny, [9.0]);
+    }
+
     #[test]
     fn refuses_to_wipe_out_images() {
-        let refusal =
-            |pad, cutout| Augment { pad, flip: false, cutout }.check(4, 6).unwrap_err().to_string();
+        let refuse = |augment: Augment| augment.check([4, 6, 2]).unwrap_err().to_string();
+        let refusal = |pad, cutout| refuse(Augment { pad, cutout, ..Augment::none() });
         assert!(refusal(4, None).contains("at most 3 here, found 4"));
         assert!(refusal(0, Some(5)).contains("1 to 4 pixels; half the side, 2, is usual, found 5"));
         assert!(refusal(0, Some(0)).contains("augment.cutout"));
-        assert!(Augment::search().check(5, 5).is_ok());
-        assert!(Augment::none().check(1, 1).is_ok());
+        let text = refuse(Augment { auto: Some(Policy::Svhn), ..Augment::none() });
+        assert!(text.contains("images of 2 channels, only for 1 or 3, found svhn"), "{text}");
+        for erase in [-0.1, 1.1, f64::NAN] {
+            let text = refuse(Augment { erase, ..Augment::none() });
+            assert!(text.contains("augment.erase: expected a probability"), "{text}");
+        }
+        assert!(Augment::search().check([5, 5, 1]).is_ok());
+        assert!(Augment::none().check([1, 1, 1]).is_ok());
     }
 }

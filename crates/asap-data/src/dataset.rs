@@ -5,7 +5,7 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use crate::DataError;
-use crate::picture::{buffer, resize};
+use crate::picture::{buffer, check_channels, check_size, convert, resize};
 
 /// Labelled images of one size: bytes, channels-last `[n, height, width, channels]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -136,15 +136,30 @@ impl Dataset {
         Self::new(images, labels, self.image_shape(), self.classes.clone())
     }
 
-    /// The same images in another size.
-    pub(crate) fn resized(self, height: usize, width: usize) -> Result<Self, DataError> {
-        if (height, width) == (self.height, self.width) {
+    /// The same images with another height, width or number of channels: 1 is grey (ITU-R 601 brightness), 3 are colours.
+    ///
+    /// # Errors
+    /// A side of 0 or above 4096, a change of channels other than between 1 and 3, or not enough memory.
+    pub fn with_image_shape(self, to: [usize; 3]) -> Result<Self, DataError> {
+        let from @ [found_height, found_width, found] = self.image_shape();
+        if from == to {
             return Ok(self);
         }
-        let (from, to) = (self.image_shape(), [height, width, self.channels]);
+        let [height, width, channels] = to;
+        check_size(height, width)?;
+        if channels != found {
+            check_channels(channels)?;
+            if !matches!(found, 1 | 3) {
+                let expected =
+                    format!("the {found} that the images have, of which no others can be made");
+                return Err(DataError::argument("channels", expected, channels));
+            }
+        }
         let mut images = buffer(self.len(), to)?;
         images.par_chunks_exact_mut(to.iter().product()).enumerate().for_each(|(index, out)| {
-            out.copy_from_slice(&resize(self.image(index), from, height, width));
+            let image = convert(self.image(index).to_vec(), found, channels);
+            let image = resize(&image, [found_height, found_width, channels], height, width);
+            out.copy_from_slice(&image);
         });
         Self::new(images, self.labels, to, self.classes)
     }
@@ -249,6 +264,29 @@ mod tests {
         );
         assert!(data.subset(&[3]).unwrap_err().to_string().contains("indices below 3, found 3"));
         assert!(data.subset(&[]).is_err());
+    }
+
+    #[test]
+    fn another_shape() {
+        let grey = Dataset::new(vec![0, 40, 9, 9], vec![0, 1], [1, 2, 1], names(2)).unwrap();
+        let colour = grey.clone().with_image_shape([1, 2, 3]).unwrap();
+        assert_eq!(colour.image(0), [0, 0, 0, 40, 40, 40]);
+        assert_eq!(colour.clone().with_image_shape([1, 2, 1]).unwrap(), grey, "there and back");
+        let large = colour.with_image_shape([2, 5, 1]).unwrap();
+        assert_eq!((large.image_shape(), large.image(1)), ([2, 5, 1], &[9; 10][..]));
+        assert_eq!(large.labels(), grey.labels());
+        let red = Dataset::new(vec![200, 0, 0], vec![0], [1, 1, 3], names(2)).unwrap();
+        assert_eq!(red.with_image_shape([1, 1, 1]).unwrap().image(0), [60]);
+
+        let refusal = |from: usize, to| {
+            let data = Dataset::new(vec![0; from], vec![0], [1, 1, from], names(2)).unwrap();
+            data.with_image_shape(to).unwrap_err().to_string()
+        };
+        assert!(
+            refusal(3, [1, 1, 2]).contains("channels: expected 1 (grey) or 3 (colour), found 2")
+        );
+        assert!(refusal(4, [1, 1, 3]).contains("channels: expected the 4 that the images have"));
+        assert!(refusal(3, [0, 1, 3]).contains("sides of 1 to 4096 pixels, found 0x1"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::DatasetName;
+use crate::picture::FORMATS;
 
 /// Anything that keeps data from being read or batched.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +102,7 @@ pub enum DataError {
     },
     /// An image file that cannot be decoded.
     #[error(
-        "{path}: expected a PNG or JPEG image, found {found}; remove or replace the file, or let unreadable images be skipped"
+        "{path}: expected a {FORMATS} image, found {found}; remove or replace the file, or let unreadable images be skipped"
     )]
     Image {
         /// The file.

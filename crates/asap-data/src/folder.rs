@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::dataset::check_no_class_empty;
-use crate::picture::{Header, buffer, header, read_image};
+use crate::picture::{FORMATS, Header, IMAGE_ENDINGS, buffer, header, read_image};
 use crate::{DataError, Dataset, LoadOptions, Splits, stratified_halves};
 
 /// Longest side of images for which no size is given.
 const MAX_DEFAULT_SIDE: usize = 64;
 
+/// So many unreadable files are named in a warning.
+const NAMED: usize = 3;
+
 /// The remedy for a class without images.
-const NO_FILES: &str = "put PNG or JPEG files into its folder, or remove the folder";
+const NO_FILES: &str = "put image files into its folder, or remove the folder";
 
 /// Reads the images below `root`, all in one size and with as many channels as the most colourful one.
 ///
@@ -31,7 +34,8 @@ pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataErr
     let all = || {
         [Some(&train), valid.as_ref(), test.as_ref()].into_iter().flatten().flat_map(|p| &p.headers)
     };
-    let channels = if all().all(|header| header.grey) { 1 } else { 3 };
+    let found = if all().all(|header| header.grey) { 1 } else { 3 };
+    let channels = options.channels.unwrap_or(found);
     let (height, width) = options.size.unwrap_or_else(|| common_size(&train.headers));
     let odd = all().filter(|header| (header.height, header.width) != (height, width)).count();
     if odd > 0 && options.size.is_none() {
@@ -156,7 +160,7 @@ impl Part {
         for (label, (_, path)) in folders.iter().enumerate() {
             for path in entries(path)? {
                 let kind = path.extension().map(|e| e.to_string_lossy().to_lowercase());
-                let known = matches!(kind.as_deref(), Some("png" | "jpg" | "jpeg"));
+                let known = kind.is_some_and(|kind| IMAGE_ENDINGS.contains(&kind.as_str()));
                 if known && !path.is_dir() {
                     files.push((path, label as u16))
                 } else {
@@ -166,7 +170,10 @@ impl Part {
         }
         if let [first, ..] = &ignored[..] {
             let (count, first) = (ignored.len(), first.display());
-            warnings.push(format!("ignored {count} entries that are no .png, .jpg or .jpeg files, the first is {first}"));
+            let endings = IMAGE_ENDINGS.join(", ");
+            warnings.push(format!(
+                "ignored {count} entries that are no image files by their ending ({endings}), the first is {first}"
+            ));
         }
         Ok(Self { folder: folder.to_owned(), files, headers: Vec::new(), skipped: Vec::new() })
     }
@@ -228,13 +235,23 @@ impl Part {
             images.copy_within(from * size..(from + 1) * size, to * size);
         }
         images.truncate(self.files.len() * size);
-        if let [first, ..] = &self.skipped[..] {
-            warnings
-                .push(format!("skipped {} image files; the first: {first}", self.skipped.len()));
+        if !self.skipped.is_empty() {
+            let (count, folder) = (self.skipped.len(), self.folder.display());
+            let named: Vec<_> = self.skipped.iter().take(NAMED).map(ToString::to_string).collect();
+            let which = if count > NAMED { format!("the first {NAMED}: ") } else { String::new() };
+            warnings.push(format!(
+                "skipped {count} unreadable image files in {folder}: {which}{}",
+                named.join("; ")
+            ));
         }
         if self.files.is_empty() {
             let found = format!("none, and {} that cannot be read", self.skipped.len());
-            return Err(DataError::format(&self.folder, "PNG or JPEG images", found, "add images"));
+            return Err(DataError::format(
+                &self.folder,
+                format!("{FORMATS} images"),
+                found,
+                "add images",
+            ));
         }
         Dataset::new(images, self.labels(), shape, classes.to_vec())
     }

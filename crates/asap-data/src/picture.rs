@@ -5,31 +5,42 @@ use std::io::BufReader;
 use std::path::Path;
 
 use image::imageops::{FilterType, resize as resize_plane};
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader};
+use image::metadata::Orientation;
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
 
 use crate::DataError;
+use crate::operation::luma;
+
+/// Endings of the names of image files, in lower case.
+pub const IMAGE_ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "gif", "webp", "bmp", "ppm", "pgm"];
+
+/// The formats that are read.
+pub(crate) const FORMATS: &str = "PNG, JPEG, GIF, WebP, BMP, PPM or PGM";
 
 /// Largest height or width of an image in memory.
 pub(crate) const MAX_SIDE: u32 = 4096;
 
-/// Reads a PNG or JPEG file as bytes `[height, width, channels]`, resized where its size differs.
+/// Reads an image file as bytes `[height, width, channels]`, resized where its size differs.
 ///
-/// 1 channel is grey (colours are weighted by brightness), 3 are colours. Transparency is dropped and 16-bit values are
-/// reduced to 8.
+/// The content tells the format: PNG, JPEG, WebP, BMP, PPM, PGM, or GIF, of which the first picture is taken. 1 channel
+/// is grey (ITU-R 601 brightness of colours), 3 are colours. Transparency is dropped, 16-bit values are reduced to 8, and
+/// the picture stands upright as its EXIF orientation says.
 ///
 /// # Errors
-/// A file that cannot be read or decoded; other than 1 or 3 channels; a side of 0 or above 4096.
+/// A file that cannot be read or decoded, or takes more than 512 MiB; other than 1 or 3 channels; a side of 0 or above
+/// 4096.
 pub fn read_image(
     path: &Path,
     [height, width, channels]: [usize; 3],
 ) -> Result<Vec<u8>, DataError> {
     check_size(height, width)?;
-    let image = DynamicImage::from_decoder(decoder(path)?).map_err(|e| unreadable(path, &e))?;
+    check_channels(channels)?;
+    let image = decode(path)?;
     let (found_width, found_height) = (image.width() as usize, image.height() as usize);
-    let bytes = match channels {
-        1 => image.into_luma8().into_raw(),
-        3 => image.into_rgb8().into_raw(),
-        _ => return Err(DataError::argument("channels", "1 (grey) or 3 (colour)", channels)),
+    let bytes = if image.color().has_color() {
+        convert(image.into_rgb8().into_raw(), 3, channels)
+    } else {
+        convert(image.into_luma8().into_raw(), 1, channels)
     };
     Ok(resize(&bytes, [found_height, found_width, channels], height, width))
 }
@@ -42,15 +53,33 @@ pub(crate) struct Header {
     pub(crate) grey: bool,
 }
 
-/// Reads the header of a PNG or JPEG file.
+/// Reads the header of an image file; the sides are those of the upright picture.
 pub(crate) fn header(path: &Path) -> Result<Header, DataError> {
-    let decoder = decoder(path)?;
-    let (width, height) = decoder.dimensions();
+    let mut decoder = decoder(path)?;
+    let (mut width, mut height) = decoder.dimensions();
+    if matches!(
+        orientation(&mut decoder),
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    ) {
+        (width, height) = (height, width);
+    }
     Ok(Header {
         height: height as usize,
         width: width as usize,
         grey: !decoder.color_type().has_color(),
     })
+}
+
+/// Makes images of 1 or 3 channels grey or (grey in all channels) coloured.
+pub(crate) fn convert(image: Vec<u8>, from: usize, to: usize) -> Vec<u8> {
+    match (from, to) {
+        (3, 1) => image.as_chunks::<3>().0.iter().map(|&colour| luma(colour)).collect(),
+        (1, 3) => image.iter().flat_map(|&value| [value; 3]).collect(),
+        _ => image,
+    }
 }
 
 /// Resizes an image `[h, w, c]`: linear interpolation, over all the pixels that fall together where it shrinks.
@@ -101,6 +130,32 @@ pub(crate) fn check_size(height: usize, width: usize) -> Result<(), DataError> {
     ))
 }
 
+/// Refuses a number of channels that files are not read with.
+pub(crate) fn check_channels(channels: usize) -> Result<(), DataError> {
+    match channels {
+        1 | 3 => Ok(()),
+        _ => Err(DataError::argument("channels", "1 (grey) or 3 (colour)", channels)),
+    }
+}
+
+fn decode(path: &Path) -> Result<DynamicImage, DataError> {
+    let mut decoder = decoder(path)?;
+    let orientation = orientation(&mut decoder);
+    let mut limits = Limits::default();
+    let image = limits
+        .reserve(decoder.total_bytes())
+        .and_then(|()| decoder.set_limits(limits))
+        .and_then(|()| DynamicImage::from_decoder(decoder));
+    let mut image = image.map_err(|e| unreadable(path, &e))?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+/// How the picture has to be turned; damaged EXIF data turn nothing.
+fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
+    decoder.orientation().unwrap_or(Orientation::NoTransforms)
+}
+
 fn decoder(path: &Path) -> Result<impl ImageDecoder + use<>, DataError> {
     let file = File::open(path).map_err(|e| DataError::io(path, e))?;
     let reader = ImageReader::new(BufReader::new(file))
@@ -145,6 +200,76 @@ mod tests {
             bytes.chunks(3).all(|p| p.iter().zip([200, 100, 50]).all(|(&a, b)| a.abs_diff(b) < 6)),
             "{bytes:?}"
         );
+    }
+
+    #[test]
+    fn reads_any_format_and_palette() {
+        let dir = tempfile::tempdir().unwrap();
+        let colours = [[250u8, 10, 20], [30, 240, 10], [0, 0, 0], [255, 255, 255]];
+        let image = ImageBuffer::from_fn(2, 2, |x, y| Rgb(colours[(y * 2 + x) as usize]));
+        for ending in IMAGE_ENDINGS {
+            let path = dir.path().join(format!("a.{ending}"));
+            if ending == "pgm" {
+                DynamicImage::from(image.clone()).into_luma8().save(&path).unwrap();
+            } else if ending.starts_with('j') {
+                continue;
+            } else {
+                image.save(&path).unwrap();
+            }
+            assert_eq!(header(&path).unwrap().grey, ending == "pgm", "{ending}");
+            if ending != "pgm" {
+                assert_eq!(read_image(&path, [2, 2, 3]).unwrap(), colours.concat(), "{ending}");
+                // (299 * 250 + 587 * 10 + 114 * 20) / 1000 = 82.9
+                assert_eq!(read_image(&path, [2, 2, 1]).unwrap(), [83, 151, 0, 255], "{ending}");
+            }
+        }
+        let path = dir.path().join("grey with alpha.png");
+        ImageBuffer::from_pixel(1, 1, image::LumaA([90u8, 3])).save(&path).unwrap();
+        assert!(header(&path).unwrap().grey);
+        assert_eq!(read_image(&path, [1, 1, 3]).unwrap(), [90; 3]);
+        ImageBuffer::from_pixel(1, 1, Rgb([257u16 * 9, 257 * 200, 0])).save(&path).unwrap();
+        assert_eq!(read_image(&path, [1, 1, 3]).unwrap(), [9, 200, 0]);
+    }
+
+    /// A JPEG of 16 x 8, black but for the top left quarter, with this EXIF orientation.
+    fn turned(path: &Path, orientation: u8) {
+        let white = |x, y| if x < 8 && y < 4 { 255u8 } else { 0 };
+        let image = ImageBuffer::from_fn(16, 8, |x, y| Luma([white(x, y)]));
+        image.save_with_format(path, image::ImageFormat::Jpeg).unwrap();
+        let jpeg = std::fs::read(path).unwrap();
+        let tag = [1, 18, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0];
+        let exif = [b"Exif\0\0MM\0*\0\0\0\x08\0\x01", &tag[..], &[0; 4]].concat();
+        let marker = [0xff, 0xe1, 0, exif.len() as u8 + 2];
+        std::fs::write(path, [&jpeg[..2], &marker, &exif, &jpeg[2..]].concat()).unwrap();
+    }
+
+    #[test]
+    fn exif_orientation_is_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jpg");
+        // Where the white quarter of the upright picture is: (right, below). Orientation 9 does not exist.
+        let corners = [(0, 0), (1, 0), (1, 1), (0, 1), (0, 0), (1, 0), (1, 1), (0, 1), (0, 0)];
+        for (orientation, (right, below)) in (1..).zip(corners) {
+            turned(&path, orientation);
+            let (height, width) = if (5..=8).contains(&orientation) { (16, 8) } else { (8, 16) };
+            assert_eq!(header(&path).unwrap(), Header { height, width, grey: true });
+            let pixels = read_image(&path, [height, width, 1]).unwrap();
+            for (i, &value) in pixels.iter().enumerate() {
+                let (y, x) = (i / width, i % width);
+                let white = (2 * x / width, 2 * y / height) == (right, below);
+                // JPEG is not exact, least beside the edge.
+                assert_eq!(value > 127, white, "{orientation}: {x} {y} is {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_that_fills_the_memory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.ppm");
+        std::fs::write(&path, "P6 60000 60000 255\n").unwrap();
+        let text = read_image(&path, [8, 8, 3]).unwrap_err().to_string();
+        assert!(text.contains("PPM or PGM image, found") && text.contains("imit"), "{text}");
     }
 
     #[test]
@@ -194,9 +319,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_files_are_read_or_refused(jpeg in any::<bool>(), at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        fn damaged_files_are_read_or_refused(ending in 0..IMAGE_ENDINGS.len() - 1, at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<prop::sample::Index>()) {
             let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join(if jpeg { "a.jpg" } else { "a.png" });
+            let path = dir.path().join(format!("a.{}", IMAGE_ENDINGS[ending]));
             ImageBuffer::from_fn(9, 7, |x, y| Rgb([x as u8 * 20, y as u8 * 30, 7])).save(&path).unwrap();
             let mut bytes = std::fs::read(&path).unwrap();
             let at = at.index(bytes.len());

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::cifar::{CIFAR10, CIFAR100};
 use crate::embedded::{self, FASHION_CLASSES};
-use crate::picture::check_size;
+use crate::picture::{check_channels, check_size};
 use crate::{DataError, DatasetName, Splits, folder, idx, stratified_halves};
 
 /// Reads a data set: a named one from `data_dir` or one of the usual places, or whatever lies at a path.
@@ -32,10 +32,9 @@ pub fn load(
             Some(chosen) => data.subset(&chosen)?,
             None => data,
         };
-        match options.size {
-            Some((height, width)) => data.resized(height, width),
-            None => Ok(data),
-        }
+        let (height, width) = options.size.unwrap_or((data.height(), data.width()));
+        let channels = options.channels.unwrap_or(data.channels());
+        data.with_image_shape([height, width, channels])
     })
 }
 
@@ -55,6 +54,9 @@ pub enum DataSpec {
 pub struct LoadOptions {
     /// Height and width to resize to; without it the size of the files, for a folder of images the most common one.
     pub size: Option<(usize, usize)>,
+    /// 1 to read all images as grey ones, 3 as coloured ones; without it what they are, for a folder of images with any
+    /// colour in it 3.
+    pub channels: Option<usize>,
     /// Seed of the split and of the choice for `limit`.
     pub seed: u64,
     /// Part of a folder without `train/` and `test/` that becomes the test set, in `0..1`.
@@ -67,7 +69,14 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { size: None, seed: 0, test_fraction: 0.2, skip_corrupt: false, limit: None }
+        Self {
+            size: None,
+            channels: None,
+            seed: 0,
+            test_fraction: 0.2,
+            skip_corrupt: false,
+            limit: None,
+        }
     }
 }
 
@@ -119,6 +128,9 @@ impl LoadOptions {
     fn check(&self) -> Result<(), DataError> {
         if let Some((height, width)) = self.size {
             check_size(height, width)?;
+        }
+        if let Some(channels) = self.channels {
+            check_channels(channels)?;
         }
         if !(0.0..1.0).contains(&self.test_fraction) {
             return Err(DataError::argument(

@@ -276,13 +276,50 @@ fn large_images_are_shrunk() {
 }
 
 #[test]
+fn a_folder_is_read_in_the_shape_of_a_network() {
+    let folder = Folder::new();
+    for name in ["a/1.jpg", "a/2.webp", "a/3.gif", "b/1.bmp", "b/2.ppm", "b/3.png"] {
+        folder.colour(name, 30, 20);
+    }
+    folder.grey("b/4.pgm", 9, 200);
+    let read = |channels| {
+        let options = LoadOptions {
+            size: Some((28, 28)),
+            channels,
+            test_fraction: 0.0,
+            ..LoadOptions::default()
+        };
+        folder.read(&options)
+    };
+    let colour = read(None).unwrap().train;
+    assert_eq!((colour.image_shape(), colour.class_counts()), ([28, 28, 3], vec![3, 4]));
+    assert_eq!(read(Some(3)).unwrap().train, colour);
+    let grey = read(Some(1)).unwrap();
+    assert!(grey.warnings.is_empty(), "{:?}", grey.warnings);
+    assert_eq!(grey.train, colour.with_image_shape([28, 28, 1]).unwrap());
+    assert_eq!((grey.train.image(4)[0], grey.train.image(6)[0]), (18, 200));
+    let text = read(Some(4)).unwrap_err().to_string();
+    assert!(text.contains("channels: expected 1 (grey) or 3 (colour), found 4"), "{text}");
+
+    let options = LoadOptions { channels: Some(3), limit: Some(10), ..LoadOptions::default() };
+    let splits = load(&"embedded".parse().unwrap(), None, &options).unwrap();
+    for (_, data) in splits.parts() {
+        assert_eq!(data.image_shape(), [28, 28, 3]);
+        assert!(data.image(0).chunks(3).all(|pixel| pixel == [pixel[0]; 3]));
+    }
+}
+
+#[test]
 fn broken_images_are_named_or_skipped() {
     let folder = two_classes();
     fs::write(folder.file("dog/text.png"), "this is text").unwrap();
     let cut = fs::read(folder.file("cat/1.png")).unwrap();
     fs::write(folder.file("cat/cut.png"), &cut[..cut.len() - 20]).unwrap();
     let text = folder.error();
-    assert!(text.contains("text.png: expected a PNG or JPEG image"), "{text}");
+    assert!(
+        text.contains("text.png: expected a PNG, JPEG, GIF, WebP, BMP, PPM or PGM image"),
+        "{text}"
+    );
 
     let options = LoadOptions { skip_corrupt: true, test_fraction: 0.0, ..LoadOptions::default() };
     let splits = folder.read(&options).unwrap();
@@ -292,13 +329,24 @@ fn broken_images_are_named_or_skipped() {
         "the others stay in place"
     );
     assert!(
-        splits.warnings[0].starts_with("skipped 2 image files; the first: "),
+        splits.warnings[0].starts_with("skipped 2 unreadable image files in ")
+            && splits.warnings[0].contains("text.png: ")
+            && splits.warnings[0].contains("cut.png: ")
+            && !splits.warnings[0].contains("the first"),
         "{:?}",
         splits.warnings
     );
 
     for i in 0..10 {
         fs::write(folder.file(&format!("dog/{i}.png")), "this is text").unwrap();
+        if i == 2 {
+            let warning = &folder.read(&options).unwrap().warnings[0];
+            assert!(
+                warning.starts_with("skipped 5 ") && warning.contains("the first 3: "),
+                "{warning}"
+            );
+            assert_eq!(warning.matches(".png").count(), 3, "{warning}");
+        }
     }
     assert!(
         matches!(folder.read(&options), Err(DataError::EmptyClass { class, .. }) if class == "dog")
@@ -312,7 +360,7 @@ fn folders_that_are_no_data_set() {
     folder.grey("cat/1.png", 8, 5);
     assert!(folder.error().contains("found 1;"));
     fs::create_dir(folder.path().join("dog")).unwrap();
-    assert!(folder.error().contains("none of class `dog`; put PNG or JPEG files into its folder"));
+    assert!(folder.error().contains("none of class `dog`; put image files into its folder"));
     folder.grey("dog/1.png", 8, 5);
     let options = LoadOptions { test_fraction: 0.5, ..LoadOptions::default() };
     assert!(
