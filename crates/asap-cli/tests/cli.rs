@@ -271,7 +271,7 @@ fn wait_for_epochs(events: &Path, count: usize, child: &mut Child) {
 }
 
 /// Settings of a training that ends in seconds.
-const SMALL: [&str; 12] = [
+const SMALL: [&str; 16] = [
     "--set",
     "train.channels=3",
     "--set",
@@ -284,6 +284,10 @@ const SMALL: [&str; 12] = [
     "data.limit=200",
     "--set",
     "train.drop_path=0.1",
+    "--set",
+    "train.augment.auto_augment=cifar",
+    "--set",
+    "train.augment.random_erasing=0.2",
 ];
 
 fn small(more: &[&'static str]) -> Vec<&'static str> {
@@ -382,6 +386,11 @@ fn mistakes_of_a_training_are_named_and_end_with_2() {
     refused(&["train", "--cell", "no_such"], at, &["no_such", "DARTS_V2"]);
     refused(&["train", "--cell", "ASAP", "--set", "train.drop_path=1"], at, &["train.drop_path"]);
     refused(&["train", "--cell", "ASAP", "--set", "train.epoch=3"], at, &["train.epochs"]);
+    refused(
+        &["train", "--cell", "ASAP", "--set", "train.augment.auto_augment=best"],
+        at,
+        &["train.augment.auto_augment", "svhn", "best"],
+    );
     refused(&["train", "--cell", "ASAP", "--repeat", "0"], at, &["at least one seed"]);
     refused(&["transfer", "--cells", "ASAP,ASAP"], at, &["ASAP", "twice"]);
     refused(&["run", "--repeat-train", "0"], at, &["at least one"]);

@@ -6,7 +6,7 @@ use asap_core::{
     Adam, Annealing, EdgePolicy, Operation, PowerCosineLearningRate, SearchSpace, Stem,
     TemperatureSchedule, ThresholdPolicy,
 };
-use asap_data::{Augment, DataSpec, LoadOptions};
+use asap_data::{Augment, DataSpec, LoadOptions, Policy};
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceName;
@@ -438,11 +438,23 @@ impl AugmentConfig {
     /// The changes to images with this smaller side, in pixels.
     pub fn changes(&self, side: usize) -> Augment {
         let cutout = (self.cutout * side as f64).round() as usize;
-        Augment { pad: self.pad, flip: self.flip, cutout: (cutout > 0).then_some(cutout) }
+        Augment {
+            pad: self.pad,
+            flip: self.flip,
+            auto: self.policy().unwrap_or_default(),
+            erase: self.random_erasing,
+            cutout: (cutout > 0).then_some(cutout),
+        }
     }
 
-    fn policy(&self) -> Result<(), String> {
-        Ok(())
+    /// AutoAugment's policy, if there is one.
+    fn policy(&self) -> Result<Option<Policy>, String> {
+        match self.auto_augment.as_str() {
+            "none" => Ok(None),
+            name => name.parse().map(Some).map_err(|_| {
+                format!("expected one of none, cifar, svhn, imagenet, found `{name}`")
+            }),
+        }
     }
 }
 

@@ -16,10 +16,11 @@ const MOST_CLASSES: usize = 20;
 pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
     let network = TrainedNetwork::open(&args.run, device(common)?)?;
-    let [height, width, _] = network.image_shape();
+    let [height, width, channels] = network.image_shape();
     let source = args.data.as_deref().unwrap_or(&network.card().data);
     let options = LoadOptions {
         size: Some((height, width)),
+        channels: Some(channels),
         skip_corrupt: args.skip_corrupt,
         seed: common.seed.unwrap_or(0),
         ..LoadOptions::default()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use asap::TrainedNetwork;
 use asap::evaluation::softmax;
-use asap_data::{DataError, read_image};
+use asap_data::{DataError, IMAGE_ENDINGS, read_image};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -15,8 +15,6 @@ use crate::failure::Usage;
 
 /// Files that are read, and then classified, together.
 const FILES: usize = 256;
-/// Endings of the files that are taken from a folder.
-const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
 
 /// One line of `--json`.
 #[derive(Serialize)]
@@ -109,7 +107,7 @@ fn files(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
                 let fault = format!(
                     "{}: expected images ({}) in the folder, found none",
                     argument.display(),
-                    ENDINGS.join(", ")
+                    IMAGE_ENDINGS.join(", ")
                 );
                 return Err(Usage(fault).into());
             }
@@ -131,7 +129,7 @@ fn pictures(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
         let ending = entry.extension().map(|e| e.to_string_lossy().to_lowercase());
         if entry.is_dir() {
             pictures(&entry, files)?;
-        } else if ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
+        } else if ending.is_some_and(|ending| IMAGE_ENDINGS.contains(&ending.as_str())) {
             files.push(entry);
         }
     }
