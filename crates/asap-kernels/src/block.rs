@@ -38,8 +38,6 @@ pub(crate) struct Conv {
     gather: Gather,
     /// Values gathered per pixel, padded to whole vectors.
     kp: usize,
-    /// Output channels padded to whole vectors.
-    np: usize,
     /// What gathered values are multiplied by: one matrix, or those of the two halves of a factorized reduce.
     matrices: Vec<Matrix>,
 }
@@ -148,19 +146,11 @@ impl<'a> ResultGrad<'a> {
         }
     }
 
-    /// Pixels `from..from + pixels` into `out`, `out_pixel` apart.
-    pub(crate) fn fill(
-        self,
-        level: Level,
-        c: usize,
-        from: usize,
-        pixels: usize,
-        out: &mut [f32],
-        out_pixel: usize,
-    ) {
+    /// Pixels `from..from + pixels` into `out`.
+    pub(crate) fn fill(self, level: Level, c: usize, from: usize, pixels: usize, out: &mut [f32]) {
         let part = |v: &'a [f32]| &v[from * c..][..pixels * c];
-        let terms = [Some((part(self.g), self.g_scale)), Some((part(self.y), self.y_scale))];
-        level.run(Accumulate { out, out_pixel, add: false, terms, shift: self.shift, pixels, c });
+        let terms = &[(part(self.g), self.g_scale), (part(self.y), self.y_scale)];
+        level.run(Accumulate { out, add: false, terms, shift: self.shift, pixels, c });
     }
 }
 
@@ -169,7 +159,7 @@ impl<'a> ResultGrad<'a> {
 pub(crate) struct Scratch {
     /// Gathered pixels of a chunk, `[pixels, kp]`.
     gathered: Buffer,
-    /// Gradient of the result of a chunk, `[pixels, np]`.
+    /// Gradient of the result of a chunk, `[pixels, cout]`.
     d: Buffer,
     /// Gradient of the gathered pixels: of the image, with a border, if depthwise; else of a chunk.
     d_gathered: Padded,
@@ -178,7 +168,7 @@ pub(crate) struct Scratch {
 impl Conv {
     pub(crate) fn new(level: Level, block: Block, h: usize, w: usize, params: &[&[f32]]) -> Self {
         let (cin, cout) = (block.cin, block.cout);
-        let (cp, np) = (level.pad(cin), level.pad(cout));
+        let cp = level.pad(cin);
         let (oh, ow) = (h.div_ceil(block.stride.0), w.div_ceil(block.stride.1));
         let (gather, pad, k) = match block.conv {
             ConvKind::Separable { kernel, dilation } => {
@@ -213,7 +203,7 @@ impl Conv {
             matrix
         });
         let matrices = matrices.collect();
-        Self { block, level, h, w, oh, ow, pad, gather, kp: level.pad(k), np, matrices }
+        Self { block, level, h, w, oh, ow, pad, gather, kp: level.pad(k), matrices }
     }
 
     /// Number of values of a dense image of the result.
@@ -234,8 +224,8 @@ impl Conv {
         };
         Scratch {
             gathered: Buffer::new(pixels * self.kp),
-            // One more vector: that of the last channels of a matrix may reach beyond the last pixel.
-            d: Buffer::new(pixels * self.np + self.level.lanes()),
+            // One more vector: that of the last channels may reach beyond the last pixel.
+            d: Buffer::new(pixels * self.block.cout + self.level.lanes()),
             d_gathered,
         }
     }
@@ -347,8 +337,13 @@ impl Conv {
         }
     }
 
-    /// The result for an image, dense, and its moments (mean and sum of squared deviations). What is read next,
-    /// `ahead`, comes to the cache meanwhile.
+    /// How many neighbouring pixels of the result have moments of their own, to fill vectors.
+    pub(crate) fn group(&self) -> usize {
+        self.level.group(self.block.cout, self.ow)
+    }
+
+    /// The result for an image, dense, and its moments (mean and sum of squared deviations), apart for each of
+    /// [`Conv::group`] pixels. What is read next, `ahead`, comes to the cache meanwhile.
     pub(crate) fn forward(
         &self,
         source: Source<'_>,
@@ -368,11 +363,14 @@ impl Conv {
                 prefetch_chunk(&y[row * self.ow * cout..], 1, pixels * cout);
             }
             let y = &mut y[row * self.ow * cout..][..pixels * cout];
-            for Matrix { rows: (first, k), columns: (channel, n), weights, .. } in &self.matrices {
-                self.level.run(Product {
+            for Matrix { rows: (first, k), columns: (channel, n), np, weights, .. } in
+                &self.matrices
+            {
+                self.level.product(Product {
                     a: &scratch.gathered[*first..],
                     lda: self.kp,
                     b: weights,
+                    ldb: *np,
                     c: &mut y[*channel..],
                     ldc: cout,
                     line: (self.ow, 0),
@@ -382,7 +380,9 @@ impl Conv {
                 });
             }
             if let Some((mean, m2)) = &mut moments {
-                self.level.run(Moments { y, pixels, c: cout, count: row * self.ow, mean, m2 });
+                let (group, count) = (self.group(), row * self.ow);
+                let (pixels, c, count) = (pixels / group, cout * group, count / group);
+                self.level.run(Moments { y, pixels, c, count, mean, m2 });
             }
         }
     }
@@ -411,7 +411,7 @@ impl Conv {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
             self.prefetch(ahead, row, rows);
-            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, self.np);
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
             grad.prefetch(self.block.cout, row * self.ow + pixels, pixels);
             if let Some(grads) = &mut grads {
                 self.gather_image(image, row, rows, gathered);
@@ -472,7 +472,7 @@ impl Conv {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
             self.prefetch(ahead, row, rows);
-            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, self.np);
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
             grad.prefetch(self.block.cout, row * self.ow + pixels, pixels);
             if grads.is_some() || self.block.relu {
                 self.gather(Source::Dense(x), row, rows, gathered);
@@ -500,15 +500,16 @@ impl Conv {
     /// Adds the gradients of the matrices from a chunk of gathered pixels and the gradient `d` of their result.
     fn outer_products(&self, gathered: &[f32], d: &[f32], pixels: usize, grads: &mut [f32]) {
         for matrix in &self.matrices {
-            self.level.run(OuterProduct {
+            self.level.outer_product(OuterProduct {
                 a: &gathered[matrix.rows.0..],
                 lda: self.kp,
                 d: &d[matrix.columns.0..],
-                ldd: self.np,
+                ldd: self.block.cout,
                 w: &mut grads[matrix.grads.clone()],
+                ldw: matrix.np,
                 rows: pixels,
                 k: matrix.rows.1,
-                np: matrix.np,
+                n: matrix.columns.1,
             });
         }
     }
@@ -516,19 +517,20 @@ impl Conv {
     /// `rows` rows of the gradient of the gathered pixels, `line` values apart.
     fn multiply_back(&self, d: &[f32], d_gathered: &mut [f32], line: usize, rows: usize) {
         let gap = line - self.ow * self.kp;
-        for Matrix { rows: (value, k), columns: (channel, n), transposed, .. } in &self.matrices {
-            // A single matrix fills the padding of the gathered values too: with zeros.
-            let width = if self.matrices.len() == 1 { self.kp } else { *k };
-            self.level.run(Product {
+        for Matrix { rows: (value, k), columns: (channel, n), kp, transposed, .. } in &self.matrices
+        {
+            // The padding of the gathered values is left as it is: nothing that depends on it is kept.
+            self.level.product(Product {
                 a: &d[*channel..],
-                lda: self.np,
+                lda: self.block.cout,
                 b: transposed,
+                ldb: *kp,
                 c: &mut d_gathered[*value..],
                 ldc: self.kp,
                 line: (self.ow, gap),
                 rows: rows * self.ow,
                 k: *n,
-                n: width,
+                n: *k,
             });
         }
     }

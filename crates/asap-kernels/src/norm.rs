@@ -19,20 +19,24 @@ impl MomentSum {
         Self { mean: vec![0.0; channels], m2: vec![0.0; channels], count: 0 }
     }
 
-    /// Merges a part of `count` values per channel.
+    /// Merges a part of `count` values per channel, or several, one after the other.
     pub(crate) fn merge<T: Copy + Into<f64>>(&mut self, mean: &[T], m2: &[T], count: usize) {
         if count == 0 {
             return;
         }
-        let (old, new) = (self.count as f64, count as f64);
-        for ((to_mean, to_m2), (mean, m2)) in
-            self.mean.iter_mut().zip(&mut self.m2).zip(mean.iter().zip(m2))
-        {
-            let delta = (*mean).into() - *to_mean;
-            *to_mean += delta * new / (old + new);
-            *to_m2 += (*m2).into() + delta * delta * old * new / (old + new);
+        let channels = self.mean.len();
+        for (mean, m2) in mean.chunks_exact(channels).zip(m2.chunks_exact(channels)) {
+            let (old, new) = (self.count as f64, count as f64);
+            let (share, between) = (new / (old + new), old * new / (old + new));
+            for ((to_mean, to_m2), (mean, m2)) in
+                self.mean.iter_mut().zip(&mut self.m2).zip(mean.iter().zip(m2))
+            {
+                let delta = (*mean).into() - *to_mean;
+                *to_mean += delta * share;
+                *to_m2 += (*m2).into() + delta * delta * between;
+            }
+            self.count += count;
         }
-        self.count += count;
     }
 
     pub(crate) fn join(&mut self, other: &Self) {
@@ -49,19 +53,21 @@ impl MomentSum {
     }
 }
 
-/// A batch norm with its statistics known: `scale * y + shift`. Vectors are padded to whole SIMD vectors.
+/// A batch norm with its statistics known: `scale * y + shift`.
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
+    /// Padded with zeros to whole SIMD vectors.
     pub(crate) scale: Vec<f32>,
     pub(crate) shift: Vec<f32>,
+    /// Repeated up to the period of the level.
     pub(crate) mean: Vec<f32>,
-    /// One over the standard deviation; zero in the padding.
+    /// One over the standard deviation.
     rstd: Vec<f64>,
     gamma: Vec<f64>,
     beta: Vec<f64>,
 }
 
-/// `dy = g_scale * g + y_scale * y + shift`.
+/// `dy = g_scale * g + y_scale * y + shift`, each repeated up to the period of the level.
 #[derive(Debug, Clone)]
 pub(crate) struct NormGrad {
     pub(crate) g_scale: Vec<f32>,
@@ -81,11 +87,13 @@ impl GradSums {
         Self { sum: vec![0.0; channels], dot: vec![0.0; channels] }
     }
 
-    /// Adds `factor` times the sums of a part.
+    /// Adds `factor` times the sums of a part, or of several, one after the other.
     pub(crate) fn add<T: Copy + Into<f64>>(&mut self, sum: &[T], dot: &[T], factor: f32) {
         for (to, from) in [(&mut self.sum, sum), (&mut self.dot, dot)] {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to += (*from).into() * f64::from(factor);
+            for from in from.chunks_exact(to.len()) {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to += (*from).into() * f64::from(factor);
+                }
             }
         }
     }
@@ -106,10 +114,10 @@ impl Norm {
         let mut norm = Self {
             scale: vec![0.0; cp],
             shift: vec![0.0; cp],
-            mean: vec![0.0; cp],
-            rstd: vec![0.0; cp],
-            gamma: vec![1.0; cp],
-            beta: vec![0.0; cp],
+            mean: level.repeat(mean),
+            rstd: vec![0.0; mean.len()],
+            gamma: vec![1.0; mean.len()],
+            beta: vec![0.0; mean.len()],
         };
         for c in 0..mean.len() {
             let rstd = 1.0 / (f64::from(var[c]) + EPS).sqrt();
@@ -117,7 +125,6 @@ impl Norm {
                 affine.map_or((1.0, 0.0), |(g, b)| (f64::from(g[c]), f64::from(b[c])));
             norm.scale[c] = (gamma * rstd) as f32;
             norm.shift[c] = (beta - gamma * rstd * f64::from(mean[c])) as f32;
-            norm.mean[c] = mean[c];
             (norm.rstd[c], norm.gamma[c], norm.beta[c]) = (rstd, gamma, beta);
         }
         norm
@@ -130,16 +137,17 @@ impl Norm {
     /// The gradient of `weight * (gamma * yhat + beta)` with respect to `y`, given the sums of the gradient `g` of
     /// that product over `count` values.
     pub(crate) fn backward(&self, weight: f32, sums: &GradSums, count: usize) -> NormGrad {
-        let cp = self.mean.len();
-        let mut grad =
-            NormGrad { g_scale: vec![0.0; cp], y_scale: vec![0.0; cp], shift: vec![0.0; cp] };
+        let period = self.mean.len();
+        let zeros = || vec![0.0; period];
+        let mut grad = NormGrad { g_scale: zeros(), y_scale: zeros(), shift: zeros() };
         let (weight, count) = (f64::from(weight), count as f64);
-        for c in 0..sums.sum.len() {
+        for at in 0..period {
+            let c = at % self.rstd.len();
             let (rstd, factor) = (self.rstd[c], self.gamma[c] * self.rstd[c] * weight);
             let (mean_g, mean_dot) = (sums.sum[c] / count, sums.dot[c] * rstd / count);
-            grad.g_scale[c] = factor as f32;
-            grad.y_scale[c] = (-factor * rstd * mean_dot) as f32;
-            grad.shift[c] = (factor * (rstd * mean_dot * f64::from(self.mean[c]) - mean_g)) as f32;
+            grad.g_scale[at] = factor as f32;
+            grad.y_scale[at] = (-factor * rstd * mean_dot) as f32;
+            grad.shift[at] = (factor * (rstd * mean_dot * f64::from(self.mean[c]) - mean_g)) as f32;
         }
         grad
     }

@@ -233,7 +233,9 @@ fn spec(op: OpKind, cin: usize, cout: usize, stride: usize, pool_norm: bool) -> 
 #[test]
 fn every_operation_matches_the_reference() {
     for op in OpKind::ALL {
-        for (stride, c, h, w) in [(1, 16, 8, 8), (2, 16, 7, 9), (1, 5, 3, 11), (2, 33, 6, 5)] {
+        // Whole vectors, pixels grouped to fill them, a last half vector, a half of a factorized reduce without channels.
+        let shapes = [(1, 16, 8, 8), (2, 16, 7, 9), (1, 5, 3, 11), (2, 33, 6, 5), (1, 36, 6, 8)];
+        for (stride, c, h, w) in shapes.into_iter().chain([(1, 20, 5, 7), (2, 1, 8, 6)]) {
             check(&Problem::new(spec(op, c, c, stride, true), [3, h, w, c]), None);
         }
     }

@@ -73,11 +73,12 @@ impl Plan {
         pixels: usize,
         channels: usize,
     ) -> NormGrad {
-        let cp = self.level.pad(channels);
+        let period = self.level.period(channels);
         match norm {
             Some(norm) => norm.backward(weight, sums, self.n * pixels),
             None => {
-                NormGrad { g_scale: vec![weight; cp], y_scale: vec![0.0; cp], shift: vec![0.0; cp] }
+                let zeros = || vec![0.0; period];
+                NormGrad { g_scale: vec![weight; period], y_scale: zeros(), shift: zeros() }
             }
         }
     }
@@ -85,20 +86,20 @@ impl Plan {
     /// For each operation the sums over the batch of the gradient of the output, and of that times the result less
     /// its mean.
     fn output_sums(&self, given: Given<'_>, mixing: bool) -> Vec<GradSums> {
-        let (c, cp) = (self.cout, self.level.pad(self.cout));
-        let zero = vec![0.0; cp];
+        let (c, period) = (self.cout, self.level.period(self.cout));
+        let zero = vec![0.0; period];
         let groups = over_groups(Direction::Up, (0..self.n).collect(), |images, _| {
             let mut pooling = self.poolings();
             let mut totals = vec![GradSums::new(c); self.ops.len()];
             let (mut sums, mut dots) =
-                (vec![0.0; cp * self.ops.len()], vec![0.0; cp * self.ops.len()]);
+                (vec![0.0; period * self.ops.len()], vec![0.0; period * self.ops.len()]);
             for i in images {
                 let g = part(given.grad_out, i, self.n);
                 let results = self.results(part(given.x, i, self.n), given.saved, i, &mut pooling);
                 sums.fill(0.0);
                 dots.fill(0.0);
                 for (chunk, g) in g.chunks(CHUNK * c).enumerate() {
-                    let state = sums.chunks_exact_mut(cp).zip(dots.chunks_exact_mut(cp));
+                    let state = sums.chunks_exact_mut(period).zip(dots.chunks_exact_mut(period));
                     for ((y, norms), (sum, dot)) in results.iter().zip(given.norms).zip(state) {
                         if norms.last.is_none() && !mixing {
                             continue;
@@ -109,7 +110,7 @@ impl Plan {
                         self.level.run(Sums { g, y, mean, pixels: g.len() / c, c, sum, dot });
                     }
                 }
-                let state = sums.chunks_exact(cp).zip(dots.chunks_exact(cp));
+                let state = sums.chunks_exact(period).zip(dots.chunks_exact(period));
                 for (total, (sum, dot)) in totals.iter_mut().zip(state) {
                     total.add(sum, dot, weight(given.mixing, i));
                 }
@@ -144,12 +145,12 @@ impl Plan {
         let groups = over_groups(Direction::Down, items, |images, items| {
             let back = |(index, (op, [one, two])): (usize, (usize, &[Conv; 2]))| {
                 let c = one.block.cout;
-                let cp = self.level.pad(c);
+                let (cp, period) = (self.level.pad(c), self.level.period(c));
                 let (mut scratch, mut image) = (two.scratch(), self.between(two));
                 let mut d_image = Buffer::new(one.oh * one.ow * cp);
                 let mut packed = two.packed_grads(weights);
                 let mut total = GradSums::new(c);
-                let (mut sum, mut dot) = (vec![0.0; cp], vec![0.0; cp]);
+                let (mut sum, mut dot) = (vec![0.0; period], vec![0.0; period]);
                 let norms = &given.norms[op];
                 for (i, item) in images.clone().zip(items.iter_mut()) {
                     let (raw, g) = (&given.saved.raw[op], part(given.grad_out, i, self.n));
@@ -320,11 +321,10 @@ impl Plan {
                     match body {
                         Op::Chain(_) => {}
                         Op::Identity => {
-                            let terms = [Some((g, &scale[..])), None];
+                            let terms = &[(g, &scale[..])];
                             let (pixels, c, shift) = (self.pixels, self.cin, &outer[op].shift);
                             self.level.run(Accumulate {
                                 out: dx,
-                                out_pixel: c,
                                 add: true,
                                 terms,
                                 shift,
@@ -336,7 +336,7 @@ impl Plan {
                             let (c, d_pool) = (self.cin, &mut walk.d_pool[..]);
                             walk.pooling.back(*shape, x, d_pool, dx, |y, dy| {
                                 let grad = ResultGrad::new(&outer[op], g, &scale, y);
-                                grad.fill(self.level, c, 0, self.pixels, dy, c);
+                                grad.fill(self.level, c, 0, self.pixels, dy);
                             });
                         }
                     }

@@ -10,7 +10,7 @@ use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
 use crate::norm::{MomentSum, Norm};
 use crate::padded::Padded;
-use crate::simd::{Accumulate, Level, Moments, prefetch_chunk};
+use crate::simd::{Accumulate, Level, Moments, TERMS, prefetch_chunk};
 
 /// Pixels that a pass over pixels takes at a time: few enough for the first-level cache.
 pub(super) const CHUNK: usize = 64;
@@ -34,7 +34,8 @@ struct Slot {
     inner: bool,
 }
 
-/// The term of an operation in the sum: `scale * y + shift`, the mixing weight included.
+/// The term of an operation in the sum: `scale * y + shift`, the mixing weight included, repeated up to the period of
+/// the level.
 struct Term {
     scale: Vec<f32>,
     shift: Vec<f32>,
@@ -101,7 +102,9 @@ impl Plan {
                 let mut pooling = Pooling::new(self);
                 let mut pools: Vec<_> = (self.pools().filter(|(.., norm)| *norm))
                     .map(|(op, shape, _)| {
-                        (Slot { op, inner: false }, shape, Tracker::new(self.level, self.cin))
+                        let group = self.level.group(self.cin, self.pixels);
+                        let tracker = Tracker::new(self.level, self.cin, group);
+                        (Slot { op, inner: false }, shape, tracker)
                     })
                     .collect();
                 for (i, raw) in images.zip(items) {
@@ -112,7 +115,7 @@ impl Plan {
                         run.forward(loaded.source(run.conv, x), raw, std::mem::take(&mut ahead));
                     }
                     for (_, shape, tracker) in &mut pools {
-                        tracker.image(pooling.run(*shape, x), self.cin);
+                        tracker.image(pooling.run(*shape, x));
                     }
                 }
                 let pools = pools.into_iter().map(|(slot, _, tracker)| (slot, tracker.sum));
@@ -217,12 +220,13 @@ impl Plan {
     }
 
     fn terms(&self, norms: &[OpNorms], mixing: Mixing<'_>) -> Vec<Term> {
-        let cp = self.level.pad(self.cout);
+        let period = self.level.period(self.cout);
         let terms = norms.iter().zip(mixing.weights).map(|(norms, weight)| {
-            let times = |v: &[f32]| v.iter().map(|v| v * weight).collect();
+            let times =
+                |v: &[f32]| self.level.repeat(&v[..self.cout]).iter().map(|v| v * weight).collect();
             match &norms.last {
                 Some(norm) => Term { scale: times(&norm.scale), shift: times(&norm.shift) },
-                None => Term { scale: vec![*weight; cp], shift: vec![0.0; cp] },
+                None => Term { scale: vec![*weight; period], shift: vec![0.0; period] },
             }
         });
         terms.collect()
@@ -238,24 +242,26 @@ impl Plan {
         out: &mut [f32],
         add: bool,
     ) {
-        let (cp, c) = (self.level.pad(self.cout), self.cout);
+        let (period, c) = (self.level.period(self.cout), self.cout);
         let scales: Vec<Vec<f32>> =
             terms.iter().map(|t| t.scale.iter().map(|s| s * weight).collect()).collect();
         let shift: Vec<f32> =
-            (0..cp).map(|c| weight * terms.iter().map(|t| t.shift[c]).sum::<f32>()).collect();
-        let zero = vec![0.0; cp];
+            (0..period).map(|c| weight * terms.iter().map(|t| t.shift[c]).sum::<f32>()).collect();
+        let zero = vec![0.0; period];
         for (chunk, out) in out.chunks_mut(CHUNK * c).enumerate() {
             let pixels = out.len() / c;
             for result in ahead {
                 prefetch_chunk(result, chunk + 1, CHUNK * c);
             }
-            let term = |i: usize| {
-                Some((&results.get(i)?[chunk * CHUNK * c..][..pixels * c], &scales[i][..]))
-            };
-            for first in (0..results.len().max(1)).step_by(2) {
+            for first in (0..results.len().max(1)).step_by(TERMS) {
                 let (add, shift) = (add || first > 0, if first == 0 { &shift } else { &zero });
-                let terms = [term(first), term(first + 1)];
-                self.level.run(Accumulate { out, out_pixel: c, add, terms, shift, pixels, c });
+                let mut terms: [(&[f32], &[f32]); TERMS] = [(&[], &[]); TERMS];
+                let some = results[first..].iter().zip(&scales[first..]);
+                for (term, (result, scale)) in terms.iter_mut().zip(some) {
+                    *term = (&result[chunk * CHUNK * c..][..pixels * c], scale);
+                }
+                let terms = &terms[..TERMS.min(results.len() - first)];
+                self.level.run(Accumulate { out, add, terms, shift, pixels, c });
             }
         }
     }
@@ -345,7 +351,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(level: Level, slot: Slot, conv: &'a Conv) -> Self {
-        let tracker = conv.block.norm.then(|| Tracker::new(level, conv.block.cout));
+        let tracker = conv.block.norm.then(|| Tracker::new(level, conv.block.cout, conv.group()));
         Self { slot, conv, scratch: conv.scratch(), tracker }
     }
 
@@ -374,15 +380,18 @@ impl<'a> Run<'a> {
 /// Statistics of one image after another.
 struct Tracker {
     level: Level,
+    channels: usize,
+    /// Pixels taken as one; `mean` and `m2` hold the moments of each, padded to whole vectors.
+    group: usize,
     mean: Vec<f32>,
     m2: Vec<f32>,
     sum: MomentSum,
 }
 
 impl Tracker {
-    fn new(level: Level, channels: usize) -> Self {
-        let cp = level.pad(channels);
-        Self { level, mean: vec![0.0; cp], m2: vec![0.0; cp], sum: MomentSum::new(channels) }
+    fn new(level: Level, channels: usize, group: usize) -> Self {
+        let zeros = || vec![0.0; level.pad(group * channels)];
+        Self { level, channels, group, mean: zeros(), m2: zeros(), sum: MomentSum::new(channels) }
     }
 
     fn start(&mut self) {
@@ -390,17 +399,21 @@ impl Tracker {
         self.m2.fill(0.0);
     }
 
-    fn finish(&mut self, count: usize) {
-        self.sum.merge(&self.mean, &self.m2, count);
+    /// Ends an image of `pixels` pixels.
+    fn finish(&mut self, pixels: usize) {
+        let wide = self.group * self.channels;
+        self.sum.merge(&self.mean[..wide], &self.m2[..wide], pixels / self.group);
     }
 
     /// A whole image.
-    fn image(&mut self, y: &[f32], c: usize) {
+    fn image(&mut self, y: &[f32]) {
         self.start();
-        for (chunk, y) in y.chunks(CHUNK * c).enumerate() {
+        let c = self.group * self.channels;
+        let chunk = CHUNK / self.group;
+        for (index, y) in y.chunks(chunk * c).enumerate() {
             let (mean, m2) = (&mut self.mean[..], &mut self.m2[..]);
-            self.level.run(Moments { y, pixels: y.len() / c, c, count: chunk * CHUNK, mean, m2 });
+            self.level.run(Moments { y, pixels: y.len() / c, c, count: index * chunk, mean, m2 });
         }
-        self.finish(y.len() / c);
+        self.finish(y.len() / self.channels);
     }
 }

@@ -4,13 +4,14 @@ use pulp::{Simd, WithSimd};
 
 use super::{Lanes, load, store};
 
-/// `c[rows, n] = a[rows, k] * b[k, np]`: pixels by channels.
+/// `c[rows, n] = a[rows, k] * b[k, n]`: pixels by channels.
 pub(crate) struct Product<'a> {
     /// Rows of stride `lda`.
     pub(crate) a: &'a [f32],
     pub(crate) lda: usize,
-    /// Packed, its columns padded with zeros to `np`, a multiple of the lanes.
+    /// Rows of stride `ldb`, their columns padded with zeros to whole vectors.
     pub(crate) b: &'a [f32],
+    pub(crate) ldb: usize,
     /// Rows of stride `ldc`; `n` columns are written.
     pub(crate) c: &'a mut [f32],
     pub(crate) ldc: usize,
@@ -31,7 +32,10 @@ impl WithSimd for Product<'_> {
         }
         let np = self.n.next_multiple_of(S::F32_LANES);
         assert!(self.a.len() >= (self.rows - 1) * self.lda + self.k, "product: a is too short");
-        assert!(self.b.len() >= self.k * np, "product: b is too short");
+        assert!(
+            self.k == 0 || self.b.len() >= (self.k - 1) * self.ldb + np,
+            "product: b is too short"
+        );
         let last = (self.rows - 1) * self.ldc + (self.rows - 1) / self.line.0 * self.line.1;
         assert!(self.c.len() >= last + self.n, "product: c is too short");
         let vectors = np / S::F32_LANES;
@@ -45,11 +49,11 @@ impl WithSimd for Product<'_> {
             };
             let many = S::REGISTER_COUNT >= 32;
             match (width, many) {
-                (1, _) => self.columns::<S, 8, 1>(simd, v, np),
-                (2, true) => self.columns::<S, 8, 2>(simd, v, np),
-                (2, false) => self.columns::<S, 4, 2>(simd, v, np),
-                (_, true) => self.columns::<S, 8, 3>(simd, v, np),
-                (_, false) => self.columns::<S, 4, 3>(simd, v, np),
+                (1, _) => self.columns::<S, 8, 1>(simd, v),
+                (2, true) => self.columns::<S, 8, 2>(simd, v),
+                (2, false) => self.columns::<S, 4, 2>(simd, v),
+                (_, true) => self.columns::<S, 8, 3>(simd, v),
+                (_, false) => self.columns::<S, 4, 3>(simd, v),
             }
             v += width;
         }
@@ -60,24 +64,24 @@ impl Product<'_> {
     /// `V` vectors of columns from vector `v` on, `M` rows at a time; the last rows are done again with their
     /// predecessors rather than alone.
     #[inline(always)]
-    fn columns<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, v: usize, np: usize) {
+    fn columns<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, v: usize) {
         let mut row = 0;
         while row + M <= self.rows {
             // SAFETY: with_simd asserted the extents; rows row..row + M are within them.
-            unsafe { self.tile::<S, M, V>(simd, row, v, np) };
+            unsafe { self.tile::<S, M, V>(simd, row, v) };
             row += M;
         }
         if row < self.rows {
             // SAFETY: as above.
             unsafe {
                 if self.rows >= M {
-                    self.tile::<S, M, V>(simd, self.rows - M, v, np);
+                    self.tile::<S, M, V>(simd, self.rows - M, v);
                 } else if self.rows >= 4 {
-                    self.tile::<S, 4, V>(simd, 0, v, np);
-                    self.tile::<S, 4, V>(simd, self.rows - 4, v, np);
+                    self.tile::<S, 4, V>(simd, 0, v);
+                    self.tile::<S, 4, V>(simd, self.rows - 4, v);
                 } else {
                     for row in 0..self.rows {
-                        self.tile::<S, 1, V>(simd, row, v, np);
+                        self.tile::<S, 1, V>(simd, row, v);
                     }
                 }
             }
@@ -92,12 +96,12 @@ impl Product<'_> {
         simd: S,
         row: usize,
         v: usize,
-        np: usize,
     ) {
         unsafe {
             let mut acc = [[simd.splat_f32s(0.0); V]; M];
             let a = self.a.as_ptr().add(row * self.lda);
-            let mut b = self.b.as_ptr().add(v * S::F32_LANES);
+            // Without rows of b the result is zero.
+            let mut b = self.b.as_ptr().wrapping_add(v * S::F32_LANES);
             for k in 0..self.k {
                 let mut columns = [simd.splat_f32s(0.0); V];
                 for (j, column) in columns.iter_mut().enumerate() {
@@ -109,7 +113,7 @@ impl Product<'_> {
                         *acc = simd.mul_add_e_f32s(a, column, *acc);
                     }
                 }
-                b = b.wrapping_add(np);
+                b = b.wrapping_add(self.ldb);
             }
             let (width, gap) = self.line;
             let (line, mut left) =
@@ -129,19 +133,20 @@ impl Product<'_> {
     }
 }
 
-/// `w[k, np] += a[rows, k]^T * d[rows, np]`: the gradient of the weights of a 1x1 convolution.
+/// `w[k, n] += a[rows, k]^T * d[rows, n]`: the gradient of the weights of a 1x1 convolution.
 pub(crate) struct OuterProduct<'a> {
     /// Rows of stride `lda`.
     pub(crate) a: &'a [f32],
     pub(crate) lda: usize,
-    /// Rows of stride `ldd`, of which `np` columns are read.
+    /// Rows of stride `ldd`, of which whole vectors are read: what follows the `n` columns ends in the padding of `w`.
     pub(crate) d: &'a [f32],
     pub(crate) ldd: usize,
-    /// Rows of stride `np`, a multiple of the lanes.
+    /// Rows of stride `ldw`, whose columns are padded to whole vectors.
     pub(crate) w: &'a mut [f32],
+    pub(crate) ldw: usize,
     pub(crate) rows: usize,
     pub(crate) k: usize,
-    pub(crate) np: usize,
+    pub(crate) n: usize,
 }
 
 impl WithSimd for OuterProduct<'_> {
@@ -149,20 +154,18 @@ impl WithSimd for OuterProduct<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        if self.rows == 0 {
+        if self.rows == 0 || self.k == 0 {
             return;
         }
-        assert!(self.np.is_multiple_of(S::F32_LANES), "outer product: np is not whole vectors");
+        let np = self.n.next_multiple_of(S::F32_LANES);
+        assert!(self.ldw >= np, "outer product: columns overlap");
         assert!(
             self.a.len() >= (self.rows - 1) * self.lda + self.k,
             "outer product: a is too short"
         );
-        assert!(
-            self.d.len() >= (self.rows - 1) * self.ldd + self.np,
-            "outer product: d is too short"
-        );
-        assert!(self.w.len() >= self.k * self.np, "outer product: w is too short");
-        let vectors = self.np / S::F32_LANES;
+        assert!(self.d.len() >= (self.rows - 1) * self.ldd + np, "outer product: d is too short");
+        assert!(self.w.len() >= (self.k - 1) * self.ldw + np, "outer product: w is too short");
+        let vectors = np / S::F32_LANES;
         let mut v = 0;
         while v < vectors {
             if vectors - v >= 2 {
@@ -210,7 +213,7 @@ impl OuterProduct<'_> {
     }
 
     /// # Safety
-    /// `k + K <= self.k`, `v + V` vectors are within `np`, and the extents were asserted.
+    /// `k + K <= self.k`, `v + V` vectors are within the padded columns, and the extents were asserted.
     #[inline(always)]
     unsafe fn tile<S: Simd, const K: usize, const V: usize>(
         &mut self,
@@ -220,11 +223,11 @@ impl OuterProduct<'_> {
     ) {
         unsafe {
             let column = v * S::F32_LANES;
-            let w = self.w.as_mut_ptr().add(k * self.np + column);
+            let w = self.w.as_mut_ptr().add(k * self.ldw + column);
             let mut acc = [[simd.splat_f32s(0.0); V]; K];
             for (i, acc) in acc.iter_mut().enumerate() {
                 for (j, acc) in acc.iter_mut().enumerate() {
-                    *acc = load::<S>(w.add(i * self.np + j * S::F32_LANES));
+                    *acc = load::<S>(w.add(i * self.ldw + j * S::F32_LANES));
                 }
             }
             let (mut a, mut d) = (self.a.as_ptr().add(k), self.d.as_ptr().add(column));
@@ -245,7 +248,7 @@ impl OuterProduct<'_> {
             }
             for (i, acc) in acc.iter().enumerate() {
                 for (j, acc) in acc.iter().enumerate() {
-                    store::<S>(w.add(i * self.np + j * S::F32_LANES), *acc);
+                    store::<S>(w.add(i * self.ldw + j * S::F32_LANES), *acc);
                 }
             }
         }

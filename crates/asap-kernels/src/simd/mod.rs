@@ -15,7 +15,7 @@ mod pool;
 
 pub(crate) use depthwise::{DepthwiseGrad, DepthwiseRow};
 pub(crate) use gemm::{OuterProduct, Product};
-pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums};
+pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums, TERMS};
 pub(crate) use pool::{PoolKind, PoolShape, pool_backward, pool_forward};
 
 use std::fmt;
@@ -84,6 +84,51 @@ impl Level {
         channels.next_multiple_of(self.lanes())
     }
 
+    /// After how many values the channels of dense pixels and the lanes of vectors begin together again. Coefficients
+    /// per channel are repeated up to there, so that a pass may take several pixels as one.
+    pub(crate) fn period(self, channels: usize) -> usize {
+        channels * (self.lanes() / common(channels, self.lanes()))
+    }
+
+    /// A value per channel, repeated up to the period.
+    pub(crate) fn repeat(self, values: &[f32]) -> Vec<f32> {
+        values.iter().copied().cycle().take(self.period(values.len())).collect()
+    }
+
+    /// How many pixels make a wide one that fills vectors best, among the divisors of `pixels`.
+    pub(crate) fn group(self, channels: usize, pixels: usize) -> usize {
+        group(self.lanes(), channels, pixels)
+    }
+
+    /// Runs a product. Its last columns, if they fill half a vector or less, go into one of half the width.
+    pub(crate) fn product(self, product: Product<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Token::Avx512(token), Some(tail), 1..) = (self.0, half_tail(product.n), product.k) {
+            let Product { a, lda, b, ldb, c, ldc, line, rows, k, n } = product;
+            self.run(Product { a, lda, b, ldb, c: &mut *c, ldc, line, rows, k, n: n - tail });
+            // A whole vector, for masked stores are slow: columns that both compute are equal to the bit.
+            let first = n - HALF;
+            let (b, c, n) = (&b[first..], &mut c[first..], HALF);
+            Self(Token::Avx2(*token)).run(Product { a, lda, b, ldb, c, ldc, line, rows, k, n });
+            return;
+        }
+        self.run(product);
+    }
+
+    /// Runs an outer product, its last columns as in [`Level::product`].
+    pub(crate) fn outer_product(self, product: OuterProduct<'_>) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Token::Avx512(token), Some(tail)) = (self.0, half_tail(product.n)) {
+            let OuterProduct { a, lda, d, ldd, w, ldw, rows, k, n } = product;
+            let first = n - tail;
+            self.run(OuterProduct { a, lda, d, ldd, w: &mut *w, ldw, rows, k, n: first });
+            let (d, w, n) = (&d[first..], &mut w[first..], tail);
+            Self(Token::Avx2(*token)).run(OuterProduct { a, lda, d, ldd, w, ldw, rows, k, n });
+            return;
+        }
+        self.run(product);
+    }
+
     /// Runs a kernel with this instruction set.
     #[inline]
     pub(crate) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
@@ -97,6 +142,27 @@ impl Level {
             Token::Neon(token) => Simd::vectorize(token, kernel),
         }
     }
+}
+
+/// Lanes of half an AVX-512 vector.
+#[cfg(target_arch = "x86_64")]
+const HALF: usize = 8;
+
+/// The columns beyond the last whole AVX-512 vector, if there is one and they fit half a vector.
+#[cfg(target_arch = "x86_64")]
+fn half_tail(columns: usize) -> Option<usize> {
+    let tail = columns % (2 * HALF);
+    (columns > 2 * HALF && (1..=HALF).contains(&tail)).then_some(tail)
+}
+
+/// The greatest common divisor of a number above zero and a power of two.
+fn common(number: usize, power: usize) -> usize {
+    1 << (number | power).trailing_zeros()
+}
+
+/// See [`Level::group`].
+fn group(lanes: usize, channels: usize, pixels: usize) -> usize {
+    common(pixels, lanes / common(channels, lanes))
 }
 
 impl fmt::Display for Level {

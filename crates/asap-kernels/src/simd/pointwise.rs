@@ -1,10 +1,11 @@
 //! Passes over pixels with a value per channel: normalise, ReLU, weighted sum, and the sums that batch norm needs.
 //!
-//! Tensors of the caller are dense, `c` channels a pixel; vectors of coefficients are padded to `cp`.
+//! Tensors of the caller are dense, `c` channels a pixel; vectors of coefficients are padded to `cp`. Where channels do
+//! not fill the vectors, neighbouring pixels are taken as one wide pixel (`group`), its coefficients repeated.
 
 use pulp::{Simd, WithSimd};
 
-use super::{Lanes, load, store};
+use super::{Lanes, group, load, store};
 
 /// A value per channel times `x` plus another.
 #[derive(Clone, Copy)]
@@ -156,15 +157,18 @@ impl WithSimd for Moments<'_> {
     }
 }
 
-/// `out (+)= a * y + shift` per channel, from dense pixels to pixels `out_pixel` apart.
+/// Most terms of an [`Accumulate`].
+pub(crate) const TERMS: usize = 4;
+
+/// `out (+)= sum a * y + shift` per channel.
 pub(crate) struct Accumulate<'a> {
-    /// Pixels `out_pixel` apart: `c` for dense ones, more for a scratch image, whose padding lanes are kept zero.
+    /// `[pixels, c]`.
     pub(crate) out: &'a mut [f32],
-    pub(crate) out_pixel: usize,
     /// Add to what `out` holds.
     pub(crate) add: bool,
-    /// `[pixels, c]` each, with its factor.
-    pub(crate) terms: [Option<(&'a [f32], &'a [f32])>; 2],
+    /// At most [`TERMS`], `[pixels, c]` each, with its factor.
+    pub(crate) terms: &'a [(&'a [f32], &'a [f32])],
+    /// Repeated up to the period, as factors are.
     pub(crate) shift: &'a [f32],
     pub(crate) pixels: usize,
     pub(crate) c: usize,
@@ -174,66 +178,54 @@ impl WithSimd for Accumulate<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { out, out_pixel, add, terms, shift, pixels, c } = self;
-        if pixels == 0 {
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        if self.pixels == 0 {
             return;
         }
-        let cp = c.next_multiple_of(S::F32_LANES);
-        let wide = out_pixel >= cp;
-        assert!(out_pixel >= c, "accumulate: pixels overlap");
-        assert!(
-            out.len() >= (pixels - 1) * out_pixel + if wide { cp } else { c },
-            "accumulate: out is too short"
-        );
-        assert!(shift.len() >= cp, "accumulate: shift is too short");
-        for (y, factor) in terms.iter().flatten() {
-            assert!(y.len() >= pixels * c && factor.len() >= cp, "accumulate: a term is too short");
+        let together = group(S::F32_LANES, self.c, self.pixels);
+        (self.pixels, self.c) = (self.pixels / together, self.c * together);
+        let (len, cp) = (self.pixels * self.c, self.c.next_multiple_of(S::F32_LANES));
+        assert!(self.out.len() >= len, "accumulate: out is too short");
+        assert!(self.shift.len() >= cp, "accumulate: shift is too short");
+        for (y, factor) in self.terms {
+            assert!(y.len() >= len && factor.len() >= cp, "accumulate: a term is too short");
         }
-        let mut first = 0;
-        while first < cp {
+        match self.terms.len() {
+            0 => self.sum::<S, 0>(simd),
+            1 => self.sum::<S, 1>(simd),
+            2 => self.sum::<S, 2>(simd),
+            3 => self.sum::<S, 3>(simd),
+            TERMS => self.sum::<S, TERMS>(simd),
+            more => unreachable!("{more} terms"),
+        }
+    }
+}
+
+impl Accumulate<'_> {
+    /// All `N` terms.
+    #[inline(always)]
+    fn sum<S: Simd, const N: usize>(self, simd: S) {
+        let Self { out, add, terms, shift, pixels, c } = self;
+        for first in (0..c).step_by(S::F32_LANES) {
             let lanes = Lanes::at(simd, first, c);
-            let out_lanes = if wide { Lanes { mask: None, ..lanes } } else { lanes };
-            // SAFETY: the extents were asserted; whole vectors of out are touched only where pixels are that wide.
+            // SAFETY: with_simd asserted the extents; first lies below c.
             unsafe {
                 let out = out.as_mut_ptr().add(first);
                 let shift = load::<S>(shift.as_ptr().add(first));
-                let term = |(y, factor): (&[f32], &[f32])| {
-                    (y.as_ptr().add(first), load::<S>(factor.as_ptr().add(first)))
-                };
-                match (terms[0].map(term), terms[1].map(term)) {
-                    (Some((y, a)), None) | (None, Some((y, a))) => {
-                        for pixel in 0..pixels {
-                            let at = out.add(pixel * out_pixel);
-                            let base =
-                                if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
-                            let value = simd.mul_add_e_f32s(a, lanes.load(y.add(pixel * c)), base);
-                            out_lanes.store(at, value);
-                        }
+                let (mut ys, mut factors) = ([std::ptr::null(); N], [shift; N]);
+                for (i, (y, factor)) in terms.iter().enumerate().take(N) {
+                    ys[i] = y.as_ptr().add(first);
+                    factors[i] = load::<S>(factor.as_ptr().add(first));
+                }
+                for pixel in 0..pixels {
+                    let at = out.add(pixel * c);
+                    let mut value = if add { simd.add_f32s(lanes.load(at), shift) } else { shift };
+                    for (y, factor) in ys.iter().zip(factors) {
+                        value = simd.mul_add_e_f32s(factor, lanes.load(y.add(pixel * c)), value);
                     }
-                    (Some((y, a)), Some((z, b))) => {
-                        for pixel in 0..pixels {
-                            let at = out.add(pixel * out_pixel);
-                            let base =
-                                if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
-                            let value = simd.mul_add_e_f32s(a, lanes.load(y.add(pixel * c)), base);
-                            out_lanes.store(
-                                at,
-                                simd.mul_add_e_f32s(b, lanes.load(z.add(pixel * c)), value),
-                            );
-                        }
-                    }
-                    (None, None) => {
-                        for pixel in 0..pixels {
-                            let at = out.add(pixel * out_pixel);
-                            let base =
-                                if add { simd.add_f32s(out_lanes.load(at), shift) } else { shift };
-                            out_lanes.store(at, base);
-                        }
-                    }
+                    lanes.store(at, value);
                 }
             }
-            first += S::F32_LANES;
         }
     }
 }
@@ -249,10 +241,11 @@ pub(crate) struct Sums<'a> {
     /// `[pixels, c]`.
     pub(crate) g: &'a [f32],
     pub(crate) y: &'a [f32],
+    /// Repeated up to the period.
     pub(crate) mean: &'a [f32],
     pub(crate) pixels: usize,
     pub(crate) c: usize,
-    /// `cp` long.
+    /// As long as the period; the sum of a channel is that of all its places.
     pub(crate) sum: &'a mut [f32],
     pub(crate) dot: &'a mut [f32],
 }
@@ -263,6 +256,11 @@ impl WithSimd for Sums<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { g, y, mean, pixels, c, sum, dot } = self;
+        if pixels == 0 {
+            return;
+        }
+        let together = group(S::F32_LANES, c, pixels);
+        let (pixels, c) = (pixels / together, c * together);
         let cp = c.next_multiple_of(S::F32_LANES);
         assert!(g.len() >= pixels * c && y.len() >= pixels * c, "sums: an image is too short");
         assert!(
