@@ -349,6 +349,27 @@ mod tests {
         assert_eq!(tiny, [9.0]);
     }
 
+    /// The promise that a seed gives the same bytes in later versions and on other machines, too.
+    #[test]
+    fn golden_bytes() {
+        let shape = [12, 9, 3];
+        let image: Vec<u8> = (0..324u16).map(|i| (i * 7 % 251) as u8).collect();
+        let tables = vec![std::array::from_fn(|v| v as f32 + 1.0); 3];
+        let sums = [Policy::Cifar10, Policy::Svhn, Policy::ImageNet].map(|policy| {
+            let auto = Some(policy);
+            let augment = Augment { pad: 2, flip: true, auto, erase: 0.5, cutout: Some(3) };
+            let mut crc = flate2::Crc::new();
+            for seed in 0..100 {
+                let mut out = [f32::NAN; 324];
+                let mut random = generator(seed, Stream::Augment, 3, 5);
+                augment.apply(&image, shape, &tables, &mut random, &mut out);
+                crc.update(&out.map(|v| (v - 1.0) as u8));
+            }
+            crc.sum()
+        });
+        assert_eq!(sums, [0x5e59_f13e, 0x461c_5639, 0x841f_1077]);
+    }
+
     #[test]
     fn refuses_to_wipe_out_images() {
         let refuse = |augment: Augment| augment.check([4, 6, 2]).unwrap_err().to_string();
