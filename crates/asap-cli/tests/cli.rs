@@ -531,3 +531,22 @@ fn methods_are_compared_and_what_failed_is_told() {
     refused(&["search", "--method", "best"], at, &["best", "random-trained"]);
     refused(&["compare", "--resume", "c/search-asap-0"], at, &["compare.json"]);
 }
+
+/// Steps need no memory beyond that of the first ones.
+#[test]
+fn memory_does_not_grow_from_step_to_step() {
+    let here = tempfile::tempdir().unwrap();
+    let sizes = ["train.channels=2", "train.cells=2", "train.epochs=6", "data.limit=2000"];
+    let mut arguments = vec!["train", "--cell", "ASAP", "--out", "run"];
+    arguments.extend(sizes.iter().flat_map(|setting| ["--set", setting]));
+    assert!(asap(&arguments, here.path()).status.success());
+    let events = fs::read_to_string(here.path().join("run/events.jsonl")).unwrap();
+    let peaks: Vec<f64> = events
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["peak_rss_mb"].as_f64())
+        .collect();
+    // 28 steps of 64 images an epoch: their images alone would be 5 MiB.
+    if let [_, second, .., last] = peaks[..] {
+        assert!(last - second < 8.0, "{peaks:?}");
+    }
+}

@@ -276,6 +276,7 @@ impl Backward<Flex, PARENTS> for EdgeBackward {
         let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
         let state = ops.state;
         let [x, partial, mixing, parameters @ ..] = ops.parents;
+        let from_store = x.is_some();
         let needs =
             Needs { weights: parameters.iter().any(Option::is_some), mixing: mixing.is_some() };
         let shape = state.x.layout().shape().clone();
@@ -324,7 +325,10 @@ impl Backward<Flex, PARENTS> for EdgeBackward {
         }
         if let Ok(state) = Arc::try_unwrap(state) {
             drop(state.input);
-            recycle(state.x);
+            // A map without a gradient is the batch's images, which nobody takes from the store again.
+            if from_store {
+                recycle(state.x);
+            }
         }
     }
 }
