@@ -35,7 +35,7 @@ fn list(common: &Common) -> anyhow::Result<()> {
         writeln!(text, "{:<14} {}\n{:14} {place}", dataset.name.to_string(), dataset.form, "")?;
     }
     text.push_str(
-        "A path          a folder per class (PNG, JPEG), with train/ and test/ or to be split;\n",
+        "A path          a folder per class (PNG, JPEG, GIF, WebP, BMP, PPM), with train/ and test/ or to be split;\n",
     );
     text.push_str("                or a folder with the files of a form above\n");
     output::print(common.json, &known, &text)
