@@ -536,7 +536,7 @@ fn methods_are_compared_and_what_failed_is_told() {
 #[test]
 fn memory_does_not_grow_from_step_to_step() {
     let here = tempfile::tempdir().unwrap();
-    let sizes = ["train.channels=2", "train.cells=2", "train.epochs=6", "data.limit=2000"];
+    let sizes = ["train.channels=2", "train.cells=2", "train.epochs=10", "data.limit=2000"];
     let mut arguments = vec!["train", "--cell", "ASAP", "--out", "run"];
     arguments.extend(sizes.iter().flat_map(|setting| ["--set", setting]));
     assert!(asap(&arguments, here.path()).status.success());
@@ -545,8 +545,8 @@ fn memory_does_not_grow_from_step_to_step() {
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["peak_rss_mb"].as_f64())
         .collect();
-    // 28 steps of 64 images an epoch: their images alone would be 5 MiB.
-    if let [_, second, .., last] = peaks[..] {
-        assert!(last - second < 8.0, "{peaks:?}");
+    // 28 steps of 64 images an epoch: the images of seven epochs would be 37 MiB.
+    if let [_, _, third, .., last] = peaks[..] {
+        assert!(last - third < 12.0, "{peaks:?}");
     }
 }
