@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use asap::Evaluation;
 use serde::Serialize;
 
 /// Prints a result: as JSON if asked, else as `text`.
@@ -44,4 +45,10 @@ pub(crate) fn percent(share: f64) -> String {
 /// An amount of memory, where it is known.
 pub(crate) fn megabytes(amount: Option<f64>) -> String {
     amount.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB"))
+}
+
+/// The confidence interval of an error, in words.
+pub(crate) fn interval(evaluation: &Evaluation) -> String {
+    let [low, high] = evaluation.interval;
+    format!("{} to {} with 95 % confidence", percent(low), percent(high))
 }

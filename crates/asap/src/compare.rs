@@ -2,10 +2,8 @@
 //! recipe (the paper's Tables 1 and 3, Figures 3, 6 and 7).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use asap_core::CellKind;
 use serde::{Deserialize, Serialize};
 
 use crate::chart::{Chart, Series};
@@ -14,6 +12,7 @@ use crate::error::Error;
 use crate::jobs;
 use crate::memory::reset_peak;
 use crate::method::MethodName;
+use crate::planned::{self, Planned, at_least_one};
 use crate::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::report;
 use crate::run_folder::{self, RunFolder};
@@ -64,15 +63,25 @@ pub struct Row {
     pub failures: Vec<String>,
 }
 
-/// The file with the plan, in the folder of the whole.
-const PLAN: &str = "compare.json";
+impl planned::Plan for Plan {
+    const FILE: &'static str = "compare.json";
+    const COMMAND: &'static str = "asap compare";
+
+    fn check(&self) -> Result<(), Error> {
+        at_least_one([("method", self.methods.is_empty()), ("seed", self.seeds.is_empty())])?;
+        for (i, method) in self.methods.iter().enumerate() {
+            if self.methods[..i].contains(method) {
+                return Err(Error::Config(format!(
+                    "expected each method once, found {method} twice"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A comparison in its folder.
-pub struct Compare {
-    folder: RunFolder,
-    config: Config,
-    plan: Plan,
-}
+pub type Compare = Planned<Plan>;
 
 /// What has come of one method and seed.
 struct Done {
@@ -83,52 +92,6 @@ struct Done {
 }
 
 impl Compare {
-    /// Makes the folder.
-    ///
-    /// # Errors
-    /// When there is nothing to compare, or the folder is in use.
-    pub fn create(path: &Path, config: &Config, plan: Plan) -> Result<Self, Error> {
-        for (what, empty) in [("method", plan.methods.is_empty()), ("seed", plan.seeds.is_empty())]
-        {
-            if empty {
-                return Err(Error::Config(format!("expected at least one {what}, found none")));
-            }
-        }
-        for (i, method) in plan.methods.iter().enumerate() {
-            if plan.methods[..i].contains(method) {
-                return Err(Error::Config(format!(
-                    "expected each method once, found {method} twice"
-                )));
-            }
-        }
-        let folder = RunFolder::create(path, config)?;
-        folder.write_json(PLAN, &plan)?;
-        Ok(Self { folder, config: config.clone(), plan })
-    }
-
-    /// Opens the folder of an earlier comparison.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let (folder, config) = RunFolder::open(path)?;
-        let plan = folder.read_json(PLAN)?.ok_or_else(|| Error::RunFolder {
-            path: path.to_owned(),
-            problem: format!("expected the folder of asap compare, found no {PLAN} in it"),
-        })?;
-        Ok(Self { folder, config, plan })
-    }
-
-    /// The folder.
-    pub fn folder(&self) -> &RunFolder {
-        &self.folder
-    }
-
-    /// The settings of every search and training but for method and seed.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// Searches and trains what is not done yet; table and figures are written anew each time.
     ///
     /// The seeds go round: first every method with the first seed. A search or training that fails is told in its
@@ -171,14 +134,14 @@ impl Compare {
         config.search.method = method;
         observer.on_event(Event::Begin(&format!("{method}, seed {seed}: search")));
         reset_peak();
-        let path = self.path("search", method, seed);
+        let path = self.path(format!("search-{method}-{seed}"));
         let Outcome::Finished(search) = jobs::search(&path, &config, observer, stop)? else {
             return Ok(None);
         };
         let records = RunFolder::open(&path)?.0.events()?;
         let training = if self.plan.train {
             observer.on_event(Event::Begin(&format!("{method}, seed {seed}: training")));
-            let train = self.path("train", method, seed);
+            let train = self.path(format!("train-{method}-{seed}"));
             let inherit = config.train.inherit.then_some(path.as_path());
             match jobs::train(&train, &config, &search.genotype, inherit, observer, stop)? {
                 Outcome::Finished(result) => Some(*result),
@@ -188,10 +151,6 @@ impl Compare {
             None
         };
         Ok(Some(Done { method, search: *search, records, training }))
-    }
-
-    fn path(&self, what: &str, method: MethodName, seed: u64) -> PathBuf {
-        self.folder.path().join(format!("{what}-{method}-{seed}"))
     }
 
     fn write(
@@ -250,12 +209,6 @@ fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'s
     let relative_time = |one: &Done, record: &EpochRecord| {
         record.epoch_seconds / one.records.first().map_or(1.0, |first| first.epoch_seconds)
     };
-    let entropy = |kind: CellKind| {
-        lines(&move |_, record| match kind {
-            CellKind::Normal => record.entropy_normal,
-            CellKind::Reduction => record.entropy_reduce,
-        })
-    };
     let chart = |title, y, series| Chart { title, x: "epoch", y, series };
     vec![
         (
@@ -280,11 +233,11 @@ fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'s
         ),
         (
             "entropy-normal",
-            chart("Entropy, normal cell (Fig. 7)", "of ln N", entropy(CellKind::Normal)),
+            chart("Entropy, normal cell (Fig. 7)", "of ln N", lines(&|_, r| r.entropy_normal)),
         ),
         (
             "entropy-reduction",
-            chart("Entropy, reduction cell (Fig. 7)", "of ln N", entropy(CellKind::Reduction)),
+            chart("Entropy, reduction cell (Fig. 7)", "of ln N", lines(&|_, r| r.entropy_reduce)),
         ),
     ]
 }

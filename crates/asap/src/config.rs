@@ -331,6 +331,11 @@ impl Config {
         }
     }
 
+    /// This configuration's seed and those that follow it.
+    pub fn seeds(&self, count: u32) -> Vec<u64> {
+        (0..u64::from(count)).map(|i| self.seed + i).collect()
+    }
+
     /// How the data set is read.
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {

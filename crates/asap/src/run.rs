@@ -1,6 +1,5 @@
 //! From images to a trained network: searches, and for each of them trainings of its cell (`asap run`).
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
@@ -8,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::error::Error;
 use crate::jobs;
+use crate::planned::{self, Planned};
 use crate::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::report;
-use crate::run_folder::{self, RunFolder};
+use crate::run_folder;
 use crate::spread::Spread;
 
 /// How often a run searches, and how often it trains what a search found; with the seeds that follow the
@@ -51,58 +51,26 @@ pub struct SearchAndTrainings {
     pub trainings: Vec<(String, TrainResult)>,
 }
 
-/// The file with the repeats, in the folder of the run.
-const PLAN: &str = "run.json";
+impl planned::Plan for Repeats {
+    const FILE: &'static str = "run.json";
+    const COMMAND: &'static str = "asap run";
+    const REMEDY: &'static str =
+        "; the folder of a search or training is resumed by asap search or asap train";
 
-/// A run in its folder.
-pub struct Run {
-    folder: RunFolder,
-    config: Config,
-    repeats: Repeats,
-}
-
-impl Run {
-    /// Makes the folder.
-    ///
-    /// # Errors
-    /// When there is nothing to do, or the folder is in use.
-    pub fn create(path: &Path, config: &Config, repeats: Repeats) -> Result<Self, Error> {
-        if repeats.searches == 0 || repeats.trainings == 0 {
+    fn check(&self) -> Result<(), Error> {
+        if self.searches == 0 || self.trainings == 0 {
             return Err(Error::Config(
                 "expected at least one search and one training, found 0".to_owned(),
             ));
         }
-        let folder = RunFolder::create(path, config)?;
-        folder.write_json(PLAN, &repeats)?;
-        Ok(Self { folder, config: config.clone(), repeats })
+        Ok(())
     }
+}
 
-    /// Opens the folder of an earlier run.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let (folder, config) = RunFolder::open(path)?;
-        let repeats = folder.read_json(PLAN)?.ok_or_else(|| Error::RunFolder {
-            path: path.to_owned(),
-            problem: format!(
-                "expected the folder of asap run, found no {PLAN} in it; \
-                 the folder of a search or training is resumed by asap search or asap train"
-            ),
-        })?;
-        Ok(Self { folder, config, repeats })
-    }
+/// A run in its folder.
+pub type Run = Planned<Repeats>;
 
-    /// The folder.
-    pub fn folder(&self) -> &RunFolder {
-        &self.folder
-    }
-
-    /// The settings.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
+impl Run {
     /// Searches and trains what is not done yet, or until `stop` is set.
     ///
     /// # Errors
@@ -114,7 +82,7 @@ impl Run {
     ) -> Result<Outcome<RunResult>, Error> {
         let _lock = self.folder.lock()?;
         let mut searches = Vec::new();
-        for search_seed in self.seeds(self.repeats.searches) {
+        for search_seed in self.config.seeds(self.plan.searches) {
             let folder = format!("search-{search_seed}");
             let config = Config { seed: search_seed, ..self.config.clone() };
             observer.on_event(Event::Begin(&format!("search, seed {search_seed}")));
@@ -124,7 +92,7 @@ impl Run {
                 Outcome::Stopped => return Ok(Outcome::Stopped),
             };
             let mut trainings = Vec::new();
-            for seed in self.seeds(self.repeats.trainings) {
+            for seed in self.config.seeds(self.plan.trainings) {
                 let folder = format!("train-{search_seed}-{seed}");
                 let inherit = config.train.inherit.then_some(path.as_path());
                 let config = Config { seed, ..self.config.clone() };
@@ -144,15 +112,6 @@ impl Run {
         report::write_run(&self.folder, &self.config, &result)?;
         self.folder.write_json(run_folder::RESULT, &result)?;
         Ok(Outcome::Finished(Box::new(result)))
-    }
-
-    fn path(&self, folder: &str) -> PathBuf {
-        self.folder.path().join(folder)
-    }
-
-    fn seeds(&self, count: u32) -> impl Iterator<Item = u64> + use<> {
-        let first = self.config.seed;
-        (0..u64::from(count)).map(move |i| first + i)
     }
 }
 

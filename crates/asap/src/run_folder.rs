@@ -192,11 +192,16 @@ impl RunFolder {
         Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// Replaces the events, when a resumed run goes back to its checkpoint.
+    /// Drops events, when a resumed run goes back to its checkpoint.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn rewrite_events<T: Serialize>(&self, events: &[T]) -> Result<(), Error> {
+    pub fn retain_events<T: Serialize + DeserializeOwned>(
+        &self,
+        keep: impl FnMut(&T) -> bool,
+    ) -> Result<(), Error> {
+        let mut events: Vec<T> = self.events()?;
+        events.retain(keep);
         let lines = events.iter().map(|e| serde_json::to_string(e).expect("plain data is JSON"));
         let text: String = lines.map(|line| line + "\n").collect();
         self.write(EVENTS, text.as_bytes())

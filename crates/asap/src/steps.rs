@@ -107,9 +107,7 @@ pub fn evaluate(
     batch: &Batch,
     forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
 ) -> Score {
-    let pass = Pass::new(parameters, Mode::Evaluation);
-    let logits = forward(&pass, images(batch, parameters.device()));
-    cross_entropy(logits, batch, 0.0).1
+    cross_entropy(infer(parameters, batch, forward), batch, 0.0).1
 }
 
 /// What any network says of each image of a batch, with running statistics: one row of logits an image.
@@ -118,11 +116,19 @@ pub fn logits(
     batch: &Batch,
     forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
 ) -> Vec<Vec<f32>> {
-    let pass = Pass::new(parameters, Mode::Evaluation);
-    let logits = forward(&pass, images(batch, parameters.device()));
+    let logits = infer(parameters, batch, forward);
     let classes = logits.dims()[1];
     let flat: Vec<f32> = logits.into_data().iter::<f32>().collect();
     flat.chunks(classes.max(1)).map(<[f32]>::to_vec).collect()
+}
+
+fn infer(
+    parameters: &Parameters,
+    batch: &Batch,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
+) -> Tensor<2> {
+    let pass = Pass::new(parameters, Mode::Evaluation);
+    forward(&pass, images(batch, parameters.device()))
 }
 
 pub(crate) fn images(batch: &Batch, device: &Device) -> Tensor<4> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use asap_core::{Cost, Genotype, NetworkShape, PowerCosineLearningRate, evaluation_cost};
 use asap_data::{
@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::evaluation::Evaluation;
 use crate::memory::{activations_mb, peak_rss_mb};
 use crate::network::Network;
+use crate::pace::Pace;
 use crate::parameters::{NamedValues, Parameters};
 use crate::pass::{DropPath, Pass};
 use crate::record::{DataSummary, Event, Observer, Outcome, TrainRecord, TrainResult, TrainStep};
@@ -23,7 +24,7 @@ use crate::report;
 use crate::run_folder::{self, RunFolder};
 use crate::steps::{Descent, NonFinite, Score, descend, evaluate, finite};
 use crate::tensor_file::{self, Header};
-use crate::trained::{NetworkCard, TrainedNetwork};
+use crate::trained::{self, NetworkCard, TrainedNetwork};
 
 /// A training: a network, its images, and where it stands.
 pub struct Training {
@@ -188,9 +189,7 @@ impl Training {
         }
         self.parameters.load_named(&tensors)?;
         self.progress = state.progress;
-        let mut events: Vec<TrainRecord> = folder.events()?;
-        events.retain(|record| record.epoch < self.progress.epoch);
-        folder.rewrite_events(&events)
+        folder.retain_events(|record: &TrainRecord| record.epoch < self.progress.epoch)
     }
 
     /// What the training knows of its images.
@@ -273,11 +272,7 @@ impl Training {
     ) -> Result<bool, Error> {
         let (epoch, first) = (self.progress.epoch, self.progress.step);
         let (steps, settings) = (self.steps_per_epoch(), self.config.train.clone());
-        let drop_path = settings.drop_path_at(epoch);
-        let pause = Duration::try_from_secs_f64(settings.checkpoint_minutes * 60.0)
-            .unwrap_or(Duration::MAX);
-        let mut saved = Instant::now();
-        let mut started = Instant::now();
+        let mut pace = Pace::new(settings.checkpoint_minutes);
         for batch in self.train.epoch_from(epoch, first) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
@@ -287,8 +282,8 @@ impl Training {
                 sgd: settings.sgd(),
                 learning_rate: self.rate.at(made as f64 / steps as f64),
                 key: "train.lr",
-                drop_path: (drop_path > 0.0).then_some(DropPath {
-                    probability: drop_path,
+                drop_path: Some(DropPath {
+                    probability: settings.drop_path_at(epoch),
                     seed: self.config.seed,
                     step: made as u64,
                 }),
@@ -305,8 +300,7 @@ impl Training {
                 self.parameters.update_average(settings.average.min(young));
             }
             self.progress.step += 1;
-            let seconds = started.elapsed().as_secs_f64();
-            started = Instant::now();
+            let seconds = pace.lap();
             self.progress.epoch_seconds += seconds;
             self.progress.seconds += seconds;
             observer.on_event(Event::TrainStep(TrainStep {
@@ -318,10 +312,10 @@ impl Training {
                 train_loss: self.progress.train.mean_loss().unwrap_or(0.0),
                 train_accuracy: self.progress.train.accuracy().unwrap_or(0.0),
             }));
-            if saved.elapsed() >= pause {
+            if pace.checkpoint_is_due() {
                 self.save(folder)?;
                 observer.on_event(Event::Checkpoint);
-                saved = Instant::now();
+                pace.checkpoint_written();
             }
         }
         Ok(true)
@@ -369,14 +363,15 @@ impl Training {
         let Some(accuracy) = accuracy else { return Ok(()) };
         if self.progress.best.is_none_or(|(_, best)| accuracy > best) {
             self.progress.best = Some((self.progress.epoch, accuracy));
-            self.trained()?.save(&folder.file(run_folder::BEST))?;
+            let tensors = self.parameters.averaged().values();
+            trained::save(&folder.file(run_folder::BEST), &self.card(), tensors)?;
         }
         Ok(())
     }
 
-    /// The network as it stands; with the average of its weights, where one is kept.
-    fn trained(&self) -> Result<TrainedNetwork, Error> {
-        let card = NetworkCard {
+    /// What the network is, apart from its weights.
+    fn card(&self) -> NetworkCard {
+        NetworkCard {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             genotype: self.genotype.clone(),
             shape: self.shape,
@@ -386,13 +381,13 @@ impl Training {
                 std: self.data.std.clone(),
             },
             data: self.data.name.clone(),
-        };
-        TrainedNetwork::new(card, self.parameters.averaged().values(), &self.device)
+        }
     }
 
     /// Writes the network, and measures it once on the test images.
     fn finish(&mut self, folder: &RunFolder) -> Result<TrainResult, Error> {
-        let trained = self.trained()?;
+        let tensors = self.parameters.averaged().values();
+        let trained = TrainedNetwork::new(self.card(), tensors, &self.device)?;
         trained.save(&folder.file(run_folder::WEIGHTS))?;
         let test: Option<Evaluation> =
             self.test.clone().map(|images| trained.evaluate(images)).transpose()?;

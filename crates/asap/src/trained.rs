@@ -59,15 +59,10 @@ impl TrainedNetwork {
     ///
     /// # Errors
     /// When a tensor is missing, too many, or of another shape.
-    pub fn new(
-        card: NetworkCard,
-        mut tensors: NamedValues,
-        device: &Device,
-    ) -> Result<Self, Error> {
-        tensors.retain(|name, _| !name.starts_with(AUXILIARY));
+    pub fn new(card: NetworkCard, tensors: NamedValues, device: &Device) -> Result<Self, Error> {
         let (network, mut parameters) =
             Network::new(&card.genotype, &card.shape, false, device, 0)?;
-        parameters.load_named(&tensors)?;
+        parameters.load_named(&without_auxiliary(tensors))?;
         Ok(Self { card, network, parameters })
     }
 
@@ -91,7 +86,7 @@ impl TrainedNetwork {
     /// # Errors
     /// When the disk refuses.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        tensor_file::save(path, &self.card, &self.parameters.values())
+        save(path, &self.card, self.parameters.values())
     }
 
     /// The values of its tensors.
@@ -201,6 +196,19 @@ impl TrainedNetwork {
             unknown.join(", "),
         )))
     }
+}
+
+/// Writes a network of these tensors to a file; those of an auxiliary head are left out.
+///
+/// # Errors
+/// When the disk refuses.
+pub(crate) fn save(path: &Path, card: &NetworkCard, tensors: NamedValues) -> Result<(), Error> {
+    tensor_file::save(path, card, &without_auxiliary(tensors))
+}
+
+fn without_auxiliary(mut tensors: NamedValues) -> NamedValues {
+    tensors.retain(|name, _| !name.starts_with(AUXILIARY));
+    tensors
 }
 
 /// The file of a trained network that a path stands for.

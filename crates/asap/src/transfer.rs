@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::error::Error;
 use crate::jobs;
+use crate::planned::{self, Planned, at_least_one};
 use crate::record::{Event, Observer, Outcome, TrainResult};
 use crate::report;
-use crate::run_folder::{self, RunFolder};
+use crate::run_folder;
 use crate::spread::Spread;
 
 /// What is trained: each cell on each data set with each seed.
@@ -62,67 +63,32 @@ pub struct Row {
     pub failures: Vec<String>,
 }
 
-/// The file with the plan, in the folder of the whole.
-const PLAN: &str = "transfer.json";
+impl planned::Plan for Plan {
+    const FILE: &'static str = "transfer.json";
+    const COMMAND: &'static str = "asap transfer";
 
-/// A transfer in its folder.
-pub struct Transfer {
-    folder: RunFolder,
-    config: Config,
-    plan: Plan,
+    fn check(&self) -> Result<(), Error> {
+        at_least_one([
+            ("cell", self.cells.is_empty()),
+            ("data set", self.data.is_empty()),
+            ("seed", self.seeds.is_empty()),
+        ])?;
+        let mut paths: Vec<PathBuf> = self.trainings().map(|training| training.path()).collect();
+        paths.sort();
+        match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(twice) => Err(Error::Config(format!(
+                "expected cells and data sets of different names, found {} twice",
+                twice[0].display()
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
+/// A transfer in its folder.
+pub type Transfer = Planned<Plan>;
+
 impl Transfer {
-    /// Makes the folder.
-    ///
-    /// # Errors
-    /// When the plan has two cells of one name or nothing to do, or the folder is in use.
-    pub fn create(path: &Path, config: &Config, plan: Plan) -> Result<Self, Error> {
-        for (what, empty) in [
-            ("cell", plan.cells.is_empty()),
-            ("data set", plan.data.is_empty()),
-            ("seed", plan.seeds.is_empty()),
-        ] {
-            if empty {
-                return Err(Error::Config(format!("expected at least one {what}, found none")));
-            }
-        }
-        let mut paths: Vec<PathBuf> = plan.trainings().map(|training| training.path()).collect();
-        paths.sort();
-        if let Some(twice) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
-            let name = twice[0].display();
-            return Err(Error::Config(format!(
-                "expected cells and data sets of different names, found {name} twice"
-            )));
-        }
-        let folder = RunFolder::create(path, config)?;
-        folder.write_json(PLAN, &plan)?;
-        Ok(Self { folder, config: config.clone(), plan })
-    }
-
-    /// Opens the folder of an earlier transfer.
-    ///
-    /// # Errors
-    /// When it is none.
-    pub fn open(path: &Path) -> Result<Self, Error> {
-        let (folder, config) = RunFolder::open(path)?;
-        let plan = folder.read_json(PLAN)?.ok_or_else(|| Error::RunFolder {
-            path: path.to_owned(),
-            problem: format!("expected the folder of asap transfer, found no {PLAN} in it"),
-        })?;
-        Ok(Self { folder, config, plan })
-    }
-
-    /// The folder.
-    pub fn folder(&self) -> &RunFolder {
-        &self.folder
-    }
-
-    /// The settings of every training but for data and seed.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// Trains what is not trained yet; the table is written anew after each training.
     ///
     /// A training that fails is a row with the reason, and the others go on.
@@ -144,7 +110,7 @@ impl Transfer {
                 training.title()
             )));
             let config = training.config(&self.config);
-            let path = self.folder.file("").join(training.path());
+            let path = self.path(training.path());
             let genotype = &training.cell.genotype;
             let outcome = match jobs::train(&path, &config, genotype, None, observer, stop) {
                 Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),

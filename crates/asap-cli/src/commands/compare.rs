@@ -1,16 +1,13 @@
 //! `asap compare`: search methods side by side.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use anyhow::bail;
+use asap::MethodName;
 use asap::compare::{Compare, Comparison, Plan};
 use asap::spread::Spread;
-use asap::{MethodName, Outcome, run_folder};
 
 use crate::args::{Common, CompareArgs};
-use crate::output::{self, duration, megabytes, percent, shell_word};
-use crate::progress::Progress;
+use crate::output::{self, duration, megabytes, percent};
 
 pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
     let compare = match &args.resume {
@@ -23,35 +20,23 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
             let methods = args.methods.iter().map(|name| name.parse::<MethodName>());
             let plan = Plan {
                 methods: methods.collect::<Result<_, _>>()?,
-                seeds: super::transfer::seeds(config.seed, args.seeds),
+                seeds: config.seeds(args.seeds),
                 train: !args.no_train,
             };
             // What is wrong with the data shows before anything is made.
             super::load(&config)?;
-            let default = || run_folder::next_free(Path::new("runs"), "compare");
-            let path = common.out.clone().unwrap_or_else(default);
+            let path = super::out_folder(common, "compare");
             Compare::create(&path, &config, plan)?
         }
     };
     super::start_threads(common.threads.unwrap_or(compare.config().threads))?;
-    let path = shell_word(&compare.folder().path().to_string_lossy());
+    let folder = compare.folder();
+    let path = super::shell_path(folder);
     eprintln!("run folder: {path}");
-    let stop = super::stop_on_ctrl_c()?;
-    let mut progress = Progress::new();
-    let outcome = compare.run(&mut progress, &stop);
-    progress.finish();
-    let Outcome::Finished(table) = outcome? else {
-        bail!("stopped; a checkpoint is saved; go on with: asap compare --resume {path}")
-    };
+    let table = super::to_the_end("compare", folder, |progress, stop| compare.run(progress, stop))?;
     output::print(common.json, &table, &text(&table, &path)?)?;
-    let failures = table.rows.iter().map(|row| row.failures.len()).sum::<usize>();
-    if failures > 0 {
-        bail!(
-            "{failures} of the runs failed, see above; mend the cause and go on with: \
-             asap compare --resume {path}"
-        );
-    }
-    Ok(())
+    let failures = table.rows.iter().map(|row| row.failures.len()).sum();
+    super::fail_after_table(failures, "runs", "compare", folder)
 }
 
 fn text(table: &Comparison, path: &str) -> anyhow::Result<String> {

@@ -59,12 +59,10 @@ pub(crate) fn device(common: &Common) -> anyhow::Result<DeviceName> {
 }
 
 fn text(evaluation: &Evaluation) -> anyhow::Result<String> {
-    let [low, high] = evaluation.interval;
     let mut text = format!(
-        "error          {} ({} to {} with 95 % confidence; {} of {} images)\n",
+        "error          {} ({}; {} of {} images)\n",
         percent(evaluation.error),
-        percent(low),
-        percent(high),
+        output::interval(evaluation),
         evaluation.errors,
         evaluation.images,
     );

@@ -14,16 +14,19 @@ pub(crate) mod search;
 pub(crate) mod train;
 pub(crate) mod transfer;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use asap::config::Config;
 use asap::memory::available_mb;
-use asap::{Layers, Preset};
+use asap::{Layers, Outcome, Preset, RunFolder, run_folder};
 use asap_data::{Dataset, Splits};
 
 use crate::args::{Common, Settings};
+use crate::output::shell_word;
+use crate::progress::Progress;
 
 /// Preset, file, `--set` and flags, in this order.
 pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Layers> {
@@ -80,15 +83,62 @@ pub(crate) fn no_settings(common: &Common) -> anyhow::Result<()> {
 
 /// Reads the images, and says what a user should know of them.
 pub(crate) fn load(config: &Config) -> anyhow::Result<Splits> {
-    let splits = asap_data::load(&config.data_spec()?, config.data_dir(), &config.load_options())?;
-    for warning in &splits.warnings {
-        eprintln!("note: {warning}");
+    Ok(asap::jobs::load(config, &mut Progress::new())?)
+}
+
+/// Where a run of a command goes: `--out`, or the first free folder of its name.
+pub(crate) fn out_folder(common: &Common, command: &str) -> PathBuf {
+    common.out.clone().unwrap_or_else(|| run_folder::next_free(Path::new("runs"), command))
+}
+
+/// A path as it stands in the commands that are told to a user.
+pub(crate) fn shell_path(folder: &RunFolder) -> String {
+    shell_word(&folder.path().to_string_lossy())
+}
+
+/// Does the work of a command in its folder, with a progress bar; stopped by the user, it tells how to go on.
+pub(crate) fn to_the_end<T>(
+    command: &str,
+    folder: &RunFolder,
+    work: impl FnOnce(&mut Progress, &AtomicBool) -> Result<Outcome<T>, asap::Error>,
+) -> anyhow::Result<Box<T>> {
+    let stop = stop_on_ctrl_c()?;
+    let mut progress = Progress::new();
+    let outcome = work(&mut progress, &stop);
+    progress.finish();
+    match outcome? {
+        Outcome::Finished(result) => Ok(result),
+        Outcome::Stopped => bail!(
+            "stopped; a checkpoint is saved; go on with: asap {command} --resume {}",
+            shell_path(folder)
+        ),
     }
-    Ok(splits)
+}
+
+/// Fails, after the table is printed, if some of its runs did.
+pub(crate) fn fail_after_table(
+    failures: usize,
+    what: &str,
+    command: &str,
+    folder: &RunFolder,
+) -> anyhow::Result<()> {
+    if failures > 0 {
+        bail!(
+            "{failures} of the {what} failed, see above; mend the cause and go on with: \
+             asap {command} --resume {}",
+            shell_path(folder)
+        );
+    }
+    Ok(())
+}
+
+/// What a dry run of one thing prints.
+pub(crate) fn dry_text(config: &Config, costs: &str) -> anyhow::Result<String> {
+    Ok(format!("{}\n{costs}\nNothing was kept.", toml::to_string(config)?))
 }
 
 /// Is set when the user asks to stop; asked twice, the program ends at once.
-pub(crate) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
     ctrlc::set_handler(move || {

@@ -1,20 +1,16 @@
 //! `asap run`: from images to a trained network.
 
 use std::fmt::Write;
-use std::path::Path;
 
-use anyhow::bail;
+use asap::RunFolder;
 use asap::config::Config;
 use asap::run::{Repeats, Run, RunResult};
-use asap::run_folder;
-use asap::{Outcome, RunFolder};
 use asap_data::Splits;
 use serde::Serialize;
 
 use super::{search, train};
 use crate::args::{Common, RunArgs};
-use crate::output::{self, duration, percent, shell_word};
-use crate::progress::Progress;
+use crate::output::{self, duration, percent};
 
 pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
     let run = match &args.resume {
@@ -24,8 +20,7 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
         }
         None => {
             let config = super::layers(&args.settings, common)?.resolve()?;
-            let default = || run_folder::next_free(Path::new("runs"), "run");
-            let path = common.out.clone().unwrap_or_else(default);
+            let path = super::out_folder(common, "run");
             // What is wrong with the data shows before anything is made.
             let splits = super::load(&config)?;
             if args.dry_run {
@@ -37,21 +32,10 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
         }
     };
     super::start_threads(common.threads.unwrap_or(run.config().threads))?;
-    let path = run.folder().path().display();
-    eprintln!("run folder: {path}");
-    let stop = super::stop_on_ctrl_c()?;
-    let mut progress = Progress::new();
-    let outcome = run.go_on(&mut progress, &stop);
-    progress.finish();
-    match outcome? {
-        Outcome::Finished(result) => {
-            output::print(common.json, &result, &text(&result, run.folder())?)
-        }
-        Outcome::Stopped => {
-            let path = shell_word(&run.folder().path().to_string_lossy());
-            bail!("stopped; a checkpoint is saved; go on with: asap run --resume {path}")
-        }
-    }
+    let folder = run.folder();
+    eprintln!("run folder: {}", folder.path().display());
+    let result = super::to_the_end("run", folder, |progress, stop| run.go_on(progress, stop))?;
+    output::print(common.json, &result, &text(&result, folder)?)
 }
 
 #[derive(Serialize)]
@@ -64,17 +48,13 @@ struct DryRun {
 fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()> {
     let (search, genotype) = search::dry_run(config.clone(), splits.clone())?;
     let training = train::dry_run(config, genotype, splits)?;
-    let text = format!(
-        "{}\n{}\n\n{}\nNothing was kept.",
-        toml::to_string(&search.config)?,
-        search.costs(),
-        training.costs(),
-    );
+    let costs = format!("{}\n\n{}", search.costs(), training.costs());
+    let text = super::dry_text(&search.config, &costs)?;
     output::print(common.json, &DryRun { search, training }, &text)
 }
 
 fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
-    let path = shell_word(&folder.path().to_string_lossy());
+    let path = super::shell_path(folder);
     let mut text = String::new();
     for found in &result.searches {
         writeln!(text, "{}\n", found.search.genotype)?;
@@ -83,13 +63,7 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         }
         for (folder, training) in &found.trainings {
             let error = training.test.as_ref().map_or("no test images".to_owned(), |test| {
-                let [low, high] = test.interval;
-                format!(
-                    "{} ({} to {} with 95 % confidence)",
-                    percent(test.error),
-                    percent(low),
-                    percent(high)
-                )
+                format!("{} ({})", percent(test.error), output::interval(test))
             });
             writeln!(text, "{folder:<20} test error {error}")?;
             for warning in &training.warnings {

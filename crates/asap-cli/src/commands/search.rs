@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use asap::config::{Auto, Config};
-use asap::search::{default_folder, finished};
+use asap::run_folder::RESULT;
 use asap::{MethodName, Outcome, RunFolder, Search, SearchResult};
 use asap_core::Genotype;
 use asap_data::Splits;
@@ -13,7 +13,6 @@ use serde::Serialize;
 
 use crate::args::{Common, SearchArgs};
 use crate::output::{self, duration, megabytes, shell_word};
-use crate::progress::Progress;
 
 pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(path) = &args.resume {
@@ -28,9 +27,10 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     let splits = super::load(&config)?;
     if args.dry_run {
         let (shown, _) = dry_run(config, splits)?;
-        return output::print(common.json, &shown, &shown.text()?);
+        let text = super::dry_text(&shown.config, &shown.costs())?;
+        return output::print(common.json, &shown, &text);
     }
-    let path = common.out.clone().unwrap_or_else(default_folder);
+    let path = super::out_folder(common, "search");
     let search = Search::new(config.clone(), splits)?;
     let images = search.data().train_images.min(search.data().valid_images);
     if images < config.search.batch {
@@ -49,7 +49,7 @@ fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
     let (folder, config) = RunFolder::open(path)?;
     // The folder of a training is refused here.
     asap::checkpoint::load(&folder)?;
-    if let Some(result) = finished(&folder)? {
+    if let Some(result) = folder.read_json::<SearchResult>(RESULT)? {
         eprintln!("{}: this run is finished", path.display());
         return report(&result, &folder, common);
     }
@@ -62,17 +62,9 @@ fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
 }
 
 fn search_on(mut search: Search, folder: &RunFolder, common: &Common) -> anyhow::Result<()> {
-    let stop = super::stop_on_ctrl_c()?;
-    let mut progress = Progress::new();
-    let outcome = search.run(folder, &mut progress, &stop);
-    progress.finish();
-    match outcome? {
-        Outcome::Finished(result) => report(&result, folder, common),
-        Outcome::Stopped => {
-            let path = shell_word(&folder.path().to_string_lossy());
-            bail!("stopped; a checkpoint is saved; go on with: asap search --resume {path}")
-        }
-    }
+    let result =
+        super::to_the_end("search", folder, |progress, stop| search.run(folder, progress, stop))?;
+    report(&result, folder, common)
 }
 
 /// What a search is about to do, in a few words.
@@ -96,7 +88,7 @@ fn summary(search: &Search) -> String {
 }
 
 fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow::Result<()> {
-    let path = shell_word(&folder.path().to_string_lossy());
+    let path = super::shell_path(folder);
     for warning in &result.warnings {
         eprintln!("warning: {warning}");
     }
@@ -140,11 +132,6 @@ pub(crate) struct DryRun {
 }
 
 impl DryRun {
-    fn text(&self) -> anyhow::Result<String> {
-        let config = toml::to_string(&self.config)?;
-        Ok(format!("{config}\n{}\nNothing was kept.", self.costs()))
-    }
-
     pub(crate) fn costs(&self) -> String {
         format!(
             "search network       {} weights\n\

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
 use asap::config::Config;
-use asap::run_folder::{self, GENOTYPE_JSON, RESULT};
+use asap::run_folder::{GENOTYPE_JSON, RESULT};
 use asap::transfer::{NamedCell, Plan, Transfer};
 use asap::{Outcome, RunFolder, TrainResult, Training};
 use asap_core::Genotype;
@@ -13,8 +13,7 @@ use asap_data::Splits;
 use serde::Serialize;
 
 use crate::args::{Common, TrainArgs};
-use crate::output::{self, duration, megabytes, percent, shell_word};
-use crate::progress::Progress;
+use crate::output::{self, duration, megabytes, percent};
 
 pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(path) = &args.resume {
@@ -24,23 +23,22 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     let genotype = super::cells::read(cell)?;
     let config = super::layers(&args.settings, common)?.resolve()?;
     super::start_threads(config.threads)?;
-    let default_folder = || run_folder::next_free(Path::new("runs"), "train");
+    let path = super::out_folder(common, "train");
     if args.repeat != 1 {
         let plan = Plan {
             cells: vec![NamedCell { name: super::transfer::cell_name(cell), genotype }],
             data: vec![config.data.source.clone()],
-            seeds: super::transfer::seeds(config.seed, args.repeat),
+            seeds: config.seeds(args.repeat),
         };
-        let path = common.out.clone().unwrap_or_else(default_folder);
         return super::transfer::go_on(&Transfer::create(&path, &config, plan)?, common);
     }
     let splits = super::load(&config)?;
     if args.dry_run {
         let shown = dry_run(config, genotype, splits)?;
-        return output::print(common.json, &shown, &shown.text()?);
+        let text = super::dry_text(&shown.config, &shown.costs())?;
+        return output::print(common.json, &shown, &text);
     }
     let training = Training::new(config.clone(), genotype, splits)?;
-    let path = common.out.clone().unwrap_or_else(default_folder);
     if training.data().train_images < config.train.batch {
         eprintln!(
             "note: there are {} images, fewer than train.batch; a step takes them all",
@@ -77,17 +75,9 @@ fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
 }
 
 fn train_on(mut training: Training, folder: &RunFolder, common: &Common) -> anyhow::Result<()> {
-    let stop = super::stop_on_ctrl_c()?;
-    let mut progress = Progress::new();
-    let outcome = training.run(folder, &mut progress, &stop);
-    progress.finish();
-    match outcome? {
-        Outcome::Finished(result) => report(&result, folder, common),
-        Outcome::Stopped => {
-            let path = shell_word(&folder.path().to_string_lossy());
-            bail!("stopped; a checkpoint is saved; go on with: asap train --resume {path}")
-        }
-    }
+    let result =
+        super::to_the_end("train", folder, |progress, stop| training.run(folder, progress, stop))?;
+    report(&result, folder, common)
 }
 
 /// What a training is about to do, in a few words.
@@ -119,15 +109,13 @@ fn report(result: &TrainResult, folder: &RunFolder, common: &Common) -> anyhow::
 }
 
 /// The result of a training for people.
-pub(crate) fn text(result: &TrainResult, folder: &RunFolder) -> String {
-    let path = shell_word(&folder.path().to_string_lossy());
+fn text(result: &TrainResult, folder: &RunFolder) -> String {
+    let path = super::shell_path(folder);
     let test = result.test.as_ref().map_or("no test images".to_owned(), |test| {
-        let [low, high] = test.interval;
         format!(
-            "{} after the last epoch ({} to {} with 95 % confidence; {} of {} images)",
+            "{} after the last epoch ({}; {} of {} images)",
             percent(test.error),
-            percent(low),
-            percent(high),
+            output::interval(test),
             test.errors,
             test.images
         )
@@ -169,11 +157,6 @@ pub(crate) struct DryRun {
 }
 
 impl DryRun {
-    fn text(&self) -> anyhow::Result<String> {
-        let config = toml::to_string(&self.config)?;
-        Ok(format!("{config}\n{}\nNothing was kept.", self.costs()))
-    }
-
     pub(crate) fn costs(&self) -> String {
         format!(
             "network              {} weights, {:.1} M multiply-adds\n\

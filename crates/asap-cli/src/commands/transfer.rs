@@ -3,14 +3,11 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use anyhow::bail;
 use asap::transfer::{NamedCell, Plan, Table, Transfer};
-use asap::{Outcome, run_folder};
 use asap_core::PublishedCell;
 
 use crate::args::{Common, TransferArgs};
-use crate::output::{self, duration, shell_word};
-use crate::progress::Progress;
+use crate::output::{self, duration};
 
 pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
     let transfer = match &args.resume {
@@ -26,10 +23,9 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
             let plan = Plan {
                 cells: args.cells.iter().map(named).collect::<anyhow::Result<_>>()?,
                 data: args.data.clone(),
-                seeds: seeds(config.seed, args.repeat),
+                seeds: config.seeds(args.repeat),
             };
-            let default = || run_folder::next_free(Path::new("runs"), "transfer");
-            let path = common.out.clone().unwrap_or_else(default);
+            let path = super::out_folder(common, "transfer");
             Transfer::create(&path, &config, plan)?
         }
     };
@@ -39,24 +35,14 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
 
 /// Trains what is not trained yet, and prints the table.
 pub(crate) fn go_on(transfer: &Transfer, common: &Common) -> anyhow::Result<()> {
-    let path = shell_word(&transfer.folder().path().to_string_lossy());
+    let folder = transfer.folder();
+    let path = super::shell_path(folder);
     eprintln!("run folder: {path}");
-    let stop = super::stop_on_ctrl_c()?;
-    let mut progress = Progress::new();
-    let outcome = transfer.run(&mut progress, &stop);
-    progress.finish();
-    let Outcome::Finished(table) = outcome? else {
-        bail!("stopped; a checkpoint is saved; go on with: asap transfer --resume {path}")
-    };
+    let table =
+        super::to_the_end("transfer", folder, |progress, stop| transfer.run(progress, stop))?;
     output::print(common.json, &table, &text(&table, &path)?)?;
-    let failures = table.rows.iter().map(|row| row.failures.len()).sum::<usize>();
-    if failures > 0 {
-        bail!(
-            "{failures} of the trainings failed, see above; mend the cause and go on with: \
-             asap transfer --resume {path}"
-        );
-    }
-    Ok(())
+    let failures = table.rows.iter().map(|row| row.failures.len()).sum();
+    super::fail_after_table(failures, "trainings", "transfer", folder)
 }
 
 fn text(table: &Table, path: &str) -> anyhow::Result<String> {
@@ -96,9 +82,4 @@ pub(crate) fn cell_name(cell: &str) -> String {
         Some(name) if path.exists() => name.to_string_lossy().into_owned(),
         _ => "cell".to_owned(),
     }
-}
-
-/// So many seeds from the first on.
-pub(crate) fn seeds(first: u64, count: u32) -> Vec<u64> {
-    (0..u64::from(count)).map(|i| first + i).collect()
 }

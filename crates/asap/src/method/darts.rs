@@ -3,7 +3,7 @@
 use asap_core::{Adam, Pruned};
 use asap_data::Batch;
 
-use super::{Clock, Method, Step};
+use super::{Method, Step};
 use crate::learner::{Learner, MixingTables};
 use crate::pass::Mode;
 use crate::steps::NonFinite;
@@ -40,14 +40,6 @@ impl Darts {
 }
 
 impl Method for Darts {
-    fn temperature(&self, _: &Clock) -> f64 {
-        TEMPERATURE
-    }
-
-    fn moves(&self, _: &Clock) -> bool {
-        true
-    }
-
     fn architecture_step(
         &mut self,
         learner: &mut Learner,
@@ -105,6 +97,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::method::Clock;
     use crate::optimizer::Sgd;
 
     fn batch(seed: usize) -> Batch {
@@ -136,7 +129,7 @@ mod tests {
             learner.weight_step(&train, &learner.mixing(1.0), &sgd, 0.05).unwrap();
         }
         let learning_rate = 0.1;
-        let clock = Clock { epoch: 0, epochs: 1, alpha_steps: 0 };
+        let clock = Clock { epoch: 0, alpha_steps: 0 };
         let step = Step { clock, train: &train, sgd: &sgd, learning_rate };
         let second = unrolled_gradients(&learner, &step, &valid).unwrap();
         let first = learner.mixing_gradients(&valid, &learner.mixing(1.0)).unwrap().1;

@@ -30,8 +30,6 @@ use crate::steps::{NonFinite, Score};
 pub struct Clock {
     /// Epoch, from 0.
     pub epoch: usize,
-    /// Most epochs.
-    pub epochs: usize,
     /// Steps on the architecture made so far.
     pub alpha_steps: usize,
 }
@@ -51,8 +49,10 @@ pub struct Step<'a> {
 
 /// A search method.
 pub trait Method {
-    /// The temperature at which probabilities are read.
-    fn temperature(&self, clock: &Clock) -> f64;
+    /// The temperature at which probabilities are read; at 1 they are the plain softmax.
+    fn temperature(&self, _: &Clock) -> f64 {
+        1.0
+    }
 
     /// The probability below which an operation falls; 0 where nothing falls by a threshold.
     fn threshold(&self, _: &Clock, _candidates: usize) -> f64 {
@@ -60,7 +60,9 @@ pub trait Method {
     }
 
     /// Whether the architecture moves in this epoch; if not, no batch of the validation half is drawn.
-    fn moves(&self, clock: &Clock) -> bool;
+    fn moves(&self, _: &Clock) -> bool {
+        true
+    }
 
     /// A step on the weights.
     ///

@@ -45,14 +45,6 @@ impl Pruning {
 }
 
 impl Method for Pruning {
-    fn temperature(&self, _: &Clock) -> f64 {
-        TEMPERATURE
-    }
-
-    fn moves(&self, _: &Clock) -> bool {
-        true
-    }
-
     fn architecture_step(
         &mut self,
         learner: &mut Learner,

@@ -51,10 +51,6 @@ impl Random {
 }
 
 impl Method for Random {
-    fn temperature(&self, _: &Clock) -> f64 {
-        1.0
-    }
-
     fn moves(&self, _: &Clock) -> bool {
         false
     }

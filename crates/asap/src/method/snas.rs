@@ -36,10 +36,6 @@ impl Method for Snas {
         self.temperature.at(clock.epoch as f64)
     }
 
-    fn moves(&self, _: &Clock) -> bool {
-        true
-    }
-
     fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
         let random = generator(self.seed, &step.clock, "weights");
         let sample =

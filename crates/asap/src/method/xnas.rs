@@ -4,7 +4,7 @@
 use asap_core::{ExponentiatedGradient, Pruned};
 use asap_data::Batch;
 
-use super::{Clock, Method, Step};
+use super::{Method, Step};
 use crate::config::Config;
 use crate::learner::Learner;
 use crate::steps::NonFinite;
@@ -29,14 +29,6 @@ impl Xnas {
 }
 
 impl Method for Xnas {
-    fn temperature(&self, _: &Clock) -> f64 {
-        TEMPERATURE
-    }
-
-    fn moves(&self, _: &Clock) -> bool {
-        true
-    }
-
     /// The rewards of a step are scaled so that the largest is at the bound, which the paper leaves open.
     fn architecture_step(
         &mut self,

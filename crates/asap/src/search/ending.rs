@@ -92,19 +92,15 @@ impl Search {
                 self.progress.alpha_steps
             ));
         }
-        for (name, cell) in
-            [("normal", &derived.genotype.normal), ("reduction", &derived.genotype.reduce)]
-        {
-            let free =
-                |operation: Operation| operation == Operation::SkipConnect || operation.is_pool();
-            let genes: Vec<_> = cell.nodes.iter().flatten().collect();
-            let count = genes.iter().filter(|gene| free(gene.operation)).count();
-            if name == "normal" && 4 * count > 3 * genes.len() {
-                warnings.push(format!(
-                    "{count} of {} operations of the {name} cell are skips or pools: a sign of collapse",
-                    genes.len()
-                ));
-            }
+        let free =
+            |operation: Operation| operation == Operation::SkipConnect || operation.is_pool();
+        let genes: Vec<_> = derived.genotype.normal.genes().collect();
+        let count = genes.iter().filter(|(_, gene)| free(gene.operation)).count();
+        if 4 * count > 3 * genes.len() {
+            warnings.push(format!(
+                "{count} of {} operations of the normal cell are skips or pools: a sign of collapse",
+                genes.len()
+            ));
         }
         warnings
     }

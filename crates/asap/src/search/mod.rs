@@ -2,10 +2,9 @@
 
 mod ending;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use asap_core::{CellKind, Choice, CosineLearningRate, NetworkShape, Stem, search_cost};
 use asap_data::{
@@ -18,6 +17,7 @@ use crate::error::Error;
 use crate::learner::{Learner, MixingTables};
 use crate::memory::{activations_mb, peak_rss_mb, rss_mb};
 use crate::method::{Clock, Method, Step};
+use crate::pace::Pace;
 use crate::record::{DataSummary, EpochRecord, Event, Observer, Outcome, SearchResult, StepReport};
 use crate::report;
 use crate::run_folder::{self, RunFolder};
@@ -133,9 +133,7 @@ impl Search {
                 "expected a checkpoint of this method ({error}); start the search anew"
             ),
         })?;
-        let mut events: Vec<EpochRecord> = folder.events()?;
-        events.retain(|record| record.epoch < self.progress.epoch);
-        folder.rewrite_events(&events)
+        folder.retain_events(|record: &EpochRecord| record.epoch < self.progress.epoch)
     }
 
     /// What the search knows of its images.
@@ -233,10 +231,7 @@ impl Search {
         let steps = self.steps_per_epoch();
         let moves = self.method.moves(&self.clock());
         let mut alpha_batches = moves.then(|| self.alpha.epoch_from(epoch, first));
-        let pause = Duration::try_from_secs_f64(self.config.search.checkpoint_minutes * 60.0)
-            .unwrap_or(Duration::MAX);
-        let mut saved = Instant::now();
-        let mut started = Instant::now();
+        let mut pace = Pace::new(self.config.search.checkpoint_minutes);
         for batch in self.train.epoch_from(epoch, first) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
@@ -258,8 +253,7 @@ impl Search {
             let told = pruned.iter().map(|p| format!("step {}: {p}", self.progress.step));
             self.progress.pruned.extend(told);
             self.progress.step = made;
-            let seconds = started.elapsed().as_secs_f64();
-            started = Instant::now();
+            let seconds = pace.lap();
             self.progress.epoch_seconds += seconds;
             self.progress.seconds += seconds;
             observer.on_event(Event::Step(StepReport {
@@ -275,10 +269,10 @@ impl Search {
             if self.learner.architecture.is_decided() {
                 break;
             }
-            if saved.elapsed() >= pause {
+            if pace.checkpoint_is_due() {
                 self.save(folder)?;
                 observer.on_event(Event::Checkpoint);
-                saved = Instant::now();
+                pace.checkpoint_written();
             }
         }
         Ok(true)
@@ -286,7 +280,7 @@ impl Search {
 
     fn clock(&self) -> Clock {
         let Progress { epoch, alpha_steps, .. } = self.progress;
-        Clock { epoch, epochs: self.epochs(), alpha_steps }
+        Clock { epoch, alpha_steps }
     }
 
     fn at_this_step(&self, error: NonFinite) -> Error {
@@ -408,17 +402,4 @@ fn loader(
     let batch = config.search.batch;
     let normalization = normalization.clone();
     Ok(Loader::new(data, indices, batch, augment, normalization, seed, shuffle)?)
-}
-
-/// The result of a finished run, if it has one.
-///
-/// # Errors
-/// When it is there and cannot be read.
-pub fn finished(folder: &RunFolder) -> Result<Option<SearchResult>, Error> {
-    folder.read_json(run_folder::RESULT)
-}
-
-/// Where a run goes when no folder is named.
-pub fn default_folder() -> std::path::PathBuf {
-    run_folder::next_free(Path::new("runs"), "search")
 }

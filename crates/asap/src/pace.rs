@@ -1,0 +1,36 @@
+//! How long the steps of an epoch take, and when a checkpoint is due inside it.
+
+use std::time::{Duration, Instant};
+
+/// The clock of an epoch's steps.
+pub(crate) struct Pace {
+    pause: Duration,
+    saved: Instant,
+    lap: Instant,
+}
+
+impl Pace {
+    /// Starts; a checkpoint is due every `minutes`.
+    pub(crate) fn new(minutes: f64) -> Self {
+        let pause = Duration::try_from_secs_f64(minutes * 60.0).unwrap_or(Duration::MAX);
+        let now = Instant::now();
+        Self { pause, saved: now, lap: now }
+    }
+
+    /// Seconds since the last call.
+    pub(crate) fn lap(&mut self) -> f64 {
+        let seconds = self.lap.elapsed().as_secs_f64();
+        self.lap = Instant::now();
+        seconds
+    }
+
+    /// Whether it is time for a checkpoint.
+    pub(crate) fn checkpoint_is_due(&self) -> bool {
+        self.saved.elapsed() >= self.pause
+    }
+
+    /// A checkpoint was written.
+    pub(crate) fn checkpoint_written(&mut self) {
+        self.saved = Instant::now();
+    }
+}
