@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::learner::{Learner, MixingTables};
 use crate::steps::{NonFinite, Score};
 
-/// Ten times that of ENAS, whose controller makes thousands of steps an epoch; here it makes one for each batch.
+/// That of the published micro search, ten times that of the recurrent one: here the controller makes only one step
+/// for each batch.
 const RATE: f64 = 3.5e-3;
 
 /// A controller and its seed.
@@ -35,14 +36,6 @@ impl Enas {
 }
 
 impl Method for Enas {
-    fn temperature(&self, _: &Clock) -> f64 {
-        1.0
-    }
-
-    fn moves(&self, _: &Clock) -> bool {
-        true
-    }
-
     fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
         let sample = self.controller.sample(&mut generator(self.seed, &step.clock, "weights"));
         let mixing = Self::one_hot(learner, &sample.genotype);
