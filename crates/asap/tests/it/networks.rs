@@ -413,10 +413,13 @@ fn pruning_takes_weights_and_momentum_away_and_the_rest_stays_in_step() {
 }
 
 /// Longer runs part: rounding grows with each step of a network that is still learning fast.
+/// Adam's first step is its rate times the sign of a gradient, so that a gradient that is all rounding sends an alpha
+/// either way, and a rate of 0.3 makes that another search: so it goes with about half of all seeds. With these no
+/// such gradient comes up.
 #[test]
 fn kernels_and_composed_operations_take_the_same_way() {
-    let run = |kernels: bool| -> (Architecture, Vec<f64>) {
-        let mut learner = learner(7);
+    let run = |kernels: bool, seed: u64| -> (Architecture, Vec<f64>) {
+        let mut learner = learner(seed);
         if !kernels {
             learner.parameters = learner.parameters.without_kernels();
         }
@@ -434,12 +437,12 @@ fn kernels_and_composed_operations_take_the_same_way() {
             .collect();
         (learner.architecture, losses)
     };
-    let ((fast, fast_losses), (slow, slow_losses)) = (run(true), run(false));
-    // Large steps make rounding grow: the last loss is the sum of all that went before.
-    for (step, (fast, slow)) in fast_losses.iter().zip(&slow_losses).enumerate() {
-        let tolerance = if step < 5 { 1e-5 } else { 1e-2 };
-        assert!((fast - slow).abs() < tolerance * slow.abs(), "{fast_losses:?} {slow_losses:?}");
+    for seed in [8, 19, 24] {
+        let ((fast, fast_losses), (slow, slow_losses)) = (run(true, seed), run(false, seed));
+        for (fast, slow) in fast_losses.iter().zip(&slow_losses) {
+            assert!((fast - slow).abs() < 1e-4 * slow.abs(), "{fast_losses:?} {slow_losses:?}");
+        }
+        assert!(fast.sparsity() > 0.5, "{}", fast.sparsity());
+        assert_eq!(fast.derive(), slow.derive());
     }
-    assert!(fast.sparsity() > 0.5, "{}", fast.sparsity());
-    assert_eq!(fast.derive(), slow.derive());
 }
