@@ -25,7 +25,7 @@
 //! let saved = edge.forward(images, &params, mixing, Target::Write(&mut out))?;
 //! let mut dx = vec![0.0; x.len()];
 //! let needs = Needs { weights: true, mixing: true };
-//! let grads = edge.backward(images, &saved, &params, mixing, &out, needs, Some(Target::Write(&mut dx)))?;
+//! let grads = saved.backward(images, mixing, &out, needs, Some(Target::Write(&mut dx)))?;
 //! assert_eq!(grads.mixing.len(), 2);
 //! # Ok(())
 //! # }

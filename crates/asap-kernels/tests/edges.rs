@@ -115,12 +115,11 @@ fn fused(problem: &Problem, values: &Values, level: Option<Level>) -> Fused {
     let mut out = values.before[..values.grad_out.len()].to_vec();
     let saved = edge.forward(x, &params, mixing, Target::Add(&mut out)).unwrap();
     let mut dx = values.before[..values.x.len()].to_vec();
-    let grads = edge
-        .backward(x, &saved, &params, mixing, &values.grad_out, ALL, Some(Target::Add(&mut dx)))
-        .unwrap();
+    let grads =
+        saved.backward(x, mixing, &values.grad_out, ALL, Some(Target::Add(&mut dx))).unwrap();
     let inferred = infer(&edge, &saved, x, &params, mixing, values.grad_out.len());
     let stats = saved
-        .stats
+        .stats()
         .iter()
         .map(|op| op.iter().map(|s| (s.mean.clone(), s.var.clone())).collect())
         .collect();
@@ -137,7 +136,7 @@ fn infer(
     len: usize,
 ) -> Vec<f32> {
     let running: Vec<Vec<Running>> = saved
-        .stats
+        .stats()
         .iter()
         .map(|op| op.iter().map(|s| Running { mean: &s.mean, var: &s.var }).collect())
         .collect();
@@ -375,7 +374,7 @@ fn needs_leave_the_rest_out() {
     let saved = edge.forward(x, &params, mixing, Target::Write(&mut out)).unwrap();
     let some = |weights, mixing_too| {
         let needs = Needs { weights, mixing: mixing_too };
-        edge.backward(x, &saved, &params, mixing, &values.grad_out, needs, None).unwrap()
+        saved.backward(x, mixing, &values.grad_out, needs, None).unwrap()
     };
     assert_eq!(some(true, false), Grads { mixing: vec![], ..all.clone() });
     assert_eq!(some(false, true), Grads { ops: vec![], ..all });
@@ -426,6 +425,13 @@ fn faults_are_named() {
     assert!(forward(images, &good, none, 36).unwrap_err().contains("mixing weights"));
     let empty = Images::new(&[], 0, 3, 3, 4);
     assert!(forward(empty, &good, mixing, 0).unwrap_err().contains("at least one"));
-    let grads = edge.backward(images, &Saved::default(), &good, mixing, &x, ALL, None);
-    assert!(grads.unwrap_err().to_string().contains("are they of this edge?"));
+    let saved = edge.forward(images, &good, mixing, Target::Write(&mut [0.0; 36])).unwrap();
+    let backward = |images, grad, dx: &mut [f32]| {
+        let dx = Some(Target::Write(dx));
+        saved.backward(images, mixing, grad, ALL, dx).unwrap_err().to_string()
+    };
+    let other = Images::new(&x[..32], 1, 2, 4, 4);
+    assert!(backward(other, &x, &mut [0.0; 36]).contains("input of the edge"));
+    assert!(backward(images, &x[..35], &mut [0.0; 36]).contains("gradient of the output"));
+    assert!(backward(images, &x, &mut [0.0; 35]).contains("gradient of the input"));
 }

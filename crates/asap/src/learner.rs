@@ -11,7 +11,9 @@ use crate::error::Error;
 use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
 use crate::pass::{Mode, Pass, WeightGradients};
-use crate::steps::{Descent, NonFinite, Score, cross_entropy, descend, evaluate, finite, images};
+use crate::steps::{
+    Descent, NonFinite, Score, cross_entropy, descend, evaluate, finite, images, on_worker,
+};
 use crate::supernet::{Supernet, mixing_tensor};
 
 /// A search network in training: weights and alpha.
@@ -119,6 +121,16 @@ impl Learner {
     /// # Errors
     /// When the loss or a gradient for a mixing weight is not finite.
     pub fn differentiate(
+        &self,
+        parameters: &Parameters,
+        batch: &Batch,
+        mixing: &MixingTables,
+        mode: Mode,
+    ) -> Result<(Score, MixingTables, WeightGradients), NonFinite> {
+        on_worker(|| self.differentiate_here(parameters, batch, mixing, mode))
+    }
+
+    fn differentiate_here(
         &self,
         parameters: &Parameters,
         batch: &Batch,

@@ -4,9 +4,10 @@
 //! here the momentum lives beside its weight in [`Parameters`].
 
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::parameters::Parameters;
+use crate::parameters::{Parameter, Parameters};
 use crate::pass::WeightGradients;
 
 /// SGD with momentum (dampening 0), L2 weight decay, and a limit on the global gradient norm.
@@ -58,18 +59,29 @@ impl Sgd {
             return norm;
         }
         let scale = (self.gradient_clip / (norm + 1e-6)).min(1.0);
-        for (id, gradient) in gradients {
-            let parameter = parameters.get_mut(id);
-            let value = parameter.value.clone();
-            let gradient = gradient * scale + value.clone() * self.weight_decay;
-            let velocity = match parameter.momentum.take() {
-                Some(velocity) => velocity * self.momentum + gradient.clone(),
-                None => gradient.clone(),
+        let before: Vec<_> = gradients
+            .into_iter()
+            .map(|(id, gradient)| {
+                let Parameter { value, momentum, .. } = parameters.get_mut(id);
+                (id, gradient, value.clone(), momentum.take())
+            })
+            .collect();
+        let step =
+            |(id, gradient, value, velocity): (_, Tensor<1>, Tensor<1>, Option<Tensor<1>>)| {
+                let gradient = gradient * scale + value.clone() * self.weight_decay;
+                let velocity = match velocity {
+                    Some(velocity) => velocity * self.momentum + gradient.clone(),
+                    None => gradient.clone(),
+                };
+                let momentum = velocity.clone();
+                let direction =
+                    if self.nesterov { gradient + velocity * self.momentum } else { velocity };
+                (id, value - direction * learning_rate, momentum)
             };
-            parameter.momentum = Some(velocity.clone());
-            let direction =
-                if self.nesterov { gradient + velocity * self.momentum } else { velocity };
-            parameter.value = value - direction * learning_rate;
+        let after: Vec<_> = before.into_par_iter().map(step).collect();
+        for (id, value, momentum) in after {
+            let parameter = parameters.get_mut(id);
+            (parameter.value, parameter.momentum) = (value, Some(momentum));
         }
         norm
     }
@@ -78,7 +90,7 @@ impl Sgd {
 /// The Euclidean norm of all gradients together.
 pub(crate) fn global_norm(gradients: &WeightGradients) -> f64 {
     let squares: Vec<Tensor<1>> =
-        gradients.iter().map(|(_, g)| (g.clone() * g.clone()).sum()).collect();
+        gradients.par_iter().map(|(_, g)| (g.clone() * g.clone()).sum()).collect();
     if squares.is_empty() {
         return 0.0;
     }

@@ -80,6 +80,21 @@ pub fn descend(
     parameters: &mut Parameters,
     batch: &Batch,
     descent: &Descent,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Logits + Send,
+) -> Result<Score, NonFinite> {
+    on_worker(|| descend_here(parameters, batch, descent, forward))
+}
+
+/// Runs `step` on a worker thread, which then takes part in the parallel loops of its layers: a thread outside of the
+/// pool would go to sleep in each of them.
+pub(crate) fn on_worker<R: Send>(step: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| step())
+}
+
+fn descend_here(
+    parameters: &mut Parameters,
+    batch: &Batch,
+    descent: &Descent,
     forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Logits,
 ) -> Result<Score, NonFinite> {
     let Descent { sgd, learning_rate, key, drop_path, label_smoothing, auxiliary_weight } =
@@ -105,7 +120,7 @@ pub fn descend(
 pub fn evaluate(
     parameters: &Parameters,
     batch: &Batch,
-    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2> + Send,
 ) -> Score {
     cross_entropy(infer(parameters, batch, forward), batch, 0.0).1
 }
@@ -114,7 +129,7 @@ pub fn evaluate(
 pub fn logits(
     parameters: &Parameters,
     batch: &Batch,
-    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2> + Send,
 ) -> Vec<Vec<f32>> {
     let logits = infer(parameters, batch, forward);
     let classes = logits.dims()[1];
@@ -125,10 +140,12 @@ pub fn logits(
 fn infer(
     parameters: &Parameters,
     batch: &Batch,
-    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2>,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2> + Send,
 ) -> Tensor<2> {
-    let pass = Pass::new(parameters, Mode::Evaluation);
-    forward(&pass, images(batch, parameters.device()))
+    on_worker(|| {
+        let pass = Pass::new(parameters, Mode::Evaluation);
+        forward(&pass, images(batch, parameters.device()))
+    })
 }
 
 pub(crate) fn images(batch: &Batch, device: &Device) -> Tensor<4> {

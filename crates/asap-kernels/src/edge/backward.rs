@@ -5,24 +5,24 @@
 //! through second convolutions, whose input is normalised too; a last one through first convolutions, pools and
 //! identity into the gradient of the input.
 
-use super::forward::{CHUNK, OpNorms, weight};
+use rayon::prelude::*;
+
+use super::forward::{CHUNK, Results, weight};
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, next, over_groups, part, split};
-use super::{Grads, Mixing, Needs, OpGrads, Saved, Target};
+use super::{Grads, Mixing, Needs, OpGrads, Target};
 use crate::block::{Conv, PackedGrads, ResultGrad, Scratch};
 use crate::buffers::Buffer;
 use crate::norm::{GradSums, Norm, NormGrad};
+use crate::padded::Padded;
 use crate::simd::{Accumulate, MaskedAdd, Sums, prefetch_chunk};
 
 /// What a backward pass is given.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a> {
     pub(super) x: &'a [f32],
-    pub(super) saved: &'a Saved,
-    pub(super) norms: &'a [OpNorms],
+    pub(super) results: &'a Results,
     pub(super) mixing: Mixing<'a>,
     pub(super) grad_out: &'a [f32],
-    /// Whether each operation has affine parameters.
-    pub(super) affine: &'a [bool],
 }
 
 /// The gradient at the result of a first convolution that a second one follows.
@@ -40,7 +40,7 @@ impl Plan {
         let sums = self.output_sums(given, needs.mixing);
         let mut grads = Grads::default();
         if needs.mixing {
-            grads.mixing = (given.norms.iter().zip(&sums))
+            grads.mixing = (given.results.norms.iter().zip(&sums))
                 .map(|(norms, sums)| match &norms.last {
                     Some(norm) => norm.weight_grad(sums),
                     None => sums.dot.iter().sum::<f64>() as f32,
@@ -51,11 +51,12 @@ impl Plan {
             return grads;
         }
         // How the gradient of the output goes on to the result of each operation.
-        let outer: Vec<NormGrad> = (given.norms.iter().zip(&sums).zip(given.mixing.weights))
-            .map(|((norms, sums), weight)| {
-                self.norm_back(norms.last.as_ref(), *weight, sums, self.pixels, self.cout)
-            })
-            .collect();
+        let outer: Vec<NormGrad> =
+            (given.results.norms.iter().zip(&sums).zip(given.mixing.weights))
+                .map(|((norms, sums), weight)| {
+                    self.norm_back(norms.last.as_ref(), *weight, sums, self.pixels, self.cout)
+                })
+                .collect();
         let inner = self.second_convs_back(given, &outer, needs.weights);
         let first = self.first_walk_back(given, &outer, &inner, needs.weights, dx);
         if needs.weights {
@@ -88,19 +89,24 @@ impl Plan {
     fn output_sums(&self, given: Given<'_>, mixing: bool) -> Vec<GradSums> {
         let (c, period) = (self.cout, self.level.period(self.cout));
         let zero = vec![0.0; period];
-        let groups = over_groups(Direction::Up, (0..self.n).collect(), |images, _| {
-            let mut pooling = self.poolings();
+        let scratch = || {
+            let zeros = || vec![0.0; period * self.ops.len()];
+            (self.poolings(), zeros(), zeros())
+        };
+        let items = (0..self.n).collect();
+        let groups = over_groups(Direction::Up, items, scratch, |scratch, images, _| {
+            let (pooling, sums, dots) = scratch;
             let mut totals = vec![GradSums::new(c); self.ops.len()];
-            let (mut sums, mut dots) =
-                (vec![0.0; period * self.ops.len()], vec![0.0; period * self.ops.len()]);
             for i in images {
                 let g = part(given.grad_out, i, self.n);
-                let results = self.results(part(given.x, i, self.n), given.saved, i, &mut pooling);
+                let results = self.of_image(part(given.x, i, self.n), given.results, i, pooling);
                 sums.fill(0.0);
                 dots.fill(0.0);
                 for (chunk, g) in g.chunks(CHUNK * c).enumerate() {
                     let state = sums.chunks_exact_mut(period).zip(dots.chunks_exact_mut(period));
-                    for ((y, norms), (sum, dot)) in results.iter().zip(given.norms).zip(state) {
+                    for ((y, norms), (sum, dot)) in
+                        results.iter().zip(&given.results.norms).zip(state)
+                    {
                         if norms.last.is_none() && !mixing {
                             continue;
                         }
@@ -142,35 +148,30 @@ impl Plan {
             return inner;
         }
         let items = split(self.n, inner.iter_mut().map(|inner| &mut inner.grad[..]));
-        let groups = over_groups(Direction::Down, items, |images, items| {
-            let back = |(index, (op, [one, two])): (usize, (usize, &[Conv; 2]))| {
+        let scratch = || -> Vec<Middle> {
+            twos().map(|(_, [one, two])| Middle::new(self, one, two)).collect()
+        };
+        let groups = over_groups(Direction::Down, items, scratch, |middles, images, items| {
+            let back = |(index, ((op, [one, two]), middle)): (
+                usize,
+                ((usize, &[Conv; 2]), &mut Middle),
+            )| {
+                let Middle { image, d_image, scratch, sum, dot } = middle;
                 let c = one.block.cout;
-                let (cp, period) = (self.level.pad(c), self.level.period(c));
-                let (mut scratch, mut image) = (two.scratch(), self.between(two));
-                let mut d_image = Buffer::new(one.oh * one.ow * cp);
                 let mut packed = two.packed_grads(weights);
                 let mut total = GradSums::new(c);
-                let (mut sum, mut dot) = (vec![0.0; period], vec![0.0; period]);
-                let norms = &given.norms[op];
+                let norms = &given.results.norms[op];
                 for (i, item) in images.clone().zip(items.iter_mut()) {
-                    let (raw, g) = (&given.saved.raw[op], part(given.grad_out, i, self.n));
+                    let (raw, g) = (&given.results.raw[op], part(given.grad_out, i, self.n));
                     let y = part(&raw[0], i, self.n);
-                    self.load_between(&mut image, y, two, norms);
+                    self.load_between(image, y, two, norms);
                     let scale = scaled(&outer[op].g_scale, weight(given.mixing, i));
                     let grad = ResultGrad::new(&outer[op], g, &scale, part(&raw[1], i, self.n));
                     let packed = weights.then_some(&mut packed);
-                    let ahead = [next(&given.saved.raw[op][0], i, self.n), &*item[index]];
-                    two.backward(
-                        &image,
-                        &mut scratch,
-                        grad,
-                        true,
-                        Some(&mut d_image),
-                        packed,
-                        ahead,
-                    );
+                    let ahead = [next(&given.results.raw[op][0], i, self.n), &*item[index]];
+                    two.backward(image, scratch, grad, true, Some(d_image), packed, ahead);
                     let dst = &mut item[index][..];
-                    self.through_relu(two, &image, &d_image, dst, false);
+                    self.through_relu(two, image, d_image, dst, false);
                     if let Some(norm) = &norms.inner {
                         sum.fill(0.0);
                         dot.fill(0.0);
@@ -186,30 +187,23 @@ impl Plan {
                                 dot,
                             });
                         }
-                        total.add(&sum, &dot, 1.0);
+                        total.add(sum, dot, 1.0);
                     }
                 }
                 (total, packed)
             };
-            twos().enumerate().map(back).collect::<Vec<_>>()
+            twos().zip(middles).enumerate().map(back).collect::<Vec<_>>()
         });
-        for (index, inner) in inner.iter_mut().enumerate() {
+        inner.par_iter_mut().enumerate().for_each(|(index, inner)| {
             groups.iter().for_each(|group| inner.sums.join(&group[index].0));
             let parts: Vec<_> = groups.iter().map(|group| &group[index].1).collect();
             inner.packed.add(&parts);
-        }
+        });
         inner
     }
 
     /// From the gradient of a loaded image to that of what was loaded, dense.
-    fn through_relu(
-        &self,
-        conv: &Conv,
-        image: &crate::padded::Padded,
-        d: &[f32],
-        dst: &mut [f32],
-        add: bool,
-    ) {
+    fn through_relu(&self, conv: &Conv, image: &Padded, d: &[f32], dst: &mut [f32], add: bool) {
         let (c, cp) = (conv.block.cin, image.cp);
         let r = conv.block.relu.then(|| image.interior());
         self.level.run(MaskedAdd {
@@ -242,7 +236,7 @@ impl Plan {
                 };
                 let pixels = convs[0].oh * convs[0].ow;
                 self.norm_back(
-                    given.norms[inner.op].inner.as_ref(),
+                    given.results.norms[inner.op].inner.as_ref(),
                     1.0,
                     &inner.sums,
                     pixels,
@@ -252,27 +246,36 @@ impl Plan {
             .collect();
         let (dx, add) = dx.map(Target::parts).unzip();
         let items = split(self.n, dx.into_iter());
-        let groups = over_groups(Direction::Up, items, |images, items| {
-            let mut walk = Walk::new(self, weights);
-            for (i, dx) in images.zip(items) {
-                let x = part(given.x, i, self.n);
-                let mut dx = dx.first_mut().map(|dx| &mut **dx);
-                // Until something is written to dx.
-                let mut add = add == Some(true);
-                let g = part(given.grad_out, i, self.n);
-                let factor = weight(given.mixing, i);
-                walk.loaded.load(self, x);
-                let mut x_ahead = next(given.x, i, self.n);
-                for relu in [true, false] {
-                    let mut last = None;
-                    for (index, (op, convs)) in self.chains().enumerate() {
-                        if convs[0].block.relu != relu {
-                            continue;
-                        }
-                        let y = part(&given.saved.raw[op][0], i, self.n);
-                        let scale;
-                        let grad =
-                            match inner.iter().zip(&inner_back).find(|(inner, _)| inner.op == op) {
+        let groups = over_groups(
+            Direction::Up,
+            items,
+            || Walk::new(self),
+            |walk, images, items| {
+                let chains = self.chains();
+                let mut grads: Vec<_> =
+                    chains.map(|(_, convs)| convs[0].packed_grads(weights)).collect();
+                for (i, dx) in images.zip(items) {
+                    let x = part(given.x, i, self.n);
+                    let mut dx = dx.first_mut().map(|dx| &mut **dx);
+                    // Until something is written to dx.
+                    let mut add = add == Some(true);
+                    let g = part(given.grad_out, i, self.n);
+                    let factor = weight(given.mixing, i);
+                    walk.loaded.load(self, x);
+                    let mut x_ahead = next(given.x, i, self.n);
+                    for relu in [true, false] {
+                        let mut last = None;
+                        for (index, (op, convs)) in self.chains().enumerate() {
+                            if convs[0].block.relu != relu {
+                                continue;
+                            }
+                            let y = part(&given.results.raw[op][0], i, self.n);
+                            let scale;
+                            let grad = match inner
+                                .iter()
+                                .zip(&inner_back)
+                                .find(|(inner, _)| inner.op == op)
+                            {
                                 Some((inner, back)) => ResultGrad::new(
                                     back,
                                     part(&inner.grad, i, self.n),
@@ -284,72 +287,79 @@ impl Plan {
                                     ResultGrad::new(&outer[op], g, &scale, y)
                                 }
                             };
-                        let packed = weights.then_some(&mut walk.packed[index]);
-                        let x_ahead = std::mem::take(&mut x_ahead);
-                        let scratch = &mut walk.scratch[index];
-                        if convs[0].is_pointwise() {
-                            let dx = dx.as_deref_mut().map(|dx| (dx, add));
-                            convs[0].backward_pointwise(
-                                x,
-                                scratch,
-                                grad,
+                            let packed = weights.then_some(&mut grads[index]);
+                            let x_ahead = std::mem::take(&mut x_ahead);
+                            let scratch = &mut walk.scratch[index];
+                            if convs[0].is_pointwise() {
+                                let dx = dx.as_deref_mut().map(|dx| (dx, add));
+                                convs[0].backward_pointwise(
+                                    x,
+                                    scratch,
+                                    grad,
+                                    dx,
+                                    packed,
+                                    [x_ahead, &[]],
+                                );
+                                add = true;
+                                continue;
+                            }
+                            let fresh = last.replace(&convs[0]).is_none();
+                            let d_image = dx.is_some().then_some(&mut walk.d_image[..]);
+                            let image = walk.loaded.image(&convs[0]);
+                            let dx_ahead = dx.as_deref().filter(|_| fresh).unwrap_or_default();
+                            let ahead = [x_ahead, dx_ahead];
+                            convs[0].backward(image, scratch, grad, fresh, d_image, packed, ahead);
+                        }
+                        if let (Some(conv), Some(dx)) = (last, &mut dx) {
+                            self.through_relu(
+                                conv,
+                                walk.loaded.image(conv),
+                                &walk.d_image,
                                 dx,
-                                packed,
-                                [x_ahead, &[]],
+                                add,
                             );
                             add = true;
-                            continue;
                         }
-                        let fresh = last.replace(&convs[0]).is_none();
-                        let d_image = dx.is_some().then_some(&mut walk.d_image[..]);
-                        let image = walk.loaded.image(&convs[0]);
-                        let dx_ahead = dx.as_deref().filter(|_| fresh).unwrap_or_default();
-                        let ahead = [x_ahead, dx_ahead];
-                        convs[0].backward(image, scratch, grad, fresh, d_image, packed, ahead);
                     }
-                    if let (Some(conv), Some(dx)) = (last, &mut dx) {
-                        self.through_relu(conv, walk.loaded.image(conv), &walk.d_image, dx, add);
-                        add = true;
+                    let Some(dx) = dx else { continue };
+                    if !add {
+                        dx.fill(0.0);
                     }
-                }
-                let Some(dx) = dx else { continue };
-                if !add {
-                    dx.fill(0.0);
-                }
-                for (op, body) in self.ops.iter().enumerate() {
-                    let scale = scaled(&outer[op].g_scale, factor);
-                    match body {
-                        Op::Chain(_) => {}
-                        Op::Identity => {
-                            let terms = &[(g, &scale[..])];
-                            let (pixels, c, shift) = (self.pixels, self.cin, &outer[op].shift);
-                            self.level.run(Accumulate {
-                                out: dx,
-                                add: true,
-                                terms,
-                                shift,
-                                pixels,
-                                c,
-                            });
-                        }
-                        Op::Pool { shape, .. } => {
-                            let (c, d_pool) = (self.cin, &mut walk.d_pool[..]);
-                            walk.pooling.back(*shape, x, d_pool, dx, |y, dy| {
-                                let grad = ResultGrad::new(&outer[op], g, &scale, y);
-                                grad.fill(self.level, c, 0, self.pixels, dy);
-                            });
+                    for (op, body) in self.ops.iter().enumerate() {
+                        let scale = scaled(&outer[op].g_scale, factor);
+                        match body {
+                            Op::Chain(_) => {}
+                            Op::Identity => {
+                                let terms = &[(g, &scale[..])];
+                                let (pixels, c, shift) = (self.pixels, self.cin, &outer[op].shift);
+                                self.level.run(Accumulate {
+                                    out: dx,
+                                    add: true,
+                                    terms,
+                                    shift,
+                                    pixels,
+                                    c,
+                                });
+                            }
+                            Op::Pool { shape, .. } => {
+                                let (c, d_pool) = (self.cin, &mut walk.d_pool[..]);
+                                walk.pooling.back(*shape, x, d_pool, dx, |y, dy| {
+                                    let grad = ResultGrad::new(&outer[op], g, &scale, y);
+                                    grad.fill(self.level, c, 0, self.pixels, dy);
+                                });
+                            }
                         }
                     }
                 }
-            }
-            walk.packed
-        });
+                grads
+            },
+        );
         let mut groups = groups.into_iter();
         let mut joined = groups.next().unwrap_or_default();
-        for (index, joined) in joined.iter_mut().enumerate() {
+        joined.par_iter_mut().enumerate().for_each(|(index, joined)| {
             let parts: Vec<_> = groups.as_slice().iter().map(|group| &group[index]).collect();
             joined.add(&parts);
-        }
+        });
         joined
     }
 
@@ -362,14 +372,18 @@ impl Plan {
         first: &[PackedGrads],
     ) -> Vec<OpGrads> {
         let mut grads = vec![OpGrads::default(); self.ops.len()];
-        for ((op, convs), first) in self.chains().zip(first) {
+        let chains: Vec<_> = self.chains().zip(first).collect();
+        let convs = chains.into_par_iter().map(|((op, convs), first)| {
             let second = inner.iter().filter(|inner| inner.op == op).map(|inner| &inner.packed);
             let packed = std::iter::once(first).chain(second);
-            grads[op].convs =
-                convs.iter().zip(packed).flat_map(|(conv, packed)| conv.unpack(packed)).collect();
+            let convs = convs.iter().zip(packed);
+            (op, convs.flat_map(|(conv, packed)| conv.unpack(packed)).collect())
+        });
+        for (op, convs) in convs.collect::<Vec<_>>() {
+            grads[op].convs = convs;
         }
-        for (op, grads) in grads.iter_mut().enumerate().filter(|(op, _)| given.affine[*op]) {
-            let norms = &given.norms[op];
+        for (op, grads) in grads.iter_mut().enumerate().filter(|(op, _)| self.affine[*op]) {
+            let norms = &given.results.norms[op];
             let inner = inner.iter().find(|inner| inner.op == op).zip(norms.inner.as_ref());
             grads.affine.extend(inner.map(|(inner, norm)| norm.affine_grad(1.0, &inner.sums)));
             let last = norms
@@ -382,19 +396,44 @@ impl Plan {
     }
 }
 
-/// Scratch of the last walk over a group of images.
+/// Scratch of the walk back through second convolutions, for one of them.
+struct Middle {
+    /// Its input.
+    image: Padded,
+    /// The gradient of that.
+    d_image: Buffer,
+    scratch: Scratch,
+    /// For the batch norm between the two convolutions.
+    sum: Vec<f32>,
+    dot: Vec<f32>,
+}
+
+impl Middle {
+    fn new(plan: &Plan, one: &Conv, two: &Conv) -> Self {
+        let c = one.block.cout;
+        let zeros = || vec![0.0; plan.level.period(c)];
+        Self {
+            image: plan.between(two),
+            d_image: Buffer::new(one.oh * one.ow * plan.level.pad(c)),
+            scratch: two.scratch(),
+            sum: zeros(),
+            dot: zeros(),
+        }
+    }
+}
+
+/// Scratch of the last walk.
 struct Walk {
     loaded: Loaded,
     /// Gradient of the loaded image.
     d_image: Buffer,
     scratch: Vec<Scratch>,
-    packed: Vec<PackedGrads>,
     pooling: Pooling,
     d_pool: Buffer,
 }
 
 impl Walk {
-    fn new(plan: &Plan, weights: bool) -> Self {
+    fn new(plan: &Plan) -> Self {
         let chained = plan.chains().any(|(_, convs)| !convs[0].is_pointwise());
         let pooled = plan.pools().next().is_some();
         Self {
@@ -405,7 +444,6 @@ impl Walk {
                 0
             }),
             scratch: plan.chains().map(|(_, convs)| convs[0].scratch()).collect(),
-            packed: plan.chains().map(|(_, convs)| convs[0].packed_grads(weights)).collect(),
             pooling: Pooling::new(plan),
             d_pool: Buffer::new(if pooled { plan.out_len } else { 0 }),
         }

@@ -5,7 +5,7 @@
 //! operations.
 
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, next, over_groups, part, split};
-use super::{Mixing, Saved, Target};
+use super::{Mixing, Stats, Target};
 use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
 use crate::norm::{MomentSum, Norm};
@@ -41,23 +41,35 @@ struct Term {
     shift: Vec<f32>,
 }
 
+/// What a forward pass finds, and its backward pass needs.
+#[derive(Debug, Default)]
+pub(super) struct Results {
+    /// Statistics of each batch norm of each operation.
+    pub(super) stats: Vec<Vec<Stats>>,
+    /// For each operation the raw result of each of its convolutions.
+    pub(super) raw: Vec<Vec<Buffer>>,
+    /// The batch norms of each operation with these statistics.
+    pub(super) norms: Vec<OpNorms>,
+}
+
 impl Plan {
     /// Everything but the sum: raw results, statistics, batch norms.
-    pub(super) fn raw(&self, x: &[f32], affine: &[AffineParams<'_>]) -> (Saved, Vec<OpNorms>) {
-        let mut saved = Saved { stats: vec![vec![]; self.ops.len()], raw: vec![] };
-        saved.raw.resize_with(self.ops.len(), Vec::new);
+    pub(super) fn raw(&self, x: &[f32], affine: &[AffineParams<'_>]) -> Results {
+        let mut results = Results::default();
+        results.stats.resize_with(self.ops.len(), Vec::new);
+        results.raw.resize_with(self.ops.len(), Vec::new);
+        results.norms.resize_with(self.ops.len(), OpNorms::default);
         for (op, convs) in self.chains() {
-            saved.raw[op] = convs.iter().map(|conv| Buffer::new(self.n * conv.out_len())).collect();
+            results.raw[op] =
+                convs.iter().map(|conv| Buffer::new(self.n * conv.out_len())).collect();
         }
-        let mut norms = Vec::new();
-        norms.resize_with(self.ops.len(), OpNorms::default);
-        let first = self.first_convs(x, &mut saved);
-        self.add_norms(first, affine, &mut saved, &mut norms);
+        let first = self.first_convs(x, &mut results);
+        self.add_norms(first, affine, &mut results);
         if self.chains().any(|(_, convs)| convs.len() > 1) {
-            let second = self.second_convs(&norms, &mut saved);
-            self.add_norms(second, affine, &mut saved, &mut norms);
+            let second = self.second_convs(&mut results);
+            self.add_norms(second, affine, &mut results);
         }
-        (saved, norms)
+        results
     }
 
     /// Joins the statistics of the groups of images, in their order, and adds the batch norms that they complete.
@@ -65,8 +77,7 @@ impl Plan {
         &self,
         groups: Vec<Vec<(Slot, MomentSum)>>,
         affine: &[AffineParams<'_>],
-        saved: &mut Saved,
-        norms: &mut [OpNorms],
+        results: &mut Results,
     ) {
         let joined = groups.into_iter().reduce(|mut all, group| {
             all.iter_mut().zip(&group).for_each(|((_, all), (_, part))| all.join(part));
@@ -74,9 +85,10 @@ impl Plan {
         });
         for (slot, sum) in joined.unwrap_or_default() {
             let stats = sum.stats();
-            let affine = affine[slot.op].get(saved.stats[slot.op].len()).copied();
+            let Results { stats: all, norms, .. } = &mut *results;
+            let affine = affine[slot.op].get(all[slot.op].len()).copied();
             let norm = Some(Norm::new(self.level, &stats.mean, &stats.var, affine));
-            saved.stats[slot.op].push(stats);
+            all[slot.op].push(stats);
             if slot.inner {
                 norms[slot.op].inner = norm;
             } else {
@@ -86,27 +98,29 @@ impl Plan {
     }
 
     /// The first convolution of each chain, and the statistics of pools.
-    fn first_convs(&self, x: &[f32], saved: &mut Saved) -> Vec<Vec<(Slot, MomentSum)>> {
-        let chains = saved.raw.iter_mut().filter_map(|raw| raw.first_mut());
+    fn first_convs(&self, x: &[f32], results: &mut Results) -> Vec<Vec<(Slot, MomentSum)>> {
+        let chains = results.raw.iter_mut().filter_map(|raw| raw.first_mut());
+        let scratch = || {
+            let runs: Vec<Run> = (self.chains())
+                .map(|(op, convs)| {
+                    Run::new(self.level, Slot { op, inner: convs.len() > 1 }, &convs[0])
+                })
+                .collect();
+            let pools: Vec<_> = (self.pools().filter(|(.., norm)| *norm))
+                .map(|(op, shape, _)| {
+                    let group = self.level.group(self.cin, self.pixels);
+                    let tracker = Tracker::new(self.level, self.cin, group);
+                    (Slot { op, inner: false }, shape, tracker)
+                })
+                .collect();
+            (Loaded::new(self), runs, Pooling::new(self), pools)
+        };
+        let items = split(self.n, chains.map(|raw| &mut raw[..]));
         over_groups(
             Direction::Up,
-            split(self.n, chains.map(|raw| &mut raw[..])),
-            |images, items| {
-                let mut loaded = Loaded::new(self);
-                let chains = self.chains();
-                let mut runs: Vec<Run> = chains
-                    .map(|(op, convs)| {
-                        Run::new(self.level, Slot { op, inner: convs.len() > 1 }, &convs[0])
-                    })
-                    .collect();
-                let mut pooling = Pooling::new(self);
-                let mut pools: Vec<_> = (self.pools().filter(|(.., norm)| *norm))
-                    .map(|(op, shape, _)| {
-                        let group = self.level.group(self.cin, self.pixels);
-                        let tracker = Tracker::new(self.level, self.cin, group);
-                        (Slot { op, inner: false }, shape, tracker)
-                    })
-                    .collect();
+            items,
+            scratch,
+            |(loaded, runs, pooling, pools), images, items| {
                 for (i, raw) in images.zip(items) {
                     let (given, x) = (x, part(x, i, self.n));
                     loaded.load(self, x);
@@ -114,48 +128,47 @@ impl Plan {
                     for (run, raw) in runs.iter_mut().zip(raw) {
                         run.forward(loaded.source(run.conv, x), raw, std::mem::take(&mut ahead));
                     }
-                    for (_, shape, tracker) in &mut pools {
+                    for (_, shape, tracker) in pools.iter_mut() {
                         tracker.image(pooling.run(*shape, x));
                     }
                 }
-                let pools = pools.into_iter().map(|(slot, _, tracker)| (slot, tracker.sum));
-                runs.into_iter().filter_map(Run::finish).chain(pools).collect()
+                let pools = pools.iter_mut().map(|(slot, _, tracker)| (*slot, tracker.take()));
+                runs.iter_mut().filter_map(Run::take).chain(pools).collect()
             },
         )
     }
 
     /// The second convolution of each chain that has one.
-    fn second_convs(&self, norms: &[OpNorms], saved: &mut Saved) -> Vec<Vec<(Slot, MomentSum)>> {
+    fn second_convs(&self, results: &mut Results) -> Vec<Vec<(Slot, MomentSum)>> {
         let (mut first, mut second) = (vec![], vec![]);
-        for raw in &mut saved.raw {
+        let Results { raw, norms, .. } = results;
+        for raw in raw {
             if let [one, two] = &mut raw[..] {
                 first.push(&one[..]);
                 second.push(&mut two[..]);
             }
         }
-        over_groups(Direction::Down, split(self.n, second.into_iter()), |images, items| {
-            let mut sums = vec![];
-            for (index, (op, convs)) in
-                self.chains().filter(|(_, convs)| convs.len() > 1).enumerate()
-            {
-                let mut run = Run::new(self.level, Slot { op, inner: false }, &convs[1]);
-                let mut image = self.between(&convs[1]);
+        let scratch = || -> Vec<(Run, Padded)> {
+            let twos = self.chains().filter(|(_, convs)| convs.len() > 1);
+            twos.map(|(op, convs)| {
+                let run = Run::new(self.level, Slot { op, inner: false }, &convs[1]);
+                (run, self.between(&convs[1]))
+            })
+            .collect()
+        };
+        let items = split(self.n, second.into_iter());
+        over_groups(Direction::Down, items, scratch, |runs, images, items| {
+            let runs = runs.iter_mut().zip(&first).enumerate();
+            let sums = runs.filter_map(|(index, ((run, image), given))| {
                 for (i, raw) in images.clone().zip(items.iter_mut()) {
-                    self.load_between(
-                        &mut image,
-                        part(first[index], i, self.n),
-                        &convs[1],
-                        &norms[op],
-                    );
-                    run.forward(
-                        Source::Image(&image),
-                        raw[index],
-                        [next(first[index], i, self.n), &[]],
-                    );
+                    let y = part(given, i, self.n);
+                    self.load_between(image, y, run.conv, &norms[run.slot.op]);
+                    let ahead = [next(given, i, self.n), &[]];
+                    run.forward(Source::Image(image), raw[index], ahead);
                 }
-                sums.extend(run.finish());
-            }
-            sums
+                run.take()
+            });
+            sums.collect()
         })
     }
 
@@ -176,20 +189,13 @@ impl Plan {
     }
 
     /// The weighted sum of the operations.
-    pub(super) fn sum(
-        &self,
-        x: &[f32],
-        saved: &Saved,
-        norms: &[OpNorms],
-        mixing: Mixing<'_>,
-        out: Target<'_>,
-    ) {
-        let terms = self.terms(norms, mixing);
+    pub(super) fn sum(&self, x: &[f32], results: &Results, mixing: Mixing<'_>, out: Target<'_>) {
+        let terms = self.terms(&results.norms, mixing);
         let (out, add) = out.parts();
-        over_groups(Direction::Up, split(self.n, std::iter::once(out)), |images, items| {
-            let mut pooling = self.poolings();
+        let (items, scratch) = (split(self.n, std::iter::once(out)), || self.poolings());
+        over_groups(Direction::Up, items, scratch, |pooling, images, items| {
             for (i, out) in images.zip(items) {
-                let results = self.results(part(x, i, self.n), saved, i, &mut pooling);
+                let results = self.of_image(part(x, i, self.n), results, i, pooling);
                 self.sum_image(&terms, &results, &results, weight(mixing, i), out[0], add);
             }
         });
@@ -201,15 +207,15 @@ impl Plan {
     }
 
     /// The result of each operation for image `i`, pools computed again.
-    pub(super) fn results<'a>(
+    pub(super) fn of_image<'a>(
         &self,
         x: &'a [f32],
-        saved: &'a Saved,
+        results: &'a Results,
         i: usize,
         pooling: &'a mut [Pooling],
     ) -> Vec<&'a [f32]> {
         let mut pooling = pooling.iter_mut();
-        let results = self.ops.iter().zip(&saved.raw).map(|(op, raw)| match (op, raw.last()) {
+        let results = self.ops.iter().zip(&results.raw).map(|(op, raw)| match (op, raw.last()) {
             (Op::Pool { shape, .. }, _) => {
                 pooling.next().map_or(x, |pooling| pooling.run(*shape, x))
             }
@@ -270,16 +276,18 @@ impl Plan {
     pub(super) fn infer(&self, x: &[f32], norms: &[OpNorms], mixing: Mixing<'_>, out: Target<'_>) {
         let terms = self.terms(norms, mixing);
         let (out, add) = out.parts();
-        over_groups(Direction::Up, split(self.n, std::iter::once(out)), |images, items| {
-            let mut loaded = Loaded::new(self);
-            let mut chains: Vec<Fused> =
+        let scratch = || {
+            let chains: Vec<Fused> =
                 self.chains().map(|(op, convs)| Fused::new(self, op, convs)).collect();
-            let mut pooling = self.poolings();
+            (Loaded::new(self), chains, self.poolings())
+        };
+        let items = split(self.n, std::iter::once(out));
+        over_groups(Direction::Up, items, scratch, |(loaded, chains, pooling), images, items| {
             for (i, out) in images.zip(items) {
                 let (given, x) = (x, part(x, i, self.n));
                 loaded.load(self, x);
                 let mut ahead = [next(given, i, self.n), &[]];
-                for chain in &mut chains {
+                for chain in chains.iter_mut() {
                     let source = loaded.source(&chain.convs[0], x);
                     chain.run(self, source, &norms[chain.op], std::mem::take(&mut ahead));
                 }
@@ -372,8 +380,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn finish(self) -> Option<(Slot, MomentSum)> {
-        Some((self.slot, self.tracker?.sum))
+    /// The statistics since the last time.
+    fn take(&mut self) -> Option<(Slot, MomentSum)> {
+        Some((self.slot, self.tracker.as_mut()?.take()))
     }
 }
 
@@ -392,6 +401,11 @@ impl Tracker {
     fn new(level: Level, channels: usize, group: usize) -> Self {
         let zeros = || vec![0.0; level.pad(group * channels)];
         Self { level, channels, group, mean: zeros(), m2: zeros(), sum: MomentSum::new(channels) }
+    }
+
+    /// The statistics since the last time.
+    fn take(&mut self) -> MomentSum {
+        std::mem::replace(&mut self.sum, MomentSum::new(self.channels))
     }
 
     fn start(&mut self) {

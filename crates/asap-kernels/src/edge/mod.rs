@@ -4,15 +4,14 @@ mod backward;
 mod forward;
 mod plan;
 
-use crate::buffers::Buffer;
 use crate::error::{KernelError, Result};
 use crate::norm::Norm;
 use crate::simd::Level;
 use crate::spec::{EdgeSpec, OpKind};
 
 use backward::Given;
-use forward::OpNorms;
-use plan::Plan;
+use forward::{OpNorms, Results};
+use plan::{Plan, check_mixing};
 
 /// A batch of images, channels last: `[n, h, w, c]`.
 #[derive(Debug, Clone, Copy)]
@@ -100,12 +99,10 @@ pub struct Stats {
 }
 
 /// What a backward pass needs of its forward pass.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Saved {
-    /// Statistics of each batch norm of each operation, in the order of [`EdgeSpec::norm_channels`].
-    pub stats: Vec<Vec<Stats>>,
-    /// For each operation the raw result of each of its convolutions.
-    pub(crate) raw: Vec<Vec<Buffer>>,
+    plan: Plan,
+    results: Results,
 }
 
 /// Which gradients a backward pass computes besides that of the input.
@@ -161,7 +158,7 @@ impl Edge {
     }
 
     /// Forward pass in training: batch norm uses the statistics of the batch (biased variance, eps 1e-5), which are
-    /// returned with what [`Edge::backward`] needs.
+    /// returned with what [`Saved::backward`] needs.
     ///
     /// # Shapes
     /// `x [n, h, w, cin]`, `out [n, ceil(h / stride), ceil(w / stride), cout]`.
@@ -178,9 +175,9 @@ impl Edge {
         let plan = Plan::new(self, x, params, mixing)?;
         self.check_output(x, "output of the edge", out.len())?;
         let affine: Vec<_> = params.iter().map(|p| p.affine.clone()).collect();
-        let (saved, norms) = plan.raw(x.data, &affine);
-        plan.sum(x.data, &saved, &norms, mixing, out);
-        Ok(saved)
+        let results = plan.raw(x.data, &affine);
+        plan.sum(x.data, &results, mixing, out);
+        Ok(Saved { plan, results })
     }
 
     /// Forward pass with running statistics: everything is fused and nothing is kept. `running` holds, per operation,
@@ -217,42 +214,6 @@ impl Edge {
         Ok(())
     }
 
-    /// Backward pass: from the gradient of the output to those of the input (if `dx` is given), of the parameters and
-    /// of the mixing weights (as `needs` says). `x`, `params` and `mixing` are those of the forward pass.
-    ///
-    /// # Shapes
-    /// `grad_out [n, ceil(h / stride), ceil(w / stride), cout]`, `dx` as `x`.
-    ///
-    /// # Errors
-    /// As in [`Edge::forward`]; also if `saved` is that of another edge or batch.
-    #[allow(clippy::too_many_arguments)]
-    pub fn backward(
-        &self,
-        x: Images<'_>,
-        saved: &Saved,
-        params: &[OpParams<'_>],
-        mixing: Mixing<'_>,
-        grad_out: &[f32],
-        needs: Needs,
-        dx: Option<Target<'_>>,
-    ) -> Result<Grads> {
-        let plan = Plan::new(self, x, params, mixing)?;
-        self.check_output(x, "gradient of the output", grad_out.len())?;
-        if let Some(dx) = &dx {
-            let shape = [x.n, x.h, x.w, x.c];
-            KernelError::check_len(|| "gradient of the input".into(), &shape, dx.len())?;
-        }
-        plan.check_saved(saved)?;
-        let mut norms = Vec::with_capacity(self.spec.ops.len());
-        for ((op, params), stats) in self.spec.ops.iter().zip(params).zip(&saved.stats) {
-            let statistics: Vec<_> = stats.iter().map(|s| (&s.mean[..], &s.var[..])).collect();
-            norms.push(self.norms(*op, params, &statistics)?);
-        }
-        let affine: Vec<bool> = params.iter().map(|p| !p.affine.is_empty()).collect();
-        let given = Given { x: x.data, saved, norms: &norms, mixing, grad_out, affine: &affine };
-        Ok(plan.backward(given, needs, dx))
-    }
-
     fn check_output(&self, x: Images<'_>, what: &str, found: usize) -> Result<()> {
         let (oh, ow) = self.spec.output_size(x.h, x.w);
         KernelError::check_len(|| what.into(), &[x.n, oh, ow, self.spec.cout], found)
@@ -276,5 +237,40 @@ impl Edge {
         }
         let last = norms.pop();
         Ok(OpNorms { inner: norms.pop(), last })
+    }
+}
+
+impl Saved {
+    /// Statistics of each batch norm of each operation, in the order of [`EdgeSpec::norm_channels`].
+    pub fn stats(&self) -> &[Vec<Stats>] {
+        &self.results.stats
+    }
+
+    /// Backward pass: from the gradient of the output to those of the input (if `dx` is given), of the parameters and
+    /// of the mixing weights (as `needs` says). `x` and `mixing` are those of the forward pass.
+    ///
+    /// # Shapes
+    /// `grad_out` as the output of [`Edge::forward`], `dx` as `x`.
+    ///
+    /// # Errors
+    /// As in [`Edge::forward`].
+    pub fn backward(
+        &self,
+        x: Images<'_>,
+        mixing: Mixing<'_>,
+        grad_out: &[f32],
+        needs: Needs,
+        dx: Option<Target<'_>>,
+    ) -> Result<Grads> {
+        let Self { plan, results } = self;
+        let shape = [plan.n, plan.h, plan.w, plan.cin];
+        KernelError::check_len(|| "input of the edge".into(), &shape, x.data.len())?;
+        check_mixing(mixing, plan.ops.len(), plan.n)?;
+        let out = plan.n * plan.out_len;
+        KernelError::check_len(|| "gradient of the output".into(), &[out], grad_out.len())?;
+        if let Some(dx) = &dx {
+            KernelError::check_len(|| "gradient of the input".into(), &shape, dx.len())?;
+        }
+        Ok(plan.backward(Given { x: x.data, results, mixing, grad_out }, needs, dx))
     }
 }

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Edge, Images, Mixing, OpParams, Saved};
+use super::{Edge, Images, Mixing, OpParams};
 use crate::block::{Conv, Source};
 use crate::buffers::Buffer;
 use crate::error::{KernelError, Result};
 use crate::padded::Padded;
 use crate::simd::{Level, PoolKind, PoolShape, pool_backward, pool_forward};
-use crate::spec::Body;
+use crate::spec::{Body, OpKind};
 
 /// Most groups of images whose sums are kept apart; the sums do not depend on who computes which group.
 const GROUPS: usize = 32;
@@ -28,6 +28,8 @@ pub(super) enum Op {
 pub(super) struct Plan {
     pub(super) level: Level,
     pub(super) ops: Vec<Op>,
+    /// Whether each operation has affine parameters.
+    pub(super) affine: Vec<bool>,
     pub(super) n: usize,
     /// Values of an image of the output.
     pub(super) out_len: usize,
@@ -65,15 +67,7 @@ impl Plan {
             spec.ops.len(),
             params.len(),
         )?;
-        KernelError::check_count(
-            || "mixing weights".into(),
-            "operation",
-            spec.ops.len(),
-            mixing.weights.len(),
-        )?;
-        if let Some(weights) = mixing.image_weights {
-            KernelError::check_count(|| "image weights".into(), "image", x.n, weights.len())?;
-        }
+        check_mixing(mixing, spec.ops.len(), x.n)?;
         if x.n * x.h * x.w == 0 {
             let found = format!("{} of {} x {}", x.n, x.h, x.w);
             let expected = "at least one, of at least one pixel".into();
@@ -85,35 +79,36 @@ impl Plan {
             });
         }
         let (oh, ow) = spec.output_size(x.h, x.w);
-        let mut ops = Vec::with_capacity(spec.ops.len());
         for (kind, params) in spec.ops.iter().zip(params) {
             check_params(edge, *kind, params)?;
-            ops.push(match kind.body(spec) {
-                Body::Identity => Op::Identity,
-                Body::Pool { max, norm } => {
-                    let kind = if max { PoolKind::Max } else { PoolKind::Average };
-                    Op::Pool {
-                        shape: PoolShape { kind, h: x.h, w: x.w, c: spec.cin, stride: spec.stride },
-                        norm,
-                    }
-                }
-                Body::Chain(blocks) => {
-                    let (mut h, mut w, mut used) = (x.h, x.w, 0);
-                    let mut convs = Vec::with_capacity(blocks.len());
-                    for block in blocks {
-                        let count = block.weight_shapes().len();
-                        let conv =
-                            Conv::new(edge.level, block, h, w, &params.convs[used..used + count]);
-                        (h, w, used) = (conv.oh, conv.ow, used + count);
-                        convs.push(conv);
-                    }
-                    Op::Chain(convs)
-                }
-            });
         }
+        let op = |(kind, params): (&OpKind, &OpParams<'_>)| match kind.body(spec) {
+            Body::Identity => Op::Identity,
+            Body::Pool { max, norm } => {
+                let kind = if max { PoolKind::Max } else { PoolKind::Average };
+                Op::Pool {
+                    shape: PoolShape { kind, h: x.h, w: x.w, c: spec.cin, stride: spec.stride },
+                    norm,
+                }
+            }
+            Body::Chain(blocks) => {
+                let (mut h, mut w, mut used) = (x.h, x.w, 0);
+                let mut convs = Vec::with_capacity(blocks.len());
+                for block in blocks {
+                    let count = block.weight_shapes().len();
+                    let conv =
+                        Conv::new(edge.level, block, h, w, &params.convs[used..used + count]);
+                    (h, w, used) = (conv.oh, conv.ow, used + count);
+                    convs.push(conv);
+                }
+                Op::Chain(convs)
+            }
+        };
+        let ops = spec.ops.par_iter().zip(params).map(op).collect();
         Ok(Self {
             level: edge.level,
             ops,
+            affine: params.iter().map(|params| !params.affine.is_empty()).collect(),
             n: x.n,
             out_len: oh * ow * spec.cout,
             h: x.h,
@@ -122,24 +117,6 @@ impl Plan {
             cin: spec.cin,
             cout: spec.cout,
         })
-    }
-
-    /// Checks that `saved` comes from a forward pass of this plan.
-    pub(super) fn check_saved(&self, saved: &Saved) -> Result<()> {
-        let what = || "saved results (are they of this edge?)".to_string();
-        KernelError::check_count(what, "operation", self.ops.len(), saved.raw.len())?;
-        for (op, raw) in self.ops.iter().zip(&saved.raw) {
-            let convs = if let Op::Chain(convs) = op { &convs[..] } else { &[] };
-            KernelError::check_count(what, "convolution", convs.len(), raw.len())?;
-            for (conv, raw) in convs.iter().zip(raw) {
-                KernelError::check_len(
-                    what,
-                    &[self.n, conv.oh, conv.ow, conv.block.cout],
-                    raw.len(),
-                )?;
-            }
-        }
-        Ok(())
     }
 
     /// Chains, with the index of their operation.
@@ -232,6 +209,16 @@ impl Pooling {
     }
 }
 
+/// Checks the numbers of weights.
+pub(super) fn check_mixing(mixing: Mixing<'_>, ops: usize, n: usize) -> Result<()> {
+    let what = || "mixing weights".into();
+    KernelError::check_count(what, "operation", ops, mixing.weights.len())?;
+    match mixing.image_weights {
+        Some(w) => KernelError::check_count(|| "image weights".into(), "image", n, w.len()),
+        None => Ok(()),
+    }
+}
+
 fn check_params(edge: &Edge, kind: crate::OpKind, params: &OpParams<'_>) -> Result<()> {
     let shapes = edge.spec.conv_shapes(kind);
     KernelError::check_count(
@@ -264,20 +251,22 @@ pub(super) enum Direction {
 }
 
 /// Runs `f` on groups of consecutive images, on all threads, and returns its results in the order of the groups. Each
-/// group gets the numbers of its images and their `items`.
-pub(super) fn over_groups<T: Send, R: Send>(
+/// group gets the numbers of its images and their `items`, and scratch that `init` makes for some groups in a row.
+pub(super) fn over_groups<T: Send, S, R: Send>(
     direction: Direction,
     mut items: Vec<T>,
-    f: impl Fn(Range<usize>, &mut [T]) -> R + Sync,
+    init: impl Fn() -> S + Send + Sync,
+    f: impl Fn(&mut S, Range<usize>, &mut [T]) -> R + Send + Sync,
 ) -> Vec<R> {
     let size = items.len().div_ceil(GROUPS).max(1);
     let groups = items.par_chunks_mut(size).enumerate();
-    let run =
-        |(group, items): (usize, &mut [T])| f(group * size..group * size + items.len(), items);
+    let run = |scratch: &mut S, (group, items): (usize, &mut [T])| {
+        f(scratch, group * size..group * size + items.len(), items)
+    };
     match direction {
-        Direction::Up => groups.map(run).collect(),
+        Direction::Up => groups.map_init(init, run).collect(),
         Direction::Down => {
-            let mut results: Vec<R> = groups.rev().map(run).collect();
+            let mut results: Vec<R> = groups.rev().map_init(init, run).collect();
             results.reverse();
             results
         }

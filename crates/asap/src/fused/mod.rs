@@ -220,38 +220,24 @@ fn train(pass: &Pass, edge: Edge, ops: &[KernelOp<'_>], x: Tensor<4>, sum: Sum<'
     let saved = edge
         .forward(images, &params(&convs, &affine), sum, target(&mut out, add))
         .expect("shapes follow from the network");
-    for (op, stats) in ops.iter().zip(&saved.stats) {
+    for (op, stats) in ops.iter().zip(saved.stats()) {
         for (bn, stats) in op.norms.iter().zip(stats) {
             pass.observe_host(bn, &stats.mean, &stats.var, stats.count);
         }
     }
     let table = mixing.map_or(0, |mixing| values(mixing.primitive()).len());
-    let state = EdgeState {
-        edge,
-        input: x,
-        x: map,
-        convs,
-        affine,
-        weights,
-        image_weights,
-        at,
-        table,
-        saved,
-    };
+    let state = EdgeState { input: x, x: map, weights, image_weights, at, table, saved };
     finish(EdgeBackward, guards, Arc::new(state), out)
 }
 
 /// What the backward of an edge needs of its forward.
 #[derive(Debug)]
 struct EdgeState {
-    edge: Edge,
     /// The feature map as the graph has it: the way to the gradient that other edges gave it already.
     /// A step is always taken backwards, so that this reference keeps no graph alive.
     input: AutodiffTensor,
     /// Its values.
     x: FlexTensor,
-    convs: Vec<Vec<FlexTensor>>,
-    affine: Vec<Vec<(FlexTensor, FlexTensor)>>,
     weights: Vec<f32>,
     /// Of drop-path.
     image_weights: Option<Vec<f32>>,
@@ -287,20 +273,12 @@ impl Backward<Flex, PARENTS> for EdgeBackward {
             Some(given) => contiguous(given),
             None => owned(buffers::take(shape.num_elements()), shape),
         });
+        let image_weights = state.image_weights.as_deref();
+        let mixing_weights = KernelMixing { weights: &state.weights, image_weights };
+        let dx_target = dx.as_mut().map(|dx| target(dx, add));
         let computed = state
-            .edge
-            .backward(
-                images(&state.x),
-                &state.saved,
-                &params(&state.convs, &state.affine),
-                KernelMixing {
-                    weights: &state.weights,
-                    image_weights: state.image_weights.as_deref(),
-                },
-                values(&gradient),
-                needs,
-                dx.as_mut().map(|dx| target(dx, add)),
-            )
+            .saved
+            .backward(images(&state.x), mixing_weights, values(&gradient), needs, dx_target)
             .expect("shapes are those of the forward");
         if let (Some(node), Some(dx)) = (x, dx) {
             gradients.register::<Flex>(node.id, dx);
