@@ -30,6 +30,9 @@ pub enum EdgePolicy {
     Strength,
     /// Annealed and pruned like the operations: a [`Choice`] per node that keeps two of its inputs.
     Anneal,
+    /// Weighted against each other by a softmax that is learned with alpha, and cut at the end to the two edges whose
+    /// weight times the probability of their best operation is largest (the edge normalization of PC-DARTS).
+    Normalize,
 }
 
 /// The choices of one cell kind.
@@ -38,7 +41,8 @@ pub enum EdgePolicy {
 pub struct CellChoices {
     /// The operations of each edge, in the order of [`SearchSpace::edges`].
     pub operations: Vec<Choice>,
-    /// The inputs of each node; `None` under [`EdgePolicy::Strength`] and for the node that has only two.
+    /// The inputs of each node; `None` under [`EdgePolicy::Strength`], and under [`EdgePolicy::Anneal`] for the node
+    /// that has only two.
     pub inputs: Vec<Option<Choice>>,
 }
 
@@ -77,9 +81,7 @@ impl Architecture {
     pub fn new(space: SearchSpace, policy: EdgePolicy) -> Self {
         let cell = CellChoices {
             operations: vec![Choice::new(space.candidates.len(), 1); space.edge_count()],
-            inputs: (0..space.nodes)
-                .map(|node| inputs_to_choose(policy, node).map(|inputs| Choice::new(inputs, 2)))
-                .collect(),
+            inputs: (0..space.nodes).map(|node| policy.choice_of_inputs(node)).collect(),
         };
         Self { space, policy, normal: cell.clone(), reduction: cell }
     }
@@ -155,6 +157,7 @@ impl Architecture {
     /// place among the inputs of its node goes with all its operations.
     pub fn prune(&mut self, temperature: f64, policy: &ThresholdPolicy, t: f64) -> Vec<Pruned> {
         let mut pruned = Vec::new();
+        let annealed = self.policy == EdgePolicy::Anneal;
         let edges: Vec<_> = self.space.edges().collect();
         let candidates = self.space.candidates.clone();
         for kind in CellKind::ALL {
@@ -167,7 +170,7 @@ impl Architecture {
                 operation,
             };
             for (node, choice) in cell.inputs.iter_mut().enumerate() {
-                let Some(choice) = choice else { continue };
+                let Some(choice) = choice.as_mut().filter(|_| annealed) else { continue };
                 for input in choice.prune_ln(temperature, policy.ln_at(t, choice.len())) {
                     let edge = edges.iter().find(|edge| edge.node == node && edge.input == input);
                     pruned.extend(edge.map(|edge| removed(edge, None)));
@@ -188,7 +191,8 @@ impl Architecture {
     pub fn is_decided(&self) -> bool {
         CellKind::ALL.into_iter().all(|kind| {
             let cell = self.cell(kind);
-            cell.inputs.iter().flatten().all(Choice::is_decided)
+            let open = |inputs: &Choice| self.policy == EdgePolicy::Anneal && !inputs.is_decided();
+            !cell.inputs.iter().flatten().any(open)
                 && self.alive_edges(kind).all(|edge| cell.operations[edge.index].is_decided())
         })
     }
@@ -265,20 +269,26 @@ impl CellChoices {
     }
 }
 
-/// The number of inputs between which a node chooses, if it does.
-fn inputs_to_choose(policy: EdgePolicy, node: usize) -> Option<usize> {
-    (policy == EdgePolicy::Anneal && node > 0).then_some(2 + node)
-}
-
 impl EdgePolicy {
-    /// Both policies.
-    pub const ALL: [EdgePolicy; 2] = [EdgePolicy::Strength, EdgePolicy::Anneal];
+    /// Every policy.
+    pub const ALL: [EdgePolicy; 3] =
+        [EdgePolicy::Strength, EdgePolicy::Anneal, EdgePolicy::Normalize];
 
-    /// "strength" or "anneal".
+    /// "strength", "anneal" or "normalize".
     pub fn name(self) -> &'static str {
         match self {
             EdgePolicy::Strength => "strength",
             EdgePolicy::Anneal => "anneal",
+            EdgePolicy::Normalize => "normalize",
+        }
+    }
+
+    /// The choice between the inputs of a node, if there is one.
+    fn choice_of_inputs(self, node: usize) -> Option<Choice> {
+        match self {
+            EdgePolicy::Strength => None,
+            EdgePolicy::Anneal => (node > 0).then(|| Choice::new(2 + node, 2)),
+            EdgePolicy::Normalize => Some(Choice::new(2 + node, 1)),
         }
     }
 }
@@ -356,9 +366,10 @@ impl TryFrom<RawArchitecture> for Architecture {
                     kind.name(),
                     "a set of choices of another shape",
                     format!(
-                        "one choice of 1 from {} operations for each of {} edges, and under `anneal` one of 2 inputs for each node but the first",
+                        "one choice of 1 from {} operations for each of {} edges, and of inputs as policy `{}` has them",
                         expected.space.candidates.len(),
-                        expected.space.edge_count()
+                        expected.space.edge_count(),
+                        expected.policy
                     ),
                 ));
             }

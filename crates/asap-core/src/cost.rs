@@ -113,6 +113,7 @@ pub fn search_cost(architecture: &Architecture, shape: &NetworkShape) -> Result<
             })
             .collect(),
         multiplier: space.nodes as u64,
+        partial: space.partial as u64,
     });
     let mut counter = Counter::new(false);
     counter.network(&plans, shape)?;
@@ -144,6 +145,8 @@ struct Plan {
     kind: CellKind,
     operations: Vec<(Operation, usize)>,
     multiplier: u64,
+    /// The operations see one of so many parts of the channels.
+    partial: u64,
 }
 
 fn genotype_plans(genotype: &Genotype) -> [Plan; 2] {
@@ -153,6 +156,7 @@ fn genotype_plans(genotype: &Genotype) -> [Plan; 2] {
             kind,
             operations: cell.genes().map(|(_, gene)| (gene.operation, gene.input)).collect(),
             multiplier: cell.multiplier() as u64,
+            partial: 1,
         }
     })
 }
@@ -240,6 +244,7 @@ impl Counter {
         let node = input.strided(space::stride(plan.kind, 0) as u64);
         for &(operation, state) in &plan.operations {
             let source = if state < 2 { input } else { node };
+            let source = Map { channels: source.channels / plan.partial, ..source };
             self.operation(operation, source, space::stride(plan.kind, state) as u64);
         }
         Map { channels: input.channels.saturating_mul(plan.multiplier), ..node }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::write_edge;
-use crate::{Architecture, CellGenotype, CellKind, Edge, Gene, Genotype, Operation};
+use crate::{Architecture, CellGenotype, CellKind, Edge, EdgePolicy, Gene, Genotype, Operation};
 
 /// The genotype of an architecture, and what had to be decided without annealing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,8 @@ impl Architecture {
             });
             let mut pair = [edges[0], edges[1]];
             pair.sort_by_key(|edge| edge.input);
-            if cell.inputs[node].is_some() && edges.len() > 2 {
+            let annealed = self.policy() == EdgePolicy::Anneal;
+            if annealed && cell.inputs[node].is_some() && edges.len() > 2 {
                 fallback.push(Fallback::Inputs {
                     kind,
                     node,
@@ -96,16 +97,19 @@ impl Architecture {
     }
 
     /// What ranks an edge among the inputs of its node: its own logit; without one the probability of its best
-    /// operation at T = 1, as in DARTS, and among the decided, where that is 1, the operation's logit.
+    /// operation at T = 1, as in DARTS, and among the decided, where that is 1, the operation's logit. Under
+    /// [`EdgePolicy::Normalize`] that probability times the edge's own.
     fn strength(&self, kind: CellKind, edge: &Edge) -> [f64; 2] {
         let cell = self.cell(kind);
+        let choice = &cell.operations[edge.index];
+        let best = choice.best();
+        let of_operation = [choice.weights(1.0)[best], choice.logits()[best]];
         match &cell.inputs[edge.node] {
-            Some(inputs) => [0.0, inputs.logits()[edge.input]],
-            None => {
-                let choice = &cell.operations[edge.index];
-                let best = choice.best();
-                [choice.weights(1.0)[best], choice.logits()[best]]
+            None => of_operation,
+            Some(inputs) if self.policy() == EdgePolicy::Normalize => {
+                [of_operation[0] * inputs.weights(1.0)[edge.input], 0.0]
             }
+            Some(inputs) => [0.0, inputs.logits()[edge.input]],
         }
     }
 }
@@ -187,5 +191,33 @@ mod tests {
         let decided = architecture.derive();
         assert_eq!(decided.fallback, []);
         assert_eq!(pairs(&decided.genotype.normal)[3].map(|(_, input)| input), [0, 4]);
+    }
+
+    #[test]
+    fn normalize_takes_the_edges_whose_weight_times_probability_is_largest() {
+        let mut architecture = Architecture::new(SearchSpace::default(), EdgePolicy::Normalize);
+        // one operation of edge 10 helps, so it leads there; all of edge 13 do, so the edge's weight rises
+        let mut helpful = vec![(10, 3, -1.0)];
+        helpful.extend((0..7).map(|candidate| (13, candidate, -1.0)));
+        let alone = |edges: &[usize]| -> Vec<_> {
+            helpful.iter().filter(|(edge, ..)| edges.contains(edge)).copied().collect()
+        };
+        for (edges, expected) in [(&[10][..], [0, 1]), (&[13], [0, 4]), (&[10, 13], [1, 4])] {
+            let mut architecture = architecture.clone();
+            architecture.step(&gradients(&alone(edges)), 1.0, &adam(0.5));
+            let Derived { genotype, fallback } = architecture.derive();
+            assert_eq!(pairs(&genotype.normal)[3].map(|(_, input)| input), expected);
+            assert!(fallback.iter().all(|f| matches!(f, Fallback::Operation { .. })));
+        }
+        // the weight counts too: an edge whose operation leads by less wins by its own weight
+        for _ in 0..5 {
+            architecture.step(&gradients(&helpful), 1.0, &adam(0.5));
+        }
+        let cell = architecture.cell(CellKind::Normal);
+        let inputs = cell.inputs[3].as_ref().unwrap().probabilities(1.0);
+        let best =
+            |edge: usize| cell.operations[edge].probabilities(1.0).into_iter().fold(0.0, f64::max);
+        assert!(best(10) > best(13) && inputs[4] > inputs[1]);
+        assert!((inputs.iter().sum::<f64>() - 1.0).abs() < 1e-12);
     }
 }

@@ -19,6 +19,10 @@ pub struct SearchSpace {
     pub nodes: usize,
     /// The operations that compete on each edge, 7 in the paper.
     pub candidates: Vec<Operation>,
+    /// An operation sees the first of so many equal parts of the channels, and the others pass the edge by (the
+    /// partial channel connections of PC-DARTS); 1: it sees them all.
+    #[serde(default = "all_channels")]
+    pub partial: usize,
 }
 
 /// The two kinds of cell; each has its own architecture weights.
@@ -63,7 +67,16 @@ impl SearchSpace {
                 ));
             }
         }
-        Ok(Self { nodes, candidates })
+        Ok(Self { nodes, candidates, partial: all_channels() })
+    }
+
+    /// The same space with partial channel connections.
+    ///
+    /// # Panics
+    /// If `partial` is 0.
+    pub fn with_partial(self, partial: usize) -> Self {
+        assert!(partial > 0, "channels have at least one part");
+        Self { partial, ..self }
     }
 
     /// The edges of a cell, by node and then by input.
@@ -94,8 +107,12 @@ impl SearchSpace {
 impl Default for SearchSpace {
     /// The paper's space: 4 nodes and 7 candidates.
     fn default() -> Self {
-        Self { nodes: 4, candidates: Operation::CANDIDATES.to_vec() }
+        Self { nodes: 4, candidates: Operation::CANDIDATES.to_vec(), partial: all_channels() }
     }
+}
+
+fn all_channels() -> usize {
+    1
 }
 
 #[derive(Deserialize)]
@@ -103,13 +120,18 @@ impl Default for SearchSpace {
 struct RawSpace {
     nodes: usize,
     candidates: Vec<Operation>,
+    #[serde(default = "all_channels")]
+    partial: usize,
 }
 
 impl TryFrom<RawSpace> for SearchSpace {
     type Error = Error;
 
     fn try_from(raw: RawSpace) -> Result<Self, Error> {
-        Self::new(raw.nodes, raw.candidates)
+        if raw.partial == 0 {
+            return Err(Error::value("partial", 0, "1 or more"));
+        }
+        Ok(Self::new(raw.nodes, raw.candidates)?.with_partial(raw.partial))
     }
 }
 

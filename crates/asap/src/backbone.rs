@@ -24,6 +24,8 @@ pub(crate) struct Cell {
     preprocess: [Preprocess; 2],
     /// The edges into each node.
     pub(crate) nodes: Vec<Vec<MixedEdge>>,
+    /// The edges see the first of so many parts of the channels.
+    partial: usize,
     /// The states that are the output, side by side.
     concat: Vec<usize>,
     /// Channels of the output.
@@ -41,7 +43,7 @@ pub(crate) struct CellPlan<'a> {
 }
 
 impl Backbone {
-    /// Stacks `shape.cells` cells; `nodes` makes the edges into each node of a cell, and `concat` names
+    /// Stacks `shape.cells` cells whose edges see one of `partial` parts of the channels; `nodes` makes the edges into each node of a cell, and `concat` names
     /// the states of its output.
     ///
     /// # Errors
@@ -50,6 +52,7 @@ impl Backbone {
         parameters: &mut Parameters,
         shape: &NetworkShape,
         affine: bool,
+        partial: usize,
         nodes: impl Fn(&mut Parameters, &CellPlan<'_>) -> Vec<Vec<MixedEdge>>,
         concat: impl Fn(CellKind) -> Vec<usize>,
     ) -> Result<Self, Error> {
@@ -80,7 +83,7 @@ impl Backbone {
             let output_channels = concat.len() * channels;
             (before, last) = (last, output_channels);
             halve = reduction;
-            cells.push(Cell { kind, preprocess, nodes, concat, output_channels });
+            cells.push(Cell { kind, preprocess, nodes, partial, concat, output_channels });
         }
         let head = Head::new(parameters, last, shape.classes);
         Ok(Self { stem, cells, head })
@@ -155,13 +158,27 @@ impl Cell {
             .map(|((x, layer), needed)| Some(ops::preprocess(pass, layer, x.filter(|_| *needed)?)))
             .collect();
         for (edges, needed) in self.nodes.iter().zip(&needed[2..]) {
-            let node = counting(edges).filter(|_| *needed).fold(None, |partial, edge| {
-                ops::mixed_edge(pass, edge, computed(&states, edge.input), mixing, partial)
+            let node = needed.then(|| match self.partial {
+                1 => self.counting(edges).fold(None, |partial, edge| {
+                    ops::mixed_edge(pass, edge, computed(&states, edge.input), mixing, partial)
+                }),
+                parts => {
+                    let edges = edges.iter().map(|edge| (edge, computed(&states, edge.input)));
+                    ops::partial_node(pass, edges, parts, mixing)
+                }
             });
-            states.push(node);
+            states.push(node.flatten());
         }
         let output = self.concat.iter().map(|&state| computed(&states, state).clone());
         ops::concat(pass, output.collect())
+    }
+
+    /// The edges into a node that count: of those that add nothing only a first one, which gives the shape. With
+    /// partial channels every edge adds what passes it by.
+    fn counting<'a>(&self, edges: &'a [MixedEdge]) -> impl Iterator<Item = &'a MixedEdge> {
+        let all = self.partial > 1;
+        let counts = move |&(i, edge): &(usize, &MixedEdge)| all || i == 0 || !edge.is_zero();
+        edges.iter().enumerate().filter(counts).map(|(_, edge)| edge)
     }
 
     /// Whether the output depends on each state.
@@ -172,16 +189,11 @@ impl Cell {
         }
         for (node, edges) in self.nodes.iter().enumerate().rev() {
             if needed[2 + node] {
-                counting(edges).for_each(|edge| needed[edge.input] = true);
+                self.counting(edges).for_each(|edge| needed[edge.input] = true);
             }
         }
         needed
     }
-}
-
-/// The edges into a node that count: of those that add nothing only a first one, which gives the shape.
-fn counting(edges: &[MixedEdge]) -> impl Iterator<Item = &MixedEdge> {
-    edges.iter().enumerate().filter(|(i, edge)| *i == 0 || !edge.is_zero()).map(|(_, edge)| edge)
 }
 
 fn computed(states: &[Option<Tensor<4>>], state: usize) -> &Tensor<4> {

@@ -34,6 +34,8 @@ pub struct Config {
     pub annealing: AnnealingConfig,
     /// Pruning to a planned sparsity (equation 13), for the methods that do.
     pub pruning: PruningConfig,
+    /// Partial channels, for `pc-darts`.
+    pub pc_darts: PcDartsConfig,
     /// Descent on the network weights.
     pub weights: WeightsConfig,
     /// Descent on alpha.
@@ -52,6 +54,9 @@ pub struct DataConfig {
     pub source: String,
     /// Folder of a known data set; empty: the usual places.
     pub dir: String,
+    /// Decides which images of a folder without a test set are held out as one; the seed of search and training
+    /// does not, so that all of them have the same test set.
+    pub seed: u64,
     /// Side in pixels to which images of a folder are brought; 0: their most common size.
     pub size: usize,
     /// At most this many training images, the same number of each class; 0: all.
@@ -116,6 +121,16 @@ pub struct PruningConfig {
     pub end: f64,
     /// p: 3 prunes most at the beginning, 1 evenly.
     pub power: f64,
+}
+
+/// Partial channel connections (PC-DARTS).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PcDartsConfig {
+    /// K: operations see the first of so many equal parts of the channels.
+    pub parts: usize,
+    /// Share of the epochs in which alpha rests.
+    pub warmup: f64,
 }
 
 /// Descent on the network weights.
@@ -275,7 +290,9 @@ impl Config {
     /// # Errors
     /// When a candidate is listed twice, or there is none.
     pub fn space(&self) -> Result<SearchSpace, Error> {
+        let partial = if self.search.method.is_partial() { self.pc_darts.parts } else { 1 };
         SearchSpace::new(self.network.nodes, self.network.candidates.clone())
+            .map(|space| space.with_partial(partial))
             .map_err(|error| Error::Space(error.to_string()))
     }
 
@@ -340,7 +357,7 @@ impl Config {
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
             size: (self.data.size > 0).then_some((self.data.size, self.data.size)),
-            seed: self.seed,
+            seed: self.data.seed,
             limit: (self.data.limit > 0).then_some(self.data.limit),
             skip_corrupt: self.data.skip_corrupt,
             ..LoadOptions::default()
@@ -368,6 +385,7 @@ impl Config {
             ("network.nodes", self.network.nodes),
             ("search.epochs", self.search.epochs),
             ("search.batch", self.search.batch),
+            ("pc_darts.parts", self.pc_darts.parts),
             ("train.channels", train.channels),
             ("train.cells", train.cells),
             ("train.epochs", train.epochs),
@@ -393,6 +411,7 @@ impl Config {
             ("pruning.start", self.pruning.start, not_negative, 1.0),
             ("pruning.end", self.pruning.end, self.pruning.start, 1.0),
             ("pruning.power", self.pruning.power, positive, 100.0),
+            ("pc_darts.warmup", self.pc_darts.warmup, not_negative, 1.0),
             ("weights.lr", self.weights.lr, positive, 100.0),
             ("weights.lr_min", self.weights.lr_min, not_negative, 100.0),
             ("weights.momentum", self.weights.momentum, not_negative, 0.9999),
@@ -430,12 +449,26 @@ impl Config {
                 )));
             }
         }
+        let parts = self.space()?.partial;
+        if !self.network.channels.is_multiple_of(parts) {
+            return Err(Error::Config(format!(
+                "network.channels: expected a multiple of {parts} (pc_darts.parts), found {}",
+                self.network.channels
+            )));
+        }
+        if parts > 1 && train.inherit {
+            return Err(Error::Config(
+                "train.inherit: expected false with pc-darts, whose search network has operations of fewer channels; \
+                 found true"
+                    .to_owned(),
+            ));
+        }
         for (key, augment) in [("augment", &self.augment), ("train.augment", &train.augment)] {
             augment
                 .policy()
                 .map_err(|problem| Error::Config(format!("{key}.auto_augment: {problem}")))?;
         }
-        self.space().map(drop)
+        Ok(())
     }
 }
 

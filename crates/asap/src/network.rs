@@ -57,6 +57,7 @@ impl Network {
             &mut parameters,
             shape,
             true,
+            1,
             |parameters, plan| {
                 let cell = genotype.cell(plan.kind);
                 let mut genes = 0..;

@@ -55,6 +55,41 @@ pub fn mixed_edge(
     })
 }
 
+/// A node with partial channel connections: the first of `parts` equal parts of the channels of each input goes
+/// through the mixed edge, and the others pass it by, times the sum of the edge's mixing weights; where the edge has
+/// stride 2 they go through a 2x2 max pool. At last the channels are shuffled, so that the next node sees others
+/// (Xu et al. 2020, section 3.2, and the published code).
+pub fn partial_node<'a>(
+    pass: &Pass,
+    edges: impl Iterator<Item = (&'a MixedEdge, &'a Tensor<4>)>,
+    parts: usize,
+    mixing: &Mixing,
+) -> Option<Tensor<4>> {
+    let (mut mixed, mut passing) = (None, None);
+    for (edge, x) in edges {
+        let channels = x.dims()[3];
+        let seen = channels / parts;
+        let x_seen = x.clone().narrow(3, 0, seen);
+        mixed = mixed_edge(pass, edge, &x_seen, mixing, mixed);
+        let weights =
+            edge.candidates.iter().map(|c| mixing.clone().narrow(0, edge.offset + c.index, 1));
+        let weight = Tensor::cat(weights.collect(), 0).sum().reshape([1, 1, 1, 1]);
+        let mut by = x.clone().narrow(3, seen, channels - seen);
+        if edge.stride == 2 {
+            let options = MaxPoolOptions::new([2, 2]).with_stride([2, 2]).with_ceil_mode(true);
+            by = channels_last(by, |x| max_pool2d(x, options));
+        }
+        let by = by * weight;
+        passing = Some(match passing {
+            Some(passing) => passing + by,
+            None => by,
+        });
+    }
+    let node = Tensor::cat(vec![mixed?, passing?], 3);
+    let [n, h, w, c] = node.dims();
+    Some(node.reshape([n, h, w, parts, c / parts]).swap_dims(3, 4).reshape([n, h, w, c]))
+}
+
 /// One operation: `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), c]`.
 pub fn operation(pass: &Pass, candidate: &Candidate, stride: usize, x: Tensor<4>) -> Tensor<4> {
     match &candidate.body {

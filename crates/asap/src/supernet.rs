@@ -23,18 +23,25 @@ impl Supernet {
     /// Builds the network with every candidate alive, and its parameters on `device`.
     ///
     /// # Errors
-    /// When a number of `shape` is zero.
+    /// When a number of `shape` is zero, or its channels do not fall into [`SearchSpace::partial`] equal parts.
     pub fn new(
         shape: &NetworkShape,
         space: &SearchSpace,
         device: &Device,
         seed: u64,
     ) -> Result<(Self, Parameters), Error> {
+        if !shape.channels.is_multiple_of(space.partial) {
+            return Err(Error::Network(format!(
+                "channels: expected a multiple of {}, since operations see one of so many parts, found {}",
+                space.partial, shape.channels
+            )));
+        }
         let mut parameters = Parameters::new(device.clone(), seed);
         let backbone = Backbone::new(
             &mut parameters,
             shape,
             false,
+            space.partial,
             |parameters, plan| mixed_nodes(parameters, plan, space),
             |_| (2..2 + space.nodes).collect(),
         )?;
@@ -138,7 +145,7 @@ fn mixed_nodes(
             .enumerate()
             .map(|(index, operation)| {
                 let path = operation_path(&path, operation);
-                let size = [plan.channels, stride];
+                let size = [plan.channels / space.partial, stride];
                 Candidate::new(parameters, &path, (index, operation), size, Norm::Search)
             })
             .collect();

@@ -4,6 +4,7 @@
 mod anneal;
 mod darts;
 mod enas;
+mod pc_darts;
 mod pruning;
 mod random;
 mod snas;
@@ -137,6 +138,8 @@ pub enum MethodName {
     Darts2nd,
     /// DARTS that stops when the normal cell has two skip connections.
     DartsPlus,
+    /// DARTS on a part of the channels, with edge normalization.
+    PcDarts,
     /// The smallest alphas are pruned to a planned sparsity (equation 13).
     Magnitude,
     /// The same for the smallest accumulated gradients of alpha.
@@ -155,12 +158,13 @@ pub enum MethodName {
 
 impl MethodName {
     /// Every method.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Asap,
         Self::AsapPac,
         Self::Darts,
         Self::Darts2nd,
         Self::DartsPlus,
+        Self::PcDarts,
         Self::Magnitude,
         Self::AccumulatedGradient,
         Self::Snas,
@@ -178,6 +182,7 @@ impl MethodName {
             Self::Darts => "darts",
             Self::Darts2nd => "darts-2nd",
             Self::DartsPlus => "darts+",
+            Self::PcDarts => "pc-darts",
             Self::Magnitude => "magnitude",
             Self::AccumulatedGradient => "accumulated-gradient",
             Self::Snas => "snas",
@@ -200,6 +205,7 @@ impl MethodName {
             Self::Darts => Box::new(darts::Darts::first_order(adam)),
             Self::Darts2nd => Box::new(darts::Darts::second_order(adam)),
             Self::DartsPlus => Box::new(darts::Darts::early_stopping(adam)),
+            Self::PcDarts => Box::new(pc_darts::PcDarts::new(config, adam)),
             Self::Magnitude => Box::new(pruning::Pruning::magnitude(config, adam)),
             Self::AccumulatedGradient => {
                 Box::new(pruning::Pruning::accumulated_gradient(config, adam))
@@ -212,10 +218,16 @@ impl MethodName {
         })
     }
 
+    /// Whether operations see a part of the channels only.
+    pub fn is_partial(self) -> bool {
+        self == Self::PcDarts
+    }
+
     /// How the method comes down to two inputs of a node: only annealing can be told.
     pub fn edge_policy(self, config: &Config) -> EdgePolicy {
         match self {
             Self::Asap | Self::AsapPac => config.search.edge_policy,
+            Self::PcDarts => EdgePolicy::Normalize,
             _ => EdgePolicy::Strength,
         }
     }

@@ -30,6 +30,7 @@ fn settings(method: MethodName) -> Config {
     let mut config = tiny();
     config.search.method = method;
     config.search.epochs = 4;
+    config.pc_darts.parts = 2;
     config
 }
 

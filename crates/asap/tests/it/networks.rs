@@ -446,3 +446,102 @@ fn kernels_and_composed_operations_take_the_same_way() {
         assert_eq!(fast.derive(), slow.derive());
     }
 }
+
+/// The paper's space with partial channels.
+fn partial_space() -> SearchSpace {
+    SearchSpace::default().with_partial(4)
+}
+
+#[test]
+fn with_partial_channels_operations_have_the_weights_of_a_part_of_the_channels() {
+    let (shape, space) = (shape(8, 3, [9, 7]), partial_space());
+    let policy = EdgePolicy::Normalize;
+    let learner = Learner::new(&shape, &space, policy, &Device::flex(), 0).unwrap();
+    let cost = search_cost(&learner.architecture, &shape).unwrap();
+    assert_eq!(learner.parameters.weight_count() as u64, cost.params);
+    let whole = Learner::new(&shape, &SearchSpace::default(), policy, &Device::flex(), 0).unwrap();
+    assert!(2 * cost.params < whole.parameters.weight_count() as u64);
+    let odd = NetworkShape { channels: 6, ..shape };
+    let error = Learner::new(&odd, &space, policy, &Device::flex(), 0).err().unwrap().to_string();
+    assert!(error.contains("expected a multiple of 4"), "{error}");
+}
+
+#[test]
+fn the_channels_that_an_edge_does_not_see_pass_by_and_are_shuffled() {
+    let mut parameters = Parameters::new(Device::flex(), 0);
+    let edge = |parameters: &mut Parameters, input: usize, stride: usize| {
+        let operation = (0, Operation::None);
+        let candidate = Candidate::new(parameters, "edge", operation, [1, stride], Norm::Search);
+        MixedEdge { path: "edge".into(), offset: input, input, stride, candidates: vec![candidate] }
+    };
+    // 4 channels in 2 parts, an image of 1 x 3 pixels for each of two inputs
+    let values = |from: u8| (0..12).map(|i| f32::from(from) + i as f32).collect::<Vec<_>>();
+    let state =
+        |from| Tensor::from_data(TensorData::new(values(from), [1, 1, 3, 4]), &Device::flex());
+    let (a, b): (Tensor<4>, Tensor<4>) = (state(0), state(100));
+    let mixing = Tensor::from_floats([0.25, 0.75], &Device::flex());
+    for stride in [1, 2] {
+        let edges = [edge(&mut parameters, 0, stride), edge(&mut parameters, 1, stride)];
+        for parameters in [parameters.clone(), parameters.clone().without_kernels()] {
+            let pass = Pass::new(&parameters, Mode::Evaluation);
+            let found = ops::partial_node(&pass, edges.iter().zip([&a, &b]), 2, &mixing).unwrap();
+            assert_eq!(found.dims(), [1, 1, if stride == 1 { 3 } else { 2 }, 4]);
+            // nothing on channels 0 and 1; 0.25 a + 0.75 (a + 100) on 2 and 3, which come to 1 and 3
+            let expected = match stride {
+                1 => vec![0.0, 77.0, 0.0, 78.0, 0.0, 81.0, 0.0, 82.0, 0.0, 85.0, 0.0, 86.0],
+                _ => vec![0.0, 81.0, 0.0, 82.0, 0.0, 85.0, 0.0, 86.0],
+            };
+            assert_eq!(host(found), expected, "stride {stride}");
+        }
+    }
+}
+
+#[test]
+fn gradients_with_partial_channels_are_those_of_composed_operations_and_of_differences() {
+    let shape = shape(4, 2, [9, 7]);
+    let mut learner =
+        Learner::new(&shape, &partial_space(), EdgePolicy::Normalize, &Device::flex(), 3).unwrap();
+    let pictures = batch(16, [9, 7]);
+    for _ in 0..3 {
+        learner.weight_step(&pictures, &learner.mixing(1.0), &Sgd::default(), 0.05).unwrap();
+    }
+    let mixing = learner.mixing(1.0);
+    let gradients = |parameters: &Parameters, mode| {
+        learner.differentiate(parameters, &pictures, &mixing, mode).unwrap()
+    };
+    let composed = learner.parameters.clone().without_kernels();
+    for mode in [Mode::Architecture, Mode::Weights] {
+        let (_, fast, fast_weights) = gradients(&learner.parameters, mode);
+        let (_, slow, slow_weights) = gradients(&composed, mode);
+        let flat =
+            |tables: &[Vec<Vec<f64>>; 2]| tables.iter().flatten().flatten().copied().collect();
+        let (fast, slow): (Vec<f64>, Vec<f64>) = (flat(&fast), flat(&slow));
+        let scale = slow.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+        assert!(
+            fast.iter().zip(&slow).all(|(f, s)| (f - s).abs() < 1e-4 * scale),
+            "{fast:?} {slow:?}"
+        );
+        assert_eq!(fast_weights.len(), slow_weights.len());
+        for ((_, fast), (_, slow)) in fast_weights.into_iter().zip(slow_weights) {
+            let (fast, slow) = (host(fast), host(slow));
+            let scale = slow.iter().fold(1e-4_f32, |m, v| m.max(v.abs()));
+            assert!(fast.iter().zip(&slow).all(|(f, s)| (f - s).abs() < 1e-3 * scale));
+        }
+    }
+    let (_, found, _) = gradients(&learner.parameters, Mode::Architecture);
+    const H: f64 = 1e-3;
+    let (mut error, mut size) = (0.0, 0.0);
+    // Of the last cell, a reduction.
+    for (edge, candidate) in [(0, 0), (1, 2), (4, 3), (13, 5)] {
+        let loss = |by: f64| {
+            let mut mixing = mixing.clone();
+            mixing[1][edge][candidate] += by;
+            let score = learner.mixing_gradients(&pictures, &mixing).unwrap().0;
+            score.loss / score.images as f64
+        };
+        let numeric = (loss(H) - loss(-H)) / (2.0 * H);
+        error += (found[1][edge][candidate] - numeric).powi(2);
+        size += numeric.powi(2);
+    }
+    assert!(error.sqrt() < 0.02 * size.sqrt(), "{error} {size}");
+}
