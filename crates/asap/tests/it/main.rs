@@ -5,6 +5,7 @@
 mod goldens;
 mod methods;
 mod networks;
+mod planted;
 mod search;
 mod small;
 mod train;

@@ -1,0 +1,84 @@
+//! A planted problem: only one operation can tell the classes apart, and methods must find it.
+
+use std::sync::atomic::AtomicBool;
+
+use asap::config::{Auto, Config};
+use asap::{MethodName, Outcome, RunFolder, Search};
+use asap_core::Operation;
+use asap_data::{Dataset, Splits};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::small::tiny;
+
+/// Side of an image.
+const SIDE: usize = 16;
+/// The noise of an image repeats after so many pixels.
+const PERIOD: usize = 5;
+
+/// Noise that repeats along rows, or along columns. In a window of less than 6 pixels both look the same, and no
+/// average over windows tells them apart. A single cell sees 7 pixels before its last ReLU through `sep_conv_5x5`,
+/// which is 3 of the stem and 5 of its first half, and at most 5 through every other candidate.
+fn noise(images: usize) -> Splits {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut pixels = Vec::with_capacity(images * SIDE * SIDE);
+    for image in 0..images {
+        let pattern: Vec<u8> = (0..PERIOD * SIDE).map(|_| random.random()).collect();
+        for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
+            let (along, across) = if image % 2 == 0 { (x, y) } else { (y, x) };
+            pixels.push(pattern[across * PERIOD + along % PERIOD]);
+        }
+    }
+    let labels = (0..images).map(|i| (i % 2) as u16).collect();
+    let classes = ["rows", "columns"].map(str::to_owned).to_vec();
+    let train = Dataset::new(pixels, labels, [SIDE, SIDE, 1], classes).unwrap();
+    Splits { name: "noise".to_owned(), train, valid: None, test: None, warnings: Vec::new() }
+}
+
+/// In how many of some seeds the method puts the one operation on both edges of the only node.
+fn found(method: MethodName, seeds: u64) -> usize {
+    let scratch = tempfile::tempdir().unwrap();
+    let found = |seed: &u64| {
+        let mut config = tiny();
+        config.seed = *seed;
+        config.search.method = method;
+        config.network.channels = 8;
+        config.network.cells = 1;
+        config.network.nodes = 1;
+        config.network.candidates = Operation::CANDIDATES.to_vec();
+        config.search.epochs = 12;
+        config.search.batch = 32;
+        config.augment.pad = 0;
+        config.augment.flip = false;
+        config.weights.lr = 0.1;
+        config.alpha.lr = Auto::Value(0.02);
+        config.annealing.decay = Auto::Auto;
+        let folder = RunFolder::create(&scratch.path().join(seed.to_string()), &config).unwrap();
+        let mut search = Search::new(config, noise(1024)).unwrap();
+        let outcome = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+        let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
+        let mut genes = result.genotype.normal.genes();
+        genes.all(|(_, gene)| gene.operation == Operation::SepConv5x5)
+    };
+    (0..seeds).filter(found).count()
+}
+
+#[test]
+fn every_gradient_method_finds_the_one_operation_that_helps_in_most_seeds() {
+    for method in MethodName::ALL.into_iter().filter(|method| method.has_alpha()) {
+        let found = found(method, 3);
+        assert!(found >= 2, "{method} found it with {found} of 3 seeds");
+    }
+}
+
+#[test]
+fn the_controller_of_enas_finds_it_in_most_seeds_too() {
+    let found = found(MethodName::Enas, 3);
+    assert!(found >= 2, "found with {found} of 3 seeds");
+}
+
+#[test]
+fn chance_does_not_find_it() {
+    let found = found(MethodName::Random, 20);
+    assert!(found <= 5, "found with {found} of 20 seeds");
+}
