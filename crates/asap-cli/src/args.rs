@@ -253,11 +253,15 @@ pub(crate) struct CompareArgs {
     /// Search so many times by each method, with the seeds that follow --seed
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seeds: u32,
+    /// Give each search so many minutes in the place of search.epochs: as many epochs as its method makes in them here
+    /// while nothing is pruned, told from a few steps
+    #[arg(long, value_name = "M")]
+    pub(crate) minutes: Option<f64>,
     /// Search only, and train nothing
     #[arg(long)]
     pub(crate) no_train: bool,
     /// Go on with an interrupted comparison, to the same end
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "no_train", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "out"])]
     pub(crate) resume: Option<PathBuf>,
 }
 

@@ -525,6 +525,17 @@ fn methods_are_compared_and_what_failed_is_told() {
         let svg = fs::read_to_string(at.join(format!("c/{figure}.svg"))).unwrap();
         assert!(svg.contains("<polyline") && svg.contains(">asap<"), "{figure}");
     }
+    let mut arguments = vec!["compare", "--methods", "asap,darts", "--minutes", "0.03"];
+    arguments.extend(["--no-train", "--out", "m", "--json"]);
+    arguments.extend(TINY);
+    arguments.extend(SMALL);
+    let table = json(&asap(&arguments, at));
+    assert!(table["rows"][0]["error"].is_null() && table["rows"][1]["sparsity"].is_object());
+    let config = fs::read_to_string(at.join("m/search-darts-0/config.toml")).unwrap();
+    let epochs =
+        fs::read_to_string(at.join("m/search-darts-0/events.jsonl")).unwrap().lines().count();
+    assert!(config.contains(&format!("epochs = {epochs}\n")), "{config}");
+    refused(&["compare", "--minutes", "0"], at, &["minutes", "above 0"]);
     refused(&["compare", "--methods", "asap,best"], at, &["best", "accumulated-gradient"]);
     refused(&["compare", "--methods", "asap,asap"], at, &["asap twice"]);
     refused(&["compare", "--seeds", "0"], at, &["at least one seed"]);

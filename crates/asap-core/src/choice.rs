@@ -236,6 +236,14 @@ impl Choice {
         removed
     }
 
+    /// Sets logits and optimizer back to the start; what was removed stays so.
+    pub fn restart(&mut self) {
+        for values in [&mut self.logits, &mut self.first_moment, &mut self.second_moment] {
+            values.fill(0.0);
+        }
+        self.steps = 0;
+    }
+
     /// Entropy of the probabilities divided by that of the start, ln N (Fig. 7): 1 at the start, 0 once decided.
     pub fn normalized_entropy(&self, temperature: f64) -> f64 {
         if self.is_decided() {

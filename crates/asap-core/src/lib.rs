@@ -26,6 +26,7 @@ pub mod sampled;
 pub mod schedule;
 pub mod space;
 pub mod sparsity;
+mod stages;
 pub mod xnas;
 
 pub use algorithm::{Annealing, Removal, anneal_and_prune};

@@ -16,6 +16,7 @@ use crate::planned::{self, Planned, at_least_one};
 use crate::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::report;
 use crate::run_folder::{self, RunFolder};
+use crate::search::Search;
 use crate::spread::Spread;
 
 /// What is compared.
@@ -27,6 +28,9 @@ pub struct Plan {
     pub seeds: Vec<u64>,
     /// Whether the cells are trained.
     pub train: bool,
+    /// Minutes of each search; without it `search.epochs` of them.
+    #[serde(default)]
+    pub minutes: Option<f64>,
 }
 
 /// The table; `result.json`.
@@ -69,6 +73,13 @@ impl planned::Plan for Plan {
 
     fn check(&self) -> Result<(), Error> {
         at_least_one([("method", self.methods.is_empty()), ("seed", self.seeds.is_empty())])?;
+        if let Some(minutes) =
+            self.minutes.filter(|minutes| !(*minutes > 0.0 && minutes.is_finite()))
+        {
+            return Err(Error::Config(format!(
+                "minutes: expected a number above 0, found {minutes}"
+            )));
+        }
         for (i, method) in self.methods.iter().enumerate() {
             if self.methods[..i].contains(method) {
                 return Err(Error::Config(format!(
@@ -132,9 +143,12 @@ impl Compare {
     ) -> Result<Option<Done>, Error> {
         let mut config = Config { seed, ..self.config.clone() };
         config.search.method = method;
+        let path = self.path(format!("search-{method}-{seed}"));
+        if let Some(minutes) = self.plan.minutes {
+            config.search.epochs = self.epochs(&config, minutes, observer)?;
+        }
         observer.on_event(Event::Begin(&format!("{method}, seed {seed}: search")));
         reset_peak();
-        let path = self.path(format!("search-{method}-{seed}"));
         let Outcome::Finished(search) = jobs::search(&path, &config, observer, stop)? else {
             return Ok(None);
         };
@@ -151,6 +165,28 @@ impl Compare {
             None
         };
         Ok(Some(Done { method, search: *search, records, training }))
+    }
+
+    /// As many epochs as the method makes in so many minutes here while nothing is pruned, at least 1: those of an
+    /// earlier seed, so that all seeds have the same, or told from a few steps.
+    fn epochs(
+        &self,
+        config: &Config,
+        minutes: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<usize, Error> {
+        let method = config.search.method;
+        let of_seed = |seed: &u64| self.path(format!("search-{method}-{seed}"));
+        let mut begun = self.plan.seeds.iter().map(of_seed);
+        if let Some((_, config)) = begun.find_map(|path| RunFolder::open(&path).ok()) {
+            return Ok(config.search.epochs);
+        }
+        let search = Search::new(config.clone(), jobs::load(config, observer)?)?;
+        let epochs = ((60.0 * minutes / search.seconds_per_epoch()?) as usize).max(1);
+        let plural = if epochs == 1 { "" } else { "s" };
+        let note = format!("{method}: {epochs} epoch{plural} in {minutes} minutes");
+        observer.on_event(Event::Note(&note));
+        Ok(epochs)
     }
 
     fn write(

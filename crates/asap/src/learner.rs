@@ -57,6 +57,14 @@ impl Learner {
         (self.supernet, self.parameters) = fresh.expect("such a network was built before");
     }
 
+    /// Begins anew with so many cells: fresh weights of what the architecture has left, which stays as it is.
+    pub fn restart(&mut self, cells: usize) {
+        self.shape.cells = cells;
+        self.reset();
+        self.supernet.prune_to(&mut self.parameters, &self.architecture);
+        asap_kernels::buffers::clear();
+    }
+
     /// The mixing weights at a temperature (equation 2).
     pub fn mixing(&self, temperature: f64) -> MixingTables {
         CellKind::ALL.map(|kind| self.architecture.mixing_weights(kind, temperature))

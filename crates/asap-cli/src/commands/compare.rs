@@ -22,6 +22,7 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
                 methods: methods.collect::<Result<_, _>>()?,
                 seeds: config.seeds(args.seeds),
                 train: !args.no_train,
+                minutes: args.minutes,
             };
             // What is wrong with the data shows before anything is made.
             super::load(&config)?;

@@ -9,7 +9,7 @@ use crate::pass::Mode;
 use crate::steps::NonFinite;
 
 /// The temperature at which phi is a plain softmax.
-const TEMPERATURE: f64 = 1.0;
+pub(super) const TEMPERATURE: f64 = 1.0;
 /// Length of the step of the finite difference, relative to the gradient (DARTS `_hessian_vector_product`).
 const DIFFERENCE: f64 = 0.01;
 /// The normal cell has collapsed when it has so many skip connections (DARTS+, criterion 1).

@@ -4,6 +4,7 @@
 mod anneal;
 mod darts;
 mod enas;
+mod p_darts;
 mod pc_darts;
 mod pruning;
 mod random;
@@ -58,6 +59,11 @@ pub trait Method {
     /// The probability below which an operation falls; 0 where nothing falls by a threshold.
     fn threshold(&self, _: &Clock, _candidates: usize) -> f64 {
         0.0
+    }
+
+    /// Number of cells of the search network in an epoch, of those that the configuration asks for.
+    fn cells(&self, _epoch: usize, cells: usize) -> usize {
+        cells
     }
 
     /// Whether the architecture moves in this epoch; if not, no batch of the validation half is drawn.
@@ -140,6 +146,8 @@ pub enum MethodName {
     DartsPlus,
     /// DARTS on a part of the channels, with edge normalization.
     PcDarts,
+    /// DARTS in stages, with deeper networks and fewer operations.
+    PDarts,
     /// The smallest alphas are pruned to a planned sparsity (equation 13).
     Magnitude,
     /// The same for the smallest accumulated gradients of alpha.
@@ -158,13 +166,14 @@ pub enum MethodName {
 
 impl MethodName {
     /// Every method.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Asap,
         Self::AsapPac,
         Self::Darts,
         Self::Darts2nd,
         Self::DartsPlus,
         Self::PcDarts,
+        Self::PDarts,
         Self::Magnitude,
         Self::AccumulatedGradient,
         Self::Snas,
@@ -183,6 +192,7 @@ impl MethodName {
             Self::Darts2nd => "darts-2nd",
             Self::DartsPlus => "darts+",
             Self::PcDarts => "pc-darts",
+            Self::PDarts => "p-darts",
             Self::Magnitude => "magnitude",
             Self::AccumulatedGradient => "accumulated-gradient",
             Self::Snas => "snas",
@@ -206,6 +216,7 @@ impl MethodName {
             Self::Darts2nd => Box::new(darts::Darts::second_order(adam)),
             Self::DartsPlus => Box::new(darts::Darts::early_stopping(adam)),
             Self::PcDarts => Box::new(pc_darts::PcDarts::new(config, adam)),
+            Self::PDarts => Box::new(p_darts::PDarts::new(config, adam)),
             Self::Magnitude => Box::new(pruning::Pruning::magnitude(config, adam)),
             Self::AccumulatedGradient => {
                 Box::new(pruning::Pruning::accumulated_gradient(config, adam))

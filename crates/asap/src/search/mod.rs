@@ -24,6 +24,9 @@ use crate::run_folder::{self, RunFolder};
 use crate::steps::{NonFinite, Score, finite};
 use crate::tensor_file;
 
+/// Steps from which the time of an epoch is told.
+const TIMED_STEPS: usize = 3;
+
 /// A search: a learner, the two halves of the training set, and where it stands.
 pub struct Search {
     config: Config,
@@ -79,15 +82,20 @@ impl Search {
         let alpha_loader = loader(&valid, augment, 1, true)?;
         let valid_loader = loader(&valid, Augment::none(), 1, false)?;
         let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
+        let method = config.search.method.build(&config, steps)?;
+        let shape = NetworkShape {
+            cells: method.cells(0, config.network.cells),
+            ..network_shape(&config, &summary)
+        };
         let learner = Learner::new(
-            &network_shape(&config, &summary),
+            &shape,
             &config.space()?,
             config.search.method.edge_policy(&config),
             &device,
             config.seed,
         )?;
         Ok(Self {
-            method: config.search.method.build(&config, steps)?,
+            method,
             alpha_lr: config.alpha_lr(steps),
             data: summary,
             learner,
@@ -123,9 +131,10 @@ impl Search {
                  classes, size or mean has changed); put them back, or start a new search",
             );
         }
-        self.learner.supernet.prune_to(&mut self.learner.parameters, &state.architecture);
-        self.learner.parameters.load_named(&tensors)?;
+        let cells = self.method.cells(state.progress.epoch, self.config.network.cells);
         self.learner.architecture = state.architecture;
+        self.learner.restart(cells);
+        self.learner.parameters.load_named(&tensors)?;
         self.progress = state.progress;
         self.method.restore(state.method).map_err(|error| Error::RunFolder {
             path: folder.path().to_owned(),
@@ -160,6 +169,40 @@ impl Search {
     pub fn grace_epochs(&self) -> usize {
         let moves = |&epoch: &usize| self.method.moves(&Clock { epoch, ..self.clock() });
         (0..self.epochs()).take_while(|epoch| !moves(epoch)).count()
+    }
+
+    /// About how long an epoch takes here while nothing is pruned, in seconds. A few steps are made for it, so that
+    /// this search should not be run any more.
+    ///
+    /// # Errors
+    /// When a number is not finite.
+    pub fn seconds_per_epoch(mut self) -> Result<f64, Error> {
+        let (epoch, sgd) = (self.grace_epochs(), self.config.sgd());
+        let clock = Clock { epoch, ..self.clock() };
+        let learning_rate = self.learning_rate(epoch);
+        let batches = self.train.epoch(epoch).zip(self.alpha.epoch(epoch)).take(1 + TIMED_STEPS);
+        let mut started = Instant::now();
+        let mut steps = 0;
+        for (made, (train, valid)) in batches.enumerate() {
+            if made == 1 {
+                // The first step takes its memory from the system.
+                (started, steps) = (Instant::now(), 0);
+            }
+            let step = Step { clock, train: &train, sgd: &sgd, learning_rate };
+            let outcome = self.method.weight_step(&mut self.learner, &step);
+            outcome.map_err(|error| self.at_this_step(error))?;
+            let outcome = self.method.architecture_step(&mut self.learner, &step, &valid);
+            outcome.map_err(|error| self.at_this_step(error))?;
+            steps += 1;
+        }
+        let step = started.elapsed().as_secs_f64() / f64::from(steps.max(1));
+        let mixing = self.method.mixing(&self.learner, &clock);
+        let started = Instant::now();
+        if let Some(batch) = self.valid.epoch(0).next() {
+            self.learner.evaluate(&batch, &mixing);
+        }
+        let inference = started.elapsed().as_secs_f64();
+        Ok(step * self.steps_per_epoch() as f64 + inference * self.valid.batches_per_epoch() as f64)
     }
 
     /// About how much memory the search needs at its start, in MiB; pruning lowers it.

@@ -1,0 +1,121 @@
+//! A search in stages (P-DARTS, Chen et al. 2019): from stage to stage fewer operations compete, from equal alphas.
+
+use crate::{Architecture, CellKind, Derived, Operation, Pruned};
+
+impl Architecture {
+    /// Leaves on each edge the `count` operations with the largest logits, of equals the first; returns what was removed.
+    ///
+    /// An edge keeps at least one.
+    pub fn keep_largest(&mut self, count: usize) -> Vec<Pruned> {
+        let candidates = self.space().candidates.clone();
+        let mut pruned = Vec::new();
+        for kind in CellKind::ALL {
+            for edge in self.alive_edges(kind).collect::<Vec<_>>() {
+                let choice = &mut self.cell_mut(kind).operations[edge.index];
+                for candidate in choice.ranked().into_iter().skip(count.max(1)) {
+                    choice.remove(candidate);
+                    pruned.push(Pruned {
+                        kind,
+                        edge: edge.index,
+                        node: edge.node,
+                        input: edge.input,
+                        operation: Some(candidates[candidate]),
+                    });
+                }
+            }
+        }
+        pruned
+    }
+
+    /// Sets every logit and its optimizer back to the start; what was removed stays so.
+    pub fn restart(&mut self) {
+        for kind in CellKind::ALL {
+            let cell = self.cell_mut(kind);
+            let inputs = cell.inputs.iter_mut().flatten();
+            cell.operations.iter_mut().chain(inputs).for_each(crate::Choice::restart);
+        }
+    }
+
+    /// The genotype with at most `limit` skip connections in the normal cell: while there are more, the least probable
+    /// of them is taken out of the choice (P-DARTS, section 3.3). One on an edge with nothing else left stays.
+    pub fn derive_with_skips(&self, limit: usize) -> Derived {
+        let mut limited = self.clone();
+        loop {
+            let derived = limited.derive();
+            let normal = &derived.genotype.normal;
+            if normal.skip_count() <= limit {
+                return derived;
+            }
+            let skip = limited.space().candidates.iter().position(|&o| o == Operation::SkipConnect);
+            let Some(skip) = skip else { return derived };
+            let cell = limited.cell(CellKind::Normal);
+            let weakest = (normal.genes())
+                .filter(|(_, gene)| gene.operation == Operation::SkipConnect)
+                .map(|(node, gene)| limited.space().edge_index(node, gene.input))
+                .filter(|&edge| !cell.operations[edge].is_decided())
+                .min_by(|&a, &b| {
+                    let probability = |edge: usize| cell.operations[edge].probabilities(1.0)[skip];
+                    probability(a).total_cmp(&probability(b))
+                });
+            let Some(weakest) = weakest else { return derived };
+            limited.cell_mut(CellKind::Normal).operations[weakest].remove(skip);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{EdgePolicy, SearchSpace};
+
+    /// Logits that follow no pattern.
+    fn moved() -> Architecture {
+        let mut architecture = Architecture::new(SearchSpace::default(), EdgePolicy::Strength);
+        for kind in CellKind::ALL {
+            for (edge, choice) in architecture.cell_mut(kind).operations.iter_mut().enumerate() {
+                let push: Vec<f64> =
+                    (0..7).map(|c| ((edge * 7 + c) as f64 * 12.9898).sin()).collect();
+                choice.descend(&push, 1.0);
+            }
+        }
+        architecture
+    }
+
+    #[test]
+    fn the_largest_stay_and_begin_anew() {
+        let mut architecture = moved();
+        let before = architecture.clone();
+        let pruned = architecture.keep_largest(3);
+        assert_eq!(pruned.len(), 2 * 14 * 4);
+        for edge in 0..14 {
+            let choice = &architecture.cell(CellKind::Reduction).operations[edge];
+            let ranked = before.cell(CellKind::Reduction).operations[edge].ranked();
+            assert_eq!(choice.ranked(), ranked[..3]);
+        }
+        architecture.restart();
+        let weights = architecture.mixing_weights(CellKind::Normal, 1.0);
+        assert!(weights.iter().flatten().all(|w| *w == 0.0 || (w - 1.0 / 3.0).abs() < 1e-15));
+        architecture.keep_largest(0);
+        assert!(architecture.is_decided());
+    }
+
+    #[test]
+    fn skips_beyond_the_limit_give_way_to_the_next_best() {
+        let mut architecture = moved();
+        let skip = 2;
+        assert_eq!(architecture.space().candidates[skip], Operation::SkipConnect);
+        for (edge, choice) in
+            architecture.cell_mut(CellKind::Normal).operations.iter_mut().enumerate()
+        {
+            let mut push = vec![0.0; 7];
+            push[skip] = -5.0 - 0.1 * edge as f64;
+            choice.descend(&push, 1.0);
+        }
+        assert_eq!(architecture.derive().genotype.normal.skip_count(), 8);
+        for limit in [0, 2, 8] {
+            let derived = architecture.derive_with_skips(limit).genotype;
+            assert_eq!(derived.normal.skip_count(), limit);
+            assert_eq!(derived.reduce, architecture.derive().genotype.reduce);
+        }
+    }
+}
