@@ -1,25 +1,42 @@
 #!/usr/bin/env bash
-# Compares an exported network with ours: interop/check.sh onnx|pytorch
+# Checks what asap writes in the tools that read it: interop/check.sh onnx|pytorch|tensorboard|watch
 set -euo pipefail
 cd "$(dirname "$0")/.."
-tool=${1:?onnx or pytorch}
+tool=${1:-}
 case $tool in
 onnx) packages="onnxruntime numpy" ;;
 pytorch) packages="torch safetensors numpy" ;;
-*) echo "interop/check.sh: expected onnx or pytorch, found $tool" >&2; exit 2 ;;
+tensorboard) packages="tensorboard" ;;
+watch) packages="selenium" ;;
+*) echo "interop/check.sh: expected onnx, pytorch, tensorboard or watch, found \`$tool\`" >&2; exit 2 ;;
 esac
 
 cargo build --release --locked
+asap=target/release/asap
 work=target/interop/$tool
 rm -rf "$work/run" "$work/export"
 mkdir -p "$work/export"
 [ -x "$work/venv/bin/python" ] || python3 -m venv "$work/venv"
 # shellcheck disable=SC2086
 "$work/venv/bin/pip" install --quiet $packages
+small="--set data.limit=400 --set network.channels=4 --set network.cells=3 --set network.nodes=2 --set search.epochs=3
+    --set train.channels=4 --set train.cells=3 --set train.epochs=2"
 
-for cell in ASAP AmoebaNet SNAS_aggressive; do
-    run=$work/run/$cell
-    target/release/asap train --cell "$cell" --out "$run" --set train.channels=5 --set train.cells=4 \
-        --set train.epochs=1 --set data.limit=600 --set data.size=27 >/dev/null
-    "$work/venv/bin/python" "interop/check_$tool.py" target/release/asap "$run" "$work/export/$cell"
-done
+case $tool in
+tensorboard)
+    # shellcheck disable=SC2086
+    $asap run --out "$work/run" $small >/dev/null
+    "$work/venv/bin/python" interop/check_tensorboard.py "$work"/run/search-* "$work"/run/train-*
+    ;;
+watch)
+    "$work/venv/bin/python" interop/check_watch.py "$asap" "$work/run"
+    ;;
+*)
+    for cell in ASAP AmoebaNet SNAS_aggressive; do
+        run=$work/run/$cell
+        $asap train --cell "$cell" --out "$run" --set train.channels=5 --set train.cells=4 \
+            --set train.epochs=1 --set data.limit=600 --set data.size=27 >/dev/null
+        "$work/venv/bin/python" "interop/check_$tool.py" $asap "$run" "$work/export/$cell"
+    done
+    ;;
+esac

@@ -100,6 +100,15 @@ pub(crate) enum Command {
     /// Time the real steps on this machine
     #[command(after_help = "Example:\n  asap bench search --channels 16 --cells 8 --batch 64")]
     Bench(BenchArgs),
+    /// Follow the runs under a folder on a page that only this machine can open
+    #[command(after_help = "Example:\n  asap watch runs/ --port 8080")]
+    Watch(WatchArgs),
+    /// Commands that a shell completes, manual pages, and this program's reference
+    #[command(
+        after_help = "Examples:\n  asap docs completions bash > ~/.local/share/bash-completion/completions/asap\n  \
+        asap docs man ~/.local/share/man/man1"
+    )]
+    Docs(DocsArgs),
     /// Check Theorem 2 by simulation: how often annealing and pruning loses the best operation
     #[command(after_help = "Example:\n  asap pac --arms 7 --delta 0.1 --runs 1000")]
     Pac(PacArgs),
@@ -246,7 +255,7 @@ pub(crate) struct ExportArgs {
 pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// The methods: asap, asap-pac, darts, darts-2nd, darts+, magnitude, accumulated-gradient, snas,
+    /// The methods: asap, asap-pac, darts, darts-2nd, darts+, pc-darts, p-darts, magnitude, accumulated-gradient, snas,
     /// xnas, enas, random, random-trained
     #[arg(long, value_delimiter = ',', default_value = "asap,darts,magnitude,enas,random")]
     pub(crate) methods: Vec<String>,
@@ -263,6 +272,38 @@ pub(crate) struct CompareArgs {
     /// Go on with an interrupted comparison, to the same end
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "out"])]
     pub(crate) resume: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The folder with runs in it
+    #[arg(default_value = "runs")]
+    pub(crate) folder: PathBuf,
+    /// Port on 127.0.0.1; 0: any that is free
+    #[arg(long, default_value_t = 8080)]
+    pub(crate) port: u16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DocsArgs {
+    #[command(subcommand)]
+    pub(crate) command: DocsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DocsCommand {
+    /// A script with which a shell completes commands and options
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Manual pages, one a command
+    Man {
+        /// Folder to write them to
+        folder: PathBuf,
+    },
+    /// All commands and all configuration keys, in Markdown
+    Reference,
 }
 
 #[derive(Debug, Args)]

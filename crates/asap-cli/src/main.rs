@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         Command::Data(data) => commands::data::run(data, &arguments.common),
         Command::Config(config) => commands::config::run(config, &arguments.common),
         Command::Bench(bench) => commands::bench::run(bench, &arguments.common),
+        Command::Watch(watch) => commands::watch::run(watch),
+        Command::Docs(docs) => commands::docs::run(docs),
         Command::Pac(pac) => commands::pac::run(pac, &arguments.common),
     };
     failure::exit_code(outcome)

@@ -7,6 +7,7 @@ use asap_core::{
     TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions, Policy};
+use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceName;
@@ -15,7 +16,7 @@ use crate::method::MethodName;
 use crate::optimizer::Sgd;
 
 /// All settings of a search and of a training, resolved; `config.toml` of a run folder holds exactly this.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Decides initial weights, the split, the order of images and their augmentation.
@@ -23,6 +24,7 @@ pub struct Config {
     /// Worker threads; 0 takes every core. The result does not depend on it.
     pub threads: usize,
     /// Where tensors live.
+    #[schemars(with = "String")]
     pub device: DeviceName,
     /// Which images.
     pub data: DataConfig,
@@ -47,7 +49,7 @@ pub struct Config {
 }
 
 /// Which images are searched on.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
     /// A known name, or a path.
@@ -66,7 +68,7 @@ pub struct DataConfig {
 }
 
 /// Size of the search network.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
     /// Channels C of the first cells.
@@ -76,32 +78,36 @@ pub struct NetworkConfig {
     /// Nodes of a cell.
     pub nodes: usize,
     /// Candidate operations of an edge.
+    #[schemars(with = "Vec<String>")]
     pub candidates: Vec<Operation>,
 }
 
 /// Length and form of the search.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchConfig {
     /// Which method: `asap` or one of its rivals.
+    #[schemars(with = "String")]
     pub method: MethodName,
     /// Most epochs; the search ends sooner when every choice is made.
     pub epochs: usize,
     /// Images of a step.
     pub batch: usize,
     /// How the inputs of a node are chosen: `anneal` or `strength`.
+    #[schemars(with = "String")]
     pub edge_policy: EdgePolicy,
     /// Minutes between checkpoints inside a long epoch.
     pub checkpoint_minutes: f64,
 }
 
 /// Temperature, grace and pruning.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnnealingConfig {
     /// T0 of equation 9.
     pub initial_temperature: f64,
     /// Beta of equation 9, per epoch; `auto` reaches T = 0.1 at the last epoch.
+    #[schemars(with = "String")]
     pub decay: Auto,
     /// Alpha moves and operations are pruned once T is below this.
     pub grace_temperature: f64,
@@ -112,7 +118,7 @@ pub struct AnnealingConfig {
 }
 
 /// The schedule of equation 13.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PruningConfig {
     /// When pruning begins, as a share of the epochs.
@@ -124,7 +130,7 @@ pub struct PruningConfig {
 }
 
 /// Partial channel connections (PC-DARTS).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PcDartsConfig {
     /// K: operations see the first of so many equal parts of the channels.
@@ -134,7 +140,7 @@ pub struct PcDartsConfig {
 }
 
 /// Descent on the network weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsConfig {
     /// Learning rate of the first epoch.
@@ -150,10 +156,11 @@ pub struct WeightsConfig {
 }
 
 /// Descent on alpha, by Adam.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlphaConfig {
     /// Learning rate; `auto` gives as much movement as the paper's 3e-4 over 45 epochs of 260 steps.
+    #[schemars(with = "String")]
     pub lr: Auto,
     /// Decay of the first moment.
     pub beta1: f64,
@@ -164,7 +171,7 @@ pub struct AlphaConfig {
 }
 
 /// Changes made to training images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentConfig {
     /// Pixels of zeros around an image before a crop of its size.
@@ -180,7 +187,7 @@ pub struct AugmentConfig {
 }
 
 /// Training of the evaluation network (section 4.2 of the paper).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
     /// Channels C of the first cells.
@@ -188,6 +195,7 @@ pub struct TrainConfig {
     /// Number of cells.
     pub cells: usize,
     /// What stands before the cells: `small`, or `large` for images of ImageNet's size.
+    #[schemars(with = "String")]
     pub stem: Stem,
     /// Epochs.
     pub epochs: usize,
@@ -285,6 +293,11 @@ const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
 const ALPHA_LR_LIMIT: f64 = 0.02;
 
 impl Config {
+    /// What each key means: a JSON schema.
+    pub fn schema() -> serde_json::Value {
+        schema_for!(Self).to_value()
+    }
+
     /// The search space.
     ///
     /// # Errors

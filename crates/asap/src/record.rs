@@ -71,6 +71,42 @@ pub struct EpochRecord {
     pub probabilities: [Vec<Vec<f64>>; 2],
 }
 
+/// A line of `events.jsonl` as numbers with names, for whoever draws curves.
+pub trait Curves {
+    /// The epoch, from 0.
+    fn epoch(&self) -> usize;
+
+    /// What can be drawn over the epochs, `group/name` each; what is not known is left out.
+    fn values(&self) -> Vec<(&'static str, f64)>;
+}
+
+impl Curves for EpochRecord {
+    fn epoch(&self) -> usize {
+        self.epoch
+    }
+
+    fn values(&self) -> Vec<(&'static str, f64)> {
+        let mut values = vec![
+            ("accuracy/validation", self.valid_accuracy),
+            ("accuracy/training", self.train_accuracy),
+            ("loss/validation", self.valid_loss),
+            ("loss/training", self.train_loss),
+            ("annealing/temperature", self.temperature),
+            ("annealing/threshold", self.threshold),
+            ("operations/alive", self.alive_ops as f64),
+            ("operations/sparsity", self.sparsity),
+            ("entropy/normal cell", self.entropy_normal),
+            ("entropy/reduction cell", self.entropy_reduce),
+            ("alpha/largest distance", self.alpha_spread),
+            ("learning rate/weights", self.lr),
+            ("learning rate/alpha", self.alpha_lr),
+            ("epoch/seconds", self.epoch_seconds),
+        ];
+        values.extend(self.rss_mb.map(|rss| ("epoch/memory in MiB", rss)));
+        values
+    }
+}
+
 /// Validation accuracies of the search network at its last step and of the derived network with the same weights.
 ///
 /// Both with the statistics of the batch norms measured anew; their difference is what the relaxation hides.
@@ -142,6 +178,26 @@ pub struct TrainRecord {
     pub epoch_seconds: f64,
     /// Largest resident memory so far, in MiB; absent where the system does not tell.
     pub peak_rss_mb: Option<f64>,
+}
+
+impl Curves for TrainRecord {
+    fn epoch(&self) -> usize {
+        self.epoch
+    }
+
+    fn values(&self) -> Vec<(&'static str, f64)> {
+        let known = [
+            ("accuracy/validation", self.valid_accuracy),
+            ("accuracy/training", Some(self.train_accuracy)),
+            ("loss/validation", self.valid_loss),
+            ("loss/training", Some(self.train_loss)),
+            ("learning rate/weights", Some(self.lr)),
+            ("drop-path/probability", Some(self.drop_path)),
+            ("epoch/seconds", Some(self.epoch_seconds)),
+            ("epoch/memory in MiB", self.peak_rss_mb),
+        ];
+        known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
 }
 
 /// What a training came to; its `result.json`.

@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::record::Curves;
 use crate::settings::{Layers, Preset};
+use crate::tensorboard;
 
 /// The resolved configuration.
 pub const CONFIG: &str = "config.toml";
@@ -31,7 +33,8 @@ pub const BEST: &str = "checkpoint/best.safetensors";
 pub const RESULT: &str = "result.json";
 /// The page to look at.
 pub const REPORT: &str = "report.html";
-
+/// The same events for TensorBoard, which looks for `tfevents` in names.
+pub const TENSORBOARD: &str = "events.out.tfevents.asap";
 /// Locked by the process that works in the folder.
 const LOCK: &str = ".lock";
 
@@ -163,17 +166,37 @@ impl RunFolder {
         })
     }
 
-    /// Appends one line of JSON.
+    /// Appends an event: a line of JSON, and the same for TensorBoard.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn append_event(&self, event: &impl Serialize) -> Result<(), Error> {
-        let path = self.file(EVENTS);
+    pub fn append_event(&self, event: &(impl Serialize + Curves)) -> Result<(), Error> {
         let mut line = serde_json::to_string(event).expect("plain data is JSON");
         line.push('\n');
+        self.append(EVENTS, line.as_bytes())?;
+        self.append_tensorboard(&tensorboard::scalars(event))
+    }
+
+    /// Shows a text, in Markdown, in TensorBoard.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn append_text(&self, name: &str, markdown: &str) -> Result<(), Error> {
+        self.append_tensorboard(&tensorboard::text(name, markdown))
+    }
+
+    fn append_tensorboard(&self, record: &[u8]) -> Result<(), Error> {
+        if !self.file(TENSORBOARD).exists() {
+            self.append(TENSORBOARD, &tensorboard::header())?;
+        }
+        self.append(TENSORBOARD, record)
+    }
+
+    fn append(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.file(name);
         let append = || {
             let mut file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
-            file.write_all(line.as_bytes())?;
+            file.write_all(bytes)?;
             file.sync_all()
         };
         append().map_err(Error::io("append to", &path))
@@ -196,7 +219,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn retain_events<T: Serialize + DeserializeOwned>(
+    pub fn retain_events<T: Serialize + DeserializeOwned + Curves>(
         &self,
         keep: impl FnMut(&T) -> bool,
     ) -> Result<(), Error> {
@@ -204,7 +227,10 @@ impl RunFolder {
         events.retain(keep);
         let lines = events.iter().map(|e| serde_json::to_string(e).expect("plain data is JSON"));
         let text: String = lines.map(|line| line + "\n").collect();
-        self.write(EVENTS, text.as_bytes())
+        self.write(EVENTS, text.as_bytes())?;
+        let mut records = tensorboard::header();
+        events.iter().for_each(|event| records.extend(tensorboard::scalars(event)));
+        self.write(TENSORBOARD, &records)
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod cells;
 pub(crate) mod compare;
 pub(crate) mod config;
 pub(crate) mod data;
+pub(crate) mod docs;
 pub(crate) mod evaluate;
 pub(crate) mod export;
 pub(crate) mod pac;
@@ -13,6 +14,7 @@ pub(crate) mod run;
 pub(crate) mod search;
 pub(crate) mod train;
 pub(crate) mod transfer;
+pub(crate) mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

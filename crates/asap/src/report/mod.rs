@@ -1,5 +1,6 @@
 //! The page of a run: one HTML file that needs nothing else.
 
+mod decisions;
 mod search;
 mod several;
 mod training;
@@ -8,9 +9,9 @@ use std::fmt::Write;
 
 use asap_core::Genotype;
 
-use crate::chart::escape;
+use crate::chart::{Chart, Series, escape};
 use crate::config::Config;
-use crate::record::DataSummary;
+use crate::record::{Curves, DataSummary};
 
 pub use self::search::write;
 pub use self::several::{write_comparison, write_run, write_transfer};
@@ -22,14 +23,12 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; p
 figure { margin: 1rem 0; overflow-x: auto; }
 figure svg { max-width: 100%; height: auto; }
 .cell svg { min-width: 36rem; }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }
-.curves figure { margin: 0; }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(24rem, 100%), 1fr)); gap: 1rem; }
+.edges { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }
+.curves figure, .edges figure { margin: 0; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 table { overflow-x: auto; display: block; }
 td, th { text-align: right; white-space: nowrap; padding: 0 0.6rem; font-variant-numeric: tabular-nums; }
-.plot { stroke: currentColor; fill: none; stroke-width: 2; }
-.axis { stroke: currentColor; stroke-opacity: 0.4; fill: none; }
-.plot-text { fill: currentColor; font-size: 12px; }
 ";
 
 /// A page around `body`, with the configuration at its end.
@@ -57,6 +56,11 @@ fn notes(html: &mut String, warnings: &[String]) {
     }
 }
 
+/// The commands to go on with.
+fn next(html: &mut String, commands: &[&str]) {
+    let _ = write!(html, "<h2>To go on</h2><pre>{}</pre>", escape(&commands.join("\n")));
+}
+
 /// Both cells drawn, and as text.
 fn cells(html: &mut String, genotype: &Genotype) {
     for (name, cell) in [("Normal cell", &genotype.normal), ("Reduction cell", &genotype.reduce)] {
@@ -65,11 +69,37 @@ fn cells(html: &mut String, genotype: &Genotype) {
     let _ = write!(html, "<pre>{}</pre>", escape(&genotype.to_string()));
 }
 
-/// A grid of curves over the epochs; those without values are left out.
-fn curves(html: &mut String, curves: &[(&str, Vec<f64>)]) {
+/// Charts of all curves over the epochs, those of a group in one.
+fn curves(html: &mut String, records: &[impl Curves]) {
+    let mut groups: Vec<(&str, Vec<Series>)> = Vec::new();
+    for record in records {
+        for (tag, value) in record.values() {
+            let (group, name) = tag.split_once('/').unwrap_or((tag, tag));
+            let at = groups.iter().position(|(known, _)| *known == group).unwrap_or_else(|| {
+                groups.push((group, Vec::new()));
+                groups.len() - 1
+            });
+            let series = &mut groups[at].1;
+            let line = series.iter_mut().find(|line| line.name == name);
+            let point = ((record.epoch() + 1) as f64, value);
+            match line {
+                Some(line) => line.points.push(point),
+                None => series.push(Series { name: name.to_owned(), points: vec![point] }),
+            }
+        }
+    }
     html.push_str("<h2>Curves</h2><div class=\"curves\">");
-    for (name, values) in curves.iter().filter(|(_, values)| !values.is_empty()) {
-        html.push_str(&plot(name, values));
+    for (title, series) in groups {
+        // What has other units gets a chart of its own.
+        let alone = !["accuracy", "loss", "entropy"].contains(&title);
+        let charts: Vec<_> = match alone {
+            true => series.into_iter().map(|line| (line.name.clone(), vec![line])).collect(),
+            false => vec![(String::new(), series)],
+        };
+        for (y, series) in charts {
+            let chart = Chart { title, x: "epoch", y: &y, series };
+            let _ = write!(html, "<figure>{}</figure>", chart.svg());
+        }
     }
     html.push_str("</div>");
 }
@@ -92,39 +122,4 @@ fn table(html: &mut String, head: &[&str], rows: impl Iterator<Item = Vec<String
 
 fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
-}
-
-/// A line over the epochs, with the values at its ends of the scale written beside it.
-fn plot(name: &str, values: &[f64]) -> String {
-    const WIDTH: f64 = 300.0;
-    const HEIGHT: f64 = 120.0;
-    const LEFT: f64 = 52.0;
-    const TOP: f64 = 22.0;
-    let low = values.iter().copied().fold(f64::MAX, f64::min);
-    let high = values.iter().copied().fold(f64::MIN, f64::max);
-    let span = if high > low { high - low } else { 1.0 };
-    let x = |i: usize| LEFT + WIDTH * i as f64 / (values.len().max(2) - 1) as f64;
-    let y = |v: f64| TOP + HEIGHT * (1.0 - (v - low) / span);
-    let points: String =
-        values.iter().enumerate().map(|(i, &v)| format!("{:.1},{:.1} ", x(i), y(v))).collect();
-    format!(
-        "<figure><svg role=\"img\" aria-label=\"{name} from {first} to {last}\" viewBox=\"0 0 360 150\">\
-         <text class=\"plot-text\" x=\"{LEFT}\" y=\"14\">{name}</text>\
-         <path class=\"axis\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>\
-         <text class=\"plot-text\" x=\"48\" y=\"{high_y}\" text-anchor=\"end\">{high_text}</text>\
-         <text class=\"plot-text\" x=\"48\" y=\"{bottom}\" text-anchor=\"end\">{low_text}</text>\
-         <polyline class=\"plot\" points=\"{points}\"/></svg></figure>",
-        first = number(values.first().copied().unwrap_or(0.0)),
-        last = number(values.last().copied().unwrap_or(0.0)),
-        bottom = TOP + HEIGHT,
-        right = LEFT + WIDTH,
-        high_y = TOP + 10.0,
-        high_text = number(high),
-        low_text = number(low),
-    )
-}
-
-/// Three decimals, or none if there are none.
-fn number(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }

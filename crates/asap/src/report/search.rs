@@ -2,25 +2,12 @@
 
 use std::fmt::Write;
 
-use super::{cells, curves, notes, page, percent, table};
+use super::decisions::decisions;
+use super::{cells, curves, next, notes, page, percent, table};
 use crate::config::Config;
 use crate::error::Error;
 use crate::record::{DataSummary, EpochRecord, SearchResult};
 use crate::run_folder::{REPORT, RunFolder};
-
-/// A curve of the report: its name and how it is read from an epoch.
-type Curve = (&'static str, fn(&EpochRecord) -> f64);
-
-const CURVES: [Curve; 8] = [
-    ("validation accuracy", |r| r.valid_accuracy),
-    ("training loss", |r| r.train_loss),
-    ("temperature", |r| r.temperature),
-    ("alive operations", |r| r.alive_ops as f64),
-    ("entropy, normal cell", |r| r.entropy_normal),
-    ("entropy, reduction cell", |r| r.entropy_reduce),
-    ("epoch seconds", |r| r.epoch_seconds),
-    ("largest distance between alphas", |r| r.alpha_spread),
-];
 
 /// Writes the report of a search as it stands.
 ///
@@ -48,8 +35,10 @@ pub fn write(
         }
     }
     if !records.is_empty() {
-        let read = |(name, read): Curve| (name, records.iter().map(read).collect());
-        curves(&mut body, &CURVES.map(read));
+        curves(&mut body, &records);
+        if config.search.method.has_alpha() {
+            decisions(&mut body, &config.space()?, &records, result.map(|r| &r.genotype));
+        }
         body.push_str("<h2>Epochs</h2>");
         let head = ["epoch", "T", "alive", "train loss", "train acc.", "valid acc.", "seconds"];
         table(&mut body, &head, records.iter().map(row));
@@ -73,6 +62,8 @@ fn outcome(html: &mut String, result: &SearchResult) {
     );
     notes(html, &result.warnings);
     cells(html, &result.genotype);
+    let command = format!("asap train --cell <this folder> --data {}", result.data.name);
+    next(html, &[&command, "asap cells cost <this folder>"]);
 }
 
 fn row(r: &EpochRecord) -> Vec<String> {

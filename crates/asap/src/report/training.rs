@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use asap_core::Genotype;
 
-use super::{cells, curves, notes, page, percent, table};
+use super::{cells, curves, next, notes, page, percent, table};
 use crate::config::Config;
 use crate::error::Error;
 use crate::evaluation::Evaluation;
@@ -42,18 +42,7 @@ pub fn write(
         }
     }
     if !records.is_empty() {
-        let values = |read: fn(&TrainRecord) -> Option<f64>| records.iter().filter_map(read);
-        curves(
-            &mut body,
-            &[
-                ("validation accuracy", values(|r| r.valid_accuracy).collect()),
-                ("training accuracy", values(|r| Some(r.train_accuracy)).collect()),
-                ("training loss", values(|r| Some(r.train_loss)).collect()),
-                ("validation loss", values(|r| r.valid_loss).collect()),
-                ("learning rate", values(|r| Some(r.lr)).collect()),
-                ("epoch seconds", values(|r| Some(r.epoch_seconds)).collect()),
-            ],
-        );
+        curves(&mut body, &records);
     }
     body.push_str("<h2>Cells</h2>");
     cells(&mut body, genotype);
@@ -78,6 +67,9 @@ fn outcome(html: &mut String, result: &TrainResult) {
     if let Some(test) = &result.test {
         errors(html, test);
     }
+    let commands =
+        ["asap predict <this folder> photo.png", "asap export <this folder> --format onnx"];
+    next(html, &commands);
 }
 
 /// The test error, class by class.

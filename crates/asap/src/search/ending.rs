@@ -118,6 +118,7 @@ impl Search {
             let title = format!("{name} cell");
             folder.write(&format!("{name}.svg"), asap_core::svg(cell, &title).as_bytes())?;
         }
+        folder.append_text("genotype", &format!("    {}\n", result.genotype))?;
         report::write(folder, &self.data, &self.config, Some(result))?;
         folder.write_json(run_folder::RESULT, result)
     }
