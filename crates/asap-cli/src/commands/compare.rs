@@ -13,7 +13,9 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
     let compare = match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
-            Compare::open(path)?
+            let compare = Compare::open(path)?;
+            super::start_threads(common.threads.unwrap_or(compare.config().threads))?;
+            compare
         }
         None => {
             let config = super::layers(&args.settings, common)?.resolve()?;
@@ -25,12 +27,12 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
                 minutes: args.minutes,
             };
             // What is wrong with the data shows before anything is made.
+            super::start_threads(config.threads)?;
             super::load(&config)?;
             let path = super::out_folder(common, "compare");
             Compare::create(&path, &config, plan)?
         }
     };
-    super::start_threads(common.threads.unwrap_or(compare.config().threads))?;
     let folder = compare.folder();
     let path = super::shell_path(folder);
     eprintln!("run folder: {path}");

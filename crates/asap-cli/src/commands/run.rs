@@ -16,22 +16,23 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
     let run = match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
-            Run::open(path)?
+            let run = Run::open(path)?;
+            super::start_threads(common.threads.unwrap_or(run.config().threads))?;
+            run
         }
         None => {
             let config = super::layers(&args.settings, common)?.resolve()?;
             let path = super::out_folder(common, "run");
             // What is wrong with the data shows before anything is made.
+            super::start_threads(config.threads)?;
             let splits = super::load(&config)?;
             if args.dry_run {
-                super::start_threads(config.threads)?;
                 return dry_run(config, splits, common);
             }
             let repeats = Repeats { searches: args.repeat_search, trainings: args.repeat_train };
             Run::create(&path, &config, repeats)?
         }
     };
-    super::start_threads(common.threads.unwrap_or(run.config().threads))?;
     let folder = run.folder();
     eprintln!("run folder: {}", folder.path().display());
     let result = super::to_the_end("run", folder, |progress, stop| run.go_on(progress, stop))?;
