@@ -6,7 +6,7 @@ use std::fmt::Write;
 /// One line of a chart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// What the legend calls it.
+    /// What the legend calls it; one without a name has no place there.
     pub name: String,
     /// Points from left to right.
     pub points: Vec<(f64, f64)>,
@@ -48,7 +48,8 @@ impl Chart<'_> {
         let points = || drawn.iter().flat_map(|s| &s.points).filter(|p| p.1.is_finite());
         let xs = Axis::over(points().map(|p| p.0));
         let ys = Axis::over(points().map(|p| p.1));
-        let height = HEIGHT + LEGEND * drawn.len() as f64;
+        let named = drawn.iter().filter(|series| !series.name.is_empty()).count();
+        let height = HEIGHT + LEGEND * named as f64;
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
         let at_x = |x: f64| LEFT + xs.share(x) * (right - LEFT);
         let at_y = |y: f64| bottom - ys.share(y) * (bottom - TOP);
@@ -94,11 +95,14 @@ impl Chart<'_> {
                 .filter(|point| point.1.is_finite())
                 .map(|&(x, y)| format!("{:.1},{:.1} ", at_x(x), at_y(y)))
                 .collect();
+            let _ = write!(svg, "<polyline {style} points=\"{line}\"/>");
+            if series.name.is_empty() {
+                continue;
+            }
             let y = HEIGHT + LEGEND * i as f64;
             let _ = write!(
                 svg,
-                "<polyline {style} points=\"{line}\"/>\
-                 <path {style} d=\"M{LEFT} {y}h40\"/>\
+                "<path {style} d=\"M{LEFT} {y}h40\"/>\
                  <text x=\"{}\" y=\"{}\" fill=\"currentColor\">{}</text>",
                 LEFT + 48.0,
                 y + 4.0,
@@ -124,7 +128,8 @@ impl Axis {
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
         let (low, high) = if low == high {
-            (low - low.abs().max(1.0) / 2.0, high + high.abs().max(1.0) / 2.0)
+            let room = if low == 0.0 { 1.0 } else { low.abs() / 2.0 };
+            (low - room, high + room)
         } else {
             (low, high)
         };

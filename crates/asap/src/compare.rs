@@ -235,13 +235,17 @@ impl Row {
 
 /// The paper's figures 3, 6 and 7: each curve is the mean of a method over the seeds that came so far.
 fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'static>)> {
-    let lines = |read: &dyn Fn(&Done, &EpochRecord) -> f64| -> Vec<Series> {
+    let lines_of = |methods: &[MethodName], read: &dyn Fn(&Done, &EpochRecord) -> f64| {
         let line = |&method: &MethodName| Series {
             name: method.to_string(),
             points: mean_curve(done.iter().filter(|one| one.method == method), read),
         };
-        methods.iter().map(line).collect()
+        methods.iter().map(line).collect::<Vec<Series>>()
     };
+    let lines = |read: &dyn Fn(&Done, &EpochRecord) -> f64| lines_of(methods, read);
+    // Where no alpha is trained, its entropy says nothing.
+    let alphas: Vec<MethodName> = methods.iter().copied().filter(|m| m.has_alpha()).collect();
+    let entropy = |read: &dyn Fn(&Done, &EpochRecord) -> f64| lines_of(&alphas, read);
     let relative_time = |one: &Done, record: &EpochRecord| {
         record.epoch_seconds / one.records.first().map_or(1.0, |first| first.epoch_seconds)
     };
@@ -269,11 +273,11 @@ fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'s
         ),
         (
             "entropy-normal",
-            chart("Entropy, normal cell (Fig. 7)", "of ln N", lines(&|_, r| r.entropy_normal)),
+            chart("Entropy, normal cell (Fig. 7)", "of ln N", entropy(&|_, r| r.entropy_normal)),
         ),
         (
             "entropy-reduction",
-            chart("Entropy, reduction cell (Fig. 7)", "of ln N", lines(&|_, r| r.entropy_reduce)),
+            chart("Entropy, reduction cell (Fig. 7)", "of ln N", entropy(&|_, r| r.entropy_reduce)),
         ),
     ]
 }

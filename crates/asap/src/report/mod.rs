@@ -93,11 +93,16 @@ fn curves(html: &mut String, records: &[impl Curves]) {
         // What has other units gets a chart of its own.
         let alone = !["accuracy", "loss", "entropy"].contains(&title);
         let charts: Vec<_> = match alone {
-            true => series.into_iter().map(|line| (line.name.clone(), vec![line])).collect(),
-            false => vec![(String::new(), series)],
+            true => {
+                let unnamed = |line: Series| Series { name: String::new(), ..line };
+                let titled =
+                    |line: Series| (format!("{title}: {}", line.name), vec![unnamed(line)]);
+                series.into_iter().map(titled).collect()
+            }
+            false => vec![(title.to_owned(), series)],
         };
-        for (y, series) in charts {
-            let chart = Chart { title, x: "epoch", y: &y, series };
+        for (title, series) in charts {
+            let chart = Chart { title: &title, x: "epoch", y: "", series };
             let _ = write!(html, "<figure>{}</figure>", chart.svg());
         }
     }
