@@ -20,7 +20,7 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     if is_closed_pipe(&error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("asap: {error:#}");
+    eprintln!("asap: {}", message(&error));
     let usage = error.chain().any(|cause| {
         cause.is::<Usage>()
             || cause.is::<asap_core::Error>()
@@ -30,6 +30,15 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     if usage { ExitCode::from(2) } else { ExitCode::from(1) }
 }
 
+/// The error with its causes, each told once: an error may name its cause itself.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+        "" => cause,
+        _ if told.contains(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
+}
+
 /// Whether the reader of our output went away, as `head` does.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -37,4 +46,22 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
             .downcast_ref::<std::io::Error>()
             .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = std::io::Error::other("disk full");
+        let error = Err::<(), _>(cause).context("cannot write a: disk full").unwrap_err();
+        assert_eq!(message(&error), "cannot write a: disk full");
+        assert_eq!(
+            message(&error.context("while saving")),
+            "while saving: cannot write a: disk full"
+        );
+    }
 }

@@ -33,7 +33,7 @@ pub enum Fallback {
         /// How many operations were left.
         alive: usize,
     },
-    /// A node with more than two inputs left, under [`EdgePolicy::Anneal`](crate::EdgePolicy::Anneal).
+    /// A node with more than two inputs left, under [`EdgePolicy::Anneal`].
     Inputs {
         /// The cell kind.
         kind: CellKind,

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 
 use crate::args::WatchArgs;
+use crate::failure::Usage;
 
 /// How often the folder is looked through.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -29,8 +30,13 @@ const PAGE: &str = include_str!("watch.html");
 
 pub(crate) fn run(args: &WatchArgs) -> anyhow::Result<()> {
     let root = args.folder.clone();
-    // What is wrong with the folder shows before anything is served.
-    overview::runs(&root)?;
+    if !root.is_dir() {
+        let fault = format!(
+            "{}: expected a folder with runs in it, found none; give the folder that asap printed, or one above it",
+            root.display()
+        );
+        return Err(Usage(fault).into());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the server")?.block_on(serve(root, args.port))
 }
