@@ -162,13 +162,7 @@ impl Architecture {
         let candidates = self.space.candidates.clone();
         for kind in CellKind::ALL {
             let cell = self.cell_mut(kind);
-            let removed = |edge: &Edge, operation| Pruned {
-                kind,
-                edge: edge.index,
-                node: edge.node,
-                input: edge.input,
-                operation,
-            };
+            let removed = |edge: &Edge, operation| Pruned::new(kind, edge, operation);
             for (node, choice) in cell.inputs.iter_mut().enumerate() {
                 let Some(choice) = choice.as_mut().filter(|_| annealed) else { continue };
                 for input in choice.prune_ln(temperature, policy.ln_at(t, choice.len())) {
@@ -307,6 +301,13 @@ impl FromStr for EdgePolicy {
             .into_iter()
             .find(|policy| policy.name() == text)
             .ok_or_else(|| Error::unknown("edge policy", text, Self::ALL.map(Self::name)))
+    }
+}
+
+impl Pruned {
+    /// An operation of an edge, or with `None` the whole edge.
+    pub fn new(kind: CellKind, edge: &Edge, operation: Option<Operation>) -> Self {
+        Self { kind, edge: edge.index, node: edge.node, input: edge.input, operation }
     }
 }
 

@@ -112,13 +112,7 @@ impl Architecture {
             for (edge, candidate) in ranked {
                 if missing > 0 && cell.operations[edge.index].remove(candidate) {
                     missing -= 1;
-                    pruned.push(Pruned {
-                        kind,
-                        edge: edge.index,
-                        node: edge.node,
-                        input: edge.input,
-                        operation: Some(candidates[candidate]),
-                    });
+                    pruned.push(Pruned::new(kind, &edge, Some(candidates[candidate])));
                 }
             }
         }

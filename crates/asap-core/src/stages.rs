@@ -14,13 +14,7 @@ impl Architecture {
                 let choice = &mut self.cell_mut(kind).operations[edge.index];
                 for candidate in choice.ranked().into_iter().skip(count.max(1)) {
                     choice.remove(candidate);
-                    pruned.push(Pruned {
-                        kind,
-                        edge: edge.index,
-                        node: edge.node,
-                        input: edge.input,
-                        operation: Some(candidates[candidate]),
-                    });
+                    pruned.push(Pruned::new(kind, &edge, Some(candidates[candidate])));
                 }
             }
         }

@@ -106,13 +106,9 @@ impl Architecture {
                 let gradient: Vec<_> = gradient.iter().map(|g| g * weight).collect();
                 let choice = &mut self.cell_mut(kind).operations[edge.index];
                 let gone = choice.exponentiate(&gradient, constants, t).into_iter();
-                pruned.extend(gone.map(|candidate| Pruned {
-                    kind,
-                    edge: edge.index,
-                    node: edge.node,
-                    input: edge.input,
-                    operation: Some(candidates[candidate]),
-                }));
+                pruned.extend(
+                    gone.map(|candidate| Pruned::new(kind, &edge, Some(candidates[candidate]))),
+                );
             }
         }
         pruned

@@ -105,13 +105,7 @@ impl Supernet {
         let mut dead = Vec::new();
         for kind in CellKind::ALL {
             for edge in self.space.edges() {
-                let removed = |operation| Pruned {
-                    kind,
-                    edge: edge.index,
-                    node: edge.node,
-                    input: edge.input,
-                    operation,
-                };
+                let removed = |operation| Pruned::new(kind, &edge, operation);
                 let operations = self.space.candidates.iter().enumerate();
                 let gone: Vec<Pruned> = operations
                     .filter(|&(candidate, _)| !alive(kind, edge, candidate))
