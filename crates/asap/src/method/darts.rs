@@ -3,7 +3,8 @@
 use asap_core::{Adam, Pruned};
 use asap_data::Batch;
 
-use super::{Method, Step};
+use super::{Clock, Method, Step};
+use crate::config::Config;
 use crate::learner::{Learner, MixingTables};
 use crate::pass::Mode;
 use crate::steps::NonFinite;
@@ -20,12 +21,14 @@ pub(super) struct Darts {
     adam: Adam,
     second_order: bool,
     early_stopping: bool,
+    /// Epochs in which alpha rests.
+    warmup: usize,
 }
 
 impl Darts {
     /// The gradient for alpha at the weights as they are.
     pub(super) fn first_order(adam: Adam) -> Self {
-        Self { adam, second_order: false, early_stopping: false }
+        Self { adam, second_order: false, early_stopping: false, warmup: 0 }
     }
 
     /// The gradient for alpha at the weights after one more step.
@@ -37,9 +40,21 @@ impl Darts {
     pub(super) fn early_stopping(adam: Adam) -> Self {
         Self { early_stopping: true, ..Self::first_order(adam) }
     }
+
+    /// PC-DARTS (Xu et al. 2020): on a part of the channels, with weights of the edges that are learned beside alpha, both
+    /// at rest in the first epochs. The network does the first ([`asap_core::SearchSpace::partial`]), the architecture
+    /// the second ([`asap_core::EdgePolicy::Normalize`]).
+    pub(super) fn partial(config: &Config, adam: Adam) -> Self {
+        let warmup = config.pc_darts.warmup * config.search.epochs as f64;
+        Self { warmup: warmup.round() as usize, ..Self::first_order(adam) }
+    }
 }
 
 impl Method for Darts {
+    fn moves(&self, clock: &Clock) -> bool {
+        clock.epoch >= self.warmup
+    }
+
     fn architecture_step(
         &mut self,
         learner: &mut Learner,
@@ -97,7 +112,6 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::method::Clock;
     use crate::optimizer::Sgd;
 
     fn batch(seed: usize) -> Batch {

@@ -5,7 +5,6 @@ mod anneal;
 mod darts;
 mod enas;
 mod p_darts;
-mod pc_darts;
 mod pruning;
 mod random;
 mod snas;
@@ -215,7 +214,7 @@ impl MethodName {
             Self::Darts => Box::new(darts::Darts::first_order(adam)),
             Self::Darts2nd => Box::new(darts::Darts::second_order(adam)),
             Self::DartsPlus => Box::new(darts::Darts::early_stopping(adam)),
-            Self::PcDarts => Box::new(pc_darts::PcDarts::new(config, adam)),
+            Self::PcDarts => Box::new(darts::Darts::partial(config, adam)),
             Self::PDarts => Box::new(p_darts::PDarts::new(config, adam)),
             Self::Magnitude => Box::new(pruning::Pruning::magnitude(config, adam)),
             Self::AccumulatedGradient => {

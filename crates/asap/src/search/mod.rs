@@ -131,9 +131,14 @@ impl Search {
                  classes, size or mean has changed); put them back, or start a new search",
             );
         }
-        let cells = self.method.cells(state.progress.epoch, self.config.network.cells);
         self.learner.architecture = state.architecture;
-        self.learner.restart(cells);
+        let cells = |epoch| self.method.cells(epoch, self.config.network.cells);
+        if cells(state.progress.epoch) == cells(0) {
+            let Learner { supernet, parameters, architecture, .. } = &mut self.learner;
+            supernet.prune_to(parameters, architecture);
+        } else {
+            self.learner.restart(cells(state.progress.epoch));
+        }
         self.learner.parameters.load_named(&tensors)?;
         self.progress = state.progress;
         self.method.restore(state.method).map_err(|error| Error::RunFolder {
