@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Checks what asap writes in the tools that read it: interop/check.sh onnx|pytorch|tensorboard|watch
+# Checks what asap writes in the tools that read it: interop/check.sh onnx|pytorch|tensorboard|watch|speed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tool=${1:-}
 case $tool in
-onnx) packages="onnxruntime numpy" ;;
+onnx | speed) packages="onnxruntime numpy" ;;
 pytorch) packages="torch safetensors numpy" ;;
 tensorboard) packages="tensorboard" ;;
 watch) packages="selenium" ;;
-*) echo "interop/check.sh: expected onnx, pytorch, tensorboard or watch, found \`$tool\`" >&2; exit 2 ;;
+*) echo "interop/check.sh: expected onnx, pytorch, tensorboard, watch or speed, found \`$tool\`" >&2; exit 2 ;;
 esac
 
 cargo build --release --locked
@@ -30,6 +30,12 @@ tensorboard)
     ;;
 watch)
     "$work/venv/bin/python" interop/check_watch.py "$asap" "$work/run"
+    ;;
+speed)
+    # The network of the paper's size; what it has learnt does not matter.
+    $asap train --cell ASAP --out "$work/run" --set data.limit=120 --set train.channels=36 --set train.cells=20 \
+        --set train.epochs=1 --set train.batch=32 >/dev/null
+    "$work/venv/bin/python" interop/speed_onnx.py $asap "$work/run" "$work/export"
     ;;
 *)
     for cell in ASAP AmoebaNet SNAS_aggressive; do

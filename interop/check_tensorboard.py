@@ -1,6 +1,7 @@
 """Reads a run's event file with TensorBoard: check_tensorboard.py FOLDER..."""
 
 import json
+import struct
 import sys
 from pathlib import Path
 
@@ -26,8 +27,12 @@ def check(folder: Path) -> None:
     if searched:
         text = read.Tensors("genotype")[0].tensor_proto.string_val[0].decode()
         assert (folder / "genotype.txt").read_text().strip() in text, text
+        for name in ("normal", "reduction"):
+            (picture,) = read.Images(f"cell/{name}")
+            assert picture.encoded_image_string[:8] == b"\x89PNG\r\n\x1a\n"
+            assert struct.unpack(">II", picture.encoded_image_string[16:24]) == (picture.width, picture.height)
     print(f"tensorboard: {folder.name}: {len(read.Tags()['scalars'])} curves of {len(records)} epochs"
-          + (" and the genotype" if searched else ""))
+          + (", the genotype and its pictures" if searched else ""))
 
 
 if __name__ == "__main__":

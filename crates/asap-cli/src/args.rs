@@ -321,14 +321,14 @@ pub(crate) enum CellsCommand {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
     },
-    /// Draw a cell as SVG, or DOT; to --out, or standard output
+    /// Draw a cell as SVG, DOT or PNG; to --out, or standard output
     Draw {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
         /// The cell to draw: normal or reduction
         #[arg(long, default_value = "normal")]
         kind: String,
-        /// The form: svg or dot
+        /// The form: svg, dot or png
         #[arg(long, default_value = "svg")]
         format: String,
     },
@@ -423,6 +423,17 @@ pub(crate) enum BenchCommand {
         /// A published name, a file, a genotype as text, or the folder of a search
         #[arg(long, default_value = "ASAP")]
         cell: String,
+    },
+    /// Time a trained network on made-up images
+    Predict {
+        /// Folder of a finished training, or a file of its weights
+        run: PathBuf,
+        /// Images of a call
+        #[arg(long, default_value_t = 64)]
+        batch: usize,
+        /// Timed calls; the smallest time counts
+        #[arg(long, default_value_t = 3)]
+        steps: usize,
     },
 }
 

@@ -104,6 +104,10 @@ fn cells_are_listed_shown_drawn_and_converted() {
     let drawn = asap(&["cells", "draw", "ASAP", "--out", "cell.svg"], here.path());
     assert!(drawn.status.success());
     assert!(fs::read_to_string(here.path().join("cell.svg")).unwrap().contains("sep_conv_3x3"));
+    let png = ["cells", "draw", "ASAP", "--format", "png", "--out", "cell.png"];
+    assert!(asap(&png, here.path()).status.success());
+    assert!(fs::read(here.path().join("cell.png")).unwrap().starts_with(b"\x89PNG"));
+    refused(&png[..5], here.path(), &["--out cell.png"]);
     let again = ["cells", "draw", "ASAP", "--out", "cell.svg"];
     refused(&again, here.path(), &["cell.svg", "expected a new file"]);
     refused(&["cells", "show", "no_such"], here.path(), &["no_such", "DARTS_V2"]);
@@ -366,6 +370,12 @@ fn a_cell_is_trained_evaluated_and_used() {
     assert_eq!(copied, all);
     refused(&["export", "run", "--format", "tflite"], at, &["tflite", "onnx, pytorch"]);
     refused(&["export", "photos", "--format", "onnx"], at, &["photos", "finished training"]);
+
+    let timed = json(&asap(&["bench", "predict", "run", "--batch", "3", "--json"], at));
+    assert_eq!((&timed["batch"], &timed["params"]), (&3.into(), &trained["params"]));
+    assert!(timed["images_per_s"].as_f64().unwrap() > 0.0);
+    refused(&["bench", "predict", "run", "--batch", "0"], at, &["--batch", "at least 1"]);
+    refused(&["bench", "predict", "photos"], at, &["photos", "finished training"]);
 
     let again = json(&asap(&["train", "--resume", "run", "--json"], at));
     assert_eq!(again, trained);

@@ -18,6 +18,7 @@ use crate::memory::peak_rss_mb;
 use crate::network::Network;
 use crate::optimizer::Sgd;
 use crate::steps::{Descent, NonFinite, descend, evaluate};
+use crate::trained::TrainedNetwork;
 
 /// What is timed.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,14 +79,16 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
     let (temperature, sgd, adam) = (1.3, Sgd::default(), Adam::default());
     let mixing = learner.mixing(temperature);
     let w_step =
-        timed(config.steps, || learner.weight_step(&batch, &mixing, &sgd, 0.025).map(drop))?;
+        timed(config.steps, || learner.weight_step(&batch, &mixing, &sgd, 0.025).map(drop))
+            .map_err(first)?;
     let never = ThresholdPolicy::Fixed { fraction: 0.0 };
     let alpha_step = timed(config.steps, || {
         learner.alpha_step(&batch, temperature, &adam, &never, 0.0).map(drop)
-    })?;
+    })
+    .map_err(first)?;
     let forward = timed(config.steps, || {
         learner.evaluate(&batch, &mixing);
-        Ok(())
+        Ok::<_, Error>(())
     })?;
     Ok(measurement("search", config, cost, w_step, Some(alpha_step), forward))
 }
@@ -102,12 +105,68 @@ pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measureme
     let descent = Descent::plain(Sgd::default(), 0.025);
     let w_step = timed(config.steps, || {
         descend(&mut parameters, &batch, &descent, |pass, x| network.forward(pass, x)).map(drop)
-    })?;
+    })
+    .map_err(first)?;
     let forward = timed(config.steps, || {
         evaluate(&parameters, &batch, |pass, x| network.forward(pass, x).main);
-        Ok(())
+        Ok::<_, Error>(())
     })?;
     Ok(measurement("eval", config, cost, w_step, None, forward))
+}
+
+/// Seconds of inference with a trained network, the smallest of those timed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inference {
+    /// `predict`.
+    pub net: String,
+    /// Version of asap.
+    pub asap: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Images of a call.
+    pub batch: usize,
+    /// Height, width and channels of an image.
+    pub image: [usize; 3],
+    /// Weights.
+    pub params: u64,
+    /// Multiply-adds on one image.
+    pub multiply_adds: u64,
+    /// Seconds of a call, from bytes to logits.
+    pub forward: f64,
+    /// Images a second.
+    pub images_per_s: f64,
+    /// Largest resident memory in MiB.
+    pub peak_rss_mb: Option<f64>,
+}
+
+/// Times a trained network on `batch` made-up images.
+///
+/// # Errors
+/// As [`TrainedNetwork::logits`].
+pub fn prediction(
+    network: &TrainedNetwork,
+    batch: usize,
+    steps: usize,
+) -> Result<Inference, Error> {
+    let card = network.card();
+    let cost = cost(evaluation_cost(&card.genotype, &card.shape))?;
+    let image = network.image_shape();
+    let pixels = batch * image.iter().product::<usize>();
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let images: Vec<u8> = (0..pixels).map(|_| rng.random()).collect();
+    let forward = timed(steps, || network.logits(&images).map(drop))?;
+    Ok(Inference {
+        net: "predict".to_owned(),
+        asap: env!("CARGO_PKG_VERSION").to_owned(),
+        threads: rayon::current_num_threads(),
+        batch,
+        image,
+        params: cost.params,
+        multiply_adds: cost.multiply_adds,
+        forward,
+        images_per_s: batch as f64 / forward,
+        peak_rss_mb: peak_rss_mb(),
+    })
 }
 
 fn cost(cost: Result<Cost, asap_core::Error>) -> Result<Cost, Error> {
@@ -149,15 +208,18 @@ fn images(network: &NetworkShape, batch: usize) -> Batch {
     Batch { images, labels, shape }
 }
 
-/// Seconds of the fastest of `steps` runs, after one that is not timed.
-fn timed(steps: usize, mut step: impl FnMut() -> Result<(), NonFinite>) -> Result<f64, Error> {
+fn first(error: NonFinite) -> Error {
+    error.at(0, 0)
+}
+
+/// Seconds of the fastest of `steps` steps, after one that is not timed.
+fn timed<E>(steps: usize, mut step: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    step()?;
     let mut fastest = f64::INFINITY;
-    for i in 0..=steps.max(1) {
+    for _ in 0..steps.max(1) {
         let started = Instant::now();
-        step().map_err(|error| error.at(0, i))?;
-        if i > 0 {
-            fastest = fastest.min(started.elapsed().as_secs_f64());
-        }
+        step()?;
+        fastest = fastest.min(started.elapsed().as_secs_f64());
     }
     Ok(fastest)
 }

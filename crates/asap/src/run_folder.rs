@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Config;
 use crate::error::Error;
+use crate::picture::Picture;
 use crate::record::Curves;
 use crate::settings::{Layers, Preset};
 use crate::tensorboard;
@@ -183,6 +184,14 @@ impl RunFolder {
     /// When the disk refuses.
     pub fn append_text(&self, name: &str, markdown: &str) -> Result<(), Error> {
         self.append_tensorboard(&tensorboard::text(name, markdown))
+    }
+
+    /// Shows a picture in TensorBoard.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn append_picture(&self, name: &str, picture: Picture) -> Result<(), Error> {
+        self.append_tensorboard(&tensorboard::image(name, picture))
     }
 
     fn append_tensorboard(&self, record: &[u8]) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crc::{CRC_32_ISCSI, Crc};
 use prost::Message;
 
+use crate::picture::Picture;
 use crate::record::Curves;
 
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
@@ -12,6 +13,8 @@ const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 const STRING: i32 = 7;
 /// `DATA_CLASS_TENSOR` of summary.proto.
 const TENSOR: i32 = 2;
+/// Red, green, blue and alpha, in summary.proto.
+const RGBA: i32 = 4;
 
 #[derive(Clone, PartialEq, Message)]
 struct Event {
@@ -37,10 +40,24 @@ struct Value {
     tag: String,
     #[prost(float, optional, tag = "2")]
     simple_value: Option<f32>,
+    #[prost(message, optional, tag = "4")]
+    image: Option<Image>,
     #[prost(message, optional, tag = "8")]
     tensor: Option<TensorProto>,
     #[prost(message, optional, tag = "9")]
     metadata: Option<Metadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Image {
+    #[prost(int32, tag = "1")]
+    height: i32,
+    #[prost(int32, tag = "2")]
+    width: i32,
+    #[prost(int32, tag = "3")]
+    colorspace: i32,
+    #[prost(bytes = "vec", tag = "4")]
+    encoded_image_string: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -102,6 +119,18 @@ pub(crate) fn text(tag: &str, markdown: &str) -> Vec<u8> {
         }),
         ..Value::default()
     };
+    framed(Event { summary: Some(Summary { value: vec![value] }), ..event(0) })
+}
+
+/// A picture.
+pub(crate) fn image(tag: &str, picture: Picture) -> Vec<u8> {
+    let image = Image {
+        height: picture.height as i32,
+        width: picture.width as i32,
+        colorspace: RGBA,
+        encoded_image_string: picture.png,
+    };
+    let value = Value { tag: tag.to_owned(), image: Some(image), ..Value::default() };
     framed(Event { summary: Some(Summary { value: vec![value] }), ..event(0) })
 }
 

@@ -2,9 +2,11 @@
 
 use std::fmt::Write;
 
+use asap::TrainedNetwork;
 use asap::bench::{self, BenchConfig, Measurement};
 use asap_core::{NetworkShape, Operation, SearchSpace, Stem};
 
+use super::evaluate::device;
 use crate::args::{BenchArgs, BenchCommand, BenchSize, Common};
 use crate::failure::Usage;
 use crate::output;
@@ -25,6 +27,17 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
             let genotype = super::cells::read(cell)?;
             bench::evaluation(&config(size, [36, 20, 32], common)?, &genotype)?
         }
+        BenchCommand::Predict { run, batch, steps } => {
+            let network = TrainedNetwork::open(run, device(common)?)?;
+            let measured = bench::prediction(&network, at_least_one(*batch)?, *steps)?;
+            let text = format!(
+                "{}multiply-adds        {:>9.1} M an image\npeak memory          {:>9}\n",
+                inference(measured.forward, measured.batch),
+                measured.multiply_adds as f64 / 1e6,
+                output::megabytes(measured.peak_rss_mb),
+            );
+            return output::print(common.json, &measured, &text);
+        }
     };
     output::print(common.json, &measured, &text(&measured)?)
 }
@@ -34,11 +47,7 @@ fn config(
     [channels, cells, batch]: [usize; 3],
     common: &Common,
 ) -> anyhow::Result<BenchConfig> {
-    let batch = size.batch.unwrap_or(batch);
-    if batch == 0 {
-        return Err(Usage("--batch: expected at least 1, found 0".to_owned()).into());
-    }
-    let device = common.device.as_deref().unwrap_or("cpu").parse().map_err(Usage)?;
+    let batch = at_least_one(size.batch.unwrap_or(batch))?;
     let shape = NetworkShape {
         channels: size.channels.unwrap_or(channels),
         cells: size.cells.unwrap_or(cells),
@@ -48,7 +57,18 @@ fn config(
         classes: 10,
         stem: Stem::Small,
     };
-    Ok(BenchConfig { shape, batch, steps: size.steps, device })
+    Ok(BenchConfig { shape, batch, steps: size.steps, device: device(common)? })
+}
+
+fn at_least_one(batch: usize) -> anyhow::Result<usize> {
+    if batch == 0 {
+        return Err(Usage("--batch: expected at least 1, found 0".to_owned()).into());
+    }
+    Ok(batch)
+}
+
+fn inference(seconds: f64, images: usize) -> String {
+    format!("inference            {seconds:>9.3} s   {:.1} images/s\n", images as f64 / seconds)
 }
 
 fn text(measured: &Measurement) -> anyhow::Result<String> {
@@ -62,12 +82,10 @@ fn text(measured: &Measurement) -> anyhow::Result<String> {
     let memory = output::megabytes(measured.peak_rss_mb);
     writeln!(
         text,
-        "inference            {:>9.3} s   {:.1} images/s\n\
-         weights              {:>9}\n\
+        "{}weights              {:>9}\n\
          multiply-adds        {:>9.1} M an image\n\
          peak memory          {memory:>9}",
-        measured.forward,
-        measured.batch as f64 / measured.forward,
+        inference(measured.forward, measured.batch),
         measured.params,
         measured.multiply_adds as f64 / 1e6,
     )?;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Context;
+use asap::picture::picture;
 use asap_core::{Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost};
 use serde::Serialize;
 
@@ -97,7 +98,8 @@ fn list(common: &Common) -> anyhow::Result<()> {
 #[derive(Serialize)]
 struct Drawing {
     format: String,
-    drawing: String,
+    /// The text, where the form is one.
+    drawing: Option<String>,
     path: Option<std::path::PathBuf>,
 }
 
@@ -108,13 +110,20 @@ fn draw(cell: &str, kind: &str, format: &str, common: &Common) -> anyhow::Result
         "reduction" => (&genotype.reduce, "reduction cell"),
         other => return Err(choose("--kind", other, "normal, reduction")),
     };
-    let drawing = match format {
-        "svg" => asap_core::svg(cell, title),
-        "dot" => asap_core::dot(cell, title),
-        other => return Err(choose("--format", other, "svg, dot")),
+    let (bytes, drawing) = match format {
+        "svg" | "dot" => {
+            let draw = if format == "svg" { asap_core::svg } else { asap_core::dot };
+            let text = draw(cell, title);
+            (text.clone().into_bytes(), Some(text))
+        }
+        "png" => (picture(cell, title).png, None),
+        other => return Err(choose("--format", other, "svg, dot, png")),
     };
     let Some(path) = &common.out else {
-        let text = drawing.clone();
+        let Some(text) = drawing.clone() else {
+            let fault = "--format png: expected the file to write it to; give --out cell.png";
+            return Err(Usage(fault.to_owned()).into());
+        };
         let shown = Drawing { format: format.to_owned(), drawing, path: None };
         return output::print(common.json, &shown, &text);
     };
@@ -124,7 +133,7 @@ fn draw(cell: &str, kind: &str, format: &str, common: &Common) -> anyhow::Result
             Usage(format!("{path}: expected a new file, found one; nothing was changed")).into()
         );
     }
-    std::fs::write(path, &drawing)
+    std::fs::write(path, &bytes)
         .map_err(|error| Usage(format!("cannot write {}: {error}", path.display())))?;
     let shown = Drawing { format: format.to_owned(), drawing, path: Some(path.clone()) };
     output::print(common.json, &shown, &path.display().to_string())

@@ -6,6 +6,7 @@ use super::Search;
 use crate::error::Error;
 use crate::learner::MixingTables;
 use crate::memory::peak_rss_mb;
+use crate::picture::picture;
 use crate::record::{RelaxationGap, SearchResult};
 use crate::report;
 use crate::run_folder::{self, RunFolder};
@@ -117,6 +118,7 @@ impl Search {
         {
             let title = format!("{name} cell");
             folder.write(&format!("{name}.svg"), asap_core::svg(cell, &title).as_bytes())?;
+            folder.append_picture(&format!("cell/{name}"), picture(cell, &title))?;
         }
         folder.append_text("genotype", &format!("    {}\n", result.genotype))?;
         report::write(folder, &self.data, &self.config, Some(result))?;

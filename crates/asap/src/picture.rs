@@ -1,0 +1,62 @@
+//! The drawing of a cell in pixels, for what reads no SVG.
+
+use asap_core::CellGenotype;
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg;
+
+/// Pixels of a unit of the drawing.
+const SCALE: f32 = 2.0;
+
+/// A picture of a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// The bytes of a PNG file.
+    pub png: Vec<u8>,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+}
+
+/// What [`asap_core::svg`] draws as a PNG, on white, with letters of a font that comes along.
+///
+/// # Panics
+/// If the cell breaks the rules of [`CellGenotype::new`].
+pub fn picture(cell: &CellGenotype, title: &str) -> Picture {
+    let mut options = usvg::Options::default();
+    for font in [dejavu::sans_mono::regular(), dejavu::sans::bold()] {
+        options.fontdb_mut().load_font_data(font.to_vec());
+    }
+    let tree = usvg::Tree::from_str(&asap_core::svg(cell, title), &options)
+        .expect("a drawing of ours is SVG");
+    let size = tree.size().to_int_size().scale_by(SCALE).expect("a drawing of ours has a size");
+    let (width, height) = (size.width(), size.height());
+    let mut pixels = Pixmap::new(width, height).expect("a drawing of ours fits in memory");
+    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    Picture { png: pixels.encode_png().expect("memory takes every byte"), width, height }
+}
+
+#[cfg(test)]
+mod tests {
+    use asap_core::PublishedCell;
+
+    use super::*;
+
+    /// Pixels of the picture that are dark, as letters, wires and frames are.
+    fn ink(picture: &Picture) -> usize {
+        let pixels = Pixmap::decode_png(&picture.png).unwrap();
+        assert_eq!((pixels.width(), pixels.height()), (picture.width, picture.height));
+        assert!(pixels.pixels().iter().all(|pixel| pixel.alpha() == 255));
+        pixels.pixels().iter().filter(|pixel| pixel.green() < 100).count()
+    }
+
+    #[test]
+    fn a_picture_is_a_png_on_white_with_its_letters() {
+        let cell = PublishedCell::find("ASAP").unwrap().genotype().normal;
+        let plain = picture(&cell, "");
+        assert!(plain.png.starts_with(b"\x89PNG\r\n\x1a\n"));
+        assert!(plain.width > 1000 && plain.height > 200, "{} x {}", plain.width, plain.height);
+        let letters = ink(&picture(&cell, "normal cell")) - ink(&plain);
+        assert!((200..5000).contains(&letters), "{letters} pixels of a title");
+    }
+}
