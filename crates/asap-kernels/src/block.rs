@@ -357,33 +357,54 @@ impl Conv {
             let rows = self.rows().min(self.oh - row);
             self.prefetch(ahead, row, rows);
             let pixels = rows * self.ow;
-            self.gather(source, row, rows, &mut scratch.gathered);
             // With statistics the result is kept for the backward pass, in memory that no cache holds yet.
             if moments.is_some() {
                 prefetch_chunk(&y[row * self.ow * cout..], 1, pixels * cout);
             }
             let y = &mut y[row * self.ow * cout..][..pixels * cout];
-            for Matrix { rows: (first, k), columns: (channel, n), np, weights, .. } in
-                &self.matrices
-            {
-                self.level.product(Product {
-                    a: &scratch.gathered[*first..],
-                    lda: self.kp,
-                    b: weights,
-                    ldb: *np,
-                    c: &mut y[*channel..],
-                    ldc: cout,
-                    line: (self.ow, 0),
-                    rows: pixels,
-                    k: *k,
-                    n: *n,
-                });
-            }
+            self.rows_of(source, row, rows, &mut scratch.gathered, y);
             if let Some((mean, m2)) = &mut moments {
                 let (group, count) = (self.group(), row * self.ow);
                 let (pixels, c, count) = (pixels / group, cout * group, count / group);
                 self.level.run(Moments { y, pixels, c, count, mean, m2 });
             }
+        }
+    }
+
+    /// The result for an image whose rows are shared out to `tasks` threads or more.
+    pub(crate) fn infer(&self, source: Source<'_>, y: &mut [f32], tasks: usize) {
+        let rows = self.rows().min(self.oh.div_ceil(tasks));
+        let gathered = || Buffer::new(rows * self.ow * self.kp);
+        let chunks = y.par_chunks_mut(rows * self.ow * self.block.cout).enumerate();
+        chunks.for_each_init(gathered, |gathered, (chunk, y)| {
+            let row = chunk * rows;
+            self.rows_of(source, row, rows.min(self.oh - row), gathered, y);
+        });
+    }
+
+    /// `rows` rows of the result from row `row` on.
+    fn rows_of(
+        &self,
+        source: Source<'_>,
+        row: usize,
+        rows: usize,
+        gathered: &mut [f32],
+        y: &mut [f32],
+    ) {
+        self.gather(source, row, rows, gathered);
+        for Matrix { rows: (first, k), columns: (channel, n), np, weights, .. } in &self.matrices {
+            self.level.product(Product {
+                a: &gathered[*first..],
+                lda: self.kp,
+                b: weights,
+                ldb: *np,
+                c: &mut y[*channel..],
+                ldc: self.block.cout,
+                line: (self.ow, 0),
+                rows: rows * self.ow,
+                k: *k,
+                n: *n,
+            });
         }
     }
 

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::error::{KernelError, Result};
 
 /// Pixels that a task copies.
-const PIXELS: usize = 4096;
+const PIXELS: usize = 256;
 
 /// Concatenates tensors of `c` channels a pixel: `parts[i] [pixels, c]` to `out [pixels, parts * c]`.
 ///

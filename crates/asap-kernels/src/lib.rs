@@ -45,7 +45,7 @@ pub mod join;
 pub mod reference;
 
 pub use edge::{
-    Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Running, Saved, Stats, Target,
+    Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Prepared, Running, Saved, Stats, Target,
 };
 pub use error::{KernelError, Result};
 pub use simd::Level;

@@ -164,7 +164,7 @@ impl Block {
 }
 
 /// An edge: its channels, stride and operations.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EdgeSpec {
     /// Channels of the input.
     pub cin: usize,

@@ -141,7 +141,12 @@ fn infer(
         .map(|op| op.iter().map(|s| Running { mean: &s.mean, var: &s.var }).collect())
         .collect();
     let mut out = vec![f32::NAN; len];
-    edge.infer(x, params, &running, mixing, Target::Write(&mut out)).unwrap();
+    let prepared = edge.prepare([x.h, x.w], params, &running, mixing.weights).unwrap();
+    prepared.run(x, Target::Write(&mut out)).unwrap();
+    if let Some(weights) = mixing.image_weights {
+        let images = out.chunks_mut(len / x.n).zip(weights);
+        images.for_each(|(image, weight)| image.iter_mut().for_each(|value| *value *= weight));
+    }
     out
 }
 
@@ -326,7 +331,8 @@ fn nan_and_infinity_pass_through() {
                 .collect()];
             let mut out = vec![0.0; values.grad_out.len()];
             let x = Images::new(&values.x, n, h, w, c);
-            edge.infer(x, &params, &running, mixing, Target::Write(&mut out)).unwrap();
+            let prepared = edge.prepare([h, w], &params, &running, mixing.weights).unwrap();
+            prepared.run(x, Target::Write(&mut out)).unwrap();
             let statistics: Vec<Vec<_>> =
                 vec![channels.iter().map(|c| (vec![0.0; *c], vec![1.0; *c])).collect()];
             let params: Vec<Params> = params.iter().map(Params::new).collect();

@@ -169,8 +169,9 @@ impl Cell {
             });
             states.push(node.flatten());
         }
-        let output = self.concat.iter().map(|&state| computed(&states, state).clone());
-        ops::concat(pass, output.collect())
+        let output = self.concat.iter().map(|&state| computed(&states, state).clone()).collect();
+        ops::reclaim(pass, states.into_iter().flatten());
+        ops::concat(pass, output)
     }
 
     /// The edges into a node that count: of those that add nothing only a first one, which gives the shape. With

@@ -224,6 +224,13 @@ pub fn concat(pass: &Pass, states: Vec<Tensor<4>>) -> Tensor<4> {
     }
 }
 
+/// Takes back maps that nothing reads any more; inference uses their memory again.
+pub(crate) fn reclaim(pass: &Pass, maps: impl Iterator<Item = Tensor<4>>) {
+    if pass.kernels() && pass.mode() == Mode::Evaluation {
+        fused::reclaim(maps);
+    }
+}
+
 /// Global average pool and linear layer: `[n, h, w, c]` to logits `[n, classes]`.
 pub fn head(pass: &Pass, head: &Head, x: Tensor<4>) -> Tensor<2> {
     let [n, _, _, c] = x.dims();

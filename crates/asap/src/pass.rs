@@ -7,6 +7,7 @@ use burn::tensor::{Gradients, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::fused::PreparedEdges;
 use crate::layers::{BatchNorm, MixedEdge};
 use crate::parameters::{ParameterId, Parameters, fnv1a};
 
@@ -69,6 +70,7 @@ pub struct Pass<'a> {
     parameters: &'a Parameters,
     mode: Mode,
     drop_path: Option<DropPath>,
+    prepared_edges: Option<&'a PreparedEdges>,
     tracked: RefCell<HashMap<ParameterId, Tensor<1>>>,
     statistics: RefCell<Vec<(ParameterId, ParameterId, BatchStatistics)>>,
 }
@@ -80,7 +82,16 @@ impl<'a> Pass<'a> {
     /// A pass over `parameters`.
     pub fn new(parameters: &'a Parameters, mode: Mode) -> Self {
         let (tracked, statistics) = Default::default();
-        Self { parameters, mode, drop_path: None, tracked, statistics }
+        Self { parameters, mode, drop_path: None, prepared_edges: None, tracked, statistics }
+    }
+
+    /// The same pass with edges that other passes over the same parameters made ready for inference.
+    pub(crate) fn with_prepared_edges(self, edges: &'a PreparedEdges) -> Self {
+        Self { prepared_edges: Some(edges), ..self }
+    }
+
+    pub(crate) fn prepared_edges(&self) -> Option<&PreparedEdges> {
+        self.prepared_edges
     }
 
     /// The same pass with operations that drop out, if it trains the weights; a pass for another

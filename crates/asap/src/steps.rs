@@ -3,13 +3,20 @@
 use asap_data::Batch;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::fused::PreparedEdges;
 use crate::network::Logits;
 use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
 use crate::pass::{DropPath, Mode, Pass};
+
+/// Most images that go through a network together in inference, and into how many parts smaller batches are split.
+/// Neither may depend on the number of threads, lest the last digit of a logit does.
+const TOGETHER: usize = 4;
+const TASKS: usize = 8;
 
 /// Loss and hits of one batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -120,31 +127,45 @@ fn descend_here(
 pub fn evaluate(
     parameters: &Parameters,
     batch: &Batch,
-    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2> + Send,
+    forward: impl Fn(&Pass<'_>, Tensor<4>) -> Tensor<2> + Sync,
 ) -> Score {
-    cross_entropy(infer(parameters, batch, forward), batch, 0.0).1
+    let logits = infer(parameters, &PreparedEdges::default(), batch, forward);
+    cross_entropy(logits, batch, 0.0).1
 }
 
 /// What any network says of each image of a batch, with running statistics: one row of logits an image.
-pub fn logits(
+pub(crate) fn logits(
     parameters: &Parameters,
+    edges: &PreparedEdges,
     batch: &Batch,
-    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2> + Send,
+    forward: impl Fn(&Pass<'_>, Tensor<4>) -> Tensor<2> + Sync,
 ) -> Vec<Vec<f32>> {
-    let logits = infer(parameters, batch, forward);
+    let logits = infer(parameters, edges, batch, forward);
     let classes = logits.dims()[1];
     let flat: Vec<f32> = logits.into_data().iter::<f32>().collect();
     flat.chunks(classes.max(1)).map(<[f32]>::to_vec).collect()
 }
 
+/// Inference, on the CPU a few images at a time: what a layer yields is in the cache when the next one reads it.
 fn infer(
     parameters: &Parameters,
+    edges: &PreparedEdges,
     batch: &Batch,
-    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Tensor<2> + Send,
+    forward: impl Fn(&Pass<'_>, Tensor<4>) -> Tensor<2> + Sync,
 ) -> Tensor<2> {
     on_worker(|| {
-        let pass = Pass::new(parameters, Mode::Evaluation);
-        forward(&pass, images(batch, parameters.device()))
+        let device = parameters.device();
+        let pass = || Pass::new(parameters, Mode::Evaluation).with_prepared_edges(edges);
+        let [n, h, w, c] = batch.shape;
+        if !parameters.kernels() || n == 0 {
+            return forward(&pass(), images(batch, device));
+        }
+        let together = n.div_ceil(TASKS).min(TOGETHER);
+        let parts = batch.images.par_chunks(together * h * w * c).map(|part| {
+            let part = TensorData::new(part.to_vec(), [part.len() / (h * w * c), h, w, c]);
+            forward(&pass(), Tensor::from_data(part, device))
+        });
+        Tensor::cat(parts.collect(), 0)
     })
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::DeviceName;
 use crate::error::Error;
 use crate::evaluation::{Evaluation, softmax};
+use crate::fused::PreparedEdges;
 use crate::network::Network;
 use crate::parameters::{NamedValues, Parameters};
 use crate::pass::Pass;
@@ -52,6 +53,7 @@ pub struct TrainedNetwork {
     card: NetworkCard,
     network: Network,
     parameters: Parameters,
+    edges: PreparedEdges,
 }
 
 impl TrainedNetwork {
@@ -63,7 +65,7 @@ impl TrainedNetwork {
         let (network, mut parameters) =
             Network::new(&card.genotype, &card.shape, false, device, 0)?;
         parameters.load_named(&without_auxiliary(tensors))?;
-        Ok(Self { card, network, parameters })
+        Ok(Self { card, network, parameters, edges: PreparedEdges::default() })
     }
 
     /// Reads the network of a finished training (or of an `asap run`), or a file of one.
@@ -162,7 +164,7 @@ impl TrainedNetwork {
 
     fn classify(&self, batch: &Batch) -> Vec<Vec<f32>> {
         let forward = |pass: &Pass<'_>, images| self.network.forward(pass, images).main;
-        logits(&self.parameters, batch, forward)
+        logits(&self.parameters, &self.edges, batch, forward)
     }
 
     /// The network's class for each class of a data set.

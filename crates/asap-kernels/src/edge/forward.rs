@@ -4,8 +4,10 @@
 //! pools, second convolutions (of an operation that has two), sum. Within a walk an image is loaded once for all
 //! operations.
 
+use rayon::prelude::*;
+
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, next, over_groups, part, split};
-use super::{Mixing, Stats, Target};
+use super::{Images, Mixing, Stats, Target};
 use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
 use crate::norm::{MomentSum, Norm};
@@ -36,7 +38,8 @@ struct Slot {
 
 /// The term of an operation in the sum: `scale * y + shift`, the mixing weight included, repeated up to the period of
 /// the level.
-struct Term {
+#[derive(Debug)]
+pub(super) struct Term {
     scale: Vec<f32>,
     shift: Vec<f32>,
 }
@@ -190,7 +193,7 @@ impl Plan {
 
     /// The weighted sum of the operations.
     pub(super) fn sum(&self, x: &[f32], results: &Results, mixing: Mixing<'_>, out: Target<'_>) {
-        let terms = self.terms(&results.norms, mixing);
+        let terms = self.terms(&results.norms, mixing.weights);
         let (out, add) = out.parts();
         let (items, scratch) = (split(self.n, std::iter::once(out)), || self.poolings());
         over_groups(Direction::Up, items, scratch, |pooling, images, items| {
@@ -225,9 +228,9 @@ impl Plan {
         results.collect()
     }
 
-    fn terms(&self, norms: &[OpNorms], mixing: Mixing<'_>) -> Vec<Term> {
+    pub(super) fn terms(&self, norms: &[OpNorms], weights: &[f32]) -> Vec<Term> {
         let period = self.level.period(self.cout);
-        let terms = norms.iter().zip(mixing.weights).map(|(norms, weight)| {
+        let terms = norms.iter().zip(weights).map(|(norms, weight)| {
             let times =
                 |v: &[f32]| self.level.repeat(&v[..self.cout]).iter().map(|v| v * weight).collect();
             match &norms.last {
@@ -273,23 +276,24 @@ impl Plan {
     }
 
     /// The whole edge with statistics known beforehand.
-    pub(super) fn infer(&self, x: &[f32], norms: &[OpNorms], mixing: Mixing<'_>, out: Target<'_>) {
-        let terms = self.terms(norms, mixing);
+    pub(super) fn infer(&self, x: Images<'_>, norms: &[OpNorms], terms: &[Term], out: Target<'_>) {
+        let Images { n, data: x, .. } = x;
         let (out, add) = out.parts();
         let scratch = || {
             let chains: Vec<Fused> =
                 self.chains().map(|(op, convs)| Fused::new(self, op, convs)).collect();
             (Loaded::new(self), chains, self.poolings())
         };
-        let items = split(self.n, std::iter::once(out));
+        let items = split(n, std::iter::once(out));
+        // Threads for which there is no image help with the rows of one.
+        let tasks = rayon::current_num_threads().div_ceil(n);
         over_groups(Direction::Up, items, scratch, |(loaded, chains, pooling), images, items| {
             for (i, out) in images.zip(items) {
-                let (given, x) = (x, part(x, i, self.n));
+                let x = part(x, i, n);
                 loaded.load(self, x);
-                let mut ahead = [next(given, i, self.n), &[]];
                 for chain in chains.iter_mut() {
                     let source = loaded.source(&chain.convs[0], x);
-                    chain.run(self, source, &norms[chain.op], std::mem::take(&mut ahead));
+                    chain.run(self, source, &norms[chain.op], tasks);
                 }
                 let (mut pools, mut chains) = (pooling.iter_mut(), chains.iter());
                 let results: Vec<&[f32]> = (self.ops.iter())
@@ -301,7 +305,11 @@ impl Plan {
                         Op::Chain(_) => chains.next().map_or(x, |chain| &chain.result),
                     })
                     .collect();
-                self.sum_image(&terms, &results, &[], weight(mixing, i), out[0], add);
+                let band = self.pixels.div_ceil(tasks).next_multiple_of(CHUNK) * self.cout;
+                out[0].par_chunks_mut(band).enumerate().for_each(|(i, out)| {
+                    let results: Vec<_> = results.iter().map(|y| &y[i * band..]).collect();
+                    self.sum_image(terms, &results, &[], 1.0, out, add);
+                });
             }
         });
     }
@@ -316,7 +324,6 @@ pub(super) fn weight(mixing: Mixing<'_>, image: usize) -> f32 {
 struct Fused<'a> {
     op: usize,
     convs: &'a [Conv],
-    scratch: Vec<Scratch>,
     middle: Option<(Buffer, Padded)>,
     result: Buffer,
 }
@@ -324,26 +331,16 @@ struct Fused<'a> {
 impl<'a> Fused<'a> {
     fn new(plan: &Plan, op: usize, convs: &'a [Conv]) -> Self {
         let middle = convs.get(1).map(|two| (Buffer::new(convs[0].out_len()), plan.between(two)));
-        let scratch = convs.iter().map(Conv::scratch).collect();
-        Self { op, convs, scratch, middle, result: Buffer::new(plan.out_len) }
+        Self { op, convs, middle, result: Buffer::new(plan.out_len) }
     }
 
-    fn run(&mut self, plan: &Plan, source: Source<'_>, norms: &OpNorms, ahead: [&[f32]; 2]) {
+    fn run(&mut self, plan: &Plan, source: Source<'_>, norms: &OpNorms, tasks: usize) {
         match &mut self.middle {
-            None => {
-                self.convs[0].forward(source, &mut self.scratch[0], &mut self.result, None, ahead)
-            }
+            None => self.convs[0].infer(source, &mut self.result, tasks),
             Some((y, between)) => {
-                self.convs[0].forward(source, &mut self.scratch[0], y, None, ahead);
+                self.convs[0].infer(source, y, tasks);
                 plan.load_between(between, y, &self.convs[1], norms);
-                let between = Source::Image(between);
-                self.convs[1].forward(
-                    between,
-                    &mut self.scratch[1],
-                    &mut self.result,
-                    None,
-                    [&[]; 2],
-                );
+                self.convs[1].infer(Source::Image(between), &mut self.result, tasks);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::simd::Level;
 use crate::spec::{EdgeSpec, OpKind};
 
 use backward::Given;
-use forward::{OpNorms, Results};
+use forward::{OpNorms, Results, Term};
 use plan::{Plan, check_mixing};
 
 /// A batch of images, channels last: `[n, h, w, c]`.
@@ -105,6 +105,15 @@ pub struct Saved {
     results: Results,
 }
 
+/// An edge with running statistics, ready for inference: weights are packed, and the last batch norm and the mixing
+/// weight of an operation are one factor and one summand a channel.
+#[derive(Debug)]
+pub struct Prepared {
+    plan: Plan,
+    norms: Vec<OpNorms>,
+    terms: Vec<Term>,
+}
+
 /// Which gradients a backward pass computes besides that of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
@@ -172,32 +181,29 @@ impl Edge {
         mixing: Mixing<'_>,
         out: Target<'_>,
     ) -> Result<Saved> {
-        let plan = Plan::new(self, x, params, mixing)?;
-        self.check_output(x, "output of the edge", out.len())?;
+        let plan = Plan::new(self, [x.n, x.h, x.w], params)?;
+        plan.check(x.n, x, out.len())?;
+        check_mixing(mixing, plan.ops.len(), x.n)?;
         let affine: Vec<_> = params.iter().map(|p| p.affine.clone()).collect();
         let results = plan.raw(x.data, &affine);
         plan.sum(x.data, &results, mixing, out);
         Ok(Saved { plan, results })
     }
 
-    /// Forward pass with running statistics: everything is fused and nothing is kept. `running` holds, per operation,
-    /// one entry per batch norm.
-    ///
-    /// # Shapes
-    /// As in [`Edge::forward`].
+    /// Makes inference on images of `h` by `w` pixels ready. `running` holds, per operation, one entry per batch norm;
+    /// `weights` the mixing weight of each operation.
     ///
     /// # Errors
-    /// As in [`Edge::forward`].
-    pub fn infer(
+    /// If a shape or the number of anything does not fit the specification.
+    pub fn prepare(
         &self,
-        x: Images<'_>,
+        [h, w]: [usize; 2],
         params: &[OpParams<'_>],
         running: &[Vec<Running<'_>>],
-        mixing: Mixing<'_>,
-        out: Target<'_>,
-    ) -> Result<()> {
-        let plan = Plan::new(self, x, params, mixing)?;
-        self.check_output(x, "output of the edge", out.len())?;
+        weights: &[f32],
+    ) -> Result<Prepared> {
+        let plan = Plan::new(self, [1, h, w], params)?;
+        check_mixing(Mixing { weights, image_weights: None }, plan.ops.len(), 1)?;
         let count = self.spec.ops.len();
         KernelError::check_count(
             || "running statistics".into(),
@@ -210,13 +216,8 @@ impl Edge {
             let statistics: Vec<_> = running.iter().map(|r| (r.mean, r.var)).collect();
             norms.push(self.norms(*op, params, &statistics)?);
         }
-        plan.infer(x.data, &norms, mixing, out);
-        Ok(())
-    }
-
-    fn check_output(&self, x: Images<'_>, what: &str, found: usize) -> Result<()> {
-        let (oh, ow) = self.spec.output_size(x.h, x.w);
-        KernelError::check_len(|| what.into(), &[x.n, oh, ow, self.spec.cout], found)
+        let terms = plan.terms(&norms, weights);
+        Ok(Prepared { plan, norms, terms })
     }
 
     /// The batch norms of an operation from their statistics (mean, variance).
@@ -237,6 +238,21 @@ impl Edge {
         }
         let last = norms.pop();
         Ok(OpNorms { inner: norms.pop(), last })
+    }
+}
+
+impl Prepared {
+    /// The sum of the operations; nothing is kept.
+    ///
+    /// # Shapes
+    /// As in [`Edge::forward`], for any number of images.
+    ///
+    /// # Errors
+    /// If a shape does not fit; nothing is written then.
+    pub fn run(&self, x: Images<'_>, out: Target<'_>) -> Result<()> {
+        self.plan.check(x.n, x, out.len())?;
+        self.plan.infer(x, &self.norms, &self.terms, out);
+        Ok(())
     }
 }
 

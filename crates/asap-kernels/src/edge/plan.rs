@@ -42,34 +42,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Checks everything that a call is given, then packs the weights.
-    pub(super) fn new(
-        edge: &Edge,
-        x: Images<'_>,
-        params: &[OpParams<'_>],
-        mixing: Mixing<'_>,
-    ) -> Result<Self> {
+    /// Checks parameters and size, then packs the weights: for `n` images of `h` by `w` pixels.
+    pub(super) fn new(edge: &Edge, [n, h, w]: [usize; 3], params: &[OpParams<'_>]) -> Result<Self> {
         let spec = &edge.spec;
-        KernelError::check_len(
-            || "input of the edge".into(),
-            &[x.n, x.h, x.w, spec.cin],
-            x.data.len(),
-        )?;
-        KernelError::check_count(
-            || "channels of the input".into(),
-            "channel of the edge",
-            spec.cin,
-            x.c,
-        )?;
         KernelError::check_count(
             || "parameters of the edge".into(),
             "operation",
             spec.ops.len(),
             params.len(),
         )?;
-        check_mixing(mixing, spec.ops.len(), x.n)?;
-        if x.n * x.h * x.w == 0 {
-            let found = format!("{} of {} x {}", x.n, x.h, x.w);
+        if n * h * w == 0 {
+            let found = format!("{n} of {h} x {w}");
             let expected = "at least one, of at least one pixel".into();
             return Err(KernelError::Spec {
                 field: "images",
@@ -78,7 +61,7 @@ impl Plan {
                 remedy: "skip empty batches",
             });
         }
-        let (oh, ow) = spec.output_size(x.h, x.w);
+        let (oh, ow) = spec.output_size(h, w);
         for (kind, params) in spec.ops.iter().zip(params) {
             check_params(edge, *kind, params)?;
         }
@@ -86,13 +69,10 @@ impl Plan {
             Body::Identity => Op::Identity,
             Body::Pool { max, norm } => {
                 let kind = if max { PoolKind::Max } else { PoolKind::Average };
-                Op::Pool {
-                    shape: PoolShape { kind, h: x.h, w: x.w, c: spec.cin, stride: spec.stride },
-                    norm,
-                }
+                Op::Pool { shape: PoolShape { kind, h, w, c: spec.cin, stride: spec.stride }, norm }
             }
             Body::Chain(blocks) => {
-                let (mut h, mut w, mut used) = (x.h, x.w, 0);
+                let (mut h, mut w, mut used) = (h, w, 0);
                 let mut convs = Vec::with_capacity(blocks.len());
                 for block in blocks {
                     let count = block.weight_shapes().len();
@@ -109,14 +89,27 @@ impl Plan {
             level: edge.level,
             ops,
             affine: params.iter().map(|params| !params.affine.is_empty()).collect(),
-            n: x.n,
+            n,
             out_len: oh * ow * spec.cout,
-            h: x.h,
-            w: x.w,
+            h,
+            w,
             pixels: oh * ow,
             cin: spec.cin,
             cout: spec.cout,
         })
+    }
+
+    /// Checks images and output, of `n` images.
+    pub(super) fn check(&self, n: usize, x: Images<'_>, out: usize) -> Result<()> {
+        let shape = [n, self.h, self.w, self.cin];
+        KernelError::check_count(
+            || "channels of the input".into(),
+            "channel of the edge",
+            self.cin,
+            x.c,
+        )?;
+        KernelError::check_len(|| "input of the edge".into(), &shape, x.data.len())?;
+        KernelError::check_len(|| "output of the edge".into(), &[n, self.pixels, self.cout], out)
     }
 
     /// Chains, with the index of their operation.

@@ -28,7 +28,9 @@ pub(crate) fn concat(pass: &Pass, nodes: Vec<Tensor<4>>) -> Tensor<4> {
     };
     if pass.mode() == Mode::Evaluation {
         let parts: Vec<FlexTensor> = nodes.into_iter().map(flex).collect();
-        return Tensor::from_primitive::<Flex>(join(&parts));
+        let out = join(&parts);
+        parts.into_iter().for_each(recycle);
+        return Tensor::from_primitive::<Flex>(out);
     }
     let nodes: Vec<AutodiffTensor> = nodes.into_iter().map(tape).collect();
     let guards = guards([], &nodes);

@@ -7,12 +7,13 @@
 mod graph;
 mod join;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use asap_core::Operation;
 use asap_kernels::{
-    Edge, EdgeSpec, Images, Mixing as KernelMixing, Needs, OpKind, OpParams, Running, Saved,
-    Target, buffers,
+    Edge, EdgeSpec, Images, Mixing as KernelMixing, Needs, OpKind, OpParams, Prepared, Running,
+    Saved, Target, buffers,
 };
 use burn::backend::Flex;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -29,6 +30,26 @@ use crate::layers::{BatchNorm, Body, Candidate, Conv3x3Bn, MixedEdge, Preprocess
 use crate::ops::Mixing;
 use crate::parameters::ParameterId;
 use crate::pass::{Mode, Pass};
+
+/// Edges made ready for inference, to be used again as long as parameters and mixing weights stay as they are.
+#[derive(Debug, Default)]
+pub(crate) struct PreparedEdges(Mutex<HashMap<EdgeKey, Arc<Prepared>>>);
+
+/// An edge, its parameters, the size of its images, and the bits of its mixing weights.
+type EdgeKey = (EdgeSpec, Vec<ParameterId>, [usize; 2], Vec<u32>);
+
+impl PreparedEdges {
+    /// The edge of `key`. Two threads may make it at once: none waits for another, which could be waiting for it.
+    fn get(&self, key: EdgeKey, prepare: impl FnOnce() -> Prepared) -> Arc<Prepared> {
+        let edges = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = edges().get(&key).cloned();
+        found.unwrap_or_else(|| {
+            let prepared = Arc::new(prepare());
+            edges().insert(key, prepared.clone());
+            prepared
+        })
+    }
+}
 
 /// One operation of an edge, and the parameters that it owns in the order of the kernels.
 struct KernelOp<'a> {
@@ -66,6 +87,11 @@ impl<'a> KernelOp<'a> {
         };
         Some(Self { kind, convs, norms })
     }
+}
+
+/// See [`crate::ops::reclaim`].
+pub(crate) fn reclaim(maps: impl Iterator<Item = Tensor<4>>) {
+    maps.map(flex).for_each(recycle);
 }
 
 /// A mixed edge; see [`crate::ops::mixed_edge`].
@@ -155,6 +181,33 @@ fn infer(pass: &Pass, edge: &Edge, ops: &[KernelOp<'_>], x: Tensor<4>, sum: Sum<
     let Sum { mixing, image_weights: _, partial } = sum;
     let mixing = mixing.map(|(mixing, at)| (flex(mixing.clone()), at));
     let weights = mixing_values(mixing.as_ref().map(|(tensor, at)| (tensor, at.as_slice())));
+    let x = flex(x);
+    let images = images(&x);
+    let size = [images.h, images.w];
+    let prepared = match pass.prepared_edges() {
+        Some(edges) => {
+            let ids = ops.iter().flat_map(|op| {
+                op.convs.iter().copied().chain(op.norms.iter().map(|norm| norm.mean))
+            });
+            let bits = weights.iter().map(|weight| weight.to_bits()).collect();
+            let key = (edge.spec().clone(), ids.collect(), size, bits);
+            edges.get(key, || prepare(pass, edge, ops, size, &weights))
+        }
+        None => Arc::new(prepare(pass, edge, ops, size, &weights)),
+    };
+    let (mut out, add) = sum_buffer(edge, images, partial.map(flex));
+    prepared.run(images, target(&mut out, add)).expect("shapes follow from the network");
+    recycle(x);
+    Tensor::from_primitive::<Flex>(out)
+}
+
+fn prepare(
+    pass: &Pass,
+    edge: &Edge,
+    ops: &[KernelOp<'_>],
+    size: [usize; 2],
+    weights: &[f32],
+) -> Prepared {
     let owned = |id: &ParameterId| flex(pass.flat(*id));
     let convs: Vec<Vec<FlexTensor>> =
         ops.iter().map(|op| op.convs.iter().map(owned).collect()).collect();
@@ -178,13 +231,8 @@ fn infer(pass: &Pass, edge: &Edge, ops: &[KernelOp<'_>], x: Tensor<4>, sum: Sum<
                 .collect()
         })
         .collect();
-    let x = flex(x);
-    let images = images(&x);
-    let (mut out, add) = sum_buffer(edge, images, partial.map(flex));
-    let mixing = KernelMixing { weights: &weights, image_weights: None };
-    edge.infer(images, &params(&convs, &affine), &views, mixing, target(&mut out, add))
-        .expect("shapes follow from the network");
-    Tensor::from_primitive::<Flex>(out)
+    edge.prepare(size, &params(&convs, &affine), &views, weights)
+        .expect("shapes follow from the network")
 }
 
 fn train(pass: &Pass, edge: Edge, ops: &[KernelOp<'_>], x: Tensor<4>, sum: Sum<'_>) -> Tensor<4> {
