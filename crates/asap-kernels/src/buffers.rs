@@ -16,10 +16,14 @@ pub struct Buffer {
 /// `f32` in a cache line.
 const LINE: usize = 16;
 
-/// Kept vectors by capacity.
-type Store = BTreeMap<usize, Vec<Vec<f32>>>;
+/// What is kept.
+struct Store {
+    /// By capacity; with each vector how many trims there had been when it was given.
+    vectors: BTreeMap<usize, Vec<(u64, Vec<f32>)>>,
+    trims: u64,
+}
 
-static STORE: Mutex<Store> = Mutex::new(Store::new());
+static STORE: Mutex<Store> = Mutex::new(Store { vectors: BTreeMap::new(), trims: 0 });
 
 fn store() -> MutexGuard<'static, Store> {
     // The map is whole after any single operation, so a panic elsewhere leaves it usable.
@@ -31,8 +35,8 @@ fn store() -> MutexGuard<'static, Store> {
 pub fn take(len: usize) -> Vec<f32> {
     let kept = {
         let mut store = store();
-        let mut fitting = store.range_mut(len..=2 * len);
-        fitting.find_map(|(_, list)| list.pop())
+        let mut fitting = store.vectors.range_mut(len..=2 * len);
+        fitting.find_map(|(_, list)| Some(list.pop()?.1))
     };
     kept.map_or_else(
         || vec![0.0; len],
@@ -46,15 +50,26 @@ pub fn take(len: usize) -> Vec<f32> {
 /// Gives a vector back to the store, for the next [`take`] that it fits.
 pub fn give(values: Vec<f32>) {
     if values.capacity() > 0 {
-        store().entry(values.capacity()).or_default().push(values);
+        let mut store = store();
+        let given = (store.trims, values);
+        store.vectors.entry(given.1.capacity()).or_default().push(given);
     }
 }
 
-/// Frees everything that the store keeps: after operations were pruned or the batch size changed. Returns the number
-/// of bytes freed.
-pub fn clear() -> usize {
-    let kept = std::mem::take(&mut *store());
-    kept.iter().map(|(capacity, list)| capacity * list.len() * size_of::<f32>()).sum()
+/// Frees what was not in use since the last trim, as after operations were pruned. To free everything at once would cost
+/// the next step a page fault for all that it still needs. Returns the number of bytes freed.
+pub fn trim() -> usize {
+    let mut store = store();
+    let trims = store.trims;
+    store.trims += 1;
+    let mut freed = 0;
+    for (capacity, list) in &mut store.vectors {
+        let before = list.len();
+        list.retain(|&(given, _)| given == trims);
+        freed += (before - list.len()) * capacity * size_of::<f32>();
+    }
+    store.vectors.retain(|_, list| !list.is_empty());
+    freed
 }
 
 impl Buffer {
@@ -97,8 +112,16 @@ impl Drop for Buffer {
 mod tests {
     use super::*;
 
+    /// The store is one for all tests.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     #[test]
     fn a_dropped_buffer_is_taken_again() {
+        let _alone = alone();
         let len = 12_347;
         let mut first = Buffer::new(len);
         first[len - 1] = 7.0;
@@ -110,7 +133,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_use_survives_a_trim_and_what_is_not_does_not() {
+        let _alone = alone();
+        let len = 1_234_567;
+        let (used, idle) = (take(len), take(len));
+        give(idle);
+        give(used);
+        // The first trim keeps both: both were in use since the one before it.
+        trim();
+        let used = take(len);
+        let address = used.as_ptr();
+        give(used);
+        assert!(trim() >= len * size_of::<f32>());
+        let again = take(len);
+        assert_eq!(again.as_ptr(), address);
+        assert_ne!(take(len).as_ptr(), address);
+    }
+
+    #[test]
     fn a_smaller_request_is_served_by_a_larger_vector() {
+        let _alone = alone();
         let len = 77_773;
         let mut values = take(len);
         values[0] = 7.0;

@@ -62,7 +62,6 @@ impl Learner {
         self.shape.cells = cells;
         self.reset();
         self.supernet.prune_to(&mut self.parameters, &self.architecture);
-        asap_kernels::buffers::clear();
     }
 
     /// The mixing weights at a temperature (equation 2).
@@ -199,10 +198,7 @@ impl Learner {
 
     /// Takes pruned operations out of the network, with their weights and optimizer state.
     pub fn remove(&mut self, pruned: &[Pruned]) {
-        if !pruned.is_empty() {
-            self.supernet.prune(&mut self.parameters, pruned);
-            asap_kernels::buffers::clear();
-        }
+        self.supernet.prune(&mut self.parameters, pruned);
     }
 
     /// Scores a batch with the batch's own statistics: for an architecture that the running ones do not fit.

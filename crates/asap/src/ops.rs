@@ -224,9 +224,9 @@ pub fn concat(pass: &Pass, states: Vec<Tensor<4>>) -> Tensor<4> {
     }
 }
 
-/// Takes back maps that nothing reads any more; inference uses their memory again.
+/// Takes back maps; the memory of those that nobody else holds is used again.
 pub(crate) fn reclaim(pass: &Pass, maps: impl Iterator<Item = Tensor<4>>) {
-    if pass.kernels() && pass.mode() == Mode::Evaluation {
+    if pass.kernels() {
         fused::reclaim(maps);
     }
 }

@@ -37,7 +37,9 @@ pub(crate) fn concat(pass: &Pass, nodes: Vec<Tensor<4>>) -> Tensor<4> {
     let parts: Vec<FlexTensor> =
         nodes.into_iter().map(|node| contiguous(node.into_primitive())).collect();
     let state = JoinState { parts: parts.len(), shape: [n, h, w, c] };
-    finish(JoinBackward, guards, state, join(&parts))
+    let out = join(&parts);
+    parts.into_iter().for_each(recycle);
+    finish(JoinBackward, guards, state, out)
 }
 
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ use asap_core::{CellKind, Choice, CosineLearningRate, NetworkShape, Stem, search
 use asap_data::{
     Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
+use asap_kernels::buffers;
 
 use crate::checkpoint::{self, Progress, State};
 use crate::config::Config;
@@ -246,6 +247,7 @@ impl Search {
                 return Ok(Outcome::Stopped);
             }
             let record = self.record()?;
+            buffers::trim();
             folder.append_event(&record)?;
             observer.on_event(Event::Epoch(&record));
             let clock = self.clock();
