@@ -36,42 +36,35 @@ pub fn concat(parts: &[&[f32]], c: usize, out: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// The backward pass of [`concat()`]: channels `index * c..` of `grad [pixels, parts * c]`, the gradient of part `index`.
+/// The backward pass of [`concat()`]: channels `i * c..` of `grad [pixels, parts * c]`, the gradient of part `i`, to
+/// `parts[i] [pixels, c]`.
 ///
 /// # Errors
-/// If a length does not fit or there is no such part.
-pub fn concat_backward(
-    grad: &[f32],
-    parts: usize,
-    index: usize,
-    c: usize,
-    out: &mut [f32],
-) -> Result<()> {
-    let width = parts * c;
-    let pixels = pixels(c, out.len());
-    KernelError::check_len(|| "gradient of the part".into(), &[pixels, c], out.len())?;
+/// If a length does not fit.
+pub fn concat_backward(grad: &[f32], c: usize, parts: &mut [Vec<f32>]) -> Result<()> {
+    let width = parts.len() * c;
+    let pixels = pixels(c, parts.first().map_or(0, Vec::len));
+    for (i, part) in parts.iter().enumerate() {
+        KernelError::check_len(|| format!("gradient of part {i}"), &[pixels, c], part.len())?;
+    }
     KernelError::check_len(
         || "gradient of the concatenation".into(),
         &[pixels, width],
         grad.len(),
     )?;
-    if index >= parts {
-        let expected = format!("below {parts}, the number of parts");
-        let remedy = "number the parts from 0";
-        return Err(KernelError::Spec {
-            field: "part",
-            expected,
-            found: index.to_string(),
-            remedy,
-        });
-    }
-    if c == 0 {
+    if width == 0 {
         return Ok(());
     }
-    out.par_chunks_mut(PIXELS * c).enumerate().for_each(|(task, out)| {
-        for (pixel, out) in out.chunks_exact_mut(c).enumerate() {
-            let at = (task * PIXELS + pixel) * width + index * c;
-            out.copy_from_slice(&grad[at..at + c]);
+    let mut tasks: Vec<Vec<&mut [f32]>> =
+        (0..pixels.div_ceil(PIXELS)).map(|_| Vec::with_capacity(parts.len())).collect();
+    for part in parts {
+        tasks.iter_mut().zip(part.chunks_mut(PIXELS * c)).for_each(|(task, part)| task.push(part));
+    }
+    grad.par_chunks(PIXELS * width).zip(tasks).for_each(|(grad, mut parts)| {
+        for (pixel, grad) in grad.chunks_exact(width).enumerate() {
+            for (part, grad) in parts.iter_mut().zip(grad.chunks_exact(c)) {
+                part[pixel * c..][..c].copy_from_slice(grad);
+            }
         }
     });
     Ok(())
@@ -151,11 +144,9 @@ mod tests {
         let mut out = vec![0.0; pixels * 4];
         concat(&[&a, &b], 2, &mut out).unwrap();
         assert_eq!(out[..8], [0.0, 1.0, 0.0, -1.0, 2.0, 3.0, -2.0, -3.0]);
-        for (index, part) in [&a, &b].into_iter().enumerate() {
-            let mut back = vec![0.0; pixels * 2];
-            concat_backward(&out, 2, index, 2, &mut back).unwrap();
-            assert_eq!(&back, part);
-        }
+        let mut back = vec![vec![0.0; pixels * 2]; 2];
+        concat_backward(&out, 2, &mut back).unwrap();
+        assert_eq!(back, [a, b]);
     }
 
     #[test]
@@ -165,12 +156,8 @@ mod tests {
             error.to_string(),
             "part 1 of the concatenation: expected 4 values ([2, 2]), found 6; pass the tensor of that shape, contiguous"
         );
-        assert!(
-            concat_backward(&[0.0; 8], 2, 2, 2, &mut [0.0; 4])
-                .unwrap_err()
-                .to_string()
-                .contains("below 2")
-        );
+        let error = concat_backward(&[0.0; 8], 2, &mut [vec![0.0; 4], vec![0.0; 6]]).unwrap_err();
+        assert!(error.to_string().contains("gradient of part 1: expected 4 values"), "{error}");
         assert!(
             global_average_pool(&[], 1, 0, 1, &mut [0.0])
                 .unwrap_err()

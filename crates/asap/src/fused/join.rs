@@ -62,12 +62,14 @@ impl Backward<Flex, PARENTS> for JoinBackward {
     ) {
         let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
         let JoinState { parts, shape } = ops.state;
-        for (i, node) in ops.parents.into_iter().take(parts).enumerate() {
-            let Some(node) = node else { continue };
-            let mut part = buffers::take(shape.iter().product());
-            join::concat_backward(values(&gradient), parts, i, shape[3], &mut part)
-                .expect("shapes are those of the forward");
-            gradients.register::<Flex>(node.id, owned(part, Shape::from(shape)));
+        let mut parts: Vec<Vec<f32>> =
+            (0..parts).map(|_| buffers::take(shape.iter().product())).collect();
+        join::concat_backward(values(&gradient), shape[3], &mut parts)
+            .expect("shapes are those of the forward");
+        for (node, part) in ops.parents.into_iter().zip(parts) {
+            if let Some(node) = node {
+                gradients.register::<Flex>(node.id, owned(part, Shape::from(shape)));
+            }
         }
         recycle(gradient);
     }
