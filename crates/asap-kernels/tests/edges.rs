@@ -431,6 +431,17 @@ fn faults_are_named() {
     assert!(forward(images, &good, none, 36).unwrap_err().contains("mixing weights"));
     let empty = Images::new(&[], 0, 3, 3, 4);
     assert!(forward(empty, &good, mixing, 0).unwrap_err().contains("at least one"));
+    let running = [vec![Running { mean: &[0.0; 4], var: &[1.0; 4] }]];
+    assert!(edge.prepare([3, 0], &good, &running, &[1.0]).is_err());
+    assert!(edge.prepare([3, 3], &good, &[], &[1.0]).is_err());
+    let prepared = edge.prepare([3, 3], &good, &running, &[1.0]).unwrap();
+    let run = |x: Images, len: usize| {
+        prepared.run(x, Target::Write(&mut vec![0.0; len])).map_err(|error| error.to_string())
+    };
+    assert_eq!((run(images, 36), run(empty, 0)), (Ok(()), Ok(())));
+    let wide = Images::new(&x, 1, 1, 9, 4);
+    assert!(run(wide, 36).unwrap_err().contains("height of the input"));
+    assert!(run(images, 35).unwrap_err().contains("output of the edge"));
     let saved = edge.forward(images, &good, mixing, Target::Write(&mut [0.0; 36])).unwrap();
     let backward = |images, grad, dx: &mut [f32]| {
         let dx = Some(Target::Write(dx));

@@ -96,6 +96,12 @@ impl Chart<'_> {
                 .map(|&(x, y)| format!("{:.1},{:.1} ", at_x(x), at_y(y)))
                 .collect();
             let _ = write!(svg, "<polyline {style} points=\"{line}\"/>");
+            // A line of one point has no length.
+            if let [(x, y)] = series.points[..] {
+                let (x, y, colour) = (at_x(x), at_y(y), COLOURS[i % COLOURS.len()]);
+                let _ =
+                    write!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>");
+            }
             if series.name.is_empty() {
                 continue;
             }
@@ -201,5 +207,8 @@ mod tests {
         let svg = chart.svg();
         assert!(svg.contains("points=\"64.0,276.0 624.0,44.0 \""), "{svg}");
         assert!(svg.contains("a &lt; b") && !svg.contains("nothing"), "{svg}");
+        assert!(!svg.contains("<circle"), "{svg}");
+        let chart = Chart { series: vec![series("one", &[(1.0, 2.0)])], ..chart };
+        assert!(chart.svg().contains("<circle cx=\"344.0\" cy=\"160.0\""), "{}", chart.svg());
     }
 }

@@ -223,7 +223,11 @@ fn weights_file(path: &Path) -> Result<PathBuf, Error> {
     if direct.is_file() {
         return Ok(direct);
     }
-    let entries = fs::read_dir(path).map_err(Error::io("read", path))?;
+    let entries = fs::read_dir(path).map_err(|error| {
+        fault(format!(
+            "expected the folder of a finished training, or the {WEIGHTS} of one ({error})"
+        ))
+    })?;
     let mut inside: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path().join(WEIGHTS)))
         .filter(|file| file.is_file())

@@ -286,7 +286,7 @@ impl Plan {
         };
         let items = split(n, std::iter::once(out));
         // Threads for which there is no image help with the rows of one.
-        let tasks = rayon::current_num_threads().div_ceil(n);
+        let tasks = rayon::current_num_threads().div_ceil(n.max(1));
         over_groups(Direction::Up, items, scratch, |(loaded, chains, pooling), images, items| {
             for (i, out) in images.zip(items) {
                 let x = part(x, i, n);

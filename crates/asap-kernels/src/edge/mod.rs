@@ -182,7 +182,7 @@ impl Edge {
         out: Target<'_>,
     ) -> Result<Saved> {
         let plan = Plan::new(self, [x.n, x.h, x.w], params)?;
-        plan.check(x.n, x, out.len())?;
+        plan.check(x, out.len())?;
         check_mixing(mixing, plan.ops.len(), x.n)?;
         let affine: Vec<_> = params.iter().map(|p| p.affine.clone()).collect();
         let results = plan.raw(x.data, &affine);
@@ -250,7 +250,7 @@ impl Prepared {
     /// # Errors
     /// If a shape does not fit; nothing is written then.
     pub fn run(&self, x: Images<'_>, out: Target<'_>) -> Result<()> {
-        self.plan.check(x.n, x, out.len())?;
+        self.plan.check(x, out.len())?;
         self.plan.infer(x, &self.norms, &self.terms, out);
         Ok(())
     }

@@ -99,17 +99,18 @@ impl Plan {
         })
     }
 
-    /// Checks images and output, of `n` images.
-    pub(super) fn check(&self, n: usize, x: Images<'_>, out: usize) -> Result<()> {
-        let shape = [n, self.h, self.w, self.cin];
-        KernelError::check_count(
-            || "channels of the input".into(),
-            "channel of the edge",
-            self.cin,
-            x.c,
-        )?;
+    /// Checks images and output.
+    pub(super) fn check(&self, x: Images<'_>, out: usize) -> Result<()> {
+        let count = |what: &str, per, expected, found| {
+            KernelError::check_count(|| format!("{what} of the input"), per, expected, found)
+        };
+        count("channels", "channel of the edge", self.cin, x.c)?;
+        count("height", "row of the edge", self.h, x.h)?;
+        count("width", "column of the edge", self.w, x.w)?;
+        let shape = [x.n, self.h, self.w, self.cin];
         KernelError::check_len(|| "input of the edge".into(), &shape, x.data.len())?;
-        KernelError::check_len(|| "output of the edge".into(), &[n, self.pixels, self.cout], out)
+        let shape = [x.n, self.pixels, self.cout];
+        KernelError::check_len(|| "output of the edge".into(), &shape, out)
     }
 
     /// Chains, with the index of their operation.
