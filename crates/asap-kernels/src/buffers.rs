@@ -147,7 +147,8 @@ mod tests {
         assert!(trim() >= len * size_of::<f32>());
         let again = take(len);
         assert_eq!(again.as_ptr(), address);
-        assert_ne!(take(len).as_ptr(), address);
+        let fresh = take(len);
+        assert_ne!(fresh.as_ptr(), address);
     }
 
     #[test]
