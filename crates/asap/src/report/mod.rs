@@ -29,6 +29,7 @@ figure svg { max-width: 100%; height: auto; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 table { overflow-x: auto; display: block; }
 td, th { text-align: right; white-space: nowrap; padding: 0 0.6rem; font-variant-numeric: tabular-nums; }
+th { white-space: normal; vertical-align: bottom; }
 ";
 
 /// A page around `body`, with the configuration at its end.

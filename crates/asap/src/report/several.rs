@@ -106,18 +106,20 @@ pub fn write_comparison(
     let rows = result.rows.iter().map(|row| {
         vec![
             row.method.to_string(),
-            or_dash(row.error.as_ref().map(spread)),
+            row.error.map_or(0, |error| error.count).to_string(),
+            or_dash(row.error.as_ref().map(mean)),
             or_dash(row.params.map(|params| format!("{:.0}", params.mean))),
             or_dash(row.multiply_adds.map(|m| format!("{:.1} M", m.mean / 1e6))),
             or_dash(row.search_seconds.map(|seconds| format!("{:.0}", seconds.mean))),
             or_dash(row.search_peak_mb.map(|mb| format!("{mb:.0} MiB"))),
-            or_dash(row.search_accuracy.as_ref().map(spread)),
-            or_dash(row.derived_accuracy.as_ref().map(spread)),
+            or_dash(row.search_accuracy.as_ref().map(mean)),
+            or_dash(row.derived_accuracy.as_ref().map(mean)),
             or_dash(row.sparsity.map(|sparsity| format!("{:.2}", sparsity.mean))),
         ]
     });
     let head = [
         "method",
+        "runs",
         "test error",
         "weights",
         "multiply-adds",
@@ -148,10 +150,14 @@ fn link(html: &mut String, title: &str, folder: &str) {
 
 fn spread(error: &Spread) -> String {
     match error.deviation {
-        Some(deviation) => {
-            let (mean, deviation) = (percent(error.mean), percent(deviation));
-            format!("{mean} ± {deviation} ({} runs)", error.count)
-        }
-        None => percent(error.mean),
+        Some(_) => format!("{} ({} runs)", mean(error), error.count),
+        None => mean(error),
+    }
+}
+
+fn mean(share: &Spread) -> String {
+    match share.deviation {
+        Some(deviation) => format!("{:.2} ± {}", 100.0 * share.mean, percent(deviation)),
+        None => percent(share.mean),
     }
 }
