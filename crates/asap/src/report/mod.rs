@@ -28,7 +28,7 @@ figure svg { max-width: 100%; height: auto; }
 .curves figure, .edges figure { margin: 0; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 table { overflow-x: auto; display: block; }
-td, th { text-align: right; white-space: nowrap; padding: 0 0.6rem; font-variant-numeric: tabular-nums; }
+td, th { text-align: right; white-space: nowrap; padding: 0 0.4rem; font-variant-numeric: tabular-nums; }
 th { white-space: normal; vertical-align: bottom; }
 ";
 
