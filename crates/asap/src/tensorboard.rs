@@ -100,8 +100,7 @@ pub(crate) fn scalars(record: &impl Curves) -> Vec<u8> {
         simple_value: Some(value as f32),
         ..Value::default()
     };
-    let value = record.values().into_iter().map(value).collect();
-    framed(Event { summary: Some(Summary { value }), ..event(record.epoch()) })
+    summary(record.epoch(), record.values().into_iter().map(value).collect())
 }
 
 /// A text in Markdown.
@@ -119,7 +118,7 @@ pub(crate) fn text(tag: &str, markdown: &str) -> Vec<u8> {
         }),
         ..Value::default()
     };
-    framed(Event { summary: Some(Summary { value: vec![value] }), ..event(0) })
+    summary(0, vec![value])
 }
 
 /// A picture.
@@ -131,7 +130,11 @@ pub(crate) fn image(tag: &str, picture: Picture) -> Vec<u8> {
         encoded_image_string: picture.png,
     };
     let value = Value { tag: tag.to_owned(), image: Some(image), ..Value::default() };
-    framed(Event { summary: Some(Summary { value: vec![value] }), ..event(0) })
+    summary(0, vec![value])
+}
+
+fn summary(step: usize, value: Vec<Value>) -> Vec<u8> {
+    framed(Event { summary: Some(Summary { value }), ..event(step) })
 }
 
 fn event(step: usize) -> Event {

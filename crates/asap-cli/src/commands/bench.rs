@@ -30,12 +30,8 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
         BenchCommand::Predict { run, batch, steps } => {
             let network = TrainedNetwork::open(run, device(common)?)?;
             let measured = bench::prediction(&network, at_least_one(*batch)?, *steps)?;
-            let text = format!(
-                "{}multiply-adds        {:>9.1} M an image\npeak memory          {:>9}\n",
-                inference(measured.forward, measured.batch),
-                measured.multiply_adds as f64 / 1e6,
-                output::megabytes(measured.peak_rss_mb),
-            );
+            let text = inference(measured.forward, measured.batch)
+                + &cost(measured.multiply_adds, measured.peak_rss_mb);
             return output::print(common.json, &measured, &text);
         }
     };
@@ -71,6 +67,14 @@ fn inference(seconds: f64, images: usize) -> String {
     format!("inference            {seconds:>9.3} s   {:.1} images/s\n", images as f64 / seconds)
 }
 
+fn cost(multiply_adds: u64, peak_rss_mb: Option<f64>) -> String {
+    format!(
+        "multiply-adds        {:>9.1} M an image\npeak memory          {:>9}\n",
+        multiply_adds as f64 / 1e6,
+        output::megabytes(peak_rss_mb),
+    )
+}
+
 fn text(measured: &Measurement) -> anyhow::Result<String> {
     let mut text = format!(
         "step on the weights  {:>9.3} s   {:.1} images/s\n",
@@ -79,16 +83,9 @@ fn text(measured: &Measurement) -> anyhow::Result<String> {
     if let Some(alpha_step) = measured.alpha_step {
         writeln!(text, "step on alpha        {alpha_step:>9.3} s")?;
     }
-    let memory = output::megabytes(measured.peak_rss_mb);
-    writeln!(
-        text,
-        "{}weights              {:>9}\n\
-         multiply-adds        {:>9.1} M an image\n\
-         peak memory          {memory:>9}",
-        inference(measured.forward, measured.batch),
-        measured.params,
-        measured.multiply_adds as f64 / 1e6,
-    )?;
+    text += &inference(measured.forward, measured.batch);
+    writeln!(text, "weights              {:>9}", measured.params)?;
+    text += &cost(measured.multiply_adds, measured.peak_rss_mb);
     if let Some(alpha_step) = measured.alpha_step {
         let (images, epochs, grace) = PAPER;
         let per_image = |seconds: f64| seconds / measured.batch as f64;
