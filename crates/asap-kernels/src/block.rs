@@ -99,24 +99,20 @@ pub(crate) enum Source<'a> {
 /// Gradients of the weights of a block, in the packed layout.
 #[derive(Debug)]
 pub(crate) struct PackedGrads {
-    /// Of each matrix, one after the other.
-    weights: Buffer,
-    /// `[kernel, kernel, cp]`, empty for a full convolution.
-    depthwise: Buffer,
+    /// Of each matrix, one after the other, then `[kernel, kernel, cp]` of a depthwise convolution.
+    values: Buffer,
+    /// Whether they hold nothing yet.
+    fresh: bool,
 }
 
 impl PackedGrads {
     /// Adds others, in their order.
     pub(crate) fn add(&mut self, others: &[&Self]) {
-        let add = |to: &mut [f32], from: Vec<&Buffer>| {
-            to.par_chunks_mut(PART).enumerate().for_each(|(part, to)| {
-                for from in &from {
-                    to.iter_mut().zip(&from[part * PART..]).for_each(|(to, from)| *to += from);
-                }
-            });
-        };
-        add(&mut self.weights, others.iter().map(|other| &other.weights).collect());
-        add(&mut self.depthwise, others.iter().map(|other| &other.depthwise).collect());
+        self.values.par_chunks_mut(PART).enumerate().for_each(|(part, to)| {
+            for other in others {
+                to.iter_mut().zip(&other.values[part * PART..]).for_each(|(to, from)| *to += from);
+            }
+        });
     }
 }
 
@@ -230,17 +226,19 @@ impl Conv {
         }
     }
 
-    /// Gradients that are zero; empty ones unless they are wanted.
+    /// Room for the gradients of some images; none unless they are wanted.
     pub(crate) fn packed_grads(&self, wanted: bool) -> PackedGrads {
         let depthwise = match &self.gather {
             Gather::Depthwise { weights, .. } => weights.len(),
             Gather::Copy { .. } => 0,
         };
-        let zeros = |len| Buffer::zeros(if wanted { len } else { 0 });
-        PackedGrads {
-            weights: zeros(self.matrices.iter().map(|m| m.grads.len()).sum()),
-            depthwise: zeros(depthwise),
-        }
+        let room = if wanted { self.matrix_grads() + depthwise } else { 0 };
+        PackedGrads { values: Buffer::new(room), fresh: true }
+    }
+
+    /// How many packed gradients belong to matrices; those of a depthwise convolution follow.
+    fn matrix_grads(&self) -> usize {
+        self.matrices.last().map_or(0, |matrix| matrix.grads.end)
     }
 
     /// Packed gradients as those of the parameters, in their layout.
@@ -250,12 +248,13 @@ impl Conv {
             shapes.iter().map(|s| vec![0.0; s.iter().product()]).collect();
         if let Gather::Depthwise { kernel, .. } = self.gather {
             let (taps, cp) = (kernel * kernel, self.kp);
+            let packed = &packed.values[self.matrix_grads()..];
             for (i, grad) in grads[0].iter_mut().enumerate() {
-                *grad = packed.depthwise[i % taps * cp + i / taps];
+                *grad = packed[i % taps * cp + i / taps];
             }
         }
         for matrix in &self.matrices {
-            let packed = &packed.weights[matrix.grads.clone()];
+            let packed = &packed.values[matrix.grads.clone()];
             matrix.unpack(packed, self.block.cin, &mut grads[matrix.part]);
         }
         grads
@@ -422,6 +421,7 @@ impl Conv {
         ahead: [&[f32]; 2],
     ) {
         let depthwise = matches!(self.gather, Gather::Depthwise { .. });
+        let first = grads.as_deref_mut().is_some_and(|grads| std::mem::take(&mut grads.fresh));
         let Scratch { gathered, d, d_gathered } = scratch;
         // A depthwise convolution of stride 1 reaches every pixel, and can overwrite.
         let overwrite = fresh && depthwise && self.block.stride == (1, 1);
@@ -436,7 +436,8 @@ impl Conv {
             grad.prefetch(self.block.cout, row * self.ow + pixels, pixels);
             if let Some(grads) = &mut grads {
                 self.gather_image(image, row, rows, gathered);
-                self.outer_products(gathered, d, pixels, &mut grads.weights);
+                let add = row > 0 || !first;
+                self.outer_products(gathered, d, pixels, &mut grads.values, add);
             }
             match (&self.gather, &mut d_image) {
                 (Gather::Depthwise { .. }, _) => {
@@ -467,7 +468,8 @@ impl Conv {
                     size: (self.oh, self.ow),
                     kernel: *kernel,
                     cp: self.kp,
-                    grad: &mut grads.depthwise,
+                    grad: &mut grads.values[self.matrix_grads()..],
+                    add: !first,
                 });
             }
             if let Some(d_image) = d_image {
@@ -487,6 +489,7 @@ impl Conv {
         mut grads: Option<&mut PackedGrads>,
         ahead: [&[f32]; 2],
     ) {
+        let first = grads.as_deref_mut().is_some_and(|grads| std::mem::take(&mut grads.fresh));
         let Scratch { gathered, d, d_gathered } = scratch;
         let (c, line) = (self.block.cin, d_gathered.row());
         for row in (0..self.oh).step_by(self.rows()) {
@@ -499,7 +502,8 @@ impl Conv {
                 self.gather(Source::Dense(x), row, rows, gathered);
             }
             if let Some(grads) = &mut grads {
-                self.outer_products(gathered, d, pixels, &mut grads.weights);
+                let add = row > 0 || !first;
+                self.outer_products(gathered, d, pixels, &mut grads.values, add);
             }
             if let Some((dx, add)) = &mut dx {
                 self.multiply_back(d, &mut d_gathered.data, line, rows);
@@ -518,8 +522,16 @@ impl Conv {
         }
     }
 
-    /// Adds the gradients of the matrices from a chunk of gathered pixels and the gradient `d` of their result.
-    fn outer_products(&self, gathered: &[f32], d: &[f32], pixels: usize, grads: &mut [f32]) {
+    /// The gradients of the matrices from a chunk of gathered pixels and the gradient `d` of their result, added to
+    /// `grads` if `add`.
+    fn outer_products(
+        &self,
+        gathered: &[f32],
+        d: &[f32],
+        pixels: usize,
+        grads: &mut [f32],
+        add: bool,
+    ) {
         for matrix in &self.matrices {
             self.level.outer_product(OuterProduct {
                 a: &gathered[matrix.rows.0..],
@@ -528,6 +540,7 @@ impl Conv {
                 ldd: self.block.cout,
                 w: &mut grads[matrix.grads.clone()],
                 ldw: matrix.np,
+                add,
                 rows: pixels,
                 k: matrix.rows.1,
                 n: matrix.columns.1,

@@ -136,18 +136,12 @@ impl Plan {
             self.chains()
                 .filter_map(|(op, convs)| <&[Conv; 2]>::try_from(convs).ok().map(|c| (op, c)))
         };
-        let mut inner: Vec<Inner> = twos()
-            .map(|(op, [one, two])| Inner {
-                op,
-                grad: Buffer::new(self.n * one.out_len()),
-                sums: GradSums::new(one.block.cout),
-                packed: two.packed_grads(weights),
-            })
-            .collect();
-        if inner.is_empty() {
-            return inner;
+        let mut gradients: Vec<Buffer> =
+            twos().map(|(_, [one, _])| Buffer::new(self.n * one.out_len())).collect();
+        if gradients.is_empty() {
+            return vec![];
         }
-        let items = split(self.n, inner.iter_mut().map(|inner| &mut inner.grad[..]));
+        let items = split(self.n, gradients.iter_mut().map(|grad| &mut grad[..]));
         let scratch = || -> Vec<Middle> {
             twos().map(|(_, [one, two])| Middle::new(self, one, two)).collect()
         };
@@ -194,12 +188,13 @@ impl Plan {
             };
             twos().zip(middles).enumerate().map(back).collect::<Vec<_>>()
         });
-        inner.par_iter_mut().enumerate().for_each(|(index, inner)| {
-            groups.iter().for_each(|group| inner.sums.join(&group[index].0));
-            let parts: Vec<_> = groups.iter().map(|group| &group[index].1).collect();
-            inner.packed.add(&parts);
+        let joined = join(groups, |(sums, packed): &mut (GradSums, PackedGrads), parts| {
+            parts.iter().for_each(|(part, _)| sums.join(part));
+            packed.add(&parts.iter().map(|(_, part)| part).collect::<Vec<_>>());
         });
-        inner
+        (twos().zip(gradients).zip(joined))
+            .map(|(((op, _), grad), (sums, packed))| Inner { op, grad, sums, packed })
+            .collect()
     }
 
     /// From the gradient of a loaded image to that of what was loaded, dense.
@@ -354,13 +349,7 @@ impl Plan {
                 grads
             },
         );
-        let mut groups = groups.into_iter();
-        let mut joined = groups.next().unwrap_or_default();
-        joined.par_iter_mut().enumerate().for_each(|(index, joined)| {
-            let parts: Vec<_> = groups.as_slice().iter().map(|group| &group[index]).collect();
-            joined.add(&parts);
-        });
-        joined
+        join(groups, |all, parts| all.add(&parts))
     }
 
     /// The gradients of the parameters in the layout of the caller.
@@ -448,6 +437,20 @@ impl Walk {
             d_pool: Buffer::new(if pooled { plan.out_len } else { 0 }),
         }
     }
+}
+
+/// Joins what groups of images have summed: each entry of the first group with those of the others, in their order.
+fn join<T: Send + Sync>(
+    groups: Vec<Vec<T>>,
+    join: impl Fn(&mut T, Vec<&T>) + Send + Sync,
+) -> Vec<T> {
+    let mut groups = groups.into_iter();
+    let mut all = groups.next().unwrap_or_default();
+    let others = groups.as_slice();
+    all.par_iter_mut().enumerate().for_each(|(index, all)| {
+        join(all, others.iter().map(|group| &group[index]).collect());
+    });
+    all
 }
 
 fn scaled(values: &[f32], factor: f32) -> Vec<f32> {

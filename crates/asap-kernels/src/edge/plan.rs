@@ -252,7 +252,9 @@ pub(super) fn over_groups<T: Send, S, R: Send>(
     init: impl Fn() -> S + Send + Sync,
     f: impl Fn(&mut S, Range<usize>, &mut [T]) -> R + Send + Sync,
 ) -> Vec<R> {
-    let size = items.len().div_ceil(GROUPS).max(1);
+    // Two images at least where that leaves many groups: each has sums of its own to write and to join.
+    let n = items.len();
+    let size = n.div_ceil(GROUPS).max(n.div_ceil(GROUPS / 2).clamp(1, 2));
     let groups = items.par_chunks_mut(size).enumerate();
     let run = |scratch: &mut S, (group, items): (usize, &mut [T])| {
         f(scratch, group * size..group * size + items.len(), items)

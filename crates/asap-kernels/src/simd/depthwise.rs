@@ -154,7 +154,7 @@ impl DepthwiseRow<'_> {
     }
 }
 
-/// `grad[i, j] += sum_xy d[x, y] * src[first + y * row + x * pixel + i * tap_row + j * tap]`: the gradient of square
+/// `grad[i, j] (+)= sum_xy d[x, y] * src[first + y * row + x * pixel + i * tap_row + j * tap]`: the gradient of square
 /// depthwise weights over an image.
 pub(crate) struct DepthwiseGrad<'a> {
     /// A padded image.
@@ -177,6 +177,8 @@ pub(crate) struct DepthwiseGrad<'a> {
     pub(crate) cp: usize,
     /// `[kernel, kernel, cp]`.
     pub(crate) grad: &'a mut [f32],
+    /// Add to what `grad` holds.
+    pub(crate) add: bool,
 }
 
 impl WithSimd for DepthwiseGrad<'_> {
@@ -251,7 +253,10 @@ impl DepthwiseGrad<'_> {
                     for (i, acc) in acc.iter().enumerate() {
                         for (j, acc) in acc.iter().enumerate() {
                             let grad = grad.add((i * KW + j) * self.cp);
-                            store::<S>(grad, simd.add_f32s(load::<S>(grad), *acc));
+                            let add = self.add || y > 0;
+                            let sum =
+                                if add { simd.add_f32s(load::<S>(grad), *acc) } else { *acc };
+                            store::<S>(grad, sum);
                         }
                     }
                 }

@@ -133,7 +133,7 @@ impl Product<'_> {
     }
 }
 
-/// `w[k, n] += a[rows, k]^T * d[rows, n]`: the gradient of the weights of a 1x1 convolution.
+/// `w[k, n] (+)= a[rows, k]^T * d[rows, n]`: the gradient of the weights of a 1x1 convolution.
 pub(crate) struct OuterProduct<'a> {
     /// Rows of stride `lda`.
     pub(crate) a: &'a [f32],
@@ -144,6 +144,8 @@ pub(crate) struct OuterProduct<'a> {
     /// Rows of stride `ldw`, whose columns are padded to whole vectors.
     pub(crate) w: &'a mut [f32],
     pub(crate) ldw: usize,
+    /// Add to what `w` holds.
+    pub(crate) add: bool,
     pub(crate) rows: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
@@ -225,9 +227,11 @@ impl OuterProduct<'_> {
             let column = v * S::F32_LANES;
             let w = self.w.as_mut_ptr().add(k * self.ldw + column);
             let mut acc = [[simd.splat_f32s(0.0); V]; K];
-            for (i, acc) in acc.iter_mut().enumerate() {
-                for (j, acc) in acc.iter_mut().enumerate() {
-                    *acc = load::<S>(w.add(i * self.ldw + j * S::F32_LANES));
+            if self.add {
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    for (j, acc) in acc.iter_mut().enumerate() {
+                        *acc = load::<S>(w.add(i * self.ldw + j * S::F32_LANES));
+                    }
                 }
             }
             let (mut a, mut d) = (self.a.as_ptr().add(k), self.d.as_ptr().add(column));

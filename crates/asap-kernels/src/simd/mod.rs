@@ -119,11 +119,11 @@ impl Level {
     pub(crate) fn outer_product(self, product: OuterProduct<'_>) {
         #[cfg(target_arch = "x86_64")]
         if let (Token::Avx512(token), Some(tail)) = (self.0, half_tail(product.n)) {
-            let OuterProduct { a, lda, d, ldd, w, ldw, rows, k, n } = product;
+            let OuterProduct { a, lda, d, ldd, w, ldw, add, rows, k, n } = product;
             let first = n - tail;
-            self.run(OuterProduct { a, lda, d, ldd, w: &mut *w, ldw, rows, k, n: first });
+            self.run(OuterProduct { a, lda, d, ldd, w: &mut *w, ldw, add, rows, k, n: first });
             let (d, w, n) = (&d[first..], &mut w[first..], tail);
-            Self(Token::Avx2(*token)).run(OuterProduct { a, lda, d, ldd, w, ldw, rows, k, n });
+            Self(Token::Avx2(*token)).run(OuterProduct { a, lda, d, ldd, w, ldw, add, rows, k, n });
             return;
         }
         self.run(product);
