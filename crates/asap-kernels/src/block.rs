@@ -11,8 +11,8 @@ use crate::gather::{Gather, depthwise};
 use crate::norm::NormGrad;
 use crate::padded::Padded;
 use crate::simd::{
-    Accumulate, DepthwiseGrad, DepthwiseRow, Level, LoadRows, MaskedAdd, Moments, OuterProduct,
-    Product, prefetch, prefetch_chunk,
+    Accumulate, Ahead, DepthwiseGrad, DepthwiseRow, Level, LoadRows, MaskedAdd, Moments,
+    OuterProduct, Product,
 };
 use crate::spec::{Block, ConvKind};
 
@@ -133,13 +133,12 @@ impl<'a> ResultGrad<'a> {
         Self { g, g_scale, y, y_scale: &norm.y_scale, shift: &norm.shift }
     }
 
-    /// Prefetches what [`ResultGrad::fill`] reads, as far as it exists.
-    fn prefetch(self, c: usize, from: usize, pixels: usize) {
-        for values in [self.g, self.y] {
-            if let Some(next) = values.get(from * c..((from + pixels) * c).min(values.len())) {
-                prefetch(next);
-            }
-        }
+    /// What [`ResultGrad::fill`] reads, as far as it exists.
+    fn reads(self, c: usize, from: usize, pixels: usize) -> [&'a [f32]; 2] {
+        [self.g, self.y].map(|values| {
+            let end = values.len().min((from + pixels) * c);
+            &values[end.min(from * c)..end]
+        })
     }
 
     /// Pixels `from..from + pixels` into `out`.
@@ -329,11 +328,9 @@ impl Conv {
         (((y + pixel / self.ow) * sh) as isize, (pixel % self.ow * sw) as isize)
     }
 
-    /// Prefetches the part of `ahead` that falls to `rows` rows of the result from `row` on.
-    fn prefetch(&self, ahead: [&[f32]; 2], row: usize, rows: usize) {
-        for ahead in ahead {
-            prefetch(&ahead[ahead.len() * row / self.oh..ahead.len() * (row + rows) / self.oh]);
-        }
+    /// The part of `ahead` that falls to `rows` rows of the result from `row` on.
+    fn share<'a>(&self, ahead: [&'a [f32]; 2], row: usize, rows: usize) -> [&'a [f32]; 2] {
+        ahead.map(|all| &all[all.len() * row / self.oh..all.len() * (row + rows) / self.oh])
     }
 
     /// How many neighbouring pixels of the result have moments of their own, to fill vectors.
@@ -354,14 +351,13 @@ impl Conv {
         let cout = self.block.cout;
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
-            self.prefetch(ahead, row, rows);
             let pixels = rows * self.ow;
+            let (y, after) = y[row * self.ow * cout..].split_at_mut(pixels * cout);
+            let [first, second] = self.share(ahead, row, rows);
             // With statistics the result is kept for the backward pass, in memory that no cache holds yet.
-            if moments.is_some() {
-                prefetch_chunk(&y[row * self.ow * cout..], 1, pixels * cout);
-            }
-            let y = &mut y[row * self.ow * cout..][..pixels * cout];
-            self.rows_of(source, row, rows, &mut scratch.gathered, y);
+            let after = if moments.is_some() { &after[..after.len().min(y.len())] } else { &[] };
+            let ahead = Ahead::new([first, second, after, &[]]);
+            self.rows_of(source, row, rows, &mut scratch.gathered, y, ahead);
             if let Some((mean, m2)) = &mut moments {
                 let (group, count) = (self.group(), row * self.ow);
                 let (pixels, c, count) = (pixels / group, cout * group, count / group);
@@ -377,7 +373,8 @@ impl Conv {
         let chunks = y.par_chunks_mut(rows * self.ow * self.block.cout).enumerate();
         chunks.for_each_init(gathered, |gathered, (chunk, y)| {
             let row = chunk * rows;
-            self.rows_of(source, row, rows.min(self.oh - row), gathered, y);
+            let rows = rows.min(self.oh - row);
+            self.rows_of(source, row, rows, gathered, y, Ahead::default());
         });
     }
 
@@ -389,6 +386,7 @@ impl Conv {
         rows: usize,
         gathered: &mut [f32],
         y: &mut [f32],
+        mut ahead: Ahead<'_>,
     ) {
         self.gather(source, row, rows, gathered);
         for Matrix { rows: (first, k), columns: (channel, n), np, weights, .. } in &self.matrices {
@@ -403,6 +401,7 @@ impl Conv {
                 rows: rows * self.ow,
                 k: *k,
                 n: *n,
+                ahead: std::mem::take(&mut ahead),
             });
         }
     }
@@ -421,7 +420,8 @@ impl Conv {
         ahead: [&[f32]; 2],
     ) {
         let depthwise = matches!(self.gather, Gather::Depthwise { .. });
-        let first = grads.as_deref_mut().is_some_and(|grads| std::mem::take(&mut grads.fresh));
+        let fresh_grads =
+            grads.as_deref_mut().is_some_and(|grads| std::mem::take(&mut grads.fresh));
         let Scratch { gathered, d, d_gathered } = scratch;
         // A depthwise convolution of stride 1 reaches every pixel, and can overwrite.
         let overwrite = fresh && depthwise && self.block.stride == (1, 1);
@@ -431,22 +431,23 @@ impl Conv {
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
-            self.prefetch(ahead, row, rows);
+            let [first, second] = self.share(ahead, row, rows);
+            let [g, y] = grad.reads(self.block.cout, row * self.ow + pixels, pixels);
+            let ahead = Ahead::new([first, second, g, y]);
             grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
-            grad.prefetch(self.block.cout, row * self.ow + pixels, pixels);
             if let Some(grads) = &mut grads {
                 self.gather_image(image, row, rows, gathered);
-                let add = row > 0 || !first;
+                let add = row > 0 || !fresh_grads;
                 self.outer_products(gathered, d, pixels, &mut grads.values, add);
             }
             match (&self.gather, &mut d_image) {
                 (Gather::Depthwise { .. }, _) => {
                     let (at, line) = (d_gathered.at(row as isize, 0), d_gathered.row());
-                    self.multiply_back(d, &mut d_gathered.data[at..], line, rows);
+                    self.multiply_back(d, &mut d_gathered.data[at..], line, rows, ahead);
                 }
                 (Gather::Copy { taps }, Some(d_image)) => {
                     let line = d_gathered.row();
-                    self.multiply_back(d, &mut d_gathered.data, line, rows);
+                    self.multiply_back(d, &mut d_gathered.data, line, rows, ahead);
                     self.scatter(taps, d_gathered, row, pixels, d_image);
                 }
                 (Gather::Copy { .. }, None) => {}
@@ -469,7 +470,7 @@ impl Conv {
                     kernel: *kernel,
                     cp: self.kp,
                     grad: &mut grads.values[self.matrix_grads()..],
-                    add: !first,
+                    add: !fresh_grads,
                 });
             }
             if let Some(d_image) = d_image {
@@ -489,24 +490,26 @@ impl Conv {
         mut grads: Option<&mut PackedGrads>,
         ahead: [&[f32]; 2],
     ) {
-        let first = grads.as_deref_mut().is_some_and(|grads| std::mem::take(&mut grads.fresh));
+        let fresh_grads =
+            grads.as_deref_mut().is_some_and(|grads| std::mem::take(&mut grads.fresh));
         let Scratch { gathered, d, d_gathered } = scratch;
         let (c, line) = (self.block.cin, d_gathered.row());
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
-            self.prefetch(ahead, row, rows);
+            let [first, second] = self.share(ahead, row, rows);
+            let [g, y] = grad.reads(self.block.cout, row * self.ow + pixels, pixels);
+            let ahead = Ahead::new([first, second, g, y]);
             grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
-            grad.prefetch(self.block.cout, row * self.ow + pixels, pixels);
             if grads.is_some() || self.block.relu {
                 self.gather(Source::Dense(x), row, rows, gathered);
             }
             if let Some(grads) = &mut grads {
-                let add = row > 0 || !first;
+                let add = row > 0 || !fresh_grads;
                 self.outer_products(gathered, d, pixels, &mut grads.values, add);
             }
             if let Some((dx, add)) = &mut dx {
-                self.multiply_back(d, &mut d_gathered.data, line, rows);
+                self.multiply_back(d, &mut d_gathered.data, line, rows, ahead);
                 self.level.run(MaskedAdd {
                     dst: &mut dx[row * self.ow * c..],
                     add: *add,
@@ -549,7 +552,14 @@ impl Conv {
     }
 
     /// `rows` rows of the gradient of the gathered pixels, `line` values apart.
-    fn multiply_back(&self, d: &[f32], d_gathered: &mut [f32], line: usize, rows: usize) {
+    fn multiply_back(
+        &self,
+        d: &[f32],
+        d_gathered: &mut [f32],
+        line: usize,
+        rows: usize,
+        mut ahead: Ahead<'_>,
+    ) {
         let gap = line - self.ow * self.kp;
         for Matrix { rows: (value, k), columns: (channel, n), kp, transposed, .. } in &self.matrices
         {
@@ -565,6 +575,7 @@ impl Conv {
                 rows: rows * self.ow,
                 k: *n,
                 n: *k,
+                ahead: std::mem::take(&mut ahead),
             });
         }
     }

@@ -254,8 +254,7 @@ impl DepthwiseGrad<'_> {
                         for (j, acc) in acc.iter().enumerate() {
                             let grad = grad.add((i * KW + j) * self.cp);
                             let add = self.add || y > 0;
-                            let sum =
-                                if add { simd.add_f32s(load::<S>(grad), *acc) } else { *acc };
+                            let sum = if add { simd.add_f32s(load::<S>(grad), *acc) } else { *acc };
                             store::<S>(grad, sum);
                         }
                     }

@@ -104,12 +104,13 @@ impl Level {
     pub(crate) fn product(self, product: Product<'_>) {
         #[cfg(target_arch = "x86_64")]
         if let (Token::Avx512(token), Some(tail), 1..) = (self.0, half_tail(product.n), product.k) {
-            let Product { a, lda, b, ldb, c, ldc, line, rows, k, n } = product;
-            self.run(Product { a, lda, b, ldb, c: &mut *c, ldc, line, rows, k, n: n - tail });
+            let Product { a, lda, b, ldb, c, ldc, line, rows, k, n, ahead } = product;
+            let whole = n - tail;
+            self.run(Product { a, lda, b, ldb, c: &mut *c, ldc, line, rows, k, n: whole, ahead });
             // A whole vector, for masked stores are slow: columns that both compute are equal to the bit.
-            let first = n - HALF;
-            let (b, c, n) = (&b[first..], &mut c[first..], HALF);
-            Self(Token::Avx2(*token)).run(Product { a, lda, b, ldb, c, ldc, line, rows, k, n });
+            let (b, c, n, ahead) = (&b[n - HALF..], &mut c[n - HALF..], HALF, Ahead::default());
+            let half = Product { a, lda, b, ldb, c, ldc, line, rows, k, n, ahead };
+            Self(Token::Avx2(*token)).run(half);
             return;
         }
         self.run(product);
@@ -243,14 +244,61 @@ pub(crate) fn prefetch_chunk(values: &[f32], index: usize, len: usize) {
 /// Asks for values that are read soon to be brought to the cache while something else is computed.
 #[inline]
 pub(crate) fn prefetch(values: &[f32]) {
+    for line in values.chunks(LINE) {
+        prefetch_line(line.as_ptr());
+    }
+}
+
+/// Asks for the line of memory at `at`, which need not exist.
+#[inline(always)]
+fn prefetch_line(at: *const f32) {
     #[cfg(target_arch = "x86_64")]
-    for line in values.chunks(16) {
+    {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: SSE is part of x86-64, and a prefetch changes nothing that a program can see.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        // SAFETY: SSE is part of x86-64, and a prefetch changes nothing that a program can see, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = values;
+    let _ = at;
+}
+
+/// `f32` in a line of the cache.
+const LINE: usize = 16;
+
+/// What is read soon. A computation asks for its lines between its own steps: all at once they would fill the queue of
+/// misses, and the processor would wait for it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ahead<'a> {
+    /// What is left of the part whose turn it is.
+    part: &'a [f32],
+    later: [&'a [f32]; 4],
+    next: usize,
+}
+
+impl<'a> Ahead<'a> {
+    pub(crate) fn new(parts: [&'a [f32]; 4]) -> Self {
+        Self { part: &[], later: parts, next: 0 }
+    }
+
+    /// How many of the steps that are left fall to each of `parts` parts of a computation.
+    fn share(&self, parts: usize) -> usize {
+        let later = self.later.iter().skip(self.next);
+        let steps = self.part.len().div_ceil(LINE)
+            + later.map(|part| part.len().div_ceil(LINE) + 1).sum::<usize>();
+        steps.div_ceil(parts.max(1))
+    }
+
+    /// Asks for the next line, or turns to the next part.
+    #[inline(always)]
+    fn step(&mut self) {
+        if !self.part.is_empty() {
+            prefetch_line(self.part.as_ptr());
+            self.part = self.part.get(LINE..).unwrap_or_default();
+        } else if let Some(part) = self.later.get(self.next) {
+            self.part = part;
+            self.next += 1;
+        }
+    }
 }
 
 /// # Safety
