@@ -11,8 +11,8 @@ use crate::gather::{Gather, depthwise};
 use crate::norm::NormGrad;
 use crate::padded::Padded;
 use crate::simd::{
-    Accumulate, Ahead, DepthwiseGrad, DepthwiseRow, Level, LoadRows, MaskedAdd, Moments,
-    OuterProduct, Product,
+    Accumulate, Ahead, Depthwise, DepthwiseGrad, Level, LoadRows, MaskedAdd, Moments, OuterProduct,
+    Product,
 };
 use crate::spec::{Block, ConvKind};
 
@@ -291,22 +291,23 @@ impl Conv {
         match &self.gather {
             Gather::Depthwise { kernel, dilation, stride, weights, .. } => {
                 let pad = self.pad as isize;
-                for row in 0..rows {
-                    self.level.run(DepthwiseRow {
-                        src: &image.data,
-                        first: image.at(((y + row) * stride) as isize - pad, -pad),
-                        tap_row: dilation * image.row(),
-                        tap: dilation * image.cp,
-                        pixel: stride * image.cp,
-                        weights,
-                        kernel: (*kernel, *kernel),
-                        cp: kp,
-                        out: &mut gathered[row * ow * kp..],
-                        out_pixel: kp,
-                        count: ow,
-                        add: false,
-                    });
-                }
+                self.level.run(Depthwise {
+                    src: &image.data,
+                    first: image.at((y * stride) as isize - pad, -pad),
+                    tap_row: dilation * image.row(),
+                    tap: dilation * image.cp,
+                    pixel: stride * image.cp,
+                    row: stride * image.row(),
+                    weights,
+                    kernel: (*kernel, *kernel),
+                    cp: kp,
+                    out: gathered,
+                    out_pixel: kp,
+                    out_row: ow * kp,
+                    rows,
+                    count: ow,
+                    add: false,
+                });
             }
             Gather::Copy { taps } => {
                 for (pixel, out) in gathered[..rows * ow * kp].chunks_exact_mut(kp).enumerate() {
@@ -609,25 +610,26 @@ impl Conv {
         };
         for class in classes {
             let (top, left) = class.first;
-            for (i, y) in (top..self.h).step_by(*stride).enumerate() {
-                if left >= self.w {
-                    continue;
-                }
-                self.level.run(DepthwiseRow {
-                    src: &d.data,
-                    first: d.at(class.from.0 + i as isize, class.from.1),
-                    tap_row: class.step * d.row(),
-                    tap: class.step * cp,
-                    pixel: cp,
-                    weights: &class.weights,
-                    kernel: class.kernel,
-                    cp,
-                    out: &mut d_image[(y * self.w + left) * cp..],
-                    out_pixel: stride * cp,
-                    count: (self.w - left).div_ceil(*stride),
-                    add,
-                });
+            if top >= self.h || left >= self.w {
+                continue;
             }
+            self.level.run(Depthwise {
+                src: &d.data,
+                first: d.at(class.from.0, class.from.1),
+                tap_row: class.step * d.row(),
+                tap: class.step * cp,
+                pixel: cp,
+                row: d.row(),
+                weights: &class.weights,
+                kernel: class.kernel,
+                cp,
+                out: &mut d_image[(top * self.w + left) * cp..],
+                out_pixel: stride * cp,
+                out_row: stride * self.w * cp,
+                rows: (self.h - top).div_ceil(*stride),
+                count: (self.w - left).div_ceil(*stride),
+                add,
+            });
         }
     }
 }

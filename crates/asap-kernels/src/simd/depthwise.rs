@@ -1,122 +1,131 @@
-//! Depthwise convolution over a row of pixels, and the gradient of its weights.
+//! Depthwise convolution over rows of pixels, and the gradient of its weights.
 //!
-//! One row kernel serves the forward pass and the data gradient at any stride and dilation: it is told where its first
+//! One kernel serves the forward pass and the data gradient at any stride and dilation: it is told where its first
 //! tap lies and how far taps, rows of taps and pixels are apart.
 
 use pulp::{Simd, WithSimd};
 
 use super::{load, store};
 
-/// `out[x] (+)= sum_ij src[first + i * tap_row + j * tap + x * pixel] * weights[i, j]` for `count` pixels.
-pub(crate) struct DepthwiseRow<'a> {
+/// `out[y, x] (+)= sum_ij src[first + y * row + x * pixel + i * tap_row + j * tap] * weights[i, j]` for `rows` rows of
+/// `count` pixels.
+pub(crate) struct Depthwise<'a> {
     /// A padded image.
     pub(crate) src: &'a [f32],
     /// Offset of the first tap of the first pixel.
     pub(crate) first: usize,
-    /// Distance between rows of taps, between taps, and between the first taps of neighbouring pixels.
+    /// Distance between rows of taps, between taps, between the first taps of neighbouring pixels and of neighbouring
+    /// rows of pixels.
     pub(crate) tap_row: usize,
     pub(crate) tap: usize,
     pub(crate) pixel: usize,
+    pub(crate) row: usize,
     /// `[kh, kw, cp]`.
     pub(crate) weights: &'a [f32],
     pub(crate) kernel: (usize, usize),
     pub(crate) cp: usize,
-    /// Pixels `out_pixel` apart.
+    /// Pixels `out_pixel` apart, rows `out_row`.
     pub(crate) out: &'a mut [f32],
     pub(crate) out_pixel: usize,
+    pub(crate) out_row: usize,
+    pub(crate) rows: usize,
     pub(crate) count: usize,
     pub(crate) add: bool,
 }
 
-impl WithSimd for DepthwiseRow<'_> {
+impl WithSimd for Depthwise<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let (kh, kw) = self.kernel;
-        if self.count == 0 || kh == 0 || kw == 0 {
+        if self.rows == 0 || self.count == 0 || kh == 0 || kw == 0 {
             return;
         }
         let last = self.first
             + (kh - 1) * self.tap_row
             + (kw - 1) * self.tap
+            + (self.rows - 1) * self.row
             + (self.count - 1) * self.pixel;
+        let last_out = (self.rows - 1) * self.out_row + (self.count - 1) * self.out_pixel;
         assert!(self.cp.is_multiple_of(S::F32_LANES), "depthwise: cp is not whole vectors");
         assert!(self.src.len() >= last + self.cp, "depthwise: the source is too short");
         assert!(self.weights.len() >= kh * kw * self.cp, "depthwise: the weights are too short");
-        assert!(
-            self.out.len() >= (self.count - 1) * self.out_pixel + self.cp,
-            "depthwise: the output is too short"
-        );
+        assert!(self.out.len() >= last_out + self.cp, "depthwise: the output is too short");
         // How many pixels apart the taps are, if neighbouring pixels share them.
         let apart =
             if self.tap == self.pixel { 1 } else { 2 * usize::from(self.tap == 2 * self.pixel) };
         match (kw, apart) {
-            (1, _) => self.row::<S, 1, 0>(simd),
-            (2, 1) => self.row::<S, 2, 1>(simd),
-            (2, _) => self.row::<S, 2, 0>(simd),
-            (3, 1) => self.row::<S, 3, 1>(simd),
-            (3, 2) => self.row::<S, 3, 2>(simd),
-            (3, _) => self.row::<S, 3, 0>(simd),
-            (4, 1) => self.row::<S, 4, 1>(simd),
-            (4, _) => self.row::<S, 4, 0>(simd),
-            (5, 1) => self.row::<S, 5, 1>(simd),
-            (5, 2) => self.row::<S, 5, 2>(simd),
-            (5, _) => self.row::<S, 5, 0>(simd),
-            (7, 1) => self.row::<S, 7, 1>(simd),
-            (7, _) => self.row::<S, 7, 0>(simd),
+            (1, _) => self.rows::<S, 1, 0>(simd),
+            (2, 1) => self.rows::<S, 2, 1>(simd),
+            (2, _) => self.rows::<S, 2, 0>(simd),
+            (3, 1) => self.rows::<S, 3, 1>(simd),
+            (3, 2) => self.rows::<S, 3, 2>(simd),
+            (3, _) => self.rows::<S, 3, 0>(simd),
+            (4, 1) => self.rows::<S, 4, 1>(simd),
+            (4, _) => self.rows::<S, 4, 0>(simd),
+            (5, 1) => self.rows::<S, 5, 1>(simd),
+            (5, 2) => self.rows::<S, 5, 2>(simd),
+            (5, _) => self.rows::<S, 5, 0>(simd),
+            (7, 1) => self.rows::<S, 7, 1>(simd),
+            (7, _) => self.rows::<S, 7, 0>(simd),
             _ => unreachable!("no operation has a depthwise kernel {kw} wide"),
         }
     }
 }
 
-impl DepthwiseRow<'_> {
+impl Depthwise<'_> {
     /// `KW` taps, `D` pixels apart (0: not a number of pixels that is of use).
     #[inline(always)]
-    fn row<S: Simd, const KW: usize, const D: usize>(&mut self, simd: S) {
-        for channel in (0..self.cp).step_by(S::F32_LANES) {
-            let mut x = 0;
-            // SAFETY: with_simd asserted the extents for pixels below count and vectors below cp.
-            unsafe {
-                while x + 8 <= self.count {
-                    self.pixels::<S, KW, D, 8>(simd, channel, x);
-                    x += 8;
-                }
-                while x + 4 <= self.count {
-                    self.pixels::<S, KW, D, 4>(simd, channel, x);
-                    x += 4;
-                }
-                // What is left is done again with pixels before it, if there are enough; not so when adding.
-                if x < self.count && self.count >= 4 && !self.add {
-                    self.pixels::<S, KW, D, 4>(simd, channel, self.count - 4);
-                    continue;
-                }
-                while x < self.count {
-                    self.pixels::<S, KW, D, 1>(simd, channel, x);
-                    x += 1;
+    fn rows<S: Simd, const KW: usize, const D: usize>(&mut self, simd: S) {
+        for y in 0..self.rows {
+            for channel in (0..self.cp).step_by(S::F32_LANES) {
+                let mut x = 0;
+                // SAFETY: with_simd asserted the extents for rows, pixels below count and vectors below cp.
+                unsafe {
+                    while x + 8 <= self.count {
+                        self.pixels::<S, KW, D, 8>(simd, channel, y, x);
+                        x += 8;
+                    }
+                    while x + 4 <= self.count {
+                        self.pixels::<S, KW, D, 4>(simd, channel, y, x);
+                        x += 4;
+                    }
+                    // What is left is done again with pixels before it, if there are enough; not so when adding.
+                    if x < self.count && self.count >= 4 && !self.add {
+                        self.pixels::<S, KW, D, 4>(simd, channel, y, self.count - 4);
+                        continue;
+                    }
+                    while x < self.count {
+                        self.pixels::<S, KW, D, 1>(simd, channel, y, x);
+                        x += 1;
+                    }
                 }
             }
         }
     }
 
     /// # Safety
-    /// The extents were asserted, `x + P <= count`, and `D` fits the distances.
+    /// The extents were asserted, `y < rows`, `x + P <= count`, and `D` fits the distances.
     #[inline(always)]
     unsafe fn pixels<S: Simd, const KW: usize, const D: usize, const P: usize>(
         &mut self,
         simd: S,
         channel: usize,
+        y: usize,
         x: usize,
     ) {
         unsafe {
             let mut acc = [simd.splat_f32s(0.0); P];
-            let out = self.out.as_mut_ptr().add(x * self.out_pixel + channel);
+            let out = y * self.out_row + x * self.out_pixel + channel;
+            let out = self.out.as_mut_ptr().add(out);
             if self.add {
                 for (i, acc) in acc.iter_mut().enumerate() {
                     *acc = load::<S>(out.add(i * self.out_pixel));
                 }
             }
-            let src = self.src.as_ptr().add(self.first + x * self.pixel + channel);
+            let src = self.first + y * self.row + x * self.pixel + channel;
+            let src = self.src.as_ptr().add(src);
             let weights = self.weights.as_ptr().add(channel);
             for ky in 0..self.kernel.0 {
                 let src = src.add(ky * self.tap_row);
@@ -161,7 +170,7 @@ pub(crate) struct DepthwiseGrad<'a> {
     pub(crate) src: &'a [f32],
     /// Offset of the first tap of the first pixel.
     pub(crate) first: usize,
-    /// As in [`DepthwiseRow`].
+    /// As in [`Depthwise`].
     pub(crate) tap_row: usize,
     pub(crate) tap: usize,
     pub(crate) pixel: usize,

@@ -13,7 +13,7 @@ mod gemm;
 mod pointwise;
 mod pool;
 
-pub(crate) use depthwise::{DepthwiseGrad, DepthwiseRow};
+pub(crate) use depthwise::{Depthwise, DepthwiseGrad};
 pub(crate) use gemm::{OuterProduct, Product};
 pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums, TERMS};
 pub(crate) use pool::{PoolKind, PoolShape, pool_backward, pool_forward};
