@@ -3,7 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Lanes, Level};
+use super::{Lanes, Level, load, store};
 
 /// Which pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,12 +96,17 @@ fn windows<S: Simd, const ADD: bool>(
         let row = |y: usize| &x[y * w * c..][..w * c];
         let rows = [row(oy * stride), row(top), row(bottom - 1)];
         let there = [oy * stride > top, bottom - 1 > oy * stride];
-        fold::<S, false>(simd, (kind, nan), rows, there, 1.0, line);
         let out = &mut out[oy * ow * c..][..ow * c];
         let mut edges = 0..ow;
         let factor = |columns: usize| {
             if ADD { 1.0 } else { 1.0 / ((bottom - top) * columns) as f32 }
         };
+        if stride == 1 && w > 2 && c.is_multiple_of(S::F32_LANES) {
+            let factors = [factor(2), factor(3)];
+            slide::<S, ADD>(simd, (kind, nan), rows, there, c, factors, out);
+            continue;
+        }
+        fold::<S, false>(simd, (kind, nan), rows, there, 1.0, line);
         if stride == 1 && w > 2 {
             let rows = [&line[c..(w - 1) * c], &line[..(w - 2) * c], &line[2 * c..]];
             let out = &mut out[c..(w - 1) * c];
@@ -158,12 +163,111 @@ fn fold<S: Simd, const ADD: bool>(
     }
 }
 
+/// A row of windows of stride 1 whose channels fill vectors: each column of three pixels is merged once, and stays in
+/// registers for its three windows. `factors` are those of windows at the edges of the image and of the others.
+#[inline(always)]
+fn slide<S: Simd, const ADD: bool>(
+    simd: S,
+    (kind, nan): (PoolKind, bool),
+    rows: [&[f32]; 3],
+    there: [bool; 2],
+    c: usize,
+    factors: [f32; 2],
+    out: &mut [f32],
+) {
+    let columns = Columns { rows, c, factors, out };
+    match (kind, nan, there) {
+        (PoolKind::Max, true, _) => columns.merge::<S, LargestOrNan, LargestOrNan>(simd),
+        (PoolKind::Max, false, _) => columns.merge::<S, Largest, Largest>(simd),
+        (_, _, [true, true]) => {
+            columns.merge::<S, Sum<true, true, false>, Sum<true, true, ADD>>(simd);
+        }
+        (_, _, [true, false]) => {
+            columns.merge::<S, Sum<true, false, false>, Sum<true, true, ADD>>(simd);
+        }
+        (_, _, [false, true]) => {
+            columns.merge::<S, Sum<false, true, false>, Sum<true, true, ADD>>(simd);
+        }
+        (_, _, [false, false]) => {
+            columns.merge::<S, Sum<false, false, false>, Sum<true, true, ADD>>(simd);
+        }
+    }
+}
+
+/// See [`slide`].
+struct Columns<'a> {
+    rows: [&'a [f32]; 3],
+    c: usize,
+    factors: [f32; 2],
+    out: &'a mut [f32],
+}
+
+impl Columns<'_> {
+    /// `V` merges the pixels of a column, `H` three columns.
+    #[inline(always)]
+    fn merge<S: Simd, V: Merge, H: Merge>(self, simd: S) {
+        let Self { rows, c, factors, out } = self;
+        let w = out.len() / c;
+        assert!(
+            w > 1 && c.is_multiple_of(S::F32_LANES) && rows.iter().all(|row| row.len() >= w * c),
+            "pool: a row is too short"
+        );
+        let [edge, inside] = factors.map(|factor| simd.splat_f32s(factor));
+        for first in (0..c).step_by(S::F32_LANES) {
+            // SAFETY: the extents were asserted, and channels are whole vectors.
+            unsafe {
+                let rows = rows.map(|row| row.as_ptr().add(first));
+                let out = out.as_mut_ptr().add(first);
+                let mut mid = column::<S, V>(simd, rows, 0);
+                let mut right = column::<S, V>(simd, rows, c);
+                let border = H::border(simd, mid);
+                put::<S, H>(simd, out, H::merge(simd, mid, border, right, edge));
+                for x in 1..w - 1 {
+                    let left = mid;
+                    (mid, right) = (right, column::<S, V>(simd, rows, (x + 1) * c));
+                    put::<S, H>(simd, out.add(x * c), H::merge(simd, mid, left, right, inside));
+                }
+                let border = H::border(simd, right);
+                let last = H::merge(simd, right, mid, border, edge);
+                put::<S, H>(simd, out.add((w - 1) * c), last);
+            }
+        }
+    }
+}
+
+/// Merges the three pixels at `at`.
+///
+/// # Safety
+/// A vector is readable there in each row.
+#[inline(always)]
+unsafe fn column<S: Simd, V: Merge>(simd: S, rows: [*const f32; 3], at: usize) -> S::f32s {
+    let [mid, a, b] = unsafe { rows.map(|row| load::<S>(row.add(at))) };
+    V::merge(simd, mid, a, b, simd.splat_f32s(1.0))
+}
+
+/// Writes a vector to `out`, or adds it there.
+///
+/// # Safety
+/// A vector is readable and writable there.
+#[inline(always)]
+unsafe fn put<S: Simd, H: Merge>(simd: S, out: *mut f32, value: S::f32s) {
+    unsafe {
+        store::<S>(out, if H::ADD { simd.add_f32s(load::<S>(out), value) } else { value });
+    }
+}
+
 /// A function of three vectors; a trait and not a closure, for a closure is not sure to be inlined.
 trait Merge {
     /// Adds to what is there.
     const ADD: bool = false;
 
     fn merge<S: Simd>(simd: S, mid: S::f32s, a: S::f32s, b: S::f32s, factor: S::f32s) -> S::f32s;
+
+    /// What stands for a neighbour of `mid` beyond the border.
+    #[inline(always)]
+    fn border<S: Simd>(_: S, mid: S::f32s) -> S::f32s {
+        mid
+    }
 }
 
 /// The largest, without NaN among them.
@@ -196,6 +300,11 @@ impl<const A: bool, const B: bool, const ADD: bool> Merge for Sum<A, B, ADD> {
     fn merge<S: Simd>(simd: S, mid: S::f32s, a: S::f32s, b: S::f32s, factor: S::f32s) -> S::f32s {
         let sum = if A { simd.add_f32s(mid, a) } else { mid };
         simd.mul_f32s(if B { simd.add_f32s(sum, b) } else { sum }, factor)
+    }
+
+    #[inline(always)]
+    fn border<S: Simd>(simd: S, _: S::f32s) -> S::f32s {
+        simd.splat_f32s(0.0)
     }
 }
 
