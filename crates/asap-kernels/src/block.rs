@@ -291,7 +291,7 @@ impl Conv {
         match &self.gather {
             Gather::Depthwise { kernel, dilation, stride, weights, .. } => {
                 let pad = self.pad as isize;
-                self.level.run(Depthwise {
+                let conv = Depthwise {
                     src: &image.data,
                     first: image.at((y * stride) as isize - pad, -pad),
                     tap_row: dilation * image.row(),
@@ -301,13 +301,15 @@ impl Conv {
                     weights,
                     kernel: (*kernel, *kernel),
                     cp: kp,
+                    channels: self.block.cin,
                     out: gathered,
                     out_pixel: kp,
                     out_row: ow * kp,
                     rows,
                     count: ow,
                     add: false,
-                });
+                };
+                self.level.depthwise(conv);
             }
             Gather::Copy { taps } => {
                 for (pixel, out) in gathered[..rows * ow * kp].chunks_exact_mut(kp).enumerate() {
@@ -457,7 +459,7 @@ impl Conv {
         if let Gather::Depthwise { kernel, dilation, stride, .. } = &self.gather {
             if let Some(grads) = grads {
                 let pad = self.pad as isize;
-                self.level.run(DepthwiseGrad {
+                let grad = DepthwiseGrad {
                     src: &image.data,
                     first: image.at(-pad, -pad),
                     tap_row: dilation * image.row(),
@@ -470,9 +472,11 @@ impl Conv {
                     size: (self.oh, self.ow),
                     kernel: *kernel,
                     cp: self.kp,
+                    channels: self.block.cin,
                     grad: &mut grads.values[self.matrix_grads()..],
                     add: !fresh_grads,
-                });
+                };
+                self.level.depthwise_grad(grad);
             }
             if let Some(d_image) = d_image {
                 self.depthwise_back(d_gathered, d_image, !overwrite);
@@ -613,7 +617,7 @@ impl Conv {
             if top >= self.h || left >= self.w {
                 continue;
             }
-            self.level.run(Depthwise {
+            let conv = Depthwise {
                 src: &d.data,
                 first: d.at(class.from.0, class.from.1),
                 tap_row: class.step * d.row(),
@@ -623,13 +627,15 @@ impl Conv {
                 weights: &class.weights,
                 kernel: class.kernel,
                 cp,
+                channels: self.block.cin,
                 out: &mut d_image[(top * self.w + left) * cp..],
                 out_pixel: stride * cp,
                 out_row: stride * self.w * cp,
                 rows: (self.h - top).div_ceil(*stride),
                 count: (self.w - left).div_ceil(*stride),
                 add,
-            });
+            };
+            self.level.depthwise(conv);
         }
     }
 }

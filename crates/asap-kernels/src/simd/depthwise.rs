@@ -24,6 +24,8 @@ pub(crate) struct Depthwise<'a> {
     pub(crate) weights: &'a [f32],
     pub(crate) kernel: (usize, usize),
     pub(crate) cp: usize,
+    /// How many channels: whole vectors when it runs, which [`Level::depthwise`](super::Level) sees to.
+    pub(crate) channels: usize,
     /// Pixels `out_pixel` apart, rows `out_row`.
     pub(crate) out: &'a mut [f32],
     pub(crate) out_pixel: usize,
@@ -48,10 +50,12 @@ impl WithSimd for Depthwise<'_> {
             + (self.rows - 1) * self.row
             + (self.count - 1) * self.pixel;
         let last_out = (self.rows - 1) * self.out_row + (self.count - 1) * self.out_pixel;
-        assert!(self.cp.is_multiple_of(S::F32_LANES), "depthwise: cp is not whole vectors");
-        assert!(self.src.len() >= last + self.cp, "depthwise: the source is too short");
-        assert!(self.weights.len() >= kh * kw * self.cp, "depthwise: the weights are too short");
-        assert!(self.out.len() >= last_out + self.cp, "depthwise: the output is too short");
+        let channels = self.channels;
+        assert!(channels.is_multiple_of(S::F32_LANES), "depthwise: channels are not whole vectors");
+        assert!(self.src.len() >= last + channels, "depthwise: the source is too short");
+        let last_weight = (kh * kw - 1) * self.cp;
+        assert!(self.weights.len() >= last_weight + channels, "depthwise: weights are too short");
+        assert!(self.out.len() >= last_out + channels, "depthwise: the output is too short");
         // How many pixels apart the taps are, if neighbouring pixels share them.
         let apart =
             if self.tap == self.pixel { 1 } else { 2 * usize::from(self.tap == 2 * self.pixel) };
@@ -79,9 +83,9 @@ impl Depthwise<'_> {
     #[inline(always)]
     fn rows<S: Simd, const KW: usize, const D: usize>(&mut self, simd: S) {
         for y in 0..self.rows {
-            for channel in (0..self.cp).step_by(S::F32_LANES) {
+            for channel in (0..self.channels).step_by(S::F32_LANES) {
                 let mut x = 0;
-                // SAFETY: with_simd asserted the extents for rows, pixels below count and vectors below cp.
+                // SAFETY: with_simd asserted the extents for rows, pixels below count and vectors of channels.
                 unsafe {
                     while x + 8 <= self.count {
                         self.pixels::<S, KW, D, 8>(simd, channel, y, x);
@@ -184,6 +188,8 @@ pub(crate) struct DepthwiseGrad<'a> {
     pub(crate) size: (usize, usize),
     pub(crate) kernel: usize,
     pub(crate) cp: usize,
+    /// As in [`Depthwise`].
+    pub(crate) channels: usize,
     /// `[kernel, kernel, cp]`.
     pub(crate) grad: &'a mut [f32],
     /// Add to what `grad` holds.
@@ -204,13 +210,15 @@ impl WithSimd for DepthwiseGrad<'_> {
             + (h - 1) * self.row
             + (w - 1) * self.pixel;
         let last_d = self.d_first + (h - 1) * self.d_row + (w - 1) * self.cp;
+        let channels = self.channels;
         assert!(
-            self.cp.is_multiple_of(S::F32_LANES),
-            "depthwise gradient: cp is not whole vectors"
+            channels.is_multiple_of(S::F32_LANES),
+            "depthwise gradient: channels are not whole vectors"
         );
-        assert!(self.src.len() >= last + self.cp, "depthwise gradient: the source is too short");
-        assert!(self.d.len() >= last_d + self.cp, "depthwise gradient: d is too short");
-        assert!(self.grad.len() >= k * k * self.cp, "depthwise gradient: grad is too short");
+        assert!(self.src.len() >= last + channels, "depthwise gradient: the source is too short");
+        assert!(self.d.len() >= last_d + channels, "depthwise gradient: d is too short");
+        let last_grad = (k * k - 1) * self.cp;
+        assert!(self.grad.len() >= last_grad + channels, "depthwise gradient: grad is too short");
         // SAFETY: the extents are asserted; each call covers rows of taps below k.
         unsafe {
             match (k, S::REGISTER_COUNT >= 32) {
@@ -240,7 +248,7 @@ impl DepthwiseGrad<'_> {
     #[inline(always)]
     unsafe fn taps<S: Simd, const KH: usize, const KW: usize>(&mut self, simd: S, ky: usize) {
         unsafe {
-            for channel in (0..self.cp).step_by(S::F32_LANES) {
+            for channel in (0..self.channels).step_by(S::F32_LANES) {
                 let grad = self.grad.as_mut_ptr().add(ky * KW * self.cp + channel);
                 for y in 0..self.size.0 {
                     let mut acc = [[simd.splat_f32s(0.0); KW]; KH];

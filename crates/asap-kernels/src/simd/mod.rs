@@ -130,6 +130,39 @@ impl Level {
         self.run(product);
     }
 
+    /// Runs a depthwise convolution, its last channels as in [`Level::product`].
+    pub(crate) fn depthwise(self, conv: Depthwise<'_>) {
+        let c = conv.channels;
+        #[cfg(target_arch = "x86_64")]
+        if let (Token::Avx512(token), Some(tail)) = (self.0, half_tail(c)) {
+            let whole = c - tail;
+            let Depthwise { first, out, weights, .. } = conv;
+            self.run(Depthwise { channels: whole, out: &mut *out, ..conv });
+            let (first, channels) = (first + whole, HALF);
+            let (out, weights) = (&mut out[whole..], &weights[whole..]);
+            Self(Token::Avx2(*token)).run(Depthwise { first, channels, out, weights, ..conv });
+            return;
+        }
+        self.run(Depthwise { channels: self.pad(c), ..conv });
+    }
+
+    /// Runs the gradient of depthwise weights, its last channels as in [`Level::product`].
+    pub(crate) fn depthwise_grad(self, grad: DepthwiseGrad<'_>) {
+        let c = grad.channels;
+        #[cfg(target_arch = "x86_64")]
+        if let (Token::Avx512(token), Some(tail)) = (self.0, half_tail(c)) {
+            let whole = c - tail;
+            let DepthwiseGrad { first, d_first, grad: w, .. } = grad;
+            self.run(DepthwiseGrad { channels: whole, grad: &mut *w, ..grad });
+            let (first, d_first, channels) = (first + whole, d_first + whole, HALF);
+            let w = &mut w[whole..];
+            let half = DepthwiseGrad { first, d_first, channels, grad: w, ..grad };
+            Self(Token::Avx2(*token)).run(half);
+            return;
+        }
+        self.run(DepthwiseGrad { channels: self.pad(c), ..grad });
+    }
+
     /// Runs a kernel with this instruction set.
     #[inline]
     pub(crate) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
