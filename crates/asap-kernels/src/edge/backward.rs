@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use super::forward::{CHUNK, Results, weight};
+use super::forward::{CHUNK, Results, scaled, weight};
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, next, over_groups, part, split};
 use super::{Grads, Mixing, Needs, OpGrads, Target};
 use crate::block::{Conv, PackedGrads, ResultGrad, Scratch};
@@ -451,8 +451,4 @@ fn join<T: Send + Sync>(
         join(all, others.iter().map(|group| &group[index]).collect());
     });
     all
-}
-
-fn scaled(values: &[f32], factor: f32) -> Vec<f32> {
-    values.iter().map(|v| v * factor).collect()
 }

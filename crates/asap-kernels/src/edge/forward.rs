@@ -4,6 +4,8 @@
 //! pools, second convolutions (of an operation that has two), sum. Within a walk an image is loaded once for all
 //! operations.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, next, over_groups, part, split};
@@ -36,11 +38,11 @@ struct Slot {
     inner: bool,
 }
 
-/// The term of an operation in the sum: `scale * y + shift`, the mixing weight included, repeated up to the period of
-/// the level.
+/// The weighted sum of the normalised results, `sum_o scales[o] * y_o + shift`: mixing weights included, repeated up to
+/// the period of the level.
 #[derive(Debug)]
-pub(super) struct Term {
-    scale: Vec<f32>,
+pub(super) struct Terms {
+    scales: Vec<Vec<f32>>,
     shift: Vec<f32>,
 }
 
@@ -228,23 +230,26 @@ impl Plan {
         results.collect()
     }
 
-    pub(super) fn terms(&self, norms: &[OpNorms], weights: &[f32]) -> Vec<Term> {
+    pub(super) fn terms(&self, norms: &[OpNorms], weights: &[f32]) -> Terms {
         let period = self.level.period(self.cout);
-        let terms = norms.iter().zip(weights).map(|(norms, weight)| {
-            let times =
-                |v: &[f32]| self.level.repeat(&v[..self.cout]).iter().map(|v| v * weight).collect();
-            match &norms.last {
-                Some(norm) => Term { scale: times(&norm.scale), shift: times(&norm.shift) },
-                None => Term { scale: vec![*weight; period], shift: vec![0.0; period] },
-            }
-        });
-        terms.collect()
+        let mut terms = Terms { scales: Vec::with_capacity(norms.len()), shift: vec![0.0; period] };
+        for (norms, weight) in norms.iter().zip(weights) {
+            terms.scales.push(match &norms.last {
+                None => vec![*weight; period],
+                Some(norm) => {
+                    let shift = self.level.repeat(&norm.shift[..self.cout]);
+                    terms.shift.iter_mut().zip(shift).for_each(|(sum, v)| *sum += v * weight);
+                    scaled(&self.level.repeat(&norm.scale[..self.cout]), *weight).into_owned()
+                }
+            });
+        }
+        terms
     }
 
     /// The sum for an image, a few pixels at a time; those of `ahead` are in memory and worth a prefetch.
     fn sum_image(
         &self,
-        terms: &[Term],
+        terms: &Terms,
         results: &[&[f32]],
         ahead: &[&[f32]],
         weight: f32,
@@ -252,10 +257,8 @@ impl Plan {
         add: bool,
     ) {
         let (period, c) = (self.level.period(self.cout), self.cout);
-        let scales: Vec<Vec<f32>> =
-            terms.iter().map(|t| t.scale.iter().map(|s| s * weight).collect()).collect();
-        let shift: Vec<f32> =
-            (0..period).map(|c| weight * terms.iter().map(|t| t.shift[c]).sum::<f32>()).collect();
+        let scales: Vec<_> = terms.scales.iter().map(|scale| scaled(scale, weight)).collect();
+        let shift = scaled(&terms.shift, weight);
         let zero = vec![0.0; period];
         for (chunk, out) in out.chunks_mut(CHUNK * c).enumerate() {
             let pixels = out.len() / c;
@@ -263,7 +266,7 @@ impl Plan {
                 prefetch_chunk(result, chunk + 1, CHUNK * c);
             }
             for first in (0..results.len().max(1)).step_by(TERMS) {
-                let (add, shift) = (add || first > 0, if first == 0 { &shift } else { &zero });
+                let (add, shift) = (add || first > 0, if first == 0 { &shift[..] } else { &zero });
                 let mut terms: [(&[f32], &[f32]); TERMS] = [(&[], &[]); TERMS];
                 let some = results[first..].iter().zip(&scales[first..]);
                 for (term, (result, scale)) in terms.iter_mut().zip(some) {
@@ -276,7 +279,7 @@ impl Plan {
     }
 
     /// The whole edge with statistics known beforehand.
-    pub(super) fn infer(&self, x: Images<'_>, norms: &[OpNorms], terms: &[Term], out: Target<'_>) {
+    pub(super) fn infer(&self, x: Images<'_>, norms: &[OpNorms], terms: &Terms, out: Target<'_>) {
         let Images { n, data: x, .. } = x;
         let (out, add) = out.parts();
         let scratch = || {
@@ -318,6 +321,14 @@ impl Plan {
 /// The weight of an image.
 pub(super) fn weight(mixing: Mixing<'_>, image: usize) -> f32 {
     mixing.image_weights.map_or(1.0, |weights| weights[image])
+}
+
+/// `factor` times each value.
+pub(super) fn scaled(values: &[f32], factor: f32) -> Cow<'_, [f32]> {
+    if factor == 1.0 {
+        return Cow::Borrowed(values);
+    }
+    values.iter().map(|v| v * factor).collect()
 }
 
 /// The convolutions of an operation one after the other on an image, for inference.
