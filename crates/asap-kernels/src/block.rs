@@ -2,12 +2,11 @@
 //! backwards. The gather is a depthwise convolution, or for a full convolution a copy (im2col); what it yields stays
 //! in the first-level cache and is computed again in the backward pass instead of kept.
 
-use std::ops::Range;
-
 use rayon::prelude::*;
 
 use crate::buffers::Buffer;
 use crate::gather::{Gather, depthwise};
+use crate::matrix::{Matrix, PackedGrads};
 use crate::norm::NormGrad;
 use crate::padded::Padded;
 use crate::simd::{
@@ -19,9 +18,6 @@ use crate::spec::{Block, ConvKind};
 /// Pixels that are gathered before they are multiplied: enough to make a product worth while, few enough for the
 /// first-level cache.
 const CHUNK: usize = 64;
-
-/// Values of packed gradients that a task adds.
-const PART: usize = 4096;
 
 /// A block on images of a given size, with its weights packed for the kernels.
 #[derive(Debug)]
@@ -42,51 +38,6 @@ pub(crate) struct Conv {
     matrices: Vec<Matrix>,
 }
 
-/// Weights from some of the gathered values to some of the output channels.
-#[derive(Debug)]
-struct Matrix {
-    /// Which of the parameters of the block it is: `[columns, cin, taps]`.
-    part: usize,
-    /// First gathered value, and how many.
-    rows: (usize, usize),
-    /// First output channel, and how many.
-    columns: (usize, usize),
-    /// Both numbers padded to whole vectors.
-    kp: usize,
-    np: usize,
-    /// Where its gradient is in [`PackedGrads`].
-    grads: Range<usize>,
-    /// `[rows, np]`.
-    weights: Vec<f32>,
-    /// `[columns, kp]`.
-    transposed: Vec<f32>,
-}
-
-impl Matrix {
-    /// Packs parameters `[columns, cin, taps]`.
-    fn pack(&mut self, params: &[f32], cin: usize) {
-        let k = self.rows.1;
-        for row in 0..k {
-            let at = row % cin * (k / cin) + row / cin;
-            for column in 0..self.columns.1 {
-                self.weights[row * self.np + column] = params[column * k + at];
-                self.transposed[column * self.kp + row] = params[column * k + at];
-            }
-        }
-    }
-
-    /// The inverse of [`Matrix::pack`], for gradients.
-    fn unpack(&self, packed: &[f32], cin: usize, grads: &mut [f32]) {
-        let k = self.rows.1;
-        for (row, packed) in packed.chunks_exact(self.np.max(1)).enumerate() {
-            let at = row % cin * (k / cin) + row / cin;
-            for (column, grad) in packed[..self.columns.1].iter().enumerate() {
-                grads[column * k + at] = *grad;
-            }
-        }
-    }
-}
-
 /// An image that a convolution reads.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'a> {
@@ -94,26 +45,6 @@ pub(crate) enum Source<'a> {
     Image(&'a Padded),
     /// As the caller has it, for a pointwise convolution.
     Dense(&'a [f32]),
-}
-
-/// Gradients of the weights of a block, in the packed layout.
-#[derive(Debug)]
-pub(crate) struct PackedGrads {
-    /// Of each matrix, one after the other, then `[kernel, kernel, cp]` of a depthwise convolution.
-    values: Buffer,
-    /// Whether they hold nothing yet.
-    fresh: bool,
-}
-
-impl PackedGrads {
-    /// Adds others, in their order.
-    pub(crate) fn add(&mut self, others: &[&Self]) {
-        self.values.par_chunks_mut(PART).enumerate().for_each(|(part, to)| {
-            for other in others {
-                to.iter_mut().zip(&other.values[part * PART..]).for_each(|(to, from)| *to += from);
-            }
-        });
-    }
 }
 
 /// The gradient of the raw result of a block, computed as it is needed: an affine function of a gradient `g` and of

@@ -35,6 +35,7 @@ mod block;
 mod edge;
 mod error;
 mod gather;
+mod matrix;
 mod norm;
 mod padded;
 mod simd;
