@@ -44,6 +44,12 @@ pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataErr
              give a size to choose another"
         ));
     }
+    let coloured = all().filter(|header| !header.grey).count();
+    if channels == 1 && coloured > 0 {
+        warnings.push(format!(
+            "{coloured} images of colour were made grey, for one channel is asked for"
+        ));
+    }
     let mut pixels =
         |part: Part| part.read_pixels([height, width, channels], &classes, options, &mut warnings);
     let train_data = pixels(train)?;

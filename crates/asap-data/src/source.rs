@@ -23,10 +23,15 @@ pub fn load(
     options: &LoadOptions,
 ) -> Result<Splits, DataError> {
     options.check()?;
-    let splits = match spec {
+    let mut splits = match spec {
         DataSpec::Named(name) => load_named(*name, data_dir)?,
         DataSpec::Path(path) => load_path(path, options)?,
     };
+    if options.channels == Some(1) && splits.train.channels() == 3 {
+        splits
+            .warnings
+            .push("images of colour were made grey, for one channel is asked for".into());
+    }
     splits.map(|data| {
         let data = match options.choose(data.labels(), data.classes().len()) {
             Some(chosen) => data.subset(&chosen)?,

@@ -190,6 +190,26 @@ fn known_forms_are_recognised_by_path() {
 }
 
 #[test]
+fn packed_colours_made_grey_are_noted() {
+    let folder = Folder::new();
+    let record = |label: u8| [vec![label], vec![100; 3072]].concat();
+    for (batch, labels) in (1..=5).zip([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]) {
+        let file = folder.file(&format!("cifar-10-batches-bin/data_batch_{batch}.bin"));
+        fs::write(file, labels.map(record).concat()).unwrap();
+    }
+    let test: Vec<u8> = (0..10).flat_map(record).collect();
+    fs::write(folder.file("cifar-10-batches-bin/test_batch.bin"), test).unwrap();
+    let names = folder.file("cifar-10-batches-bin/batches.meta.txt");
+    fs::write(names, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n").unwrap();
+    let read = |channels| folder.read(&LoadOptions { channels, ..LoadOptions::default() }).unwrap();
+    let grey = read(Some(1));
+    assert_eq!(grey.train.image_shape(), [32, 32, 1]);
+    let note = "images of colour were made grey, for one channel is asked for".to_owned();
+    assert!(grey.warnings.contains(&note), "{:?}", grey.warnings);
+    assert!([Some(3), None].iter().all(|&channels| !read(channels).warnings.contains(&note)));
+}
+
+#[test]
 fn one_folder_is_split_by_seed_with_any_number_of_threads() {
     let folder = two_classes();
     let options = LoadOptions { test_fraction: 0.3, ..LoadOptions::default() };
@@ -295,7 +315,7 @@ fn a_folder_is_read_in_the_shape_of_a_network() {
     assert_eq!((colour.image_shape(), colour.class_counts()), ([28, 28, 3], vec![3, 4]));
     assert_eq!(read(Some(3)).unwrap().train, colour);
     let grey = read(Some(1)).unwrap();
-    assert!(grey.warnings.is_empty(), "{:?}", grey.warnings);
+    assert_eq!(grey.warnings, ["6 images of colour were made grey, for one channel is asked for"]);
     assert_eq!(grey.train, colour.with_image_shape([28, 28, 1]).unwrap());
     assert_eq!((grey.train.image(4)[0], grey.train.image(6)[0]), (18, 200));
     let text = read(Some(4)).unwrap_err().to_string();
