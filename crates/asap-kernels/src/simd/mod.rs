@@ -269,17 +269,11 @@ impl<S: Simd> Lanes<S> {
     }
 }
 
-/// Prefetches chunk `index` of chunks of `len` values, as far as it exists.
+/// Asks for chunk `index` of chunks of `len` values, as far as it exists, to be brought to the cache while something else
+/// is computed.
 pub(crate) fn prefetch_chunk(values: &[f32], index: usize, len: usize) {
-    if let Some(chunk) = values.get(index * len..((index + 1) * len).min(values.len())) {
-        prefetch(chunk);
-    }
-}
-
-/// Asks for values that are read soon to be brought to the cache while something else is computed.
-#[inline]
-pub(crate) fn prefetch(values: &[f32]) {
-    for line in values.chunks(LINE) {
+    let chunk = values.get(index * len..((index + 1) * len).min(values.len())).unwrap_or_default();
+    for line in chunk.chunks(LINE) {
         prefetch_line(line.as_ptr());
     }
 }
