@@ -3,10 +3,9 @@
 use rayon::prelude::*;
 
 use crate::error::{KernelError, Result};
-use crate::simd::{CopyPixels, Level};
 
 /// Pixels that a task copies.
-const PIXELS: usize = 64;
+const PIXELS: usize = 256;
 
 /// Concatenates tensors of `c` channels a pixel: `parts[i] [pixels, c]` to `out [pixels, parts * c]`.
 ///
@@ -26,12 +25,12 @@ pub fn concat(parts: &[&[f32]], c: usize, out: &mut [f32]) -> Result<()> {
     if width == 0 {
         return Ok(());
     }
-    let level = Level::best(c);
     out.par_chunks_mut(PIXELS * width).enumerate().for_each(|(task, out)| {
-        let pixels = out.len() / width;
-        for (i, part) in parts.iter().enumerate() {
-            let (from, to) = (&part[task * PIXELS * c..], &mut out[i * c..]);
-            level.run(CopyPixels { from, from_pixel: c, to, to_pixel: width, pixels, c });
+        for (pixel, out) in out.chunks_exact_mut(width).enumerate() {
+            let at = (task * PIXELS + pixel) * c;
+            for (part, out) in parts.iter().zip(out.chunks_exact_mut(c)) {
+                out.copy_from_slice(&part[at..at + c]);
+            }
         }
     });
     Ok(())
@@ -61,12 +60,11 @@ pub fn concat_backward(grad: &[f32], c: usize, parts: &mut [Vec<f32>]) -> Result
     for part in parts {
         tasks.iter_mut().zip(part.chunks_mut(PIXELS * c)).for_each(|(task, part)| task.push(part));
     }
-    let level = Level::best(c);
-    grad.par_chunks(PIXELS * width).zip(tasks).for_each(|(grad, parts)| {
-        let pixels = grad.len() / width;
-        for (i, to) in parts.into_iter().enumerate() {
-            let from = &grad[i * c..];
-            level.run(CopyPixels { from, from_pixel: width, to, to_pixel: c, pixels, c });
+    grad.par_chunks(PIXELS * width).zip(tasks).for_each(|(grad, mut parts)| {
+        for (pixel, grad) in grad.chunks_exact(width).enumerate() {
+            for (part, grad) in parts.iter_mut().zip(grad.chunks_exact(c)) {
+                part[pixel * c..][..c].copy_from_slice(grad);
+            }
         }
     });
     Ok(())
@@ -140,21 +138,15 @@ mod tests {
 
     #[test]
     fn concat_puts_parts_side_by_side_and_back() {
-        // Half a vector, some vectors, and vectors with a rest.
-        for c in [3, 16, 36] {
-            let pixels = PIXELS + 3;
-            let part = |i: usize| (0..pixels * c).map(|v| (3 * v + i) as f32).collect::<Vec<f32>>();
-            let parts = [part(0), part(1), part(2)];
-            let mut out = vec![0.0; 3 * pixels * c];
-            concat(&[&parts[0], &parts[1], &parts[2]], c, &mut out).unwrap();
-            for (at, value) in out.iter().enumerate() {
-                let (pixel, channel) = (at / (3 * c), at % (3 * c));
-                assert_eq!(*value, parts[channel / c][pixel * c + channel % c]);
-            }
-            let mut back = vec![vec![0.0; pixels * c]; 3];
-            concat_backward(&out, c, &mut back).unwrap();
-            assert_eq!(back, parts);
-        }
+        let pixels = PIXELS + 3;
+        let a: Vec<f32> = (0..pixels * 2).map(|i| i as f32).collect();
+        let b: Vec<f32> = a.iter().map(|v| -v).collect();
+        let mut out = vec![0.0; pixels * 4];
+        concat(&[&a, &b], 2, &mut out).unwrap();
+        assert_eq!(out[..8], [0.0, 1.0, 0.0, -1.0, 2.0, 3.0, -2.0, -3.0]);
+        let mut back = vec![vec![0.0; pixels * 2]; 2];
+        concat_backward(&out, 2, &mut back).unwrap();
+        assert_eq!(back, [a, b]);
     }
 
     #[test]

@@ -15,9 +15,7 @@ mod pool;
 
 pub(crate) use depthwise::{Depthwise, DepthwiseGrad};
 pub(crate) use gemm::{OuterProduct, Product};
-pub(crate) use pointwise::{
-    Accumulate, Affine, CopyPixels, LoadRows, MaskedAdd, Moments, Sums, TERMS,
-};
+pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums, TERMS};
 pub(crate) use pool::{PoolKind, PoolShape, pool_backward, pool_forward};
 
 use std::fmt;

@@ -81,45 +81,6 @@ impl WithSimd for LoadRows<'_> {
     }
 }
 
-/// Copies pixels of `c` channels that lie `from_pixel` apart to where they lie `to_pixel` apart.
-pub(crate) struct CopyPixels<'a> {
-    pub(crate) from: &'a [f32],
-    pub(crate) from_pixel: usize,
-    pub(crate) to: &'a mut [f32],
-    pub(crate) to_pixel: usize,
-    pub(crate) pixels: usize,
-    pub(crate) c: usize,
-}
-
-impl WithSimd for CopyPixels<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { from, from_pixel, to, to_pixel, pixels, c } = self;
-        if pixels == 0 {
-            return;
-        }
-        assert!(from.len() >= (pixels - 1) * from_pixel + c, "copy: the source is too short");
-        assert!(to.len() >= (pixels - 1) * to_pixel + c, "copy: the target is too short");
-        let whole = c - c % S::F32_LANES;
-        let tail = (whole < c).then(|| Lanes::at(simd, whole, c));
-        for pixel in 0..pixels {
-            // SAFETY: the extents were asserted; the enabled lanes are below c.
-            unsafe {
-                let from = from.as_ptr().add(pixel * from_pixel);
-                let to = to.as_mut_ptr().add(pixel * to_pixel);
-                for first in (0..whole).step_by(S::F32_LANES) {
-                    store::<S>(to.add(first), load::<S>(from.add(first)));
-                }
-                if let Some(tail) = tail {
-                    tail.store(to.add(whole), tail.load(from.add(whole)));
-                }
-            }
-        }
-    }
-}
-
 /// Mean and sum of squared deviations per channel of `pixels` more pixels, merged into those of `count` before them.
 pub(crate) struct Moments<'a> {
     /// `[pixels, c]`.
