@@ -132,6 +132,7 @@ fn mistakes_are_named_and_end_with_2() {
     refused(&["search", "--resume", "x", "--preset", "paper"], at, &["--resume"]);
     refused(&["search", "--config", "none.toml"], at, &["none.toml"]);
     refused(&["bench", "search", "--channels", "0"], at, &["channels"]);
+    refused(&["bench", "search", "--steps", "0"], at, &["--steps", "at least 1"]);
     refused(&["pac", "--delta", "2"], at, &["delta"]);
 
     fs::write(at.join("bad.toml"), "[search]\nepoch = 3\n").unwrap();

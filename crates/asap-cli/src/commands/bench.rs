@@ -29,7 +29,9 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
         }
         BenchCommand::Predict { run, batch, steps } => {
             let network = TrainedNetwork::open(run, device(common)?)?;
-            let measured = bench::prediction(&network, at_least_one(*batch)?, *steps)?;
+            let (batch, steps) =
+                (at_least_one("--batch", *batch)?, at_least_one("--steps", *steps)?);
+            let measured = bench::prediction(&network, batch, steps)?;
             let text = inference(measured.forward, measured.batch)
                 + &cost(measured.multiply_adds, measured.peak_rss_mb);
             return output::print(common.json, &measured, &text);
@@ -43,7 +45,8 @@ fn config(
     [channels, cells, batch]: [usize; 3],
     common: &Common,
 ) -> anyhow::Result<BenchConfig> {
-    let batch = at_least_one(size.batch.unwrap_or(batch))?;
+    let batch = at_least_one("--batch", size.batch.unwrap_or(batch))?;
+    let steps = at_least_one("--steps", size.steps)?;
     let shape = NetworkShape {
         channels: size.channels.unwrap_or(channels),
         cells: size.cells.unwrap_or(cells),
@@ -53,14 +56,14 @@ fn config(
         classes: 10,
         stem: Stem::Small,
     };
-    Ok(BenchConfig { shape, batch, steps: size.steps, device: device(common)? })
+    Ok(BenchConfig { shape, batch, steps, device: device(common)? })
 }
 
-fn at_least_one(batch: usize) -> anyhow::Result<usize> {
-    if batch == 0 {
-        return Err(Usage("--batch: expected at least 1, found 0".to_owned()).into());
+fn at_least_one(flag: &str, number: usize) -> anyhow::Result<usize> {
+    if number == 0 {
+        return Err(Usage(format!("{flag}: expected at least 1, found 0")).into());
     }
-    Ok(batch)
+    Ok(number)
 }
 
 fn inference(seconds: f64, images: usize) -> String {
