@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::dataset::check_no_class_empty;
-use crate::picture::{FORMATS, Header, IMAGE_ENDINGS, buffer, header, read_image};
+use crate::picture::{FORMATS, Header, IMAGE_ENDINGS, MADE_GREY, buffer, header, read_image};
 use crate::{DataError, Dataset, LoadOptions, Splits, stratified_halves};
 
 /// Longest side of images for which no size is given.
@@ -46,9 +46,7 @@ pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataErr
     }
     let coloured = all().filter(|header| !header.grey).count();
     if channels == 1 && coloured > 0 {
-        warnings.push(format!(
-            "{coloured} images of colour were made grey, for one channel is asked for"
-        ));
+        warnings.push(format!("{coloured} {MADE_GREY}"));
     }
     let mut pixels =
         |part: Part| part.read_pixels([height, width, channels], &classes, options, &mut warnings);

@@ -17,6 +17,9 @@ pub const IMAGE_ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "gif", "webp", "bmp"
 /// The formats that are read.
 pub(crate) const FORMATS: &str = "PNG, JPEG, GIF, WebP, BMP, PPM or PGM";
 
+/// What is told of images that lose their colours.
+pub(crate) const MADE_GREY: &str = "images of colour were made grey, for one channel is asked for";
+
 /// Largest height or width of an image in memory.
 pub(crate) const MAX_SIDE: u32 = 4096;
 

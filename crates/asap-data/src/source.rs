@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::cifar::{CIFAR10, CIFAR100};
 use crate::embedded::{self, FASHION_CLASSES};
-use crate::picture::{check_channels, check_size};
+use crate::picture::{MADE_GREY, check_channels, check_size};
 use crate::{DataError, DatasetName, Splits, folder, idx, stratified_halves};
 
 /// Reads a data set: a named one from `data_dir` or one of the usual places, or whatever lies at a path.
@@ -28,9 +28,7 @@ pub fn load(
         DataSpec::Path(path) => load_path(path, options)?,
     };
     if options.channels == Some(1) && splits.train.channels() == 3 {
-        splits
-            .warnings
-            .push("images of colour were made grey, for one channel is asked for".into());
+        splits.warnings.push(MADE_GREY.into());
     }
     splits.map(|data| {
         let data = match options.choose(data.labels(), data.classes().len()) {

@@ -267,6 +267,19 @@ impl Conv {
         ahead.map(|all| &all[all.len() * row / self.oh..all.len() * (row + rows) / self.oh])
     }
 
+    /// What a backward pass reads after `rows` rows from `row` on: as much of its own, and their part of `ahead`.
+    fn ahead_back<'a>(
+        &self,
+        ahead: [&'a [f32]; 2],
+        grad: ResultGrad<'a>,
+        row: usize,
+        rows: usize,
+    ) -> Ahead<'a> {
+        let [first, second] = self.share(ahead, row, rows);
+        let [g, y] = grad.reads(self.block.cout, (row + rows) * self.ow, rows * self.ow);
+        Ahead::new([first, second, g, y])
+    }
+
     /// How many neighbouring pixels of the result have moments of their own, to fill vectors.
     pub(crate) fn group(&self) -> usize {
         self.level.group(self.block.cout, self.ow)
@@ -354,8 +367,7 @@ impl Conv {
         ahead: [&[f32]; 2],
     ) {
         let depthwise = matches!(self.gather, Gather::Depthwise { .. });
-        let fresh_grads =
-            grads.as_deref_mut().is_some_and(|grads| std::mem::take(&mut grads.fresh));
+        let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
         let Scratch { gathered, d, d_gathered } = scratch;
         // A depthwise convolution of stride 1 reaches every pixel, and can overwrite.
         let overwrite = fresh && depthwise && self.block.stride == (1, 1);
@@ -365,9 +377,7 @@ impl Conv {
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
-            let [first, second] = self.share(ahead, row, rows);
-            let [g, y] = grad.reads(self.block.cout, row * self.ow + pixels, pixels);
-            let ahead = Ahead::new([first, second, g, y]);
+            let ahead = self.ahead_back(ahead, grad, row, rows);
             grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
             if let Some(grads) = &mut grads {
                 self.gather_image(image, row, rows, gathered);
@@ -426,16 +436,13 @@ impl Conv {
         mut grads: Option<&mut PackedGrads>,
         ahead: [&[f32]; 2],
     ) {
-        let fresh_grads =
-            grads.as_deref_mut().is_some_and(|grads| std::mem::take(&mut grads.fresh));
+        let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
         let Scratch { gathered, d, d_gathered } = scratch;
         let (c, line) = (self.block.cin, d_gathered.row());
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
-            let [first, second] = self.share(ahead, row, rows);
-            let [g, y] = grad.reads(self.block.cout, row * self.ow + pixels, pixels);
-            let ahead = Ahead::new([first, second, g, y]);
+            let ahead = self.ahead_back(ahead, grad, row, rows);
             grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
             if grads.is_some() || self.block.relu {
                 self.gather(Source::Dense(x), row, rows, gathered);

@@ -64,6 +64,11 @@ pub(crate) struct PackedGrads {
 }
 
 impl PackedGrads {
+    /// Begins an image; whether it is the first, which writes rather than adds.
+    pub(crate) fn start(&mut self) -> bool {
+        std::mem::take(&mut self.fresh)
+    }
+
     /// Adds others, in their order.
     pub(crate) fn add(&mut self, others: &[&Self]) {
         self.values.par_chunks_mut(PART).enumerate().for_each(|(part, to)| {

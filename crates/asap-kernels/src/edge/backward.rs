@@ -8,7 +8,7 @@
 use rayon::prelude::*;
 
 use super::forward::{CHUNK, Results, scaled, weight};
-use super::plan::{Direction, Loaded, Op, Plan, Pooling, next, over_groups, part, split};
+use super::plan::{Direction, Loaded, Op, Plan, Pooling, join, next, over_groups, part, split};
 use super::{Grads, Mixing, Needs, OpGrads, Target};
 use crate::block::{Conv, ResultGrad, Scratch};
 use crate::buffers::Buffer;
@@ -124,11 +124,7 @@ impl Plan {
             }
             totals
         });
-        let joined = groups.into_iter().reduce(|mut all, group| {
-            all.iter_mut().zip(&group).for_each(|(all, part)| all.join(part));
-            all
-        });
-        joined.unwrap_or_default()
+        join(groups, |all, parts| parts.into_iter().for_each(|part| all.join(part)))
     }
 
     /// Back through the second convolutions.
@@ -438,18 +434,4 @@ impl Walk {
             d_pool: Buffer::new(if pooled { plan.out_len } else { 0 }),
         }
     }
-}
-
-/// Joins what groups of images have summed: each entry of the first group with those of the others, in their order.
-fn join<T: Send + Sync>(
-    groups: Vec<Vec<T>>,
-    join: impl Fn(&mut T, Vec<&T>) + Send + Sync,
-) -> Vec<T> {
-    let mut groups = groups.into_iter();
-    let mut all = groups.next().unwrap_or_default();
-    let others = groups.as_slice();
-    all.par_iter_mut().enumerate().for_each(|(index, all)| {
-        join(all, others.iter().map(|group| &group[index]).collect());
-    });
-    all
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use rayon::prelude::*;
 
-use super::plan::{Direction, Loaded, Op, Plan, Pooling, next, over_groups, part, split};
+use super::plan::{Direction, Loaded, Op, Plan, Pooling, join, next, over_groups, part, split};
 use super::{Images, Mixing, Stats, Target};
 use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
@@ -84,11 +84,10 @@ impl Plan {
         affine: &[AffineParams<'_>],
         results: &mut Results,
     ) {
-        let joined = groups.into_iter().reduce(|mut all, group| {
-            all.iter_mut().zip(&group).for_each(|((_, all), (_, part))| all.join(part));
-            all
+        let joined = join(groups, |(_, all), parts| {
+            parts.into_iter().for_each(|(_, part)| all.join(part));
         });
-        for (slot, sum) in joined.unwrap_or_default() {
+        for (slot, sum) in joined {
             let stats = sum.stats();
             let Results { stats: all, norms, .. } = &mut *results;
             let affine = affine[slot.op].get(all[slot.op].len()).copied();

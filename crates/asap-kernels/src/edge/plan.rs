@@ -269,6 +269,20 @@ pub(super) fn over_groups<T: Send, S, R: Send>(
     }
 }
 
+/// Joins what groups of images have summed: each entry of the first group with those of the others, in their order.
+pub(super) fn join<T: Send + Sync>(
+    groups: Vec<Vec<T>>,
+    join: impl Fn(&mut T, Vec<&T>) + Send + Sync,
+) -> Vec<T> {
+    let mut groups = groups.into_iter();
+    let mut all = groups.next().unwrap_or_default();
+    let others = groups.as_slice();
+    all.par_iter_mut().enumerate().for_each(|(index, all)| {
+        join(all, others.iter().map(|group| &group[index]).collect());
+    });
+    all
+}
+
 /// For each image, its part of each buffer.
 pub(super) fn split<'a>(
     n: usize,

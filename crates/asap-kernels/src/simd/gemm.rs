@@ -41,7 +41,8 @@ impl WithSimd for Product<'_> {
         let last = (self.rows - 1) * self.ldc + (self.rows - 1) / self.line.0 * self.line.1;
         assert!(self.c.len() >= last + self.n, "product: c is too short");
         let vectors = np / S::F32_LANES;
-        let share = self.ahead.share(vectors.div_ceil(3) * self.rows.div_ceil(8));
+        let tiles = vectors.div_ceil(3) * self.rows.div_ceil(8);
+        self.ahead.share = self.ahead.left().div_ceil(tiles.max(1));
         let mut v = 0;
         while v < vectors {
             // Three vectors at a time where that leaves no single one behind.
@@ -52,11 +53,11 @@ impl WithSimd for Product<'_> {
             };
             let many = S::REGISTER_COUNT >= 32;
             match (width, many) {
-                (1, _) => self.columns::<S, 8, 1>(simd, v, share),
-                (2, true) => self.columns::<S, 8, 2>(simd, v, share),
-                (2, false) => self.columns::<S, 4, 2>(simd, v, share),
-                (_, true) => self.columns::<S, 8, 3>(simd, v, share),
-                (_, false) => self.columns::<S, 4, 3>(simd, v, share),
+                (1, _) => self.columns::<S, 8, 1>(simd, v),
+                (2, true) => self.columns::<S, 8, 2>(simd, v),
+                (2, false) => self.columns::<S, 4, 2>(simd, v),
+                (_, true) => self.columns::<S, 8, 3>(simd, v),
+                (_, false) => self.columns::<S, 4, 3>(simd, v),
             }
             v += width;
         }
@@ -67,29 +68,24 @@ impl Product<'_> {
     /// `V` vectors of columns from vector `v` on, `M` rows at a time; the last rows are done again with their
     /// predecessors rather than alone.
     #[inline(always)]
-    fn columns<S: Simd, const M: usize, const V: usize>(
-        &mut self,
-        simd: S,
-        v: usize,
-        share: usize,
-    ) {
+    fn columns<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, v: usize) {
         let mut row = 0;
         while row + M <= self.rows {
             // SAFETY: with_simd asserted the extents; rows row..row + M are within them.
-            unsafe { self.tile::<S, M, V>(simd, row, v, share) };
+            unsafe { self.tile::<S, M, V>(simd, row, v) };
             row += M;
         }
         if row < self.rows {
             // SAFETY: as above.
             unsafe {
                 if self.rows >= M {
-                    self.tile::<S, M, V>(simd, self.rows - M, v, share);
+                    self.tile::<S, M, V>(simd, self.rows - M, v);
                 } else if self.rows >= 4 {
-                    self.tile::<S, 4, V>(simd, 0, v, share);
-                    self.tile::<S, 4, V>(simd, self.rows - 4, v, share);
+                    self.tile::<S, 4, V>(simd, 0, v);
+                    self.tile::<S, 4, V>(simd, self.rows - 4, v);
                 } else {
                     for row in 0..self.rows {
-                        self.tile::<S, 1, V>(simd, row, v, share);
+                        self.tile::<S, 1, V>(simd, row, v);
                     }
                 }
             }
@@ -104,7 +100,6 @@ impl Product<'_> {
         simd: S,
         row: usize,
         v: usize,
-        share: usize,
     ) {
         unsafe {
             let mut acc = [[simd.splat_f32s(0.0); V]; M];
@@ -114,9 +109,9 @@ impl Product<'_> {
             // One vector leaves the inner loop no time to ask for lines ahead. Three leave it no register, and their
             // columns of b fill the cache: what comes in between would push them out.
             let (before, between) = match V {
-                1 => (share, 0),
-                2 => (0, share.div_ceil(self.k.max(1))),
-                _ => (self.ahead.share(1), 0),
+                1 => (self.ahead.share, 0),
+                2 => (0, self.ahead.share.div_ceil(self.k.max(1))),
+                _ => (self.ahead.left(), 0),
             };
             for _ in 0..before {
                 self.ahead.step();

@@ -19,6 +19,7 @@ pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sum
 pub(crate) use pool::{PoolKind, PoolShape, pool_backward, pool_forward};
 
 use std::fmt;
+use std::ops::Range;
 
 use pulp::{MemMask, Scalar, Simd, WithSimd};
 
@@ -100,67 +101,58 @@ impl Level {
         group(self.lanes(), channels, pixels)
     }
 
-    /// Runs a product. Its last columns, if they fill half a vector or less, go into one of half the width.
+    /// Runs a product, in halves as [`Level::in_halves`] says.
     pub(crate) fn product(self, product: Product<'_>) {
-        #[cfg(target_arch = "x86_64")]
-        if let (Token::Avx512(token), Some(tail), 1..) = (self.0, half_tail(product.n), product.k) {
-            let Product { a, lda, b, ldb, c, ldc, line, rows, k, n, ahead } = product;
-            let whole = n - tail;
-            self.run(Product { a, lda, b, ldb, c: &mut *c, ldc, line, rows, k, n: whole, ahead });
+        let Product { b, c, n, mut ahead, .. } = product;
+        // Without rows of b there are no columns to part.
+        if product.k == 0 {
+            return self.run(Product { b, c, n, ahead, ..product });
+        }
+        self.in_halves(n, |level, columns| {
             // A whole vector, for masked stores are slow: columns that both compute are equal to the bit.
-            let (b, c, n, ahead) = (&b[n - HALF..], &mut c[n - HALF..], HALF, Ahead::default());
-            let half = Product { a, lda, b, ldb, c, ldc, line, rows, k, n, ahead };
-            Self(Token::Avx2(*token)).run(half);
-            return;
-        }
-        self.run(product);
+            let first = columns.start.min(n.saturating_sub(HALF));
+            let (b, c, n) = (&b[first..], &mut c[first..], columns.end - first);
+            level.run(Product { b, c, n, ahead: std::mem::take(&mut ahead), ..product });
+        });
     }
 
-    /// Runs an outer product, its last columns as in [`Level::product`].
+    /// Runs an outer product, in halves.
     pub(crate) fn outer_product(self, product: OuterProduct<'_>) {
-        #[cfg(target_arch = "x86_64")]
-        if let (Token::Avx512(token), Some(tail)) = (self.0, half_tail(product.n)) {
-            let OuterProduct { a, lda, d, ldd, w, ldw, add, rows, k, n } = product;
-            let first = n - tail;
-            self.run(OuterProduct { a, lda, d, ldd, w: &mut *w, ldw, add, rows, k, n: first });
-            let (d, w, n) = (&d[first..], &mut w[first..], tail);
-            Self(Token::Avx2(*token)).run(OuterProduct { a, lda, d, ldd, w, ldw, add, rows, k, n });
-            return;
-        }
-        self.run(product);
+        let OuterProduct { d, w, .. } = product;
+        self.in_halves(product.n, |level, columns| {
+            let (d, w, n) = (&d[columns.start..], &mut w[columns.start..], columns.len());
+            level.run(OuterProduct { d, w, n, ..product });
+        });
     }
 
-    /// Runs a depthwise convolution, its last channels as in [`Level::product`].
+    /// Runs a depthwise convolution, in halves.
     pub(crate) fn depthwise(self, conv: Depthwise<'_>) {
-        let c = conv.channels;
-        #[cfg(target_arch = "x86_64")]
-        if let (Token::Avx512(token), Some(tail)) = (self.0, half_tail(c)) {
-            let whole = c - tail;
-            let Depthwise { first, out, weights, .. } = conv;
-            self.run(Depthwise { channels: whole, out: &mut *out, ..conv });
-            let (first, channels) = (first + whole, HALF);
-            let (out, weights) = (&mut out[whole..], &weights[whole..]);
-            Self(Token::Avx2(*token)).run(Depthwise { first, channels, out, weights, ..conv });
-            return;
-        }
-        self.run(Depthwise { channels: self.pad(c), ..conv });
+        let Depthwise { weights, out, .. } = conv;
+        self.in_halves(conv.channels, |level, part| {
+            let (first, channels) = (conv.first + part.start, level.pad(part.len()));
+            let (weights, out) = (&weights[part.start..], &mut out[part.start..]);
+            level.run(Depthwise { first, channels, weights, out, ..conv });
+        });
     }
 
-    /// Runs the gradient of depthwise weights, its last channels as in [`Level::product`].
-    pub(crate) fn depthwise_grad(self, grad: DepthwiseGrad<'_>) {
-        let c = grad.channels;
+    /// Runs the gradient of depthwise weights, in halves.
+    pub(crate) fn depthwise_grad(self, conv: DepthwiseGrad<'_>) {
+        let DepthwiseGrad { grad, .. } = conv;
+        self.in_halves(conv.channels, |level, part| {
+            let (first, d_first) = (conv.first + part.start, conv.d_first + part.start);
+            let (channels, grad) = (level.pad(part.len()), &mut grad[part.start..]);
+            level.run(DepthwiseGrad { first, d_first, channels, grad, ..conv });
+        });
+    }
+
+    /// Runs columns (or channels); the last, if they fill half a vector or less, with one of half the width.
+    fn in_halves(self, columns: usize, mut run: impl FnMut(Self, Range<usize>)) {
         #[cfg(target_arch = "x86_64")]
-        if let (Token::Avx512(token), Some(tail)) = (self.0, half_tail(c)) {
-            let whole = c - tail;
-            let DepthwiseGrad { first, d_first, grad: w, .. } = grad;
-            self.run(DepthwiseGrad { channels: whole, grad: &mut *w, ..grad });
-            let (first, d_first, channels) = (first + whole, d_first + whole, HALF);
-            let w = &mut w[whole..];
-            let half = DepthwiseGrad { first, d_first, channels, grad: w, ..grad };
-            Self(Token::Avx2(*token)).run(half);
-            return;
+        if let (Token::Avx512(token), Some(tail)) = (self.0, half_tail(columns)) {
+            run(self, 0..columns - tail);
+            return run(Self(Token::Avx2(*token)), columns - tail..columns);
         }
-        self.run(DepthwiseGrad { channels: self.pad(c), ..grad });
+        run(self, 0..columns);
     }
 
     /// Runs a kernel with this instruction set.
@@ -179,7 +171,6 @@ impl Level {
 }
 
 /// Lanes of half an AVX-512 vector.
-#[cfg(target_arch = "x86_64")]
 const HALF: usize = 8;
 
 /// The columns beyond the last whole AVX-512 vector, if there is one and they fit half a vector.
@@ -300,19 +291,19 @@ pub(crate) struct Ahead<'a> {
     part: &'a [f32],
     later: [&'a [f32]; 4],
     next: usize,
+    /// Steps for each part of the computation.
+    share: usize,
 }
 
 impl<'a> Ahead<'a> {
     pub(crate) fn new(parts: [&'a [f32]; 4]) -> Self {
-        Self { part: &[], later: parts, next: 0 }
+        Self { later: parts, ..Self::default() }
     }
 
-    /// How many of the steps that are left fall to each of `parts` parts of a computation.
-    fn share(&self, parts: usize) -> usize {
-        let later = self.later.iter().skip(self.next);
-        let steps = self.part.len().div_ceil(LINE)
-            + later.map(|part| part.len().div_ceil(LINE) + 1).sum::<usize>();
-        steps.div_ceil(parts.max(1))
+    /// Steps until nothing is left.
+    fn left(&self) -> usize {
+        let later = self.later.iter().skip(self.next).map(|part| part.len().div_ceil(LINE) + 1);
+        self.part.len().div_ceil(LINE) + later.sum::<usize>()
     }
 
     /// Asks for the next line, or turns to the next part.
