@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use asap::Precision;
 use asap_core::Operation;
 use clap::{Args, Parser, Subcommand};
 
@@ -458,6 +459,9 @@ pub(crate) struct BenchSize {
     /// Timed steps; the smallest time counts
     #[arg(long, default_value_t = 3)]
     pub(crate) steps: usize,
+    /// How exactly the CPU computes in steps: f32, or bf16 for mixed precision
+    #[arg(long, default_value_t)]
+    pub(crate) precision: Precision,
 }
 
 #[derive(Debug, Args)]

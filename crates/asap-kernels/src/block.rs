@@ -6,14 +6,15 @@ use rayon::prelude::*;
 
 use crate::buffers::Buffer;
 use crate::gather::{Gather, depthwise};
-use crate::matrix::{Matrix, PackedGrads};
+use crate::matrix::{Factor, Matrix, PackedGrads, Rounded};
 use crate::norm::NormGrad;
 use crate::padded::Padded;
 use crate::simd::{
     Accumulate, Ahead, Depthwise, DepthwiseGrad, Level, LoadRows, MaskedAdd, Moments, OuterProduct,
     Product,
 };
-use crate::spec::{Block, ConvKind};
+use crate::spec::{Block, ConvKind, Precision};
+use crate::stored::{Stored, keep_rounded, scratch};
 
 /// Pixels that are gathered before they are multiplied: enough to make a product worth while, few enough for the
 /// first-level cache.
@@ -24,6 +25,7 @@ const CHUNK: usize = 64;
 pub(crate) struct Conv {
     pub(crate) block: Block,
     level: Level,
+    precision: Precision,
     /// Size of the input and of the output.
     pub(crate) h: usize,
     pub(crate) w: usize,
@@ -53,29 +55,41 @@ pub(crate) enum Source<'a> {
 pub(crate) struct ResultGrad<'a> {
     g: &'a [f32],
     g_scale: &'a [f32],
-    y: &'a [f32],
+    y: Stored<'a>,
     y_scale: &'a [f32],
     shift: &'a [f32],
 }
 
 impl<'a> ResultGrad<'a> {
     /// Through a batch norm, with `g_scale` in the place of its own.
-    pub(crate) fn new(norm: &'a NormGrad, g: &'a [f32], g_scale: &'a [f32], y: &'a [f32]) -> Self {
+    pub(crate) fn new(
+        norm: &'a NormGrad,
+        g: &'a [f32],
+        g_scale: &'a [f32],
+        y: Stored<'a>,
+    ) -> Self {
         Self { g, g_scale, y, y_scale: &norm.y_scale, shift: &norm.shift }
     }
 
     /// What [`ResultGrad::fill`] reads, as far as it exists.
     fn reads(self, c: usize, from: usize, pixels: usize) -> [&'a [f32]; 2] {
-        [self.g, self.y].map(|values| {
-            let end = values.len().min((from + pixels) * c);
-            &values[end.min(from * c)..end]
-        })
+        let range = from * c..(from + pixels) * c;
+        [Stored::values(self.g), self.y].map(|values| values.words_of(range.clone()))
     }
 
-    /// Pixels `from..from + pixels` into `out`.
-    pub(crate) fn fill(self, level: Level, c: usize, from: usize, pixels: usize, out: &mut [f32]) {
-        let part = |v: &'a [f32]| &v[from * c..][..pixels * c];
-        let terms = &[(part(self.g), self.g_scale), (part(self.y), self.y_scale)];
+    /// Pixels `from..from + pixels` into `out`; `wide` is scratch for a result that was rounded.
+    pub(crate) fn fill(
+        self,
+        level: Level,
+        c: usize,
+        from: usize,
+        pixels: usize,
+        out: &mut [f32],
+        wide: &mut [f32],
+    ) {
+        let range = from * c..(from + pixels) * c;
+        let y = self.y.get(level, range.clone(), wide);
+        let terms = &[(&self.g[range], self.g_scale), (y, self.y_scale)];
         level.run(Accumulate { out, add: false, terms, shift: self.shift, pixels, c });
     }
 }
@@ -89,10 +103,19 @@ pub(crate) struct Scratch {
     d: Buffer,
     /// Gradient of the gathered pixels: of the image, with a border, if depthwise; else of a chunk.
     d_gathered: Padded,
+    /// The result of a chunk where it is kept rounded.
+    wide: Buffer,
+    rounded: Rounded,
 }
 
 impl Conv {
-    pub(crate) fn new(level: Level, block: Block, h: usize, w: usize, params: &[&[f32]]) -> Self {
+    pub(crate) fn new(
+        level: Level,
+        precision: Precision,
+        block: Block,
+        [h, w]: [usize; 2],
+        params: &[&[f32]],
+    ) -> Self {
         let (cin, cout) = (block.cin, block.cout);
         let cp = level.pad(cin);
         let (oh, ow) = (h.div_ceil(block.stride.0), w.div_ceil(block.stride.1));
@@ -122,14 +145,14 @@ impl Conv {
             let (kp, np) = (level.pad(rows.1), level.pad(columns.1));
             let grads = used..used + rows.1 * np;
             used = grads.end;
-            let weights = vec![0.0; grads.len()];
-            let transposed = vec![0.0; columns.1 * kp];
+            let [weights, transposed] = [const { Factor::Values(vec![]) }; 2];
             let mut matrix = Matrix { part, rows, columns, kp, np, grads, weights, transposed };
-            matrix.pack(params[part], cin);
+            matrix.pack(level, precision, params[part], cin);
             matrix
         });
         let matrices = matrices.collect();
-        Self { block, level, h, w, oh, ow, pad, gather, kp: level.pad(k), matrices }
+        let kp = level.pad(k);
+        Self { block, level, precision, h, w, oh, ow, pad, gather, kp, matrices }
     }
 
     /// Number of values of a dense image of the result.
@@ -153,7 +176,13 @@ impl Conv {
             // One more vector: that of the last channels may reach beyond the last pixel.
             d: Buffer::new(pixels * self.block.cout + self.level.lanes()),
             d_gathered,
+            wide: Buffer::new(scratch(self.precision, pixels * self.block.cout)),
+            rounded: self.rounded(pixels),
         }
+    }
+
+    fn rounded(&self, pixels: usize) -> Rounded {
+        Rounded::new(self.level, self.precision, pixels, self.kp.max(self.block.cout))
     }
 
     /// Room for the gradients of some images; none unless they are wanted.
@@ -285,8 +314,8 @@ impl Conv {
         self.level.group(self.block.cout, self.ow)
     }
 
-    /// The result for an image, dense, and its moments (mean and sum of squared deviations), apart for each of
-    /// [`Conv::group`] pixels. What is read next, `ahead`, comes to the cache meanwhile.
+    /// The result for an image, dense (or rounded, in the words of [`Stored`]), and its moments (mean and sum of squared
+    /// deviations), apart for each of [`Conv::group`] pixels. What is read next, `ahead`, comes to the cache meanwhile.
     pub(crate) fn forward(
         &self,
         source: Source<'_>,
@@ -295,17 +324,33 @@ impl Conv {
         mut moments: Option<(&mut [f32], &mut [f32])>,
         ahead: [&[f32]; 2],
     ) {
-        let cout = self.block.cout;
+        let (cout, precision) = (self.block.cout, self.precision);
+        let Scratch { gathered, wide, rounded, .. } = scratch;
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
+            let (from, len) = (row * self.ow * cout, rows * self.ow * cout);
             let pixels = rows * self.ow;
-            let (y, after) = y[row * self.ow * cout..].split_at_mut(pixels * cout);
             let [first, second] = self.share(ahead, row, rows);
-            // With statistics the result is kept for the backward pass, in memory that no cache holds yet.
-            let after = if moments.is_some() { &after[..after.len().min(y.len())] } else { &[] };
+            // The result is kept for the backward pass, in memory that no cache holds yet.
+            let (before, after) = match precision {
+                Precision::F32 => y.split_at_mut(from + len),
+                Precision::Bf16 => y.split_at_mut((from + len) / 2),
+            };
+            let after = Stored { words: after, precision }.words_of(0..len);
+            let y_of_chunk = match precision {
+                Precision::F32 => &mut before[from..],
+                Precision::Bf16 => &mut wide[..len],
+            };
             let ahead = Ahead::new([first, second, after, &[]]);
-            self.rows_of(source, row, rows, &mut scratch.gathered, y, ahead);
+            self.rows_of(source, row, rows, gathered, y_of_chunk, rounded, ahead);
+            if precision == Precision::Bf16 {
+                keep_rounded(self.level, &wide[..len], y, from);
+            }
             if let Some((mean, m2)) = &mut moments {
+                let y = match precision {
+                    Precision::F32 => &y[from..][..len],
+                    Precision::Bf16 => &wide[..len],
+                };
                 let (group, count) = (self.group(), row * self.ow);
                 let (pixels, c, count) = (pixels / group, cout * group, count / group);
                 self.level.run(Moments { y, pixels, c, count, mean, m2 });
@@ -316,16 +361,18 @@ impl Conv {
     /// The result for an image whose rows are shared out to `tasks` threads or more.
     pub(crate) fn infer(&self, source: Source<'_>, y: &mut [f32], tasks: usize) {
         let rows = self.rows().min(self.oh.div_ceil(tasks));
-        let gathered = || Buffer::new(rows * self.ow * self.kp);
+        let scratch =
+            || (Buffer::new(rows * self.ow * self.kp), self.rounded(rows * self.ow));
         let chunks = y.par_chunks_mut(rows * self.ow * self.block.cout).enumerate();
-        chunks.for_each_init(gathered, |gathered, (chunk, y)| {
+        chunks.for_each_init(scratch, |(gathered, rounded), (chunk, y)| {
             let row = chunk * rows;
             let rows = rows.min(self.oh - row);
-            self.rows_of(source, row, rows, gathered, y, Ahead::default());
+            self.rows_of(source, row, rows, gathered, y, rounded, Ahead::default());
         });
     }
 
     /// `rows` rows of the result from row `row` on.
+    #[allow(clippy::too_many_arguments)]
     fn rows_of(
         &self,
         source: Source<'_>,
@@ -333,14 +380,15 @@ impl Conv {
         rows: usize,
         gathered: &mut [f32],
         y: &mut [f32],
+        rounded: &mut Rounded,
         mut ahead: Ahead<'_>,
     ) {
         self.gather(source, row, rows, gathered);
         for Matrix { rows: (first, k), columns: (channel, n), np, weights, .. } in &self.matrices {
-            self.level.product(Product {
+            let product = Product {
                 a: &gathered[*first..],
                 lda: self.kp,
-                b: weights,
+                b: &[],
                 ldb: *np,
                 c: &mut y[*channel..],
                 ldc: self.block.cout,
@@ -349,7 +397,8 @@ impl Conv {
                 k: *k,
                 n: *n,
                 ahead: std::mem::take(&mut ahead),
-            });
+            };
+            weights.multiply(self.level, product, rounded);
         }
     }
 
@@ -368,7 +417,7 @@ impl Conv {
     ) {
         let depthwise = matches!(self.gather, Gather::Depthwise { .. });
         let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
-        let Scratch { gathered, d, d_gathered } = scratch;
+        let Scratch { gathered, d, d_gathered, wide, rounded } = scratch;
         // A depthwise convolution of stride 1 reaches every pixel, and can overwrite.
         let overwrite = fresh && depthwise && self.block.stride == (1, 1);
         if let (Some(d_image), true) = (&mut d_image, fresh && !overwrite) {
@@ -378,20 +427,20 @@ impl Conv {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
             let ahead = self.ahead_back(ahead, grad, row, rows);
-            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, wide);
             if let Some(grads) = &mut grads {
                 self.gather_image(image, row, rows, gathered);
                 let add = row > 0 || !fresh_grads;
-                self.outer_products(gathered, d, pixels, &mut grads.values, add);
+                self.outer_products(gathered, d, pixels, &mut grads.values, add, rounded);
             }
             match (&self.gather, &mut d_image) {
                 (Gather::Depthwise { .. }, _) => {
                     let (at, line) = (d_gathered.at(row as isize, 0), d_gathered.row());
-                    self.multiply_back(d, &mut d_gathered.data[at..], line, rows, ahead);
+                    self.multiply_back(d, &mut d_gathered.data[at..], line, rows, rounded, ahead);
                 }
                 (Gather::Copy { taps }, Some(d_image)) => {
                     let line = d_gathered.row();
-                    self.multiply_back(d, &mut d_gathered.data, line, rows, ahead);
+                    self.multiply_back(d, &mut d_gathered.data, line, rows, rounded, ahead);
                     self.scatter(taps, d_gathered, row, pixels, d_image);
                 }
                 (Gather::Copy { .. }, None) => {}
@@ -437,22 +486,22 @@ impl Conv {
         ahead: [&[f32]; 2],
     ) {
         let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
-        let Scratch { gathered, d, d_gathered } = scratch;
+        let Scratch { gathered, d, d_gathered, wide, rounded } = scratch;
         let (c, line) = (self.block.cin, d_gathered.row());
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
             let ahead = self.ahead_back(ahead, grad, row, rows);
-            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, wide);
             if grads.is_some() || self.block.relu {
                 self.gather(Source::Dense(x), row, rows, gathered);
             }
             if let Some(grads) = &mut grads {
                 let add = row > 0 || !fresh_grads;
-                self.outer_products(gathered, d, pixels, &mut grads.values, add);
+                self.outer_products(gathered, d, pixels, &mut grads.values, add, rounded);
             }
             if let Some((dx, add)) = &mut dx {
-                self.multiply_back(d, &mut d_gathered.data, line, rows, ahead);
+                self.multiply_back(d, &mut d_gathered.data, line, rows, rounded, ahead);
                 self.level.run(MaskedAdd {
                     dst: &mut dx[row * self.ow * c..],
                     add: *add,
@@ -477,9 +526,10 @@ impl Conv {
         pixels: usize,
         grads: &mut [f32],
         add: bool,
+        rounded: &mut Rounded,
     ) {
         for matrix in &self.matrices {
-            self.level.outer_product(OuterProduct {
+            let product = OuterProduct {
                 a: &gathered[matrix.rows.0..],
                 lda: self.kp,
                 d: &d[matrix.columns.0..],
@@ -490,7 +540,11 @@ impl Conv {
                 rows: pixels,
                 k: matrix.rows.1,
                 n: matrix.columns.1,
-            });
+            };
+            match self.precision {
+                Precision::F32 => self.level.outer_product(product),
+                Precision::Bf16 => rounded.outer_product(self.level, product),
+            }
         }
     }
 
@@ -501,16 +555,17 @@ impl Conv {
         d_gathered: &mut [f32],
         line: usize,
         rows: usize,
+        rounded: &mut Rounded,
         mut ahead: Ahead<'_>,
     ) {
         let gap = line - self.ow * self.kp;
         for Matrix { rows: (value, k), columns: (channel, n), kp, transposed, .. } in &self.matrices
         {
             // The padding of the gathered values is left as it is: nothing that depends on it is kept.
-            self.level.product(Product {
+            let product = Product {
                 a: &d[*channel..],
                 lda: self.block.cout,
-                b: transposed,
+                b: &[],
                 ldb: *kp,
                 c: &mut d_gathered[*value..],
                 ldc: self.kp,
@@ -519,7 +574,8 @@ impl Conv {
                 k: *n,
                 n: *k,
                 ahead: std::mem::take(&mut ahead),
-            });
+            };
+            transposed.multiply(self.level, product, rounded);
         }
     }
 

@@ -40,6 +40,7 @@ mod norm;
 mod padded;
 mod simd;
 mod spec;
+mod stored;
 
 pub mod buffers;
 pub mod join;
@@ -50,4 +51,4 @@ pub use edge::{
 };
 pub use error::{KernelError, Result};
 pub use simd::Level;
-pub use spec::{EdgeSpec, OpKind};
+pub use spec::{EdgeSpec, OpKind, Precision};

@@ -2,6 +2,7 @@
 
 use crate::buffers::Buffer;
 use crate::simd::{Affine, Level, LoadRows};
+use crate::stored::Stored;
 
 /// An image with a border of zeros and its channels padded to whole vectors: scratch that many convolutions read.
 #[derive(Debug)]
@@ -11,12 +12,14 @@ pub(crate) struct Padded {
     pub(crate) w: usize,
     pub(crate) pad: usize,
     pub(crate) cp: usize,
+    /// A row of what is loaded, if it was rounded.
+    line: Buffer,
 }
 
 impl Padded {
     pub(crate) fn new(h: usize, w: usize, pad: usize, cp: usize) -> Self {
-        let mut image =
-            Self { data: Buffer::new((h + 2 * pad) * (w + 2 * pad) * cp), h, w, pad, cp };
+        let (data, line) = (Buffer::new((h + 2 * pad) * (w + 2 * pad) * cp), Buffer::default());
+        let mut image = Self { data, h, w, pad, cp, line };
         // Only the border: whoever fills the image writes the whole interior.
         let (row, side, top) = (image.row(), pad * cp, image.at(0, 0) - pad * cp);
         let bottom = image.data.len() - top;
@@ -44,6 +47,40 @@ impl Padded {
     /// The interior from its first pixel on.
     pub(crate) fn interior(&self) -> &[f32] {
         &self.data[self.at(0, 0)..]
+    }
+
+    /// As [`Padded::load`], from an image that was kept.
+    pub(crate) fn load_stored(
+        &mut self,
+        level: Level,
+        x: Stored<'_>,
+        c: usize,
+        affine: Option<Affine<'_>>,
+        relu: bool,
+    ) {
+        let row = self.w * c;
+        let room = x.scratch(row);
+        if room == 0 {
+            return self.load(level, x.words, c, affine, relu);
+        }
+        if self.line.len() < room {
+            self.line = Buffer::new(room);
+        }
+        for y in 0..self.h {
+            let at = self.at(y as isize, 0);
+            let x = x.get(level, y * row..(y + 1) * row, &mut self.line);
+            level.run(LoadRows {
+                x,
+                affine,
+                relu,
+                dst: &mut self.data[at..],
+                dst_row: 0,
+                rows: 1,
+                width: self.w,
+                c,
+                cp: self.cp,
+            });
+        }
     }
 
     /// Fills the interior with `relu(affine(x))`, `x` dense with `c` channels.

@@ -1,6 +1,7 @@
 //! What an edge computes: the operations ([`OpKind`]) and the edge that mixes them ([`EdgeSpec`]).
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::error::{KernelError, Result};
 
@@ -35,6 +36,48 @@ pub enum OpKind {
     Conv3x3,
     /// ReLU, 3x3 conv, batch norm: later stages of an ImageNet stem.
     ReluConv3x3,
+}
+
+/// How exactly an edge computes in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Precision {
+    /// All in `f32`.
+    #[default]
+    F32,
+    /// Mixed: 1x1 and full convolutions multiply values rounded to bf16 (8 bits of mantissa) and sum in `f32`; what
+    /// they yield is kept in bf16 for the backward pass. Parameters, their gradients, batch norm, pools and depthwise
+    /// convolutions stay in `f32`.
+    Bf16,
+}
+
+impl Precision {
+    /// Every precision.
+    pub const ALL: [Self; 2] = [Self::F32, Self::Bf16];
+
+    /// The name in a configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|precision| precision.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(" or ");
+            format!("unknown precision `{text}`; choose {names}")
+        })
+    }
 }
 
 /// The convolution of a [`Block`].

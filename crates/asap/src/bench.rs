@@ -7,6 +7,7 @@ use asap_core::{
     search_cost,
 };
 use asap_data::Batch;
+use asap_kernels::Precision;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub struct BenchConfig {
     pub steps: usize,
     /// Where it runs.
     pub device: DeviceName,
+    /// How exactly the CPU computes in training.
+    pub precision: Precision,
 }
 
 /// Seconds of the steps, the smallest of those timed; keys as other tools print them.
@@ -42,6 +45,8 @@ pub struct Measurement {
     pub asap: String,
     /// Worker threads.
     pub threads: usize,
+    /// How exactly the CPU computes in training: `f32` or `bf16`.
+    pub precision: String,
     /// Images of a step.
     pub batch: usize,
     /// Channels C.
@@ -73,7 +78,8 @@ pub struct Measurement {
 /// When a size is zero, the device is missing, or a loss is not finite.
 pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, Error> {
     let device = config.device.open()?;
-    let mut learner = Learner::new(&config.shape, space, EdgePolicy::Anneal, &device, 0)?;
+    let mut learner = Learner::new(&config.shape, space, EdgePolicy::Anneal, &device, 0)?
+        .with_precision(config.precision);
     let batch = images(&config.shape, config.batch);
     let cost = cost(search_cost(&learner.architecture, &config.shape))?;
     let (temperature, sgd, adam) = (1.3, Sgd::default(), Adam::default());
@@ -99,7 +105,8 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
 /// When a size is zero, the device is missing, or a loss is not finite.
 pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measurement, Error> {
     let device = config.device.open()?;
-    let (network, mut parameters) = Network::new(genotype, &config.shape, false, &device, 0)?;
+    let (network, parameters) = Network::new(genotype, &config.shape, false, &device, 0)?;
+    let mut parameters = parameters.with_precision(config.precision);
     let batch = images(&config.shape, config.batch);
     let cost = cost(evaluation_cost(genotype, &config.shape))?;
     let descent = Descent::plain(Sgd::default(), 0.025);
@@ -185,6 +192,7 @@ fn measurement(
         net: net.to_owned(),
         asap: env!("CARGO_PKG_VERSION").to_owned(),
         threads: rayon::current_num_threads(),
+        precision: config.precision.to_string(),
         batch: config.batch,
         channels: config.shape.channels,
         cells: config.shape.cells,

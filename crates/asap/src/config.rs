@@ -7,6 +7,7 @@ use asap_core::{
     TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions, Policy};
+use asap_kernels::Precision;
 use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,11 @@ pub struct Config {
     /// Where tensors live.
     #[schemars(with = "String")]
     pub device: DeviceName,
+    /// How exactly the CPU computes in training: `f32`, or `bf16` for mixed precision, which is faster on processors that
+    /// multiply bf16. Inference is always in `f32`.
+    #[schemars(with = "String")]
+    #[serde(with = "as_text", default)]
+    pub precision: Precision,
     /// Which images.
     pub data: DataConfig,
     /// Size of the search network.
@@ -46,6 +52,27 @@ pub struct Config {
     pub augment: AugmentConfig,
     /// Training of the evaluation network.
     pub train: TrainConfig,
+}
+
+/// A value by its name.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
 }
 
 /// Which images are searched on.
@@ -392,6 +419,12 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         let train = &self.train;
+        if self.precision != Precision::F32 && self.device != DeviceName::Cpu {
+            return Err(Error::Config(format!(
+                "precision: expected f32 on the device {}, found {}; only the kernels of the CPU have another",
+                self.device, self.precision
+            )));
+        }
         let at_least_one = [
             ("network.channels", self.network.channels),
             ("network.cells", self.network.cells),

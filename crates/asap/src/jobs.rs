@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use asap_core::{CellKind, Genotype, SearchSpace, reduction_cells};
 use asap_data::Splits;
+use asap_kernels::{Level, Precision};
 use serde::de::DeserializeOwned;
 
 use crate::checkpoint;
@@ -66,6 +67,8 @@ pub fn train(
     training.run(&folder, observer, stop)
 }
 
+const SLOWER: &str = "precision = bf16 is slower than f32 on this processor, which has no AVX-512 BF16";
+
 /// Reads the images of a configuration; what a user should know of them goes to the observer.
 ///
 /// # Errors
@@ -74,6 +77,9 @@ pub fn load(config: &Config, observer: &mut dyn Observer) -> Result<Splits, Erro
     let splits = asap_data::load(&config.data_spec()?, config.data_dir(), &config.load_options())?;
     for warning in &splits.warnings {
         observer.on_event(Event::Note(warning));
+    }
+    if config.precision == Precision::Bf16 && !Level::available()[0].multiplies_bf16() {
+        observer.on_event(Event::Note(SLOWER));
     }
     Ok(splits)
 }

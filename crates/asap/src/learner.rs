@@ -5,6 +5,7 @@ use asap_core::{
     Adam, Architecture, CellKind, EdgePolicy, NetworkShape, Pruned, SearchSpace, ThresholdPolicy,
 };
 use asap_data::Batch;
+use asap_kernels::Precision;
 use burn::tensor::{Device, Tensor};
 
 use crate::error::Error;
@@ -50,11 +51,18 @@ impl Learner {
         Ok(Self { supernet, parameters, architecture, shape: *shape, device: device.clone(), seed })
     }
 
+    /// The same network, with another precision of its steps.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { parameters: self.parameters.with_precision(precision), ..self }
+    }
+
     /// Goes back to fresh weights and every operation; alpha stays.
     pub fn reset(&mut self) {
         let space = self.architecture.space();
         let fresh = Supernet::new(&self.shape, space, &self.device, self.seed);
-        (self.supernet, self.parameters) = fresh.expect("such a network was built before");
+        let (supernet, parameters) = fresh.expect("such a network was built before");
+        self.supernet = supernet;
+        self.parameters = parameters.with_precision(self.parameters.precision());
     }
 
     /// Begins anew with so many cells: fresh weights of what the architecture has left, which stays as it is.

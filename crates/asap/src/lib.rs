@@ -137,6 +137,7 @@ pub mod train;
 pub mod trained;
 pub mod transfer;
 
+pub use asap_kernels::Precision;
 pub use config::Config;
 pub use device::DeviceName;
 pub use error::Error;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use asap_kernels::Precision;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,6 +65,7 @@ pub struct Parameters {
     device: Device,
     seed: u64,
     kernels: bool,
+    precision: Precision,
     table: Vec<Option<Parameter>>,
 }
 
@@ -78,12 +80,22 @@ impl Parameters {
     /// An empty table; `seed` decides every initial value.
     pub fn new(device: Device, seed: u64) -> Self {
         let kernels = device == Device::flex();
-        Self { device, seed, kernels, table: Vec::new() }
+        Self { device, seed, kernels, precision: Precision::F32, table: Vec::new() }
     }
 
     /// The same table, with layers composed of Burn's operations also on the CPU.
     pub fn without_kernels(self) -> Self {
         Self { kernels: false, ..self }
+    }
+
+    /// The same table, with another precision of the kernels in training.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// How exactly the kernels compute in training.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Whether layers run on our own CPU kernels: on the CPU, unless they were refused.

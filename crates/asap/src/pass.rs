@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use asap_kernels::Precision;
 use burn::tensor::{Gradients, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -167,6 +168,11 @@ impl<'a> Pass<'a> {
     /// Whether the layers run on our own CPU kernels.
     pub fn kernels(&self) -> bool {
         self.parameters.kernels()
+    }
+
+    /// How exactly the kernels compute in training.
+    pub(crate) fn precision(&self) -> Precision {
+        self.parameters.precision()
     }
 
     /// Logical shape of a parameter.

@@ -117,6 +117,7 @@ impl Training {
         let auxiliary = config.train.auxiliary_weight > 0.0;
         let (network, parameters) =
             Network::new(&genotype, &shape, auxiliary, &device, config.seed)?;
+        let parameters = parameters.with_precision(config.precision);
         let loader = |images: Arc<Dataset>, indices, augment, shuffle| {
             let (batch, seed) = (config.train.batch, config.seed);
             let normalization = normalization.clone();

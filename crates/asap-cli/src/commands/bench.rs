@@ -56,7 +56,8 @@ fn config(
         classes: 10,
         stem: Stem::Small,
     };
-    Ok(BenchConfig { shape, batch, steps, device: device(common)? })
+    let precision = size.precision;
+    Ok(BenchConfig { shape, batch, steps, device: device(common)?, precision })
 }
 
 fn at_least_one(flag: &str, number: usize) -> anyhow::Result<usize> {

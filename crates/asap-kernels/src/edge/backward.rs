@@ -15,7 +15,8 @@ use crate::buffers::Buffer;
 use crate::matrix::PackedGrads;
 use crate::norm::{GradSums, Norm, NormGrad};
 use crate::padded::Padded;
-use crate::simd::{Accumulate, MaskedAdd, Sums, prefetch_chunk};
+use crate::simd::{Accumulate, MaskedAdd, Sums, prefetch};
+use crate::stored::{Stored, scratch};
 
 /// What a backward pass is given.
 #[derive(Clone, Copy)]
@@ -92,11 +93,11 @@ impl Plan {
         let zero = vec![0.0; period];
         let scratch = || {
             let zeros = || vec![0.0; period * self.ops.len()];
-            (self.poolings(), zeros(), zeros())
+            (self.poolings(), zeros(), zeros(), self.wide(1))
         };
         let items = (0..self.n).collect();
         let groups = over_groups(Direction::Up, items, scratch, |scratch, images, _| {
-            let (pooling, sums, dots) = scratch;
+            let (pooling, sums, dots, wide) = scratch;
             let mut totals = vec![GradSums::new(c); self.ops.len()];
             for i in images {
                 let g = part(given.grad_out, i, self.n);
@@ -112,8 +113,9 @@ impl Plan {
                             continue;
                         }
                         let mean = norms.last.as_ref().map_or(&zero, |norm| &norm.mean);
-                        prefetch_chunk(y, chunk + 1, CHUNK * c);
-                        let y = &y[chunk * CHUNK * c..][..g.len()];
+                        let from = chunk * CHUNK * c;
+                        prefetch(y.words_of(from + g.len()..from + 2 * g.len()));
+                        let y = y.get(self.level, from..from + g.len(), wide);
                         self.level.run(Sums { g, y, mean, pixels: g.len() / c, c, sum, dot });
                     }
                 }
@@ -147,17 +149,17 @@ impl Plan {
                 usize,
                 ((usize, &[Conv; 2]), &mut Middle),
             )| {
-                let Middle { image, d_image, scratch, sum, dot } = middle;
+                let Middle { image, d_image, scratch, sum, dot, wide } = middle;
                 let c = one.block.cout;
                 let mut packed = two.packed_grads(weights);
                 let mut total = GradSums::new(c);
                 let norms = &given.results.norms[op];
                 for (i, item) in images.clone().zip(items.iter_mut()) {
                     let (raw, g) = (&given.results.raw[op], part(given.grad_out, i, self.n));
-                    let y = part(&raw[0], i, self.n);
+                    let y = self.stored(&raw[0], i);
                     self.load_between(image, y, two, norms);
                     let scale = scaled(&outer[op].g_scale, weight(given.mixing, i));
-                    let grad = ResultGrad::new(&outer[op], g, &scale, part(&raw[1], i, self.n));
+                    let grad = ResultGrad::new(&outer[op], g, &scale, self.stored(&raw[1], i));
                     let packed = weights.then_some(&mut packed);
                     let ahead = [next(&given.results.raw[op][0], i, self.n), &*item[index]];
                     two.backward(image, scratch, grad, true, Some(d_image), packed, ahead);
@@ -166,7 +168,9 @@ impl Plan {
                     if let Some(norm) = &norms.inner {
                         sum.fill(0.0);
                         dot.fill(0.0);
-                        for (g, y) in dst.chunks(CHUNK * c).zip(y.chunks(CHUNK * c)) {
+                        for (chunk, g) in dst.chunks(CHUNK * c).enumerate() {
+                            let from = chunk * CHUNK * c;
+                            let y = y.get(self.level, from..from + g.len(), wide);
                             let (sum, dot) = (&mut sum[..], &mut dot[..]);
                             self.level.run(Sums {
                                 g,
@@ -261,7 +265,7 @@ impl Plan {
                             if convs[0].block.relu != relu {
                                 continue;
                             }
-                            let y = part(&given.results.raw[op][0], i, self.n);
+                            let y = self.stored(&given.results.raw[op][0], i);
                             let scale;
                             let grad = match inner
                                 .iter()
@@ -336,8 +340,9 @@ impl Plan {
                             Op::Pool { shape, .. } => {
                                 let (c, d_pool) = (self.cin, &mut walk.d_pool[..]);
                                 walk.pooling.back(*shape, x, d_pool, dx, |y, dy| {
+                                    let y = Stored::values(y);
                                     let grad = ResultGrad::new(&outer[op], g, &scale, y);
-                                    grad.fill(self.level, c, 0, self.pixels, dy);
+                                    grad.fill(self.level, c, 0, self.pixels, dy, &mut []);
                                 });
                             }
                         }
@@ -392,6 +397,7 @@ struct Middle {
     /// For the batch norm between the two convolutions.
     sum: Vec<f32>,
     dot: Vec<f32>,
+    wide: Buffer,
 }
 
 impl Middle {
@@ -404,6 +410,7 @@ impl Middle {
             scratch: two.scratch(),
             sum: zeros(),
             dot: zeros(),
+            wide: Buffer::new(scratch(plan.precision, CHUNK * c)),
         }
     }
 }

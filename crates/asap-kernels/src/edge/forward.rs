@@ -14,7 +14,8 @@ use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
 use crate::norm::{MomentSum, Norm};
 use crate::padded::Padded;
-use crate::simd::{Accumulate, Level, Moments, TERMS, prefetch_chunk};
+use crate::simd::{Accumulate, Level, Moments, TERMS, prefetch};
+use crate::stored::{Stored, scratch, words};
 
 /// Pixels that a pass over pixels takes at a time: few enough for the first-level cache.
 pub(super) const CHUNK: usize = 64;
@@ -51,7 +52,7 @@ pub(super) struct Terms {
 pub(super) struct Results {
     /// Statistics of each batch norm of each operation.
     pub(super) stats: Vec<Vec<Stats>>,
-    /// For each operation the raw result of each of its convolutions.
+    /// For each operation the raw result of each of its convolutions, as words of [`Stored`].
     pub(super) raw: Vec<Vec<Buffer>>,
     /// The batch norms of each operation with these statistics.
     pub(super) norms: Vec<OpNorms>,
@@ -65,8 +66,8 @@ impl Plan {
         results.raw.resize_with(self.ops.len(), Vec::new);
         results.norms.resize_with(self.ops.len(), OpNorms::default);
         for (op, convs) in self.chains() {
-            results.raw[op] =
-                convs.iter().map(|conv| Buffer::new(self.n * conv.out_len())).collect();
+            let room = |conv: &Conv| self.n * words(self.precision, conv.out_len());
+            results.raw[op] = convs.iter().map(|conv| Buffer::new(room(conv))).collect();
         }
         let first = self.first_convs(x, &mut results);
         self.add_norms(first, affine, &mut results);
@@ -165,7 +166,7 @@ impl Plan {
             let runs = runs.iter_mut().zip(&first).enumerate();
             let sums = runs.filter_map(|(index, ((run, image), given))| {
                 for (i, raw) in images.clone().zip(items.iter_mut()) {
-                    let y = part(given, i, self.n);
+                    let y = self.stored(given, i);
                     self.load_between(image, y, run.conv, &norms[run.slot.op]);
                     let ahead = [next(given, i, self.n), &[]];
                     run.forward(Source::Image(image), raw[index], ahead);
@@ -182,25 +183,27 @@ impl Plan {
     }
 
     /// Loads the input of a second convolution: the first result, normalised.
-    pub(super) fn load_between(&self, image: &mut Padded, y: &[f32], conv: &Conv, norms: &OpNorms) {
-        image.load(
-            self.level,
-            y,
-            conv.block.cin,
-            norms.inner.as_ref().map(Norm::affine),
-            conv.block.relu,
-        );
+    pub(super) fn load_between(
+        &self,
+        image: &mut Padded,
+        y: Stored<'_>,
+        conv: &Conv,
+        norms: &OpNorms,
+    ) {
+        let affine = norms.inner.as_ref().map(Norm::affine);
+        image.load_stored(self.level, y, conv.block.cin, affine, conv.block.relu);
     }
 
     /// The weighted sum of the operations.
     pub(super) fn sum(&self, x: &[f32], results: &Results, mixing: Mixing<'_>, out: Target<'_>) {
         let terms = self.terms(&results.norms, mixing.weights);
         let (out, add) = out.parts();
-        let (items, scratch) = (split(self.n, std::iter::once(out)), || self.poolings());
-        over_groups(Direction::Up, items, scratch, |pooling, images, items| {
+        let items = split(self.n, std::iter::once(out));
+        let scratch = || (self.poolings(), self.wide(TERMS));
+        over_groups(Direction::Up, items, scratch, |(pooling, wide), images, items| {
             for (i, out) in images.zip(items) {
                 let results = self.of_image(part(x, i, self.n), results, i, pooling);
-                self.sum_image(&terms, &results, &results, weight(mixing, i), out[0], add);
+                self.sum_image(&terms, &results, true, weight(mixing, i), wide, out[0], add);
             }
         });
     }
@@ -210,6 +213,11 @@ impl Plan {
         self.pools().map(|_| Pooling::new(self)).collect()
     }
 
+    /// Scratch for a chunk of results that were rounded, of `count` operations.
+    pub(super) fn wide(&self, count: usize) -> Buffer {
+        Buffer::new(scratch(self.precision, count * CHUNK * self.cout))
+    }
+
     /// The result of each operation for image `i`, pools computed again.
     pub(super) fn of_image<'a>(
         &self,
@@ -217,14 +225,14 @@ impl Plan {
         results: &'a Results,
         i: usize,
         pooling: &'a mut [Pooling],
-    ) -> Vec<&'a [f32]> {
+    ) -> Vec<Stored<'a>> {
         let mut pooling = pooling.iter_mut();
         let results = self.ops.iter().zip(&results.raw).map(|(op, raw)| match (op, raw.last()) {
             (Op::Pool { shape, .. }, _) => {
-                pooling.next().map_or(x, |pooling| pooling.run(*shape, x))
+                Stored::values(pooling.next().map_or(x, |pooling| pooling.run(*shape, x)))
             }
-            (_, Some(raw)) => part(raw, i, self.n),
-            (_, None) => x,
+            (_, Some(raw)) => self.stored(raw, i),
+            (_, None) => Stored::values(x),
         });
         results.collect()
     }
@@ -245,13 +253,16 @@ impl Plan {
         terms
     }
 
-    /// The sum for an image, a few pixels at a time; those of `ahead` are in memory and worth a prefetch.
+    /// The sum for an image, a few pixels at a time; `far` results are in memory and worth a prefetch. `wide` is scratch
+    /// for [`TERMS`] of them.
+    #[allow(clippy::too_many_arguments)]
     fn sum_image(
         &self,
         terms: &Terms,
-        results: &[&[f32]],
-        ahead: &[&[f32]],
+        results: &[Stored<'_>],
+        far: bool,
         weight: f32,
+        wide: &mut [f32],
         out: &mut [f32],
         add: bool,
     ) {
@@ -261,15 +272,19 @@ impl Plan {
         let zero = vec![0.0; period];
         for (chunk, out) in out.chunks_mut(CHUNK * c).enumerate() {
             let pixels = out.len() / c;
-            for result in ahead {
-                prefetch_chunk(result, chunk + 1, CHUNK * c);
+            let (from, len) = (chunk * CHUNK * c, pixels * c);
+            for result in results.iter().filter(|_| far) {
+                prefetch(result.words_of(from + len..from + 2 * len));
             }
             for first in (0..results.len().max(1)).step_by(TERMS) {
                 let (add, shift) = (add || first > 0, if first == 0 { &shift[..] } else { &zero });
                 let mut terms: [(&[f32], &[f32]); TERMS] = [(&[], &[]); TERMS];
                 let some = results[first..].iter().zip(&scales[first..]);
+                let mut wide = &mut wide[..];
                 for (term, (result, scale)) in terms.iter_mut().zip(some) {
-                    *term = (&result[chunk * CHUNK * c..][..pixels * c], scale);
+                    let part;
+                    (part, wide) = wide.split_at_mut(result.scratch(len));
+                    *term = (result.get(self.level, from..from + len, part), scale);
                 }
                 let terms = &terms[..TERMS.min(results.len() - first)];
                 self.level.run(Accumulate { out, add, terms, shift, pixels, c });
@@ -309,8 +324,9 @@ impl Plan {
                     .collect();
                 let band = self.pixels.div_ceil(tasks).next_multiple_of(CHUNK) * self.cout;
                 out[0].par_chunks_mut(band).enumerate().for_each(|(i, out)| {
-                    let results: Vec<_> = results.iter().map(|y| &y[i * band..]).collect();
-                    self.sum_image(terms, &results, &[], 1.0, out, add);
+                    let results: Vec<_> =
+                        results.iter().map(|y| Stored::values(&y[i * band..])).collect();
+                    self.sum_image(terms, &results, false, 1.0, &mut [], out, add);
                 });
             }
         });
@@ -349,7 +365,7 @@ impl<'a> Fused<'a> {
             None => self.convs[0].infer(source, &mut self.result, tasks),
             Some((y, between)) => {
                 self.convs[0].infer(source, y, tasks);
-                plan.load_between(between, y, &self.convs[1], norms);
+                plan.load_between(between, Stored::values(y), &self.convs[1], norms);
                 self.convs[1].infer(Source::Image(between), &mut self.result, tasks);
             }
         }

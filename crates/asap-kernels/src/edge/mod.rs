@@ -7,7 +7,7 @@ mod plan;
 use crate::error::{KernelError, Result};
 use crate::norm::Norm;
 use crate::simd::Level;
-use crate::spec::{EdgeSpec, OpKind};
+use crate::spec::{EdgeSpec, OpKind, Precision};
 
 use backward::Given;
 use forward::{OpNorms, Results, Terms};
@@ -146,6 +146,7 @@ pub struct OpGrads {
 pub struct Edge {
     spec: EdgeSpec,
     level: Level,
+    precision: Precision,
 }
 
 impl Edge {
@@ -153,7 +154,12 @@ impl Edge {
     pub fn new(spec: EdgeSpec) -> Result<Self> {
         spec.check()?;
         let level = Level::best(spec.cout);
-        Ok(Self { spec, level })
+        Ok(Self { spec, level, precision: Precision::F32 })
+    }
+
+    /// The same edge with another precision of [`Edge::forward`] and its backward pass; inference is always in `f32`.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The same edge on another SIMD level, to compare.
@@ -181,7 +187,7 @@ impl Edge {
         mixing: Mixing<'_>,
         out: Target<'_>,
     ) -> Result<Saved> {
-        let plan = Plan::new(self, [x.n, x.h, x.w], params)?;
+        let plan = Plan::new(self, self.precision, [x.n, x.h, x.w], params)?;
         plan.check(x, out.len())?;
         check_mixing(mixing, plan.ops.len(), x.n)?;
         let affine: Vec<_> = params.iter().map(|p| p.affine.clone()).collect();
@@ -202,7 +208,7 @@ impl Edge {
         running: &[Vec<Running<'_>>],
         weights: &[f32],
     ) -> Result<Prepared> {
-        let plan = Plan::new(self, [1, h, w], params)?;
+        let plan = Plan::new(self, Precision::F32, [1, h, w], params)?;
         check_mixing(Mixing { weights, image_weights: None }, plan.ops.len(), 1)?;
         let count = self.spec.ops.len();
         KernelError::check_count(

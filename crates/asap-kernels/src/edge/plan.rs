@@ -10,7 +10,8 @@ use crate::buffers::Buffer;
 use crate::error::{KernelError, Result};
 use crate::padded::Padded;
 use crate::simd::{Level, PoolKind, PoolShape, pool_backward, pool_forward};
-use crate::spec::{Body, OpKind};
+use crate::spec::{Body, OpKind, Precision};
+use crate::stored::Stored;
 
 /// Most groups of images whose sums are kept apart; the sums do not depend on who computes which group.
 const GROUPS: usize = 32;
@@ -27,6 +28,7 @@ pub(super) enum Op {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) level: Level,
+    pub(super) precision: Precision,
     pub(super) ops: Vec<Op>,
     /// Whether each operation has affine parameters.
     pub(super) affine: Vec<bool>,
@@ -43,7 +45,12 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Checks parameters and size, then packs the weights: for `n` images of `h` by `w` pixels.
-    pub(super) fn new(edge: &Edge, [n, h, w]: [usize; 3], params: &[OpParams<'_>]) -> Result<Self> {
+    pub(super) fn new(
+        edge: &Edge,
+        precision: Precision,
+        [n, h, w]: [usize; 3],
+        params: &[OpParams<'_>],
+    ) -> Result<Self> {
         let spec = &edge.spec;
         KernelError::check_count(
             || "parameters of the edge".into(),
@@ -76,8 +83,8 @@ impl Plan {
                 let mut convs = Vec::with_capacity(blocks.len());
                 for block in blocks {
                     let count = block.weight_shapes().len();
-                    let conv =
-                        Conv::new(edge.level, block, h, w, &params.convs[used..used + count]);
+                    let params = &params.convs[used..used + count];
+                    let conv = Conv::new(edge.level, precision, block, [h, w], params);
                     (h, w, used) = (conv.oh, conv.ow, used + count);
                     convs.push(conv);
                 }
@@ -87,6 +94,7 @@ impl Plan {
         let ops = spec.ops.par_iter().zip(params).map(op).collect();
         Ok(Self {
             level: edge.level,
+            precision,
             ops,
             affine: params.iter().map(|params| !params.affine.is_empty()).collect(),
             n,
@@ -127,6 +135,11 @@ impl Plan {
             Op::Pool { shape, norm } => Some((i, *shape, *norm)),
             Op::Identity | Op::Chain(_) => None,
         })
+    }
+
+    /// Image `i` of results that were kept.
+    pub(super) fn stored<'a>(&self, words: &'a [f32], i: usize) -> Stored<'a> {
+        Stored { words: part(words, i, self.n), precision: self.precision }
     }
 
     /// Border that the first convolutions with (or without) ReLU need, if any of them needs a loaded image.

@@ -1,16 +1,16 @@
 //! Small matrix products over the pixels of a chunk: the 1x1 convolution, its data gradient and its weight gradient.
+//! Their terms are `f32`, or pairs of bf16 ([`Pair`](super::Pair)) of which a step multiplies and adds two.
 
-use pulp::{Simd, WithSimd};
-
-use super::{Ahead, Lanes, load, store};
+use super::arithmetic::{Arithmetic, Kernel, Term};
+use super::Ahead;
 
 /// `c[rows, n] = a[rows, k] * b[k, n]`: pixels by channels.
-pub(crate) struct Product<'a> {
+pub(crate) struct Product<'a, T = f32> {
     /// Rows of stride `lda`.
-    pub(crate) a: &'a [f32],
+    pub(crate) a: &'a [T],
     pub(crate) lda: usize,
     /// Rows of stride `ldb`, their columns padded with zeros to whole vectors.
-    pub(crate) b: &'a [f32],
+    pub(crate) b: &'a [T],
     pub(crate) ldb: usize,
     /// Rows of stride `ldc`; `n` columns are written.
     pub(crate) c: &'a mut [f32],
@@ -24,15 +24,13 @@ pub(crate) struct Product<'a> {
     pub(crate) ahead: Ahead<'a>,
 }
 
-impl WithSimd for Product<'_> {
-    type Output = ();
-
+impl<T: Term> Kernel<T> for Product<'_, T> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn compute<A: Arithmetic<Term = T>>(mut self, arithmetic: A) {
         if self.rows == 0 {
             return;
         }
-        let np = self.n.next_multiple_of(S::F32_LANES);
+        let np = self.n.next_multiple_of(A::LANES);
         assert!(self.a.len() >= (self.rows - 1) * self.lda + self.k, "product: a is too short");
         assert!(
             self.k == 0 || self.b.len() >= (self.k - 1) * self.ldb + np,
@@ -40,7 +38,7 @@ impl WithSimd for Product<'_> {
         );
         let last = (self.rows - 1) * self.ldc + (self.rows - 1) / self.line.0 * self.line.1;
         assert!(self.c.len() >= last + self.n, "product: c is too short");
-        let vectors = np / S::F32_LANES;
+        let vectors = np / A::LANES;
         let tiles = vectors.div_ceil(3) * self.rows.div_ceil(8);
         self.ahead.share = self.ahead.left().div_ceil(tiles.max(1));
         let mut v = 0;
@@ -51,41 +49,41 @@ impl WithSimd for Product<'_> {
                 2 | 4 => 2,
                 _ => 3,
             };
-            let many = S::REGISTER_COUNT >= 32;
+            let many = A::MANY_REGISTERS;
             match (width, many) {
-                (1, _) => self.columns::<S, 8, 1>(simd, v),
-                (2, true) => self.columns::<S, 8, 2>(simd, v),
-                (2, false) => self.columns::<S, 4, 2>(simd, v),
-                (_, true) => self.columns::<S, 8, 3>(simd, v),
-                (_, false) => self.columns::<S, 4, 3>(simd, v),
+                (1, _) => self.columns::<A, 8, 1>(arithmetic, v),
+                (2, true) => self.columns::<A, 8, 2>(arithmetic, v),
+                (2, false) => self.columns::<A, 4, 2>(arithmetic, v),
+                (_, true) => self.columns::<A, 8, 3>(arithmetic, v),
+                (_, false) => self.columns::<A, 4, 3>(arithmetic, v),
             }
             v += width;
         }
     }
 }
 
-impl Product<'_> {
+impl<T: Term> Product<'_, T> {
     /// `V` vectors of columns from vector `v` on, `M` rows at a time; the last rows are done again with their
     /// predecessors rather than alone.
     #[inline(always)]
-    fn columns<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, v: usize) {
+    fn columns<A: Arithmetic<Term = T>, const M: usize, const V: usize>(&mut self, arithmetic: A, v: usize) {
         let mut row = 0;
         while row + M <= self.rows {
-            // SAFETY: with_simd asserted the extents; rows row..row + M are within them.
-            unsafe { self.tile::<S, M, V>(simd, row, v) };
+            // SAFETY: compute asserted the extents; rows row..row + M are within them.
+            unsafe { self.tile::<A, M, V>(arithmetic, row, v) };
             row += M;
         }
         if row < self.rows {
             // SAFETY: as above.
             unsafe {
                 if self.rows >= M {
-                    self.tile::<S, M, V>(simd, self.rows - M, v);
+                    self.tile::<A, M, V>(arithmetic, self.rows - M, v);
                 } else if self.rows >= 4 {
-                    self.tile::<S, 4, V>(simd, 0, v);
-                    self.tile::<S, 4, V>(simd, self.rows - 4, v);
+                    self.tile::<A, 4, V>(arithmetic, 0, v);
+                    self.tile::<A, 4, V>(arithmetic, self.rows - 4, v);
                 } else {
                     for row in 0..self.rows {
-                        self.tile::<S, 1, V>(simd, row, v);
+                        self.tile::<A, 1, V>(arithmetic, row, v);
                     }
                 }
             }
@@ -95,17 +93,17 @@ impl Product<'_> {
     /// # Safety
     /// `row + M <= rows` and the extents were asserted.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const M: usize, const V: usize>(
+    unsafe fn tile<A: Arithmetic<Term = T>, const M: usize, const V: usize>(
         &mut self,
-        simd: S,
+        arithmetic: A,
         row: usize,
         v: usize,
     ) {
         unsafe {
-            let mut acc = [[simd.splat_f32s(0.0); V]; M];
+            let mut acc = [[arithmetic.zero(); V]; M];
             let a = self.a.as_ptr().add(row * self.lda);
             // Without rows of b the result is zero.
-            let mut b = self.b.as_ptr().wrapping_add(v * S::F32_LANES);
+            let mut b = self.b.as_ptr().wrapping_add(v * A::LANES);
             // One vector leaves the inner loop no time to ask for lines ahead. Three leave it no register, and their
             // columns of b fill the cache: what comes in between would push them out.
             let (before, between) = match V {
@@ -117,14 +115,14 @@ impl Product<'_> {
                 self.ahead.step();
             }
             for k in 0..self.k {
-                let mut columns = [simd.splat_f32s(0.0); V];
+                let mut columns = [arithmetic.no_terms(); V];
                 for (j, column) in columns.iter_mut().enumerate() {
-                    *column = load::<S>(b.add(j * S::F32_LANES));
+                    *column = arithmetic.terms(b.add(j * A::LANES));
                 }
                 for (i, acc) in acc.iter_mut().enumerate() {
-                    let a = simd.splat_f32s(*a.add(i * self.lda + k));
+                    let a = arithmetic.splat(a.add(i * self.lda + k));
                     for (acc, column) in acc.iter_mut().zip(columns) {
-                        *acc = simd.mul_add_e_f32s(a, column, *acc);
+                        *acc = arithmetic.mul_add(a, column, *acc);
                     }
                 }
                 b = b.wrapping_add(self.ldb);
@@ -138,8 +136,8 @@ impl Product<'_> {
             let mut c = self.c.as_mut_ptr().add(row * self.ldc + line * gap);
             for acc in acc {
                 for (j, acc) in acc.into_iter().enumerate() {
-                    let lanes = Lanes::at(simd, (v + j) * S::F32_LANES, self.n);
-                    lanes.store(c.add(lanes.first), acc);
+                    let column = (v + j) * A::LANES;
+                    arithmetic.store_first(c.add(column), acc, self.n - column);
                 }
                 left -= 1;
                 // The last step may point past the end, where nothing is written.
@@ -151,12 +149,12 @@ impl Product<'_> {
 }
 
 /// `w[k, n] (+)= a[rows, k]^T * d[rows, n]`: the gradient of the weights of a 1x1 convolution.
-pub(crate) struct OuterProduct<'a> {
+pub(crate) struct OuterProduct<'a, T = f32> {
     /// Rows of stride `lda`.
-    pub(crate) a: &'a [f32],
+    pub(crate) a: &'a [T],
     pub(crate) lda: usize,
     /// Rows of stride `ldd`, of which whole vectors are read: what follows the `n` columns ends in the padding of `w`.
-    pub(crate) d: &'a [f32],
+    pub(crate) d: &'a [T],
     pub(crate) ldd: usize,
     /// Rows of stride `ldw`, whose columns are padded to whole vectors.
     pub(crate) w: &'a mut [f32],
@@ -168,15 +166,13 @@ pub(crate) struct OuterProduct<'a> {
     pub(crate) n: usize,
 }
 
-impl WithSimd for OuterProduct<'_> {
-    type Output = ();
-
+impl<T: Term> Kernel<T> for OuterProduct<'_, T> {
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
+    fn compute<A: Arithmetic<Term = T>>(mut self, arithmetic: A) {
         if self.rows == 0 || self.k == 0 {
             return;
         }
-        let np = self.n.next_multiple_of(S::F32_LANES);
+        let np = self.n.next_multiple_of(A::LANES);
         assert!(self.ldw >= np, "outer product: columns overlap");
         assert!(
             self.a.len() >= (self.rows - 1) * self.lda + self.k,
@@ -184,21 +180,21 @@ impl WithSimd for OuterProduct<'_> {
         );
         assert!(self.d.len() >= (self.rows - 1) * self.ldd + np, "outer product: d is too short");
         assert!(self.w.len() >= (self.k - 1) * self.ldw + np, "outer product: w is too short");
-        let vectors = np / S::F32_LANES;
+        let vectors = np / A::LANES;
         let mut v = 0;
         while v < vectors {
             if vectors - v >= 2 {
-                if S::REGISTER_COUNT >= 32 {
-                    self.columns::<S, 12, 2>(simd, v);
+                if A::MANY_REGISTERS {
+                    self.columns::<A, 12, 2>(arithmetic, v);
                 } else {
-                    self.columns::<S, 6, 2>(simd, v);
+                    self.columns::<A, 6, 2>(arithmetic, v);
                 }
                 v += 2;
             } else {
-                if S::REGISTER_COUNT >= 32 {
-                    self.columns::<S, 16, 1>(simd, v);
+                if A::MANY_REGISTERS {
+                    self.columns::<A, 16, 1>(arithmetic, v);
                 } else {
-                    self.columns::<S, 12, 1>(simd, v);
+                    self.columns::<A, 12, 1>(arithmetic, v);
                 }
                 v += 1;
             }
@@ -206,26 +202,26 @@ impl WithSimd for OuterProduct<'_> {
     }
 }
 
-impl OuterProduct<'_> {
+impl<T: Term> OuterProduct<'_, T> {
     #[inline(always)]
-    fn columns<S: Simd, const K: usize, const V: usize>(&mut self, simd: S, v: usize) {
+    fn columns<A: Arithmetic<Term = T>, const K: usize, const V: usize>(&mut self, arithmetic: A, v: usize) {
         let mut k = 0;
-        // SAFETY: with_simd asserted the extents, and every tile ends at or before row self.k of w.
+        // SAFETY: compute asserted the extents, and every tile ends at or before row self.k of w.
         unsafe {
             while k + K <= self.k {
-                self.tile::<S, K, V>(simd, k, v);
+                self.tile::<A, K, V>(arithmetic, k, v);
                 k += K;
             }
             if K > 8 && k + 8 <= self.k {
-                self.tile::<S, 8, V>(simd, k, v);
+                self.tile::<A, 8, V>(arithmetic, k, v);
                 k += 8;
             }
             while k + 4 <= self.k {
-                self.tile::<S, 4, V>(simd, k, v);
+                self.tile::<A, 4, V>(arithmetic, k, v);
                 k += 4;
             }
             while k < self.k {
-                self.tile::<S, 1, V>(simd, k, v);
+                self.tile::<A, 1, V>(arithmetic, k, v);
                 k += 1;
             }
         }
@@ -234,33 +230,33 @@ impl OuterProduct<'_> {
     /// # Safety
     /// `k + K <= self.k`, `v + V` vectors are within the padded columns, and the extents were asserted.
     #[inline(always)]
-    unsafe fn tile<S: Simd, const K: usize, const V: usize>(
+    unsafe fn tile<A: Arithmetic<Term = T>, const K: usize, const V: usize>(
         &mut self,
-        simd: S,
+        arithmetic: A,
         k: usize,
         v: usize,
     ) {
         unsafe {
-            let column = v * S::F32_LANES;
+            let column = v * A::LANES;
             let w = self.w.as_mut_ptr().add(k * self.ldw + column);
-            let mut acc = [[simd.splat_f32s(0.0); V]; K];
+            let mut acc = [[arithmetic.zero(); V]; K];
             if self.add {
                 for (i, acc) in acc.iter_mut().enumerate() {
                     for (j, acc) in acc.iter_mut().enumerate() {
-                        *acc = load::<S>(w.add(i * self.ldw + j * S::F32_LANES));
+                        *acc = arithmetic.load(w.add(i * self.ldw + j * A::LANES));
                     }
                 }
             }
             let (mut a, mut d) = (self.a.as_ptr().add(k), self.d.as_ptr().add(column));
             for _ in 0..self.rows {
-                let mut columns = [simd.splat_f32s(0.0); V];
+                let mut columns = [arithmetic.no_terms(); V];
                 for (j, column) in columns.iter_mut().enumerate() {
-                    *column = load::<S>(d.add(j * S::F32_LANES));
+                    *column = arithmetic.terms(d.add(j * A::LANES));
                 }
                 for (i, acc) in acc.iter_mut().enumerate() {
-                    let a = simd.splat_f32s(*a.add(i));
+                    let a = arithmetic.splat(a.add(i));
                     for (acc, column) in acc.iter_mut().zip(columns) {
-                        *acc = simd.mul_add_e_f32s(a, column, *acc);
+                        *acc = arithmetic.mul_add(a, column, *acc);
                     }
                 }
                 // The last step may point past the end, where nothing is read.
@@ -269,7 +265,7 @@ impl OuterProduct<'_> {
             }
             for (i, acc) in acc.iter().enumerate() {
                 for (j, acc) in acc.iter().enumerate() {
-                    store::<S>(w.add(i * self.ldw + j * S::F32_LANES), *acc);
+                    arithmetic.store(w.add(i * self.ldw + j * A::LANES), *acc);
                 }
             }
         }

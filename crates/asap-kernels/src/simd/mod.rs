@@ -8,20 +8,26 @@
 //! kernels that touch the caller's tensors meet a partial vector.
 #![allow(unsafe_code)]
 
+mod arithmetic;
 mod depthwise;
 mod gemm;
 mod pointwise;
 mod pool;
+mod rounding;
 
+pub(crate) use arithmetic::Pair;
 pub(crate) use depthwise::{Depthwise, DepthwiseGrad};
 pub(crate) use gemm::{OuterProduct, Product};
 pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums, TERMS};
 pub(crate) use pool::{PoolKind, PoolShape, pool_backward, pool_forward};
+pub(crate) use rounding::{PairRows, RoundRows, Widen};
 
 use std::fmt;
 use std::ops::Range;
 
 use pulp::{MemMask, Scalar, Simd, WithSimd};
+
+use arithmetic::Term;
 
 /// A SIMD instruction set that this machine has.
 #[derive(Clone, Copy)]
@@ -102,26 +108,26 @@ impl Level {
     }
 
     /// Runs a product, in halves as [`Level::in_halves`] says.
-    pub(crate) fn product(self, product: Product<'_>) {
+    pub(crate) fn product<T: Term>(self, product: Product<'_, T>) {
         let Product { b, c, n, mut ahead, .. } = product;
         // Without rows of b there are no columns to part.
         if product.k == 0 {
-            return self.run(Product { b, c, n, ahead, ..product });
+            return T::run(self, Product { b, c, n, ahead, ..product });
         }
         self.in_halves(n, |level, columns| {
             // A whole vector, for masked stores are slow: columns that both compute are equal to the bit.
             let first = columns.start.min(n.saturating_sub(HALF));
             let (b, c, n) = (&b[first..], &mut c[first..], columns.end - first);
-            level.run(Product { b, c, n, ahead: std::mem::take(&mut ahead), ..product });
+            T::run(level, Product { b, c, n, ahead: std::mem::take(&mut ahead), ..product });
         });
     }
 
     /// Runs an outer product, in halves.
-    pub(crate) fn outer_product(self, product: OuterProduct<'_>) {
+    pub(crate) fn outer_product<T: Term>(self, product: OuterProduct<'_, T>) {
         let OuterProduct { d, w, .. } = product;
         self.in_halves(product.n, |level, columns| {
             let (d, w, n) = (&d[columns.start..], &mut w[columns.start..], columns.len());
-            level.run(OuterProduct { d, w, n, ..product });
+            T::run(level, OuterProduct { d, w, n, ..product });
         });
     }
 
@@ -258,11 +264,9 @@ impl<S: Simd> Lanes<S> {
     }
 }
 
-/// Asks for chunk `index` of chunks of `len` values, as far as it exists, to be brought to the cache while something else
-/// is computed.
-pub(crate) fn prefetch_chunk(values: &[f32], index: usize, len: usize) {
-    let chunk = values.get(index * len..((index + 1) * len).min(values.len())).unwrap_or_default();
-    for line in chunk.chunks(LINE) {
+/// Asks for values to be brought to the cache while something else is computed.
+pub(crate) fn prefetch(values: &[f32]) {
+    for line in values.chunks(LINE) {
         prefetch_line(line.as_ptr());
     }
 }

@@ -50,9 +50,12 @@ impl WithSimd for LoadRows<'_> {
             );
         }
         let zero = simd.splat_f32s(0.0);
-        // Without padding and coefficients all pixels of a row are alike: one long pixel, read in order.
-        let (width, c, cp) =
-            if c == cp && affine.is_none() { (1, width * c, width * c) } else { (width, c, cp) };
+        // Without padding and coefficients all vectors of a row are alike: pixels of one vector, read in order.
+        let (width, c, cp) = if c == cp && affine.is_none() {
+            (width * c / S::F32_LANES, S::F32_LANES, S::F32_LANES)
+        } else {
+            (width, c, cp)
+        };
         // All channels of a row before the next row: they share cache lines.
         for row in 0..rows {
             for first in (0..cp).step_by(S::F32_LANES) {
@@ -336,8 +339,12 @@ impl WithSimd for MaskedAdd<'_> {
             assert!(r.len() >= (rows - 1) * r_row + width * cp, "mask: r is too short");
         }
         let zero = simd.splat_f32s(0.0);
-        // Without padding all pixels of a row are alike, as in LoadRows.
-        let (width, c, cp) = if c == cp { (1, width * c, width * c) } else { (width, c, cp) };
+        // Without padding all vectors of a row are alike, as in LoadRows.
+        let (width, c, cp) = if c == cp {
+            (width * c / S::F32_LANES, S::F32_LANES, S::F32_LANES)
+        } else {
+            (width, c, cp)
+        };
         // All channels of a row before the next row: they share cache lines.
         for row in 0..rows {
             for first in (0..cp).step_by(S::F32_LANES) {

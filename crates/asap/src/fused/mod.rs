@@ -173,7 +173,7 @@ fn run(pass: &Pass, spec: EdgeSpec, ops: &[KernelOp<'_>], x: Tensor<4>, sum: Sum
     if pass.mode() == Mode::Evaluation {
         infer(pass, &edge, ops, x, sum)
     } else {
-        train(pass, edge, ops, x, sum)
+        train(pass, edge.with_precision(pass.precision()), ops, x, sum)
     }
 }
 

@@ -94,7 +94,8 @@ impl Search {
             config.search.method.edge_policy(&config),
             &device,
             config.seed,
-        )?;
+        )?
+        .with_precision(config.precision);
         Ok(Self {
             method,
             alpha_lr: config.alpha_lr(steps),

@@ -1,0 +1,447 @@
+//! What a product multiplies and how: `f32`, or pairs of bf16, of which one step multiplies and adds two.
+
+use pulp::{Simd, WithSimd};
+
+use super::{Lanes, Level, Token, load, store};
+
+/// Two neighbouring values of a sum, rounded to bf16; the first in the lower half.
+pub(crate) type Pair = u32;
+
+/// What a lane of a product multiplies.
+pub(crate) trait Term: Copy {
+    /// Runs a kernel on terms of this type.
+    fn run<K: Kernel<Self>>(level: Level, kernel: K);
+}
+
+/// A kernel that is generic over the arithmetic on its terms.
+pub(crate) trait Kernel<T> {
+    fn compute<A: Arithmetic<Term = T>>(self, arithmetic: A);
+}
+
+/// Vectors of terms, and of the `f32` sums of their products.
+pub(crate) trait Arithmetic: Copy {
+    type Term: Copy;
+    type Terms: Copy;
+    type Sums: Copy;
+    /// Terms and sums of a vector.
+    const LANES: usize;
+    /// Whether there are 32 registers.
+    const MANY_REGISTERS: bool;
+
+    fn no_terms(self) -> Self::Terms;
+    fn zero(self) -> Self::Sums;
+    fn mul_add(self, a: Self::Terms, b: Self::Terms, sums: Self::Sums) -> Self::Sums;
+    /// # Safety
+    /// [`Arithmetic::LANES`] terms are readable.
+    unsafe fn terms(self, at: *const Self::Term) -> Self::Terms;
+    /// # Safety
+    /// The term is readable.
+    unsafe fn splat(self, at: *const Self::Term) -> Self::Terms;
+    /// # Safety
+    /// [`Arithmetic::LANES`] values are readable.
+    unsafe fn load(self, at: *const f32) -> Self::Sums;
+    /// # Safety
+    /// [`Arithmetic::LANES`] values are writable.
+    unsafe fn store(self, at: *mut f32, sums: Self::Sums);
+    /// Stores the first `count` sums, or all if there are not so many.
+    ///
+    /// # Safety
+    /// They are writable.
+    unsafe fn store_first(self, at: *mut f32, sums: Self::Sums, count: usize);
+}
+
+/// Pairs of bf16, made of `f32`.
+pub(crate) trait Rounding: Arithmetic<Term = Pair> {
+    /// The first `count` values (at most [`Arithmetic::LANES`]) rounded to bf16, followed by zeros, in as many halves.
+    ///
+    /// # Safety
+    /// `count` values are readable, and as many halves as there are lanes writable.
+    unsafe fn narrow(self, from: *const f32, count: usize, to: *mut u16);
+    /// The first `count` values of two rows, rounded and paired, followed by zeros.
+    ///
+    /// # Safety
+    /// `count` values of both rows are readable.
+    unsafe fn pair(self, rows: [*const f32; 2], count: usize) -> Self::Terms;
+    /// # Safety
+    /// As many terms as there are lanes are writable.
+    unsafe fn store_terms(self, at: *mut Pair, terms: Self::Terms);
+}
+
+impl Term for f32 {
+    #[inline]
+    fn run<K: Kernel<f32>>(level: Level, kernel: K) {
+        level.run(Plain(kernel));
+    }
+}
+
+/// A kernel on `f32`.
+struct Plain<K>(K);
+
+impl<K: Kernel<f32>> WithSimd for Plain<K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.0.compute(Floats(simd));
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Floats<S>(S);
+
+impl<S: Simd> Arithmetic for Floats<S> {
+    type Term = f32;
+    type Terms = S::f32s;
+    type Sums = S::f32s;
+    const LANES: usize = S::F32_LANES;
+    const MANY_REGISTERS: bool = S::REGISTER_COUNT >= 32;
+
+    #[inline(always)]
+    fn no_terms(self) -> S::f32s {
+        self.zero()
+    }
+
+    #[inline(always)]
+    fn zero(self) -> S::f32s {
+        self.0.splat_f32s(0.0)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: S::f32s, b: S::f32s, sums: S::f32s) -> S::f32s {
+        self.0.mul_add_e_f32s(a, b, sums)
+    }
+
+    #[inline(always)]
+    unsafe fn terms(self, at: *const f32) -> S::f32s {
+        unsafe { load::<S>(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(self, at: *const f32) -> S::f32s {
+        self.0.splat_f32s(unsafe { *at })
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, at: *const f32) -> S::f32s {
+        unsafe { load::<S>(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32, sums: S::f32s) {
+        unsafe { store::<S>(at, sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, at: *mut f32, sums: S::f32s, count: usize) {
+        unsafe { Lanes::at(self.0, 0, count).store(at, sums) }
+    }
+}
+
+impl Term for Pair {
+    #[inline]
+    fn run<K: Kernel<Pair>>(level: Level, kernel: K) {
+        level.round(AsRounding(kernel));
+    }
+}
+
+/// A kernel on pairs that also makes them.
+pub(crate) trait RoundingKernel {
+    fn compute<R: Rounding>(self, rounding: R);
+}
+
+struct AsRounding<K>(K);
+
+impl<K: Kernel<Pair>> RoundingKernel for AsRounding<K> {
+    #[inline(always)]
+    fn compute<R: Rounding>(self, rounding: R) {
+        self.0.compute(rounding);
+    }
+}
+
+impl Level {
+    /// Whether the processor multiplies pairs of bf16 in one step; otherwise they are taken apart, which is slower than
+    /// to multiply `f32`.
+    pub fn multiplies_bf16(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) | Token::Avx2(_) => dot::available(),
+            _ => false,
+        }
+    }
+
+    /// Runs a kernel on pairs.
+    pub(crate) fn round<K: RoundingKernel>(self, kernel: K) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the processor has the instructions.
+            Token::Avx512(_) if dot::available() => unsafe { dot::run(dot::Whole, kernel) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Token::Avx2(_) if dot::available() => unsafe { dot::run(dot::Half, kernel) },
+            _ => self.run(Apart(kernel)),
+        }
+    }
+}
+
+/// A kernel on pairs for a processor without an instruction for them.
+struct Apart<K>(K);
+
+impl<K: RoundingKernel> WithSimd for Apart<K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.0.compute(Halves(simd));
+    }
+}
+
+/// Pairs taken apart: a bf16 is the upper half of an `f32`.
+#[derive(Clone, Copy)]
+struct Halves<S>(S);
+
+impl<S: Simd> Arithmetic for Halves<S> {
+    type Term = Pair;
+    type Terms = S::u32s;
+    type Sums = S::f32s;
+    const LANES: usize = S::F32_LANES;
+    const MANY_REGISTERS: bool = S::REGISTER_COUNT >= 32;
+
+    #[inline(always)]
+    fn no_terms(self) -> S::u32s {
+        self.0.splat_u32s(0)
+    }
+
+    #[inline(always)]
+    fn zero(self) -> S::f32s {
+        self.0.splat_f32s(0.0)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: S::u32s, b: S::u32s, sums: S::f32s) -> S::f32s {
+        let simd = self.0;
+        let first = |pairs| simd.wrapping_dyn_shl_u32s(pairs, simd.splat_u32s(16));
+        let second = |pairs| simd.and_u32s(pairs, simd.splat_u32s(0xffff_0000));
+        let sums = simd.mul_add_e_f32s(
+            simd.transmute_f32s_u32s(first(a)),
+            simd.transmute_f32s_u32s(first(b)),
+            sums,
+        );
+        simd.mul_add_e_f32s(
+            simd.transmute_f32s_u32s(second(a)),
+            simd.transmute_f32s_u32s(second(b)),
+            sums,
+        )
+    }
+
+    #[inline(always)]
+    unsafe fn terms(self, at: *const Pair) -> S::u32s {
+        unsafe { at.cast::<S::u32s>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(self, at: *const Pair) -> S::u32s {
+        self.0.splat_u32s(unsafe { *at })
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, at: *const f32) -> S::f32s {
+        unsafe { load::<S>(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, at: *mut f32, sums: S::f32s) {
+        unsafe { store::<S>(at, sums) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_first(self, at: *mut f32, sums: S::f32s, count: usize) {
+        unsafe { Lanes::at(self.0, 0, count).store(at, sums) }
+    }
+}
+
+impl<S: Simd> Rounding for Halves<S> {
+    #[inline(always)]
+    unsafe fn narrow(self, from: *const f32, count: usize, to: *mut u16) {
+        for lane in 0..S::F32_LANES {
+            unsafe { *to.add(lane) = if lane < count { rounded(*from.add(lane)) } else { 0 } };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pair(self, rows: [*const f32; 2], count: usize) -> S::u32s {
+        let mut pairs = self.no_terms();
+        let to: *mut Pair = (&raw mut pairs).cast();
+        for lane in 0..count.min(S::F32_LANES) {
+            unsafe {
+                let [first, second] = rows.map(|row| Pair::from(rounded(*row.add(lane))));
+                *to.add(lane) = first | second << 16;
+            }
+        }
+        pairs
+    }
+
+    #[inline(always)]
+    unsafe fn store_terms(self, at: *mut Pair, terms: S::u32s) {
+        unsafe { at.cast::<S::u32s>().write_unaligned(terms) }
+    }
+}
+
+/// To the nearest bf16, ties to even; NaN stays NaN, and numbers too small for a full mantissa become zero, as the
+/// processor's own instruction has it.
+#[inline(always)]
+fn rounded(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = match bits & 0x7f80_0000 {
+        0 => bits & 0x8000_0000,
+        0x7f80_0000 if bits & 0x007f_ffff != 0 => bits | 0x0040_0000,
+        _ => bits + 0x7fff + (bits >> 16 & 1),
+    };
+    (rounded >> 16) as u16
+}
+
+/// The dot product of AVX-512 BF16.
+#[cfg(target_arch = "x86_64")]
+mod dot {
+    use std::arch::x86_64::*;
+    use std::mem::transmute;
+
+    use super::{Arithmetic, Pair, Rounding, RoundingKernel};
+
+    /// Whether the processor has all that [`run`] enables.
+    pub(super) fn available() -> bool {
+        is_x86_feature_detected!("avx512bf16")
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+    }
+
+    /// # Safety
+    /// [`available`].
+    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512vl,avx2,fma")]
+    pub(super) unsafe fn run<R: Rounding, K: RoundingKernel>(rounding: R, kernel: K) {
+        kernel.compute(rounding);
+    }
+
+    /// Vectors of 512 bits. Made only for [`run`].
+    #[derive(Clone, Copy)]
+    pub(super) struct Whole;
+
+    /// Vectors of 256 bits. Made only for [`run`].
+    #[derive(Clone, Copy)]
+    pub(super) struct Half;
+
+    macro_rules! dot {
+        (
+            $name:ident, $lanes:literal, $mask:ty, $terms:ty, $sums:ty, $bf16:ty, $words:ty,
+            $zero_terms:ident, $zero:ident, $dot:ident, $load:ident, $load_first:ident, $store:ident,
+            $store_first:ident, $load_terms:ident, $splat:ident, $store_terms:ident, $narrow:ident, $store_narrow:ident,
+            $widen:ident, $shift:ident, $or:ident
+        ) => {
+            impl Arithmetic for $name {
+                type Term = Pair;
+                type Terms = $terms;
+                type Sums = $sums;
+                const LANES: usize = $lanes;
+                const MANY_REGISTERS: bool = true;
+
+                #[inline(always)]
+                fn no_terms(self) -> $terms {
+                    unsafe { $zero_terms() }
+                }
+
+                #[inline(always)]
+                fn zero(self) -> $sums {
+                    unsafe { $zero() }
+                }
+
+                #[inline(always)]
+                fn mul_add(self, a: $terms, b: $terms, sums: $sums) -> $sums {
+                    unsafe { $dot(sums, transmute::<$terms, $bf16>(b), transmute::<$terms, $bf16>(a)) }
+                }
+
+                #[inline(always)]
+                unsafe fn terms(self, at: *const Pair) -> $terms {
+                    unsafe { $load_terms(at.cast()) }
+                }
+
+                #[inline(always)]
+                unsafe fn splat(self, at: *const Pair) -> $terms {
+                    unsafe { $splat(*at.cast()) }
+                }
+
+                #[inline(always)]
+                unsafe fn load(self, at: *const f32) -> $sums {
+                    unsafe { $load(at) }
+                }
+
+                #[inline(always)]
+                unsafe fn store(self, at: *mut f32, sums: $sums) {
+                    unsafe { $store(at, sums) }
+                }
+
+                #[inline(always)]
+                unsafe fn store_first(self, at: *mut f32, sums: $sums, count: usize) {
+                    unsafe {
+                        if count >= $lanes {
+                            $store(at, sums);
+                        } else {
+                            $store_first(at, (1 << count) - 1, sums);
+                        }
+                    }
+                }
+            }
+
+            impl $name {
+                /// # Safety
+                /// `count` values are readable.
+                #[inline(always)]
+                unsafe fn load_first(self, at: *const f32, count: usize) -> $sums {
+                    unsafe {
+                        if count >= $lanes { $load(at) } else { $load_first((1 << count) - 1, at) }
+                    }
+                }
+            }
+
+            impl Rounding for $name {
+                #[inline(always)]
+                unsafe fn narrow(self, from: *const f32, count: usize, to: *mut u16) {
+                    unsafe {
+                        let halves = transmute::<_, $words>($narrow(self.load_first(from, count)));
+                        $store_narrow(to.cast(), halves);
+                    }
+                }
+
+                #[inline(always)]
+                unsafe fn pair(self, rows: [*const f32; 2], count: usize) -> $terms {
+                    unsafe {
+                        let [first, second] = rows.map(|row| {
+                            let halves = $narrow(self.load_first(row, count));
+                            $widen(transmute::<_, $words>(halves))
+                        });
+                        $or(first, $shift::<16>(second))
+                    }
+                }
+
+                #[inline(always)]
+                unsafe fn store_terms(self, at: *mut Pair, terms: $terms) {
+                    unsafe { $store_terms(at.cast(), terms) }
+                }
+            }
+        };
+    }
+
+    dot!(
+        Whole, 16, __mmask16, __m512i, __m512, __m512bh, __m256i,
+        _mm512_setzero_si512, _mm512_setzero_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
+        _mm512_storeu_ps, _mm512_mask_storeu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_si512,
+        _mm512_cvtneps_pbh, _mm256_storeu_si256, _mm512_cvtepu16_epi32, _mm512_slli_epi32, _mm512_or_si512
+    );
+    dot!(
+        Half, 8, __mmask8, __m256i, __m256, __m256bh, __m128i,
+        _mm256_setzero_si256, _mm256_setzero_ps, _mm256_dpbf16_ps, _mm256_loadu_ps, _mm256_maskz_loadu_ps,
+        _mm256_storeu_ps, _mm256_mask_storeu_ps, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_storeu_si256,
+        _mm256_cvtneps_pbh, _mm_storeu_si128, _mm256_cvtepu16_epi32, _mm256_slli_epi32, _mm256_or_si256
+    );
+}
