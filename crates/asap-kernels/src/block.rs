@@ -14,7 +14,7 @@ use crate::simd::{
     Product,
 };
 use crate::spec::{Block, ConvKind, Precision};
-use crate::stored::{Stored, keep_rounded, scratch};
+use crate::stored::{Stored, keep_rounded};
 
 /// Pixels that are gathered before they are multiplied: enough to make a product worth while, few enough for the
 /// first-level cache.
@@ -62,35 +62,25 @@ pub(crate) struct ResultGrad<'a> {
 
 impl<'a> ResultGrad<'a> {
     /// Through a batch norm, with `g_scale` in the place of its own.
-    pub(crate) fn new(
-        norm: &'a NormGrad,
-        g: &'a [f32],
-        g_scale: &'a [f32],
-        y: Stored<'a>,
-    ) -> Self {
+    pub(crate) fn new(norm: &'a NormGrad, g: &'a [f32], g_scale: &'a [f32], y: Stored<'a>) -> Self {
         Self { g, g_scale, y, y_scale: &norm.y_scale, shift: &norm.shift }
     }
 
     /// What [`ResultGrad::fill`] reads, as far as it exists.
     fn reads(self, c: usize, from: usize, pixels: usize) -> [&'a [f32]; 2] {
         let range = from * c..(from + pixels) * c;
-        [Stored::values(self.g), self.y].map(|values| values.words_of(range.clone()))
+        [Stored::Values(self.g), self.y].map(|values| values.words(range.clone()))
     }
 
-    /// Pixels `from..from + pixels` into `out`; `wide` is scratch for a result that was rounded.
-    pub(crate) fn fill(
-        self,
-        level: Level,
-        c: usize,
-        from: usize,
-        pixels: usize,
-        out: &mut [f32],
-        wide: &mut [f32],
-    ) {
+    /// Pixels `from..from + pixels` into `out`.
+    pub(crate) fn fill(self, level: Level, c: usize, from: usize, pixels: usize, out: &mut [f32]) {
         let range = from * c..(from + pixels) * c;
-        let y = self.y.get(level, range.clone(), wide);
-        let terms = &[(&self.g[range], self.g_scale), (y, self.y_scale)];
-        level.run(Accumulate { out, add: false, terms, shift: self.shift, pixels, c });
+        let g = (&self.g[range.clone()], self.g_scale);
+        let (terms, rounded): (&[_], &[_]) = match self.y.part(range) {
+            Stored::Values(y) => (&[g, (y, self.y_scale)], &[]),
+            Stored::Rounded(y) => (&[g], &[(y, self.y_scale)]),
+        };
+        level.run(Accumulate { out, add: false, terms, rounded, shift: self.shift, pixels, c });
     }
 }
 
@@ -103,8 +93,8 @@ pub(crate) struct Scratch {
     d: Buffer,
     /// Gradient of the gathered pixels: of the image, with a border, if depthwise; else of a chunk.
     d_gathered: Padded,
-    /// The result of a chunk where it is kept rounded.
-    wide: Buffer,
+    /// The result of a chunk, where it is not kept as it is.
+    y: Buffer,
     rounded: Rounded,
 }
 
@@ -176,7 +166,10 @@ impl Conv {
             // One more vector: that of the last channels may reach beyond the last pixel.
             d: Buffer::new(pixels * self.block.cout + self.level.lanes()),
             d_gathered,
-            wide: Buffer::new(scratch(self.precision, pixels * self.block.cout)),
+            y: Buffer::new(match self.precision {
+                Precision::F32 => 0,
+                Precision::Bf16 => pixels * self.block.cout,
+            }),
             rounded: self.rounded(pixels),
         }
     }
@@ -325,7 +318,7 @@ impl Conv {
         ahead: [&[f32]; 2],
     ) {
         let (cout, precision) = (self.block.cout, self.precision);
-        let Scratch { gathered, wide, rounded, .. } = scratch;
+        let Scratch { gathered, y: chunk, rounded, .. } = scratch;
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let (from, len) = (row * self.ow * cout, rows * self.ow * cout);
@@ -336,24 +329,21 @@ impl Conv {
                 Precision::F32 => y.split_at_mut(from + len),
                 Precision::Bf16 => y.split_at_mut((from + len) / 2),
             };
-            let after = Stored { words: after, precision }.words_of(0..len);
-            let y_of_chunk = match precision {
+            let after = Stored::new(precision, after).words(0..len);
+            let result = match precision {
                 Precision::F32 => &mut before[from..],
-                Precision::Bf16 => &mut wide[..len],
+                Precision::Bf16 => &mut chunk[..len],
             };
             let ahead = Ahead::new([first, second, after, &[]]);
-            self.rows_of(source, row, rows, gathered, y_of_chunk, rounded, ahead);
-            if precision == Precision::Bf16 {
-                keep_rounded(self.level, &wide[..len], y, from);
-            }
+            self.rows_of(source, row, rows, gathered, result, rounded, ahead);
             if let Some((mean, m2)) = &mut moments {
-                let y = match precision {
-                    Precision::F32 => &y[from..][..len],
-                    Precision::Bf16 => &wide[..len],
-                };
+                let y = &*result;
                 let (group, count) = (self.group(), row * self.ow);
                 let (pixels, c, count) = (pixels / group, cout * group, count / group);
                 self.level.run(Moments { y, pixels, c, count, mean, m2 });
+            }
+            if precision == Precision::Bf16 {
+                keep_rounded(self.level, &chunk[..len], y, from);
             }
         }
     }
@@ -361,8 +351,7 @@ impl Conv {
     /// The result for an image whose rows are shared out to `tasks` threads or more.
     pub(crate) fn infer(&self, source: Source<'_>, y: &mut [f32], tasks: usize) {
         let rows = self.rows().min(self.oh.div_ceil(tasks));
-        let scratch =
-            || (Buffer::new(rows * self.ow * self.kp), self.rounded(rows * self.ow));
+        let scratch = || (Buffer::new(rows * self.ow * self.kp), self.rounded(rows * self.ow));
         let chunks = y.par_chunks_mut(rows * self.ow * self.block.cout).enumerate();
         chunks.for_each_init(scratch, |(gathered, rounded), (chunk, y)| {
             let row = chunk * rows;
@@ -417,7 +406,7 @@ impl Conv {
     ) {
         let depthwise = matches!(self.gather, Gather::Depthwise { .. });
         let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
-        let Scratch { gathered, d, d_gathered, wide, rounded } = scratch;
+        let Scratch { gathered, d, d_gathered, rounded, .. } = scratch;
         // A depthwise convolution of stride 1 reaches every pixel, and can overwrite.
         let overwrite = fresh && depthwise && self.block.stride == (1, 1);
         if let (Some(d_image), true) = (&mut d_image, fresh && !overwrite) {
@@ -427,7 +416,7 @@ impl Conv {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
             let ahead = self.ahead_back(ahead, grad, row, rows);
-            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, wide);
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
             if let Some(grads) = &mut grads {
                 self.gather_image(image, row, rows, gathered);
                 let add = row > 0 || !fresh_grads;
@@ -486,13 +475,13 @@ impl Conv {
         ahead: [&[f32]; 2],
     ) {
         let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
-        let Scratch { gathered, d, d_gathered, wide, rounded } = scratch;
+        let Scratch { gathered, d, d_gathered, rounded, .. } = scratch;
         let (c, line) = (self.block.cin, d_gathered.row());
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
             let ahead = self.ahead_back(ahead, grad, row, rows);
-            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d, wide);
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
             if grads.is_some() || self.block.relu {
                 self.gather(Source::Dense(x), row, rows, gathered);
             }

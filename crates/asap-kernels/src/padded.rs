@@ -1,7 +1,7 @@
 //! The scratch image that convolutions read: [`Padded`].
 
 use crate::buffers::Buffer;
-use crate::simd::{Affine, Level, LoadRows};
+use crate::simd::{Affine, Level, LoadRows, Value};
 use crate::stored::Stored;
 
 /// An image with a border of zeros and its channels padded to whole vectors: scratch that many convolutions read.
@@ -12,14 +12,12 @@ pub(crate) struct Padded {
     pub(crate) w: usize,
     pub(crate) pad: usize,
     pub(crate) cp: usize,
-    /// A row of what is loaded, if it was rounded.
-    line: Buffer,
 }
 
 impl Padded {
     pub(crate) fn new(h: usize, w: usize, pad: usize, cp: usize) -> Self {
-        let (data, line) = (Buffer::new((h + 2 * pad) * (w + 2 * pad) * cp), Buffer::default());
-        let mut image = Self { data, h, w, pad, cp, line };
+        let mut image =
+            Self { data: Buffer::new((h + 2 * pad) * (w + 2 * pad) * cp), h, w, pad, cp };
         // Only the border: whoever fills the image writes the whole interior.
         let (row, side, top) = (image.row(), pad * cp, image.at(0, 0) - pad * cp);
         let bottom = image.data.len() - top;
@@ -49,8 +47,8 @@ impl Padded {
         &self.data[self.at(0, 0)..]
     }
 
-    /// As [`Padded::load`], from an image that was kept.
-    pub(crate) fn load_stored(
+    /// Fills the interior with `relu(affine(x))`, `x` dense with `c` channels.
+    pub(crate) fn load(
         &mut self,
         level: Level,
         x: Stored<'_>,
@@ -58,36 +56,16 @@ impl Padded {
         affine: Option<Affine<'_>>,
         relu: bool,
     ) {
-        let row = self.w * c;
-        let room = x.scratch(row);
-        if room == 0 {
-            return self.load(level, x.words, c, affine, relu);
-        }
-        if self.line.len() < room {
-            self.line = Buffer::new(room);
-        }
-        for y in 0..self.h {
-            let at = self.at(y as isize, 0);
-            let x = x.get(level, y * row..(y + 1) * row, &mut self.line);
-            level.run(LoadRows {
-                x,
-                affine,
-                relu,
-                dst: &mut self.data[at..],
-                dst_row: 0,
-                rows: 1,
-                width: self.w,
-                c,
-                cp: self.cp,
-            });
+        match x {
+            Stored::Values(x) => self.load_values(level, x, c, affine, relu),
+            Stored::Rounded(x) => self.load_values(level, x, c, affine, relu),
         }
     }
 
-    /// Fills the interior with `relu(affine(x))`, `x` dense with `c` channels.
-    pub(crate) fn load(
+    fn load_values<T: Value>(
         &mut self,
         level: Level,
-        x: &[f32],
+        x: &[T],
         c: usize,
         affine: Option<Affine<'_>>,
         relu: bool,

@@ -4,7 +4,8 @@
 
 use asap_kernels::reference::{self, EdgeRun, Params, Tensor};
 use asap_kernels::{
-    Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpKind, OpParams, Running, Saved, Target,
+    Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpKind, OpParams, Precision, Running,
+    Saved, Target,
 };
 use proptest::prelude::*;
 
@@ -106,8 +107,8 @@ impl Values {
 const ALL: Needs = Needs { weights: true, mixing: true };
 
 /// Runs all passes. The output and the gradient of the input are added to `before`.
-fn fused(problem: &Problem, values: &Values, level: Option<Level>) -> Fused {
-    let edge = Edge::new(problem.spec.clone()).unwrap();
+fn fused(problem: &Problem, values: &Values, level: Option<Level>, precision: Precision) -> Fused {
+    let edge = Edge::new(problem.spec.clone()).unwrap().with_precision(precision);
     let edge = level.map_or(edge.clone(), |level| edge.with_level(level));
     let [n, h, w, c] = problem.shape;
     let (x, params, mixing) =
@@ -167,6 +168,16 @@ fn close<'a>(
     }
 }
 
+/// The length of the difference stays below `tolerance` times that of what is expected, or times `least`. A single value
+/// says little of bf16: the ReLU between two convolutions may see the other sign of a number near zero.
+fn near(what: &str, found: &[f32], expected: &[f64], least: f64, tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = length(&mut found.iter().zip(expected).map(|(a, b)| f64::from(*a) - b));
+    let error = difference / length(&mut expected.iter().copied()).max(least);
+    assert!(error <= tolerance, "{what} in bf16: error {error:.1e}");
+}
+
 /// 1e-4, unless a batch norm divides by next to nothing: over the two values of a tiny image it multiplies the
 /// rounding of its input by up to `1 / sqrt(1e-5)`, once in the forward and once more in the backward.
 fn tolerance(run: &EdgeRun) -> f64 {
@@ -178,7 +189,7 @@ fn tolerance(run: &EdgeRun) -> f64 {
 /// Compares the fused code with the reference.
 fn check(problem: &Problem, level: Option<Level>) {
     let values = problem.values();
-    let found = fused(problem, &values, level);
+    let found = fused(problem, &values, level, Precision::F32);
     let params: Vec<Params> = values.params().iter().map(Params::new).collect();
     let x = Tensor::new(&values.x, problem.shape);
     let grad_out = Tensor::new(&values.grad_out, problem.out_shape());
@@ -219,6 +230,38 @@ fn check(problem: &Problem, level: Option<Level>) {
                 tolerance,
             );
             close(&format!("{op} beta gradient"), beta, expected_beta.iter().copied(), tolerance);
+        }
+    }
+}
+
+/// Compares mixed precision with the reference.
+fn check_bf16(problem: &Problem, level: Level) {
+    let values = problem.values();
+    let found = fused(problem, &values, Some(level), Precision::Bf16);
+    let params: Vec<Params> = values.params().iter().map(Params::new).collect();
+    let x = Tensor::new(&values.x, problem.shape);
+    let grad_out = Tensor::new(&values.grad_out, problem.out_shape());
+    let run = reference::forward(&problem.spec, &x, &params, values.mixing(), None);
+    let grads = reference::backward(&problem.spec, &run, &params, values.mixing(), &grad_out);
+    let before = |v: &[f64]| -> Vec<f64> {
+        v.iter().zip(&values.before).map(|(v, b)| v + f64::from(*b)).collect()
+    };
+    let two = problem.spec.norm_channels(problem.spec.ops[0]).len() > 1;
+    let tolerance = if two { 0.4 } else { 0.02 };
+    // A sum of products of numbers around one, whose signs cancel.
+    let products = (grad_out.data.len() as f64).sqrt();
+    near("output", &found.out, &before(&run.out.data), 1.0, 0.01);
+    near("input gradient", &found.dx, &before(&grads.input.data), 1.0, tolerance);
+    near("mixing gradient", &found.grads.mixing, &grads.mixing, products, 0.01);
+    for (found, expected) in found.grads.ops.iter().zip(&grads.ops) {
+        for (found, expected) in found.convs.iter().zip(&expected.convs) {
+            near("weight gradient", found, expected, products, tolerance);
+        }
+        for ((gamma, beta), (expected_gamma, expected_beta)) in
+            found.affine.iter().zip(&expected.affine)
+        {
+            near("gamma gradient", gamma, expected_gamma, products, tolerance);
+            near("beta gradient", beta, expected_beta, products, tolerance);
         }
     }
 }
@@ -267,6 +310,22 @@ proptest! {
     }
 
     #[test]
+    fn any_shape_in_bf16_is_near_the_reference(
+        op in prop::sample::select(&OpKind::ALL[..]),
+        (cin, cout) in (3..40_usize, 3..70_usize),
+        (n, h, w) in (3..5_usize, 6..14_usize, 6..14_usize),
+        stride in 1..3_usize,
+        (affine, drop_path) in any::<(bool, bool)>(),
+        level in any::<prop::sample::Index>(),
+        seed in any::<u64>(),
+    ) {
+        let spec = spec(op, cin, cout, stride, true);
+        let problem = Problem { spec, shape: [n, h, w, cin], affine, drop_path, seed };
+        let levels = Level::available();
+        check_bf16(&problem, levels[level.index(levels.len())]);
+    }
+
+    #[test]
     fn any_mixture_matches_the_reference(
         ops in prop::collection::vec(prop::sample::select(&OpKind::ALL[..9]), 0..6),
         c in 1..25_usize,
@@ -288,12 +347,14 @@ fn results_do_not_depend_on_the_number_of_threads() {
     let spec = EdgeSpec::mixed(20, 1, OpKind::ALL[..9].to_vec());
     let problem = Problem { affine: true, drop_path: true, ..Problem::new(spec, [70, 6, 5, 20]) };
     let values = problem.values();
-    let with = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| fused(&problem, &values, None))
-    };
-    let one = with(1);
-    assert!(one == with(2) && one == with(5));
+    for precision in Precision::ALL {
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| fused(&problem, &values, None, precision))
+        };
+        let one = with(1);
+        assert!(one == with(2) && one == with(5), "{precision}");
+    }
 }
 
 #[test]
@@ -303,11 +364,16 @@ fn simd_levels_agree() {
             Problem::new(EdgeSpec::mixed(24, stride, OpKind::ALL[..9].to_vec()), [2, 9, 9, 24]);
         let values = problem.values();
         let levels = Level::available();
-        let scalar = fused(&problem, &values, levels.last().copied());
-        for level in levels {
-            let found = fused(&problem, &values, Some(level));
-            close("output", &found.out, scalar.out.iter().map(|v| f64::from(*v)), 1e-5);
-            close("input gradient", &found.dx, scalar.dx.iter().map(|v| f64::from(*v)), 1e-5);
+        // In bf16 another order of a sum may round its result to the neighbour.
+        for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 0.01)] {
+            let scalar = fused(&problem, &values, levels.last().copied(), precision);
+            for &level in &levels {
+                let found = fused(&problem, &values, Some(level), precision);
+                let expected =
+                    |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+                close("output", &found.out, expected(&scalar.out), tolerance);
+                close("input gradient", &found.dx, expected(&scalar.dx), tolerance);
+            }
         }
     }
 }
@@ -357,7 +423,7 @@ fn statistics_survive_a_large_mean() {
     let problem = Problem::new(EdgeSpec::mixed(16, 1, vec![OpKind::AvgPool3x3]), [4, 16, 16, 16]);
     let mut values = problem.values();
     values.x.iter_mut().for_each(|v| *v += 1000.0);
-    let found = fused(&problem, &values, None);
+    let found = fused(&problem, &values, None, Precision::F32);
     let x = Tensor::new(&values.x, problem.shape);
     let run = reference::forward(&problem.spec, &x, &[Params::default()], values.mixing(), None);
     for (found, expected) in found.stats[0][0].1.iter().zip(&run.stats[0][0].1) {
@@ -372,7 +438,7 @@ fn statistics_survive_a_large_mean() {
 fn needs_leave_the_rest_out() {
     let problem = Problem::new(EdgeSpec::mixed(8, 1, OpKind::ALL[..7].to_vec()), [2, 5, 5, 8]);
     let values = problem.values();
-    let all = fused(&problem, &values, None).grads;
+    let all = fused(&problem, &values, None, Precision::F32).grads;
     let edge = Edge::new(problem.spec.clone()).unwrap();
     let (x, params, mixing) =
         (Images::new(&values.x, 2, 5, 5, 8), values.params(), values.mixing());

@@ -16,7 +16,7 @@ use crate::matrix::PackedGrads;
 use crate::norm::{GradSums, Norm, NormGrad};
 use crate::padded::Padded;
 use crate::simd::{Accumulate, MaskedAdd, Sums, prefetch};
-use crate::stored::{Stored, scratch};
+use crate::stored::Stored;
 
 /// What a backward pass is given.
 #[derive(Clone, Copy)]
@@ -93,11 +93,11 @@ impl Plan {
         let zero = vec![0.0; period];
         let scratch = || {
             let zeros = || vec![0.0; period * self.ops.len()];
-            (self.poolings(), zeros(), zeros(), self.wide(1))
+            (self.poolings(), zeros(), zeros())
         };
         let items = (0..self.n).collect();
         let groups = over_groups(Direction::Up, items, scratch, |scratch, images, _| {
-            let (pooling, sums, dots, wide) = scratch;
+            let (pooling, sums, dots) = scratch;
             let mut totals = vec![GradSums::new(c); self.ops.len()];
             for i in images {
                 let g = part(given.grad_out, i, self.n);
@@ -114,9 +114,8 @@ impl Plan {
                         }
                         let mean = norms.last.as_ref().map_or(&zero, |norm| &norm.mean);
                         let from = chunk * CHUNK * c;
-                        prefetch(y.words_of(from + g.len()..from + 2 * g.len()));
-                        let y = y.get(self.level, from..from + g.len(), wide);
-                        self.level.run(Sums { g, y, mean, pixels: g.len() / c, c, sum, dot });
+                        prefetch(y.words(from + g.len()..from + 2 * g.len()));
+                        self.sums(g, y.part(from..from + g.len()), mean, c, sum, dot);
                     }
                 }
                 let state = sums.chunks_exact(period).zip(dots.chunks_exact(period));
@@ -127,6 +126,23 @@ impl Plan {
             totals
         });
         join(groups, |all, parts| parts.into_iter().for_each(|part| all.join(part)))
+    }
+
+    /// See [`Sums`].
+    fn sums(
+        &self,
+        g: &[f32],
+        y: Stored<'_>,
+        mean: &[f32],
+        c: usize,
+        sum: &mut [f32],
+        dot: &mut [f32],
+    ) {
+        let pixels = g.len() / c;
+        match y {
+            Stored::Values(y) => self.level.run(Sums { g, y, mean, pixels, c, sum, dot }),
+            Stored::Rounded(y) => self.level.run(Sums { g, y, mean, pixels, c, sum, dot }),
+        }
     }
 
     /// Back through the second convolutions.
@@ -149,7 +165,7 @@ impl Plan {
                 usize,
                 ((usize, &[Conv; 2]), &mut Middle),
             )| {
-                let Middle { image, d_image, scratch, sum, dot, wide } = middle;
+                let Middle { image, d_image, scratch, sum, dot } = middle;
                 let c = one.block.cout;
                 let mut packed = two.packed_grads(weights);
                 let mut total = GradSums::new(c);
@@ -170,17 +186,7 @@ impl Plan {
                         dot.fill(0.0);
                         for (chunk, g) in dst.chunks(CHUNK * c).enumerate() {
                             let from = chunk * CHUNK * c;
-                            let y = y.get(self.level, from..from + g.len(), wide);
-                            let (sum, dot) = (&mut sum[..], &mut dot[..]);
-                            self.level.run(Sums {
-                                g,
-                                y,
-                                mean: &norm.mean,
-                                pixels: g.len() / c,
-                                c,
-                                sum,
-                                dot,
-                            });
+                            self.sums(g, y.part(from..from + g.len()), &norm.mean, c, sum, dot);
                         }
                         total.add(sum, dot, 1.0);
                     }
@@ -332,6 +338,7 @@ impl Plan {
                                     out: dx,
                                     add: true,
                                     terms,
+                                    rounded: &[],
                                     shift,
                                     pixels,
                                     c,
@@ -340,9 +347,9 @@ impl Plan {
                             Op::Pool { shape, .. } => {
                                 let (c, d_pool) = (self.cin, &mut walk.d_pool[..]);
                                 walk.pooling.back(*shape, x, d_pool, dx, |y, dy| {
-                                    let y = Stored::values(y);
+                                    let y = Stored::Values(y);
                                     let grad = ResultGrad::new(&outer[op], g, &scale, y);
-                                    grad.fill(self.level, c, 0, self.pixels, dy, &mut []);
+                                    grad.fill(self.level, c, 0, self.pixels, dy);
                                 });
                             }
                         }
@@ -397,7 +404,6 @@ struct Middle {
     /// For the batch norm between the two convolutions.
     sum: Vec<f32>,
     dot: Vec<f32>,
-    wide: Buffer,
 }
 
 impl Middle {
@@ -410,7 +416,6 @@ impl Middle {
             scratch: two.scratch(),
             sum: zeros(),
             dot: zeros(),
-            wide: Buffer::new(scratch(plan.precision, CHUNK * c)),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! operations.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -14,8 +15,8 @@ use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
 use crate::norm::{MomentSum, Norm};
 use crate::padded::Padded;
-use crate::simd::{Accumulate, Level, Moments, TERMS, prefetch};
-use crate::stored::{Stored, scratch, words};
+use crate::simd::{Accumulate, Bf16, Level, Moments, TERMS, Terms, prefetch};
+use crate::stored::{Stored, words};
 
 /// Pixels that a pass over pixels takes at a time: few enough for the first-level cache.
 pub(super) const CHUNK: usize = 64;
@@ -42,7 +43,7 @@ struct Slot {
 /// The weighted sum of the normalised results, `sum_o scales[o] * y_o + shift`: mixing weights included, repeated up to
 /// the period of the level.
 #[derive(Debug)]
-pub(super) struct Terms {
+pub(super) struct Weighted {
     scales: Vec<Vec<f32>>,
     shift: Vec<f32>,
 }
@@ -191,19 +192,18 @@ impl Plan {
         norms: &OpNorms,
     ) {
         let affine = norms.inner.as_ref().map(Norm::affine);
-        image.load_stored(self.level, y, conv.block.cin, affine, conv.block.relu);
+        image.load(self.level, y, conv.block.cin, affine, conv.block.relu);
     }
 
     /// The weighted sum of the operations.
     pub(super) fn sum(&self, x: &[f32], results: &Results, mixing: Mixing<'_>, out: Target<'_>) {
         let terms = self.terms(&results.norms, mixing.weights);
         let (out, add) = out.parts();
-        let items = split(self.n, std::iter::once(out));
-        let scratch = || (self.poolings(), self.wide(TERMS));
-        over_groups(Direction::Up, items, scratch, |(pooling, wide), images, items| {
+        let (items, scratch) = (split(self.n, std::iter::once(out)), || self.poolings());
+        over_groups(Direction::Up, items, scratch, |pooling, images, items| {
             for (i, out) in images.zip(items) {
                 let results = self.of_image(part(x, i, self.n), results, i, pooling);
-                self.sum_image(&terms, &results, true, weight(mixing, i), wide, out[0], add);
+                self.sum_image(&terms, &results, true, weight(mixing, i), out[0], add);
             }
         });
     }
@@ -211,11 +211,6 @@ impl Plan {
     /// Scratch for each pool of the edge.
     pub(super) fn poolings(&self) -> Vec<Pooling> {
         self.pools().map(|_| Pooling::new(self)).collect()
-    }
-
-    /// Scratch for a chunk of results that were rounded, of `count` operations.
-    pub(super) fn wide(&self, count: usize) -> Buffer {
-        Buffer::new(scratch(self.precision, count * CHUNK * self.cout))
     }
 
     /// The result of each operation for image `i`, pools computed again.
@@ -229,17 +224,18 @@ impl Plan {
         let mut pooling = pooling.iter_mut();
         let results = self.ops.iter().zip(&results.raw).map(|(op, raw)| match (op, raw.last()) {
             (Op::Pool { shape, .. }, _) => {
-                Stored::values(pooling.next().map_or(x, |pooling| pooling.run(*shape, x)))
+                Stored::Values(pooling.next().map_or(x, |pooling| pooling.run(*shape, x)))
             }
             (_, Some(raw)) => self.stored(raw, i),
-            (_, None) => Stored::values(x),
+            (_, None) => Stored::Values(x),
         });
         results.collect()
     }
 
-    pub(super) fn terms(&self, norms: &[OpNorms], weights: &[f32]) -> Terms {
+    pub(super) fn terms(&self, norms: &[OpNorms], weights: &[f32]) -> Weighted {
         let period = self.level.period(self.cout);
-        let mut terms = Terms { scales: Vec::with_capacity(norms.len()), shift: vec![0.0; period] };
+        let mut terms =
+            Weighted { scales: Vec::with_capacity(norms.len()), shift: vec![0.0; period] };
         for (norms, weight) in norms.iter().zip(weights) {
             terms.scales.push(match &norms.last {
                 None => vec![*weight; period],
@@ -253,16 +249,13 @@ impl Plan {
         terms
     }
 
-    /// The sum for an image, a few pixels at a time; `far` results are in memory and worth a prefetch. `wide` is scratch
-    /// for [`TERMS`] of them.
-    #[allow(clippy::too_many_arguments)]
+    /// The sum for an image, a few pixels at a time; `far` results are in memory and worth a prefetch.
     fn sum_image(
         &self,
-        terms: &Terms,
+        terms: &Weighted,
         results: &[Stored<'_>],
         far: bool,
         weight: f32,
-        wide: &mut [f32],
         out: &mut [f32],
         add: bool,
     ) {
@@ -270,30 +263,44 @@ impl Plan {
         let scales: Vec<_> = terms.scales.iter().map(|scale| scaled(scale, weight)).collect();
         let shift = scaled(&terms.shift, weight);
         let zero = vec![0.0; period];
+        let (mut plain, mut rounded) = (Vec::new(), Vec::new());
+        for (result, scale) in results.iter().zip(&scales) {
+            match *result {
+                Stored::Values(y) => plain.push((y, &scale[..])),
+                Stored::Rounded(y) => rounded.push((y, &scale[..])),
+            }
+        }
         for (chunk, out) in out.chunks_mut(CHUNK * c).enumerate() {
             let pixels = out.len() / c;
             let (from, len) = (chunk * CHUNK * c, pixels * c);
             for result in results.iter().filter(|_| far) {
-                prefetch(result.words_of(from + len..from + 2 * len));
+                prefetch(result.words(from + len..from + 2 * len));
             }
-            for first in (0..results.len().max(1)).step_by(TERMS) {
-                let (add, shift) = (add || first > 0, if first == 0 { &shift[..] } else { &zero });
-                let mut terms: [(&[f32], &[f32]); TERMS] = [(&[], &[]); TERMS];
-                let some = results[first..].iter().zip(&scales[first..]);
-                let mut wide = &mut wide[..];
-                for (term, (result, scale)) in terms.iter_mut().zip(some) {
-                    let part;
-                    (part, wide) = wide.split_at_mut(result.scratch(len));
-                    *term = (result.get(self.level, from..from + len, part), scale);
-                }
-                let terms = &terms[..TERMS.min(results.len() - first)];
-                self.level.run(Accumulate { out, add, terms, shift, pixels, c });
+            let (mut add, mut shift) = (add, &shift[..]);
+            let mut run = |terms: Terms<'_, f32>, rounded: Terms<'_, Bf16>| {
+                self.level.run(Accumulate { out, add, terms, rounded, shift, pixels, c });
+                (add, shift) = (true, &zero);
+            };
+            for some in plain.chunks(TERMS) {
+                run(&cut(some, from..from + len)[..some.len()], &[]);
+            }
+            for some in rounded.chunks(TERMS) {
+                run(&[], &cut(some, from..from + len)[..some.len()]);
+            }
+            if results.is_empty() {
+                run(&[], &[]);
             }
         }
     }
 
     /// The whole edge with statistics known beforehand.
-    pub(super) fn infer(&self, x: Images<'_>, norms: &[OpNorms], terms: &Terms, out: Target<'_>) {
+    pub(super) fn infer(
+        &self,
+        x: Images<'_>,
+        norms: &[OpNorms],
+        terms: &Weighted,
+        out: Target<'_>,
+    ) {
         let Images { n, data: x, .. } = x;
         let (out, add) = out.parts();
         let scratch = || {
@@ -325,12 +332,24 @@ impl Plan {
                 let band = self.pixels.div_ceil(tasks).next_multiple_of(CHUNK) * self.cout;
                 out[0].par_chunks_mut(band).enumerate().for_each(|(i, out)| {
                     let results: Vec<_> =
-                        results.iter().map(|y| Stored::values(&y[i * band..])).collect();
-                    self.sum_image(terms, &results, false, 1.0, &mut [], out, add);
+                        results.iter().map(|y| Stored::Values(&y[i * band..])).collect();
+                    self.sum_image(terms, &results, false, 1.0, out, add);
                 });
             }
         });
     }
+}
+
+/// A part of some images, at most [`TERMS`] of them.
+fn cut<'a, T>(
+    images: &[(&'a [T], &'a [f32])],
+    part: Range<usize>,
+) -> [(&'a [T], &'a [f32]); TERMS] {
+    let mut cut: [(&[T], &[f32]); TERMS] = [(&[], &[]); TERMS];
+    for (cut, (image, scale)) in cut.iter_mut().zip(images) {
+        *cut = (&image[part.clone()], scale);
+    }
+    cut
 }
 
 /// The weight of an image.
@@ -365,7 +384,7 @@ impl<'a> Fused<'a> {
             None => self.convs[0].infer(source, &mut self.result, tasks),
             Some((y, between)) => {
                 self.convs[0].infer(source, y, tasks);
-                plan.load_between(between, Stored::values(y), &self.convs[1], norms);
+                plan.load_between(between, Stored::Values(y), &self.convs[1], norms);
                 self.convs[1].infer(Source::Image(between), &mut self.result, tasks);
             }
         }

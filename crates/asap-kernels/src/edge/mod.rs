@@ -10,7 +10,7 @@ use crate::simd::Level;
 use crate::spec::{EdgeSpec, OpKind, Precision};
 
 use backward::Given;
-use forward::{OpNorms, Results, Terms};
+use forward::{OpNorms, Results, Weighted};
 use plan::{Plan, check_mixing};
 
 /// A batch of images, channels last: `[n, h, w, c]`.
@@ -111,7 +111,7 @@ pub struct Saved {
 pub struct Prepared {
     plan: Plan,
     norms: Vec<OpNorms>,
-    terms: Terms,
+    terms: Weighted,
 }
 
 /// Which gradients a backward pass computes besides that of the input.

@@ -139,7 +139,7 @@ impl Plan {
 
     /// Image `i` of results that were kept.
     pub(super) fn stored<'a>(&self, words: &'a [f32], i: usize) -> Stored<'a> {
-        Stored { words: part(words, i, self.n), precision: self.precision }
+        Stored::new(self.precision, part(words, i, self.n))
     }
 
     /// Border that the first convolutions with (or without) ReLU need, if any of them needs a loaded image.
@@ -164,7 +164,7 @@ impl Loaded {
     pub(super) fn load(&mut self, plan: &Plan, x: &[f32]) {
         for (relu, image) in [true, false].into_iter().zip(&mut self.0) {
             if let Some(image) = image {
-                image.load(plan.level, x, plan.cin, None, relu);
+                image.load(plan.level, Stored::Values(x), plan.cin, None, relu);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Lanes, Level, Token, load, store};
+use super::{Bf16, Lanes, Level, Token, load, store};
 
 /// Two neighbouring values of a sum, rounded to bf16; the first in the lower half.
 pub(crate) type Pair = u32;
@@ -52,11 +52,11 @@ pub(crate) trait Arithmetic: Copy {
 
 /// Pairs of bf16, made of `f32`.
 pub(crate) trait Rounding: Arithmetic<Term = Pair> {
-    /// The first `count` values (at most [`Arithmetic::LANES`]) rounded to bf16, followed by zeros, in as many halves.
+    /// The first `count` values (at most [`Arithmetic::LANES`]) rounded to bf16, followed by zeros, as many as there are lanes.
     ///
     /// # Safety
-    /// `count` values are readable, and as many halves as there are lanes writable.
-    unsafe fn narrow(self, from: *const f32, count: usize, to: *mut u16);
+    /// `count` values are readable, and as many numbers as there are lanes writable.
+    unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16);
     /// The first `count` values of two rows, rounded and paired, followed by zeros.
     ///
     /// # Safety
@@ -261,9 +261,11 @@ impl<S: Simd> Arithmetic for Halves<S> {
 
 impl<S: Simd> Rounding for Halves<S> {
     #[inline(always)]
-    unsafe fn narrow(self, from: *const f32, count: usize, to: *mut u16) {
+    unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16) {
         for lane in 0..S::F32_LANES {
-            unsafe { *to.add(lane) = if lane < count { rounded(*from.add(lane)) } else { 0 } };
+            unsafe {
+                *to.add(lane) = if lane < count { rounded(*from.add(lane)) } else { Bf16(0) }
+            };
         }
     }
 
@@ -273,7 +275,7 @@ impl<S: Simd> Rounding for Halves<S> {
         let to: *mut Pair = (&raw mut pairs).cast();
         for lane in 0..count.min(S::F32_LANES) {
             unsafe {
-                let [first, second] = rows.map(|row| Pair::from(rounded(*row.add(lane))));
+                let [first, second] = rows.map(|row| Pair::from(rounded(*row.add(lane)).0));
                 *to.add(lane) = first | second << 16;
             }
         }
@@ -289,14 +291,14 @@ impl<S: Simd> Rounding for Halves<S> {
 /// To the nearest bf16, ties to even; NaN stays NaN, and numbers too small for a full mantissa become zero, as the
 /// processor's own instruction has it.
 #[inline(always)]
-fn rounded(value: f32) -> u16 {
+fn rounded(value: f32) -> Bf16 {
     let bits = value.to_bits();
     let rounded = match bits & 0x7f80_0000 {
         0 => bits & 0x8000_0000,
         0x7f80_0000 if bits & 0x007f_ffff != 0 => bits | 0x0040_0000,
         _ => bits + 0x7fff + (bits >> 16 & 1),
     };
-    (rounded >> 16) as u16
+    Bf16((rounded >> 16) as u16)
 }
 
 /// The dot product of AVX-512 BF16.
@@ -305,7 +307,7 @@ mod dot {
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
-    use super::{Arithmetic, Pair, Rounding, RoundingKernel};
+    use super::{Arithmetic, Bf16, Pair, Rounding, RoundingKernel};
 
     /// Whether the processor has all that [`run`] enables.
     pub(super) fn available() -> bool {
@@ -358,7 +360,9 @@ mod dot {
 
                 #[inline(always)]
                 fn mul_add(self, a: $terms, b: $terms, sums: $sums) -> $sums {
-                    unsafe { $dot(sums, transmute::<$terms, $bf16>(b), transmute::<$terms, $bf16>(a)) }
+                    unsafe {
+                        $dot(sums, transmute::<$terms, $bf16>(b), transmute::<$terms, $bf16>(a))
+                    }
                 }
 
                 #[inline(always)]
@@ -406,7 +410,7 @@ mod dot {
 
             impl Rounding for $name {
                 #[inline(always)]
-                unsafe fn narrow(self, from: *const f32, count: usize, to: *mut u16) {
+                unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16) {
                     unsafe {
                         let halves = transmute::<_, $words>($narrow(self.load_first(from, count)));
                         $store_narrow(to.cast(), halves);
@@ -433,15 +437,51 @@ mod dot {
     }
 
     dot!(
-        Whole, 16, __mmask16, __m512i, __m512, __m512bh, __m256i,
-        _mm512_setzero_si512, _mm512_setzero_ps, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_maskz_loadu_ps,
-        _mm512_storeu_ps, _mm512_mask_storeu_ps, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_si512,
-        _mm512_cvtneps_pbh, _mm256_storeu_si256, _mm512_cvtepu16_epi32, _mm512_slli_epi32, _mm512_or_si512
+        Whole,
+        16,
+        __mmask16,
+        __m512i,
+        __m512,
+        __m512bh,
+        __m256i,
+        _mm512_setzero_si512,
+        _mm512_setzero_ps,
+        _mm512_dpbf16_ps,
+        _mm512_loadu_ps,
+        _mm512_maskz_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_mask_storeu_ps,
+        _mm512_loadu_si512,
+        _mm512_set1_epi32,
+        _mm512_storeu_si512,
+        _mm512_cvtneps_pbh,
+        _mm256_storeu_si256,
+        _mm512_cvtepu16_epi32,
+        _mm512_slli_epi32,
+        _mm512_or_si512
     );
     dot!(
-        Half, 8, __mmask8, __m256i, __m256, __m256bh, __m128i,
-        _mm256_setzero_si256, _mm256_setzero_ps, _mm256_dpbf16_ps, _mm256_loadu_ps, _mm256_maskz_loadu_ps,
-        _mm256_storeu_ps, _mm256_mask_storeu_ps, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_storeu_si256,
-        _mm256_cvtneps_pbh, _mm_storeu_si128, _mm256_cvtepu16_epi32, _mm256_slli_epi32, _mm256_or_si256
+        Half,
+        8,
+        __mmask8,
+        __m256i,
+        __m256,
+        __m256bh,
+        __m128i,
+        _mm256_setzero_si256,
+        _mm256_setzero_ps,
+        _mm256_dpbf16_ps,
+        _mm256_loadu_ps,
+        _mm256_maskz_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_mask_storeu_ps,
+        _mm256_loadu_si256,
+        _mm256_set1_epi32,
+        _mm256_storeu_si256,
+        _mm256_cvtneps_pbh,
+        _mm_storeu_si128,
+        _mm256_cvtepu16_epi32,
+        _mm256_slli_epi32,
+        _mm256_or_si256
     );
 }

@@ -1,8 +1,8 @@
 //! Small matrix products over the pixels of a chunk: the 1x1 convolution, its data gradient and its weight gradient.
 //! Their terms are `f32`, or pairs of bf16 ([`Pair`](super::Pair)) of which a step multiplies and adds two.
 
-use super::arithmetic::{Arithmetic, Kernel, Term};
 use super::Ahead;
+use super::arithmetic::{Arithmetic, Kernel, Term};
 
 /// `c[rows, n] = a[rows, k] * b[k, n]`: pixels by channels.
 pub(crate) struct Product<'a, T = f32> {
@@ -66,7 +66,11 @@ impl<T: Term> Product<'_, T> {
     /// `V` vectors of columns from vector `v` on, `M` rows at a time; the last rows are done again with their
     /// predecessors rather than alone.
     #[inline(always)]
-    fn columns<A: Arithmetic<Term = T>, const M: usize, const V: usize>(&mut self, arithmetic: A, v: usize) {
+    fn columns<A: Arithmetic<Term = T>, const M: usize, const V: usize>(
+        &mut self,
+        arithmetic: A,
+        v: usize,
+    ) {
         let mut row = 0;
         while row + M <= self.rows {
             // SAFETY: compute asserted the extents; rows row..row + M are within them.
@@ -204,7 +208,11 @@ impl<T: Term> Kernel<T> for OuterProduct<'_, T> {
 
 impl<T: Term> OuterProduct<'_, T> {
     #[inline(always)]
-    fn columns<A: Arithmetic<Term = T>, const K: usize, const V: usize>(&mut self, arithmetic: A, v: usize) {
+    fn columns<A: Arithmetic<Term = T>, const K: usize, const V: usize>(
+        &mut self,
+        arithmetic: A,
+        v: usize,
+    ) {
         let mut k = 0;
         // SAFETY: compute asserted the extents, and every tile ends at or before row self.k of w.
         unsafe {

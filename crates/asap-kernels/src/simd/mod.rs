@@ -18,9 +18,9 @@ mod rounding;
 pub(crate) use arithmetic::Pair;
 pub(crate) use depthwise::{Depthwise, DepthwiseGrad};
 pub(crate) use gemm::{OuterProduct, Product};
-pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums, TERMS};
+pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums, TERMS, Terms};
 pub(crate) use pool::{PoolKind, PoolShape, pool_backward, pool_forward};
-pub(crate) use rounding::{PairRows, RoundRows, Widen};
+pub(crate) use rounding::{Bf16, PairRows, RoundRows};
 
 use std::fmt;
 use std::ops::Range;
@@ -218,10 +218,12 @@ impl fmt::Debug for Level {
 
 /// A vector of the channels from `first` on: all lanes, or those below the number of channels.
 #[derive(Clone, Copy)]
-struct Lanes<S: Simd> {
+pub(crate) struct Lanes<S: Simd> {
     simd: S,
     /// First channel.
     first: usize,
+    /// Number of channels from there on.
+    left: usize,
     /// `None` for a full vector.
     mask: Option<MemMask<S::m32s>>,
 }
@@ -232,11 +234,11 @@ impl<S: Simd> Lanes<S> {
     fn at(simd: S, first: usize, channels: usize) -> Self {
         let left = channels - first;
         if left >= S::F32_LANES {
-            return Self { simd, first, mask: None };
+            return Self { simd, first, left, mask: None };
         }
         // MemMask::new: a plain masked move; the mask of mask_between_m32s itself goes through a function pointer.
         let mask = MemMask::new(simd.mask_between_m32s(0, left as u32).mask());
-        Self { simd, first, mask: Some(mask) }
+        Self { simd, first, left, mask: Some(mask) }
     }
 
     /// Loads from `at`, zero beyond the last channel.
@@ -261,6 +263,22 @@ impl<S: Simd> Lanes<S> {
             None => unsafe { store::<S>(at, value) },
             Some(mask) => unsafe { self.simd.mask_store_ptr_f32s(mask, at, value) },
         }
+    }
+}
+
+/// What a pass over pixels reads.
+pub(crate) trait Value: Copy {
+    /// The enabled lanes as `f32`, zero beyond them.
+    ///
+    /// # Safety
+    /// They are readable.
+    unsafe fn load<S: Simd>(lanes: Lanes<S>, at: *const Self) -> S::f32s;
+}
+
+impl Value for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(lanes: Lanes<S>, at: *const Self) -> S::f32s {
+        unsafe { lanes.load(at) }
     }
 }
 

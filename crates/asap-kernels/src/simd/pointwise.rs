@@ -5,7 +5,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Lanes, group, load, store};
+use super::{Bf16, Lanes, Value, group, load, store};
 
 /// A value per channel times `x` plus another.
 #[derive(Clone, Copy)]
@@ -15,9 +15,9 @@ pub(crate) struct Affine<'a> {
 }
 
 /// Writes an image into the interior of a padded image: `dst = relu(scale * x + shift)`, scale and ReLU optional.
-pub(crate) struct LoadRows<'a> {
+pub(crate) struct LoadRows<'a, T> {
     /// `[rows, width, c]`.
-    pub(crate) x: &'a [f32],
+    pub(crate) x: &'a [T],
     pub(crate) affine: Option<Affine<'a>>,
     pub(crate) relu: bool,
     /// From the first interior pixel on, pixels `cp` apart, rows `dst_row` apart.
@@ -29,7 +29,7 @@ pub(crate) struct LoadRows<'a> {
     pub(crate) cp: usize,
 }
 
-impl WithSimd for LoadRows<'_> {
+impl<T: Value> WithSimd for LoadRows<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -68,7 +68,7 @@ impl WithSimd for LoadRows<'_> {
                     let x = x.as_ptr().add(row * width * c + first);
                     let dst = dst.as_mut_ptr().add(row * dst_row + first);
                     for pixel in 0..width {
-                        let mut value = lanes.load(x.add(pixel * c));
+                        let mut value = T::load(lanes, x.add(pixel * c));
                         if let Some((scale, shift)) = coefficients {
                             value = simd.mul_add_e_f32s(value, scale, load::<S>(shift));
                         }
@@ -160,8 +160,11 @@ impl WithSimd for Moments<'_> {
     }
 }
 
-/// Most terms of an [`Accumulate`].
+/// Most terms of a kind of an [`Accumulate`].
 pub(crate) const TERMS: usize = 4;
+
+/// An image of an [`Accumulate`], and its factor.
+pub(crate) type Terms<'a, T> = &'a [(&'a [T], &'a [f32])];
 
 /// `out (+)= sum a * y + shift` per channel.
 pub(crate) struct Accumulate<'a> {
@@ -169,8 +172,10 @@ pub(crate) struct Accumulate<'a> {
     pub(crate) out: &'a mut [f32],
     /// Add to what `out` holds.
     pub(crate) add: bool,
-    /// At most [`TERMS`], `[pixels, c]` each, with its factor.
-    pub(crate) terms: &'a [(&'a [f32], &'a [f32])],
+    /// At most [`TERMS`], `[pixels, c]` each.
+    pub(crate) terms: Terms<'a, f32>,
+    /// The same of rounded images; not many of both kinds.
+    pub(crate) rounded: Terms<'a, Bf16>,
     /// Repeated up to the period, as factors are.
     pub(crate) shift: &'a [f32],
     pub(crate) pixels: usize,
@@ -190,25 +195,32 @@ impl WithSimd for Accumulate<'_> {
         let (len, cp) = (self.pixels * self.c, self.c.next_multiple_of(S::F32_LANES));
         assert!(self.out.len() >= len, "accumulate: out is too short");
         assert!(self.shift.len() >= cp, "accumulate: shift is too short");
-        for (y, factor) in self.terms {
-            assert!(y.len() >= len && factor.len() >= cp, "accumulate: a term is too short");
+        let terms = self.terms.iter().map(|(y, factor)| (y.len(), factor.len()));
+        let rounded = self.rounded.iter().map(|(y, factor)| (y.len(), factor.len()));
+        for (y, factor) in terms.chain(rounded) {
+            assert!(y >= len && factor >= cp, "accumulate: a term is too short");
         }
-        match self.terms.len() {
-            0 => self.sum::<S, 0>(simd),
-            1 => self.sum::<S, 1>(simd),
-            2 => self.sum::<S, 2>(simd),
-            3 => self.sum::<S, 3>(simd),
-            TERMS => self.sum::<S, TERMS>(simd),
-            more => unreachable!("{more} terms"),
+        match (self.terms.len(), self.rounded.len()) {
+            (0, 0) => self.sum::<S, 0, 0>(simd),
+            (1, 0) => self.sum::<S, 1, 0>(simd),
+            (2, 0) => self.sum::<S, 2, 0>(simd),
+            (3, 0) => self.sum::<S, 3, 0>(simd),
+            (TERMS, 0) => self.sum::<S, TERMS, 0>(simd),
+            (1, 1) => self.sum::<S, 1, 1>(simd),
+            (0, 1) => self.sum::<S, 0, 1>(simd),
+            (0, 2) => self.sum::<S, 0, 2>(simd),
+            (0, 3) => self.sum::<S, 0, 3>(simd),
+            (0, TERMS) => self.sum::<S, 0, TERMS>(simd),
+            (terms, rounded) => unreachable!("{terms} terms and {rounded} rounded ones"),
         }
     }
 }
 
 impl Accumulate<'_> {
-    /// All `N` terms.
+    /// All `N` terms and `M` rounded ones.
     #[inline(always)]
-    fn sum<S: Simd, const N: usize>(self, simd: S) {
-        let Self { out, add, terms, shift, pixels, c } = self;
+    fn sum<S: Simd, const N: usize, const M: usize>(self, simd: S) {
+        let Self { out, add, terms, rounded, shift, pixels, c } = self;
         for first in (0..c).step_by(S::F32_LANES) {
             let lanes = Lanes::at(simd, first, c);
             // SAFETY: with_simd asserted the extents; first lies below c.
@@ -220,11 +232,20 @@ impl Accumulate<'_> {
                     ys[i] = y.as_ptr().add(first);
                     factors[i] = load::<S>(factor.as_ptr().add(first));
                 }
+                let (mut zs, mut scales) = ([std::ptr::null(); M], [shift; M]);
+                for (i, (z, factor)) in rounded.iter().enumerate().take(M) {
+                    zs[i] = z.as_ptr().add(first);
+                    scales[i] = load::<S>(factor.as_ptr().add(first));
+                }
                 for pixel in 0..pixels {
                     let at = out.add(pixel * c);
                     let mut value = if add { simd.add_f32s(lanes.load(at), shift) } else { shift };
                     for (y, factor) in ys.iter().zip(factors) {
                         value = simd.mul_add_e_f32s(factor, lanes.load(y.add(pixel * c)), value);
+                    }
+                    for (z, scale) in zs.iter().zip(scales) {
+                        let z = Bf16::load(lanes, z.add(pixel * c));
+                        value = simd.mul_add_e_f32s(scale, z, value);
                     }
                     lanes.store(at, value);
                 }
@@ -240,10 +261,10 @@ fn total<S: Simd>(simd: S, v: [S::f32s; 4]) -> S::f32s {
 }
 
 /// `sum += sum_pixels g` and `dot += sum_pixels g * (y - mean)` per channel.
-pub(crate) struct Sums<'a> {
+pub(crate) struct Sums<'a, T> {
     /// `[pixels, c]`.
     pub(crate) g: &'a [f32],
-    pub(crate) y: &'a [f32],
+    pub(crate) y: &'a [T],
     /// Repeated up to the period.
     pub(crate) mean: &'a [f32],
     pub(crate) pixels: usize,
@@ -253,7 +274,7 @@ pub(crate) struct Sums<'a> {
     pub(crate) dot: &'a mut [f32],
 }
 
-impl WithSimd for Sums<'_> {
+impl<T: Value> WithSimd for Sums<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -283,7 +304,7 @@ impl WithSimd for Sums<'_> {
                 while pixel + 4 <= pixels {
                     for i in 0..4 {
                         let g = lanes.load(g.add((pixel + i) * c));
-                        let deviation = simd.sub_f32s(lanes.load(y.add((pixel + i) * c)), mean);
+                        let deviation = simd.sub_f32s(T::load(lanes, y.add((pixel + i) * c)), mean);
                         sums[i] = simd.add_f32s(sums[i], g);
                         dots[i] = simd.mul_add_e_f32s(g, deviation, dots[i]);
                     }
@@ -291,7 +312,7 @@ impl WithSimd for Sums<'_> {
                 }
                 while pixel < pixels {
                     let g = lanes.load(g.add(pixel * c));
-                    let deviation = simd.sub_f32s(lanes.load(y.add(pixel * c)), mean);
+                    let deviation = simd.sub_f32s(T::load(lanes, y.add(pixel * c)), mean);
                     sums[0] = simd.add_f32s(sums[0], g);
                     dots[0] = simd.mul_add_e_f32s(g, deviation, dots[0]);
                     pixel += 1;

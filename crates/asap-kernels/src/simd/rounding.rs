@@ -1,8 +1,20 @@
 //! Values rounded to bf16 and back: pairs for products, halves to keep.
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
+use pulp::bytemuck::{Pod, Zeroable};
 
 use super::arithmetic::{Pair, Rounding, RoundingKernel};
+use super::{Lanes, Value};
+
+/// A number rounded to bf16: the upper half of an `f32`.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct Bf16(pub(crate) u16);
+
+// SAFETY: two bytes without padding, of which any are a value.
+unsafe impl Zeroable for Bf16 {}
+// SAFETY: as above.
+unsafe impl Pod for Bf16 {}
 
 /// Rounds `rows` rows of `k` values to halves, followed by zeros up to `row`: neighbouring values are pairs.
 pub(crate) struct RoundRows<'a> {
@@ -12,7 +24,7 @@ pub(crate) struct RoundRows<'a> {
     pub(crate) rows: usize,
     pub(crate) k: usize,
     /// Rows of stride `row`, a multiple of the lanes, with no gap.
-    pub(crate) out: &'a mut [u16],
+    pub(crate) out: &'a mut [Bf16],
     pub(crate) row: usize,
 }
 
@@ -69,24 +81,23 @@ impl RoundingKernel for PairRows<'_> {
         let zeros = [0.0; 64];
         for first in (0..row).step_by(R::LANES) {
             let count = n.saturating_sub(first).min(R::LANES);
+            let (x, out) = (x.as_ptr().wrapping_add(first), out[first..].as_mut_ptr());
+            let at = |row: usize| x.wrapping_add(row * ldx);
             // SAFETY: the extents were asserted; beyond column n nothing is read.
             unsafe {
-                let x = x.as_ptr().wrapping_add(first);
-                let out = out.as_mut_ptr().add(first);
-                let at = |pair: usize| x.wrapping_add(2 * pair * ldx);
                 if count == R::LANES {
                     for pair in 0..rows / 2 {
-                        let terms = rounding.pair([at(pair), at(pair).add(ldx)], R::LANES);
+                        let terms = rounding.pair([at(2 * pair), at(2 * pair + 1)], R::LANES);
                         rounding.store_terms(out.add(pair * row), terms);
                     }
                 } else {
                     for pair in 0..rows / 2 {
-                        let terms = rounding.pair([at(pair), at(pair).wrapping_add(ldx)], count);
+                        let terms = rounding.pair([at(2 * pair), at(2 * pair + 1)], count);
                         rounding.store_terms(out.add(pair * row), terms);
                     }
                 }
                 if !rows.is_multiple_of(2) {
-                    let terms = rounding.pair([at(rows / 2), zeros.as_ptr()], count);
+                    let terms = rounding.pair([at(rows - 1), zeros.as_ptr()], count);
                     rounding.store_terms(out.add(rows / 2 * row), terms);
                 }
             }
@@ -94,19 +105,32 @@ impl RoundingKernel for PairRows<'_> {
     }
 }
 
-/// Halves as `f32`.
-pub(crate) struct Widen<'a> {
-    pub(crate) halves: &'a [u16],
-    pub(crate) out: &'a mut [f32],
-}
-
-impl WithSimd for Widen<'_> {
-    type Output = ();
-
+impl Value for Bf16 {
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        for (half, out) in self.halves.iter().zip(self.out) {
-            *out = f32::from_bits(u32::from(*half) << 16);
+    unsafe fn load<S: Simd>(lanes: Lanes<S>, at: *const Self) -> S::f32s {
+        let Lanes { simd, left, .. } = lanes;
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: on this architecture vectors of 16 lanes are those of AVX-512 (with BW and VL), and those of 8 lanes
+        // are those of AVX2, of which `simd` is the proof; the lanes are readable.
+        unsafe {
+            use std::arch::x86_64::*;
+            use std::mem::transmute_copy;
+            if S::F32_LANES == 16 {
+                let mask = if left >= 16 { u16::MAX } else { (1 << left) - 1 };
+                let halves = _mm256_maskz_loadu_epi16(mask, at.cast());
+                return transmute_copy(&_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)));
+            }
+            if S::F32_LANES == 8 && left >= 8 {
+                let halves = _mm_loadu_si128(at.cast());
+                return transmute_copy(&_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)));
+            }
         }
+        let mut values = simd.splat_f32s(0.0);
+        let to: *mut f32 = (&raw mut values).cast();
+        for lane in 0..left.min(S::F32_LANES) {
+            // SAFETY: the lane is one of the vector, and readable.
+            unsafe { *to.add(lane) = f32::from_bits(u32::from((*at.add(lane)).0) << 16) };
+        }
+        values
     }
 }
