@@ -67,7 +67,8 @@ pub fn train(
     training.run(&folder, observer, stop)
 }
 
-const SLOWER: &str = "precision = bf16 is slower than f32 on this processor, which has no AVX-512 BF16";
+const SLOWER: &str =
+    "precision = bf16 is slower than f32 on this processor, which has no AVX-512 BF16";
 
 /// Reads the images of a configuration; what a user should know of them goes to the observer.
 ///

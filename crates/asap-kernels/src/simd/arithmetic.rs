@@ -336,7 +336,7 @@ mod dot {
 
     macro_rules! dot {
         (
-            $name:ident, $lanes:literal, $mask:ty, $terms:ty, $sums:ty, $bf16:ty, $words:ty,
+            $name:ident, $lanes:literal, $mask:ty, $terms:ty, $sums:ty, $bf16:ty, $narrowed:ty, $words:ty,
             $zero_terms:ident, $zero:ident, $dot:ident, $load:ident, $load_first:ident, $store:ident,
             $store_first:ident, $load_terms:ident, $splat:ident, $store_terms:ident, $narrow:ident, $store_narrow:ident,
             $widen:ident, $shift:ident, $or:ident
@@ -412,7 +412,8 @@ mod dot {
                 #[inline(always)]
                 unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16) {
                     unsafe {
-                        let halves = transmute::<_, $words>($narrow(self.load_first(from, count)));
+                        let halves =
+                            transmute::<$narrowed, $words>($narrow(self.load_first(from, count)));
                         $store_narrow(to.cast(), halves);
                     }
                 }
@@ -422,7 +423,7 @@ mod dot {
                     unsafe {
                         let [first, second] = rows.map(|row| {
                             let halves = $narrow(self.load_first(row, count));
-                            $widen(transmute::<_, $words>(halves))
+                            $widen(transmute::<$narrowed, $words>(halves))
                         });
                         $or(first, $shift::<16>(second))
                     }
@@ -443,6 +444,7 @@ mod dot {
         __m512i,
         __m512,
         __m512bh,
+        __m256bh,
         __m256i,
         _mm512_setzero_si512,
         _mm512_setzero_ps,
@@ -467,6 +469,7 @@ mod dot {
         __m256i,
         __m256,
         __m256bh,
+        __m128bh,
         __m128i,
         _mm256_setzero_si256,
         _mm256_setzero_ps,

@@ -134,3 +134,48 @@ impl Value for Bf16 {
         values
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Level;
+
+    /// The nearer of the two neighbours; of two equally near the even one.
+    fn nearest(value: f32) -> f32 {
+        let below = f32::from_bits(value.to_bits() & 0xffff_0000);
+        let above = f32::from_bits((value.to_bits() & 0xffff_0000).wrapping_add(0x1_0000));
+        let distance = |to: f32| (f64::from(to) - f64::from(value)).abs();
+        match distance(below).total_cmp(&distance(above)) {
+            std::cmp::Ordering::Less => below,
+            std::cmp::Ordering::Greater => above,
+            std::cmp::Ordering::Equal if below.to_bits() & 0x1_0000 == 0 => below,
+            std::cmp::Ordering::Equal => above,
+        }
+    }
+
+    #[test]
+    fn numbers_become_the_nearest_and_no_number_stays_none() {
+        let mut values: Vec<f32> = (0..67_u32)
+            .map(|i| {
+                f32::from_bits(0x3f80_0000 + i * 0x4_4001) * if i % 2 == 0 { 1.0 } else { -1.0 }
+            })
+            .collect();
+        values.extend([1.0 + 2.0_f32.powi(-8), 1.0 + 3.0 * 2.0_f32.powi(-8), 0.0, -0.0, 1e38]);
+        let mut expected: Vec<f32> = values.iter().map(|value| nearest(*value)).collect();
+        values.extend([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 1e-40]);
+        expected.extend([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::INFINITY, 0.0]);
+        for level in Level::available() {
+            let (k, row) = (values.len(), level.pad(values.len()));
+            let mut out = vec![Bf16(7); row];
+            level.round(RoundRows { x: &values, ldx: k, rows: 1, k, out: &mut out, row });
+            for (found, expected) in out.iter().zip(&expected) {
+                let found = f32::from_bits(u32::from(found.0) << 16);
+                assert!(
+                    found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan(),
+                    "{level}: {found}, expected {expected}"
+                );
+            }
+            assert!(out[k..].iter().all(|zero| zero.0 == 0), "{level}");
+        }
+    }
+}
