@@ -133,6 +133,10 @@ fn mistakes_are_named_and_end_with_2() {
     refused(&["search", "--config", "none.toml"], at, &["none.toml"]);
     refused(&["bench", "search", "--channels", "0"], at, &["channels"]);
     refused(&["bench", "search", "--steps", "0"], at, &["--steps", "at least 1"]);
+    refused(&["bench", "eval", "--precision", "f16"], at, &["f16", "choose f32 or bf16"]);
+    refused(&["search", "--set", "precision=half"], at, &["half", "choose f32 or bf16"]);
+    let elsewhere = ["search", "--set", "precision=bf16", "--device", "vulkan"];
+    refused(&elsewhere, at, &["precision", "expected f32 on the device vulkan"]);
     refused(&["pac", "--delta", "2"], at, &["delta"]);
 
     fs::write(at.join("bad.toml"), "[search]\nepoch = 3\n").unwrap();

@@ -1,5 +1,6 @@
 //! The networks: their size, their shapes, and which step moves what.
 
+use asap::Precision;
 use asap::layers::{Candidate, MixedEdge, Norm};
 use asap::learner::Learner;
 use asap::network::Network;
@@ -410,6 +411,25 @@ fn pruning_takes_weights_and_momentum_away_and_the_rest_stays_in_step() {
         }
     }
     assert!(learner.architecture.sparsity() > 0.5, "the test must have pruned");
+}
+
+#[test]
+fn steps_of_mixed_precision_lose_nearly_as_much_and_inference_is_the_same() {
+    let run = |precision| {
+        let mut learner = learner(8).with_precision(precision);
+        let (pictures, mixing) = (batch(8, [9, 7]), learner.mixing(0.3));
+        let before = learner.evaluate(&pictures, &mixing).loss;
+        let step = |learner: &mut Learner| {
+            learner.weight_step(&pictures, &mixing, &Sgd::default(), 0.01).unwrap().loss
+        };
+        (before, (0..4).map(|_| step(&mut learner)).collect::<Vec<_>>())
+    };
+    let (exact, mixed) = (run(Precision::F32), run(Precision::Bf16));
+    assert_eq!(exact.0, mixed.0);
+    assert_ne!(exact.1, mixed.1);
+    for (exact, mixed) in exact.1.iter().zip(&mixed.1) {
+        assert!((exact - mixed).abs() < 0.02 * exact, "{mixed}, expected {exact}");
+    }
 }
 
 /// Longer runs part: rounding grows with each step of a network that is still learning fast.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use asap::Precision;
 use asap::config::{Auto, Config};
 use asap::record::EpochRecord;
 use asap::run_folder::{CHECKPOINT, CONFIG, EVENTS, GENOTYPE_JSON, GENOTYPE_TEXT, REPORT, RESULT};
@@ -82,15 +83,20 @@ fn a_seed_decides_everything() {
 #[test]
 fn threads_do_not_change_the_result() {
     let scratch = tempfile::tempdir().unwrap();
-    let run = |threads: usize| {
+    let run = |threads: usize, precision| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let path = scratch.path().join(threads.to_string());
-        let (result, records) = pool.install(|| search(&tiny(), &path));
+        let path = scratch.path().join(format!("{threads}-{precision}"));
+        let config = Config { precision, ..tiny() };
+        let (result, records) = pool.install(|| search(&config, &path));
         trace(&result, &records)
     };
-    let one = run(1);
-    assert_eq!(one, run(2));
-    assert_eq!(one, run(5));
+    let one = Precision::ALL.map(|precision| {
+        let one = run(1, precision);
+        assert_eq!(one, run(2, precision));
+        assert_eq!(one, run(5, precision));
+        one
+    });
+    assert_ne!(one[0], one[1], "the steps take the precision of the configuration");
 }
 
 #[test]
