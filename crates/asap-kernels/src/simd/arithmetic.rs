@@ -1,5 +1,7 @@
 //! What a product multiplies and how: `f32`, or pairs of bf16, of which one step multiplies and adds two.
 
+use std::marker::PhantomData;
+
 use pulp::{Simd, WithSimd};
 
 use super::{Bf16, Lanes, Level, Token, load, store};
@@ -18,30 +20,20 @@ pub(crate) trait Kernel<T> {
     fn compute<A: Arithmetic<Term = T>>(self, arithmetic: A);
 }
 
-/// Vectors of terms, and of the `f32` sums of their products.
-pub(crate) trait Arithmetic: Copy {
-    type Term: Copy;
-    type Terms: Copy;
+/// Vectors of `f32` sums.
+pub(crate) trait Adding: Copy {
     type Sums: Copy;
-    /// Terms and sums of a vector.
+    /// Sums of a vector.
     const LANES: usize;
     /// Whether there are 32 registers.
     const MANY_REGISTERS: bool;
 
-    fn no_terms(self) -> Self::Terms;
     fn zero(self) -> Self::Sums;
-    fn mul_add(self, a: Self::Terms, b: Self::Terms, sums: Self::Sums) -> Self::Sums;
     /// # Safety
-    /// [`Arithmetic::LANES`] terms are readable.
-    unsafe fn terms(self, at: *const Self::Term) -> Self::Terms;
-    /// # Safety
-    /// The term is readable.
-    unsafe fn splat(self, at: *const Self::Term) -> Self::Terms;
-    /// # Safety
-    /// [`Arithmetic::LANES`] values are readable.
+    /// [`Adding::LANES`] values are readable.
     unsafe fn load(self, at: *const f32) -> Self::Sums;
     /// # Safety
-    /// [`Arithmetic::LANES`] values are writable.
+    /// [`Adding::LANES`] values are writable.
     unsafe fn store(self, at: *mut f32, sums: Self::Sums);
     /// Stores the first `count` sums, or all if there are not so many.
     ///
@@ -50,9 +42,24 @@ pub(crate) trait Arithmetic: Copy {
     unsafe fn store_first(self, at: *mut f32, sums: Self::Sums, count: usize);
 }
 
+/// Vectors of as many terms, of whose products the sums are.
+pub(crate) trait Arithmetic: Adding {
+    type Term: Copy;
+    type Terms: Copy;
+
+    fn no_terms(self) -> Self::Terms;
+    fn mul_add(self, a: Self::Terms, b: Self::Terms, sums: Self::Sums) -> Self::Sums;
+    /// # Safety
+    /// [`Adding::LANES`] terms are readable.
+    unsafe fn terms(self, at: *const Self::Term) -> Self::Terms;
+    /// # Safety
+    /// The term is readable.
+    unsafe fn splat(self, at: *const Self::Term) -> Self::Terms;
+}
+
 /// Pairs of bf16, made of `f32`.
 pub(crate) trait Rounding: Arithmetic<Term = Pair> {
-    /// The first `count` values (at most [`Arithmetic::LANES`]) rounded to bf16, followed by zeros, as many as there are lanes.
+    /// The first `count` values (at most [`Adding::LANES`]) rounded to bf16, followed by zeros, as many as there are lanes.
     ///
     /// # Safety
     /// `count` values are readable, and as many numbers as there are lanes writable.
@@ -82,43 +89,22 @@ impl<K: Kernel<f32>> WithSimd for Plain<K> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.0.compute(Floats(simd));
+        self.0.compute(Portable(simd, PhantomData::<f32>));
     }
 }
 
+/// Vectors of any instruction set, of terms `T`.
 #[derive(Clone, Copy)]
-struct Floats<S>(S);
+struct Portable<S, T>(S, PhantomData<T>);
 
-impl<S: Simd> Arithmetic for Floats<S> {
-    type Term = f32;
-    type Terms = S::f32s;
+impl<S: Simd, T: Copy> Adding for Portable<S, T> {
     type Sums = S::f32s;
     const LANES: usize = S::F32_LANES;
     const MANY_REGISTERS: bool = S::REGISTER_COUNT >= 32;
 
     #[inline(always)]
-    fn no_terms(self) -> S::f32s {
-        self.zero()
-    }
-
-    #[inline(always)]
     fn zero(self) -> S::f32s {
         self.0.splat_f32s(0.0)
-    }
-
-    #[inline(always)]
-    fn mul_add(self, a: S::f32s, b: S::f32s, sums: S::f32s) -> S::f32s {
-        self.0.mul_add_e_f32s(a, b, sums)
-    }
-
-    #[inline(always)]
-    unsafe fn terms(self, at: *const f32) -> S::f32s {
-        unsafe { load::<S>(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn splat(self, at: *const f32) -> S::f32s {
-        self.0.splat_f32s(unsafe { *at })
     }
 
     #[inline(always)]
@@ -134,6 +120,31 @@ impl<S: Simd> Arithmetic for Floats<S> {
     #[inline(always)]
     unsafe fn store_first(self, at: *mut f32, sums: S::f32s, count: usize) {
         unsafe { Lanes::at(self.0, 0, count).store(at, sums) }
+    }
+}
+
+impl<S: Simd> Arithmetic for Portable<S, f32> {
+    type Term = f32;
+    type Terms = S::f32s;
+
+    #[inline(always)]
+    fn no_terms(self) -> S::f32s {
+        self.zero()
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: S::f32s, b: S::f32s, sums: S::f32s) -> S::f32s {
+        self.0.mul_add_e_f32s(a, b, sums)
+    }
+
+    #[inline(always)]
+    unsafe fn terms(self, at: *const f32) -> S::f32s {
+        unsafe { load::<S>(at) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(self, at: *const f32) -> S::f32s {
+        self.0.splat_f32s(unsafe { *at })
     }
 }
 
@@ -191,29 +202,18 @@ impl<K: RoundingKernel> WithSimd for Apart<K> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        self.0.compute(Halves(simd));
+        self.0.compute(Portable(simd, PhantomData::<Pair>));
     }
 }
 
-/// Pairs taken apart: a bf16 is the upper half of an `f32`.
-#[derive(Clone, Copy)]
-struct Halves<S>(S);
-
-impl<S: Simd> Arithmetic for Halves<S> {
+/// Pairs are taken apart: a bf16 is the upper half of an `f32`.
+impl<S: Simd> Arithmetic for Portable<S, Pair> {
     type Term = Pair;
     type Terms = S::u32s;
-    type Sums = S::f32s;
-    const LANES: usize = S::F32_LANES;
-    const MANY_REGISTERS: bool = S::REGISTER_COUNT >= 32;
 
     #[inline(always)]
     fn no_terms(self) -> S::u32s {
         self.0.splat_u32s(0)
-    }
-
-    #[inline(always)]
-    fn zero(self) -> S::f32s {
-        self.0.splat_f32s(0.0)
     }
 
     #[inline(always)]
@@ -242,24 +242,9 @@ impl<S: Simd> Arithmetic for Halves<S> {
     unsafe fn splat(self, at: *const Pair) -> S::u32s {
         self.0.splat_u32s(unsafe { *at })
     }
-
-    #[inline(always)]
-    unsafe fn load(self, at: *const f32) -> S::f32s {
-        unsafe { load::<S>(at) }
-    }
-
-    #[inline(always)]
-    unsafe fn store(self, at: *mut f32, sums: S::f32s) {
-        unsafe { store::<S>(at, sums) }
-    }
-
-    #[inline(always)]
-    unsafe fn store_first(self, at: *mut f32, sums: S::f32s, count: usize) {
-        unsafe { Lanes::at(self.0, 0, count).store(at, sums) }
-    }
 }
 
-impl<S: Simd> Rounding for Halves<S> {
+impl<S: Simd> Rounding for Portable<S, Pair> {
     #[inline(always)]
     unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16) {
         for lane in 0..S::F32_LANES {
@@ -307,7 +292,7 @@ mod dot {
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
-    use super::{Arithmetic, Bf16, Pair, Rounding, RoundingKernel};
+    use super::{Adding, Arithmetic, Bf16, Pair, Rounding, RoundingKernel};
 
     /// Whether the processor has all that [`run`] enables.
     pub(super) fn available() -> bool {
@@ -344,18 +329,10 @@ mod dot {
             impl Arithmetic for $name {
                 type Term = Pair;
                 type Terms = $terms;
-                type Sums = $sums;
-                const LANES: usize = $lanes;
-                const MANY_REGISTERS: bool = true;
 
                 #[inline(always)]
                 fn no_terms(self) -> $terms {
                     unsafe { $zero_terms() }
-                }
-
-                #[inline(always)]
-                fn zero(self) -> $sums {
-                    unsafe { $zero() }
                 }
 
                 #[inline(always)]
@@ -373,6 +350,17 @@ mod dot {
                 #[inline(always)]
                 unsafe fn splat(self, at: *const Pair) -> $terms {
                     unsafe { $splat(*at.cast()) }
+                }
+            }
+
+            impl Adding for $name {
+                type Sums = $sums;
+                const LANES: usize = $lanes;
+                const MANY_REGISTERS: bool = true;
+
+                #[inline(always)]
+                fn zero(self) -> $sums {
+                    unsafe { $zero() }
                 }
 
                 #[inline(always)]
