@@ -459,7 +459,7 @@ pub(crate) struct BenchSize {
     /// Timed steps; the smallest time counts
     #[arg(long, default_value_t = 3)]
     pub(crate) steps: usize,
-    /// How exactly the CPU computes in steps: f32, or bf16 for mixed precision
+    /// How exactly the CPU computes in training: f32, or bf16 for mixed precision
     #[arg(long, default_value_t)]
     pub(crate) precision: Precision,
 }

@@ -134,6 +134,8 @@ fn mistakes_are_named_and_end_with_2() {
     refused(&["bench", "search", "--channels", "0"], at, &["channels"]);
     refused(&["bench", "search", "--steps", "0"], at, &["--steps", "at least 1"]);
     refused(&["bench", "eval", "--precision", "f16"], at, &["f16", "choose f32 or bf16"]);
+    let elsewhere = ["bench", "eval", "--precision", "bf16", "--device", "vulkan"];
+    refused(&elsewhere, at, &["precision", "expected f32 on the device vulkan"]);
     refused(&["search", "--set", "precision=half"], at, &["half", "choose f32 or bf16"]);
     let elsewhere = ["search", "--set", "precision=bf16", "--device", "vulkan"];
     refused(&elsewhere, at, &["precision", "expected f32 on the device vulkan"]);

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::buffers::Buffer;
 use crate::gather::{Gather, depthwise};
-use crate::matrix::{Factor, Matrix, PackedGrads, Rounded};
+use crate::matrix::{Factor, Matrix, PackedGrads, PairScratch};
 use crate::norm::NormGrad;
 use crate::padded::Padded;
 use crate::simd::{
@@ -14,7 +14,7 @@ use crate::simd::{
     Product,
 };
 use crate::spec::{Block, ConvKind, Precision};
-use crate::stored::{Stored, keep_rounded};
+use crate::stored::{Stored, keep_rounded, words};
 
 /// Pixels that are gathered before they are multiplied: enough to make a product worth while, few enough for the
 /// first-level cache.
@@ -95,7 +95,7 @@ pub(crate) struct Scratch {
     d_gathered: Padded,
     /// The result of a chunk, where it is not kept as it is.
     y: Buffer,
-    rounded: Rounded,
+    rounded: PairScratch,
 }
 
 impl Conv {
@@ -170,12 +170,12 @@ impl Conv {
                 Precision::F32 => 0,
                 Precision::Bf16 => pixels * self.block.cout,
             }),
-            rounded: self.rounded(pixels),
+            rounded: self.pair_scratch(pixels),
         }
     }
 
-    fn rounded(&self, pixels: usize) -> Rounded {
-        Rounded::new(self.level, self.precision, pixels, self.kp.max(self.block.cout))
+    fn pair_scratch(&self, pixels: usize) -> PairScratch {
+        PairScratch::new(self.level, self.precision, pixels, self.kp.max(self.block.cout))
     }
 
     /// Room for the gradients of some images; none unless they are wanted.
@@ -324,16 +324,15 @@ impl Conv {
             let (from, len) = (row * self.ow * cout, rows * self.ow * cout);
             let pixels = rows * self.ow;
             let [first, second] = self.share(ahead, row, rows);
-            // The result is kept for the backward pass, in memory that no cache holds yet.
-            let (before, after) = match precision {
-                Precision::F32 => y.split_at_mut(from + len),
-                Precision::Bf16 => y.split_at_mut((from + len) / 2),
+            // The result goes to memory that no cache holds yet.
+            let (result, after) = match precision {
+                Precision::F32 => {
+                    let (before, after) = y.split_at_mut(from + len);
+                    (&mut before[from..], after)
+                }
+                Precision::Bf16 => (&mut chunk[..len], &mut y[(from + len) / 2..]),
             };
-            let after = Stored::new(precision, after).words(0..len);
-            let result = match precision {
-                Precision::F32 => &mut before[from..],
-                Precision::Bf16 => &mut chunk[..len],
-            };
+            let after = &after[..after.len().min(words(precision, len))];
             let ahead = Ahead::new([first, second, after, &[]]);
             self.rows_of(source, row, rows, gathered, result, rounded, ahead);
             if let Some((mean, m2)) = &mut moments {
@@ -351,7 +350,7 @@ impl Conv {
     /// The result for an image whose rows are shared out to `tasks` threads or more.
     pub(crate) fn infer(&self, source: Source<'_>, y: &mut [f32], tasks: usize) {
         let rows = self.rows().min(self.oh.div_ceil(tasks));
-        let scratch = || (Buffer::new(rows * self.ow * self.kp), self.rounded(rows * self.ow));
+        let scratch = || (Buffer::new(rows * self.ow * self.kp), self.pair_scratch(rows * self.ow));
         let chunks = y.par_chunks_mut(rows * self.ow * self.block.cout).enumerate();
         chunks.for_each_init(scratch, |(gathered, rounded), (chunk, y)| {
             let row = chunk * rows;
@@ -369,7 +368,7 @@ impl Conv {
         rows: usize,
         gathered: &mut [f32],
         y: &mut [f32],
-        rounded: &mut Rounded,
+        rounded: &mut PairScratch,
         mut ahead: Ahead<'_>,
     ) {
         self.gather(source, row, rows, gathered);
@@ -515,7 +514,7 @@ impl Conv {
         pixels: usize,
         grads: &mut [f32],
         add: bool,
-        rounded: &mut Rounded,
+        rounded: &mut PairScratch,
     ) {
         for matrix in &self.matrices {
             let product = OuterProduct {
@@ -544,7 +543,7 @@ impl Conv {
         d_gathered: &mut [f32],
         line: usize,
         rows: usize,
-        rounded: &mut Rounded,
+        rounded: &mut PairScratch,
         mut ahead: Ahead<'_>,
     ) {
         let gap = line - self.ow * self.kp;

@@ -82,6 +82,9 @@ impl Buffer {
 
     /// A buffer of `len` values from the store; they are whatever they were.
     pub fn new(len: usize) -> Self {
+        if len == 0 {
+            return Self::default();
+        }
         let values = take(len + LINE - 1);
         let first = values.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE - 1);
         Self { values, first, len }

@@ -42,7 +42,7 @@ pub(crate) enum Factor {
 
 /// Scratch for a chunk of pixels rounded to bf16.
 #[derive(Debug)]
-pub(crate) struct Rounded([Buffer; 2]);
+pub(crate) struct PairScratch([Buffer; 2]);
 
 impl Matrix {
     /// Packs parameters `[columns, cin, taps]`.
@@ -91,7 +91,7 @@ impl Factor {
         &self,
         level: Level,
         product: Product<'_>,
-        Rounded([rounded, _]): &mut Rounded,
+        PairScratch([rounded, _]): &mut PairScratch,
     ) {
         match self {
             Self::Values(b) => level.product(Product { b, ..product }),
@@ -115,7 +115,7 @@ impl Factor {
     }
 }
 
-impl Rounded {
+impl PairScratch {
     /// For chunks of so many pixels, of at most `k` values.
     pub(crate) fn new(level: Level, precision: Precision, pixels: usize, k: usize) -> Self {
         let room = match precision {
@@ -168,5 +168,72 @@ impl PackedGrads {
                 to.iter_mut().zip(&other.values[part * PART..]).for_each(|(to, from)| *to += from);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Ahead;
+
+    /// Whole numbers from -4 to 4: bf16 holds them, and `f32` any sum of so few products.
+    fn numbers(len: usize, seed: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * 7 + i / 5 + seed) % 9) as f32 - 4.0).collect()
+    }
+
+    #[test]
+    fn products_in_bf16_are_exact_on_small_whole_numbers() {
+        for level in Level::with_and_without_bf16() {
+            for (rows, k, gap, n) in sizes() {
+                let (lda, np) = (k + gap, level.pad(n));
+                let (a, b) = (numbers(rows * lda, 1), numbers(k * np, 2));
+                let factor = Factor::new(level, Precision::Bf16, b.clone(), np);
+                let mut scratch = PairScratch::new(level, Precision::Bf16, rows, lda.max(np));
+                let mut c = vec![7.0; rows * n];
+                let (ahead, line) = (Ahead::default(), (rows, 0));
+                let (a, c, b) = (&a[..], &mut c[..], &b[..]);
+                let product =
+                    Product { a, lda, b: &[], ldb: np, c, ldc: n, line, rows, k, n, ahead };
+                factor.multiply(level, product, &mut scratch);
+                for (i, found) in c.iter().enumerate() {
+                    let (row, column) = (i / n, i % n);
+                    let expected: f32 = (0..k).map(|k| a[row * lda + k] * b[k * np + column]).sum();
+                    assert_eq!(*found, expected, "{level}, {rows} x {k} x {n}, {gap}: {i}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn outer_products_in_bf16_are_exact_on_small_whole_numbers() {
+        for level in Level::with_and_without_bf16() {
+            for (rows, k, gap, n) in sizes().filter(|size| size.1 > 0) {
+                let (lda, ldd, ldw) = (k + gap, n + gap, level.pad(n));
+                let (a, d) = (numbers(rows * lda, 3), numbers(rows * ldd, 4));
+                let mut scratch = PairScratch::new(level, Precision::Bf16, rows, lda.max(ldd));
+                let mut w = vec![1.0; k * ldw];
+                let (a, d) = (&a[..], &d[..]);
+                let product =
+                    OuterProduct { a, lda, d, ldd, w: &mut w, ldw, add: true, rows, k, n };
+                scratch.outer_product(level, product);
+                for (i, found) in w.iter().enumerate().filter(|(i, _)| i % ldw < n) {
+                    let (row, column) = (i / ldw, i % ldw);
+                    let products = (0..rows).map(|i| a[i * lda + row] * d[i * ldd + column]);
+                    let expected = 1.0 + products.sum::<f32>();
+                    assert_eq!(*found, expected, "{level}, {rows} x {k} x {n}, {gap}: {i}");
+                }
+            }
+        }
+    }
+
+    /// Rows, terms and columns of a product, and what lies between rows; none, odd and even, with and without a half
+    /// vector at the end.
+    fn sizes() -> impl Iterator<Item = (usize, usize, usize, usize)> {
+        let with = |rows| [0, 1, 2, 5, 16, 36].map(|k| (rows, k));
+        let rows = [1, 2, 3, 7, 8, 13].into_iter().flat_map(with);
+        let with = |(rows, k)| {
+            [(0, 1), (1, 16), (2, 20), (0, 33), (1, 0)].map(|(gap, n)| (rows, k, gap, n))
+        };
+        rows.flat_map(with)
     }
 }

@@ -44,9 +44,9 @@ pub enum Precision {
     /// All in `f32`.
     #[default]
     F32,
-    /// Mixed: 1x1 and full convolutions multiply values rounded to bf16 (8 bits of mantissa) and sum in `f32`; what
-    /// they yield is kept in bf16 for the backward pass. Parameters, their gradients, batch norm, pools and depthwise
-    /// convolutions stay in `f32`.
+    /// Mixed: 1x1 and full convolutions multiply values rounded to bf16 (8 significant bits) and sum in `f32`; their
+    /// results are rounded to bf16 too, once the statistics of batch norm are taken, and kept so. Parameters, their
+    /// gradients, batch norm, pools, depthwise convolutions and the sum of the operations stay in `f32`.
     Bf16,
 }
 

@@ -15,8 +15,8 @@ pub(crate) enum Stored<'a> {
     Rounded(&'a [Bf16]),
 }
 
-/// Words of a buffer of `f32` that hold `len` values of an image. Rounded ones are written in whole vectors, wherever
-/// they begin.
+/// Words of a buffer of `f32` that hold `len` values of an image. Rounded ones are written in whole vectors, so that there
+/// is room for the rest of a last one, of at most 16 lanes.
 pub(crate) fn words(precision: Precision, len: usize) -> usize {
     match precision {
         Precision::F32 => len,
@@ -48,7 +48,7 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// The words of some of the values, as far as they exist.
+    /// The words of some of the values of a whole image, as far as they exist.
     pub(crate) fn words(self, range: Range<usize>) -> &'a [f32] {
         let (words, range): (&[f32], _) = match self {
             Self::Values(values) => (values, range),

@@ -243,26 +243,29 @@ fn check_bf16(problem: &Problem, level: Level) {
     let grad_out = Tensor::new(&values.grad_out, problem.out_shape());
     let run = reference::forward(&problem.spec, &x, &params, values.mixing(), None);
     let grads = reference::backward(&problem.spec, &run, &params, values.mixing(), &grad_out);
-    let before = |v: &[f64]| -> Vec<f64> {
-        v.iter().zip(&values.before).map(|(v, b)| v + f64::from(*b)).collect()
+    let added = |found: &[f32]| -> Vec<f32> {
+        found.iter().zip(&values.before).map(|(v, before)| v - before).collect()
     };
-    let two = problem.spec.norm_channels(problem.spec.ops[0]).len() > 1;
     let magnified = tolerance(&run) / 1e-4;
-    let tolerance = magnified * if two { 0.4 } else { 0.02 };
-    // A sum of products of numbers around one, whose signs cancel.
+    let last = problem.spec.norm_channels(problem.spec.ops[0]).len().saturating_sub(1);
+    // Behind the ReLU between two convolutions come gradients of other pixels, where it saw the other sign: of one in ten
+    // thousand such small problems half of the gradient is another, of nearly all a tenth. Without a gradient it is 1.
+    let behind = |relu| magnified * if relu { 0.7 } else { 0.02 + 0.03 * last as f64 };
+    // A sum of products of numbers around one, whose signs cancel, times the weight of the operation.
     let products = (grad_out.data.len() as f64).sqrt();
-    near("output", &found.out, &before(&run.out.data), 1.0, 0.01 * magnified);
-    near("input gradient", &found.dx, &before(&grads.input.data), 1.0, tolerance);
+    let weighted = 0.3 * products * f64::from(values.weights[0]).abs();
+    near("output", &added(&found.out), &run.out.data, 1.0, 0.01 * magnified);
+    near("input gradient", &added(&found.dx), &grads.input.data, 1e-3, behind(last > 0));
     near("mixing gradient", &found.grads.mixing, &grads.mixing, products, 0.01 * magnified);
     for (found, expected) in found.grads.ops.iter().zip(&grads.ops) {
-        for (found, expected) in found.convs.iter().zip(&expected.convs) {
-            near("weight gradient", found, expected, products, tolerance);
+        for (i, (found, expected)) in found.convs.iter().zip(&expected.convs).enumerate() {
+            near("weight gradient", found, expected, weighted, behind(i < 2 * last));
         }
-        for ((gamma, beta), (expected_gamma, expected_beta)) in
-            found.affine.iter().zip(&expected.affine)
+        for (i, ((gamma, beta), (expected_gamma, expected_beta))) in
+            found.affine.iter().zip(&expected.affine).enumerate()
         {
-            near("gamma gradient", gamma, expected_gamma, products, tolerance);
-            near("beta gradient", beta, expected_beta, products, tolerance);
+            near("gamma gradient", gamma, expected_gamma, weighted, behind(i < last));
+            near("beta gradient", beta, expected_beta, weighted, behind(i < last));
         }
     }
 }
@@ -356,6 +359,21 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let one = with(1);
         assert!(one == with(2) && one == with(5), "{precision}");
     }
+}
+
+#[test]
+fn inference_has_one_precision() {
+    let spec = EdgeSpec::mixed(20, 1, OpKind::ALL[..9].to_vec());
+    let problem = Problem { affine: true, ..Problem::new(spec, [2, 6, 5, 20]) };
+    let (values, [n, h, w, c]) = (problem.values(), problem.shape);
+    let (x, params) = (Images::new(&values.x, n, h, w, c), values.params());
+    let (mixing, len) = (values.mixing(), values.grad_out.len());
+    let edge = Edge::new(problem.spec.clone()).unwrap();
+    let saved = edge.forward(x, &params, mixing, Target::Write(&mut vec![0.0; len])).unwrap();
+    let [exact, mixed] = Precision::ALL.map(|precision| {
+        infer(&edge.clone().with_precision(precision), &saved, x, &params, mixing, len)
+    });
+    assert_eq!(exact, mixed);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::config::check_precision;
 use crate::device::DeviceName;
 use crate::error::Error;
 use crate::learner::Learner;
@@ -77,6 +78,7 @@ pub struct Measurement {
 /// # Errors
 /// When a size is zero, the device is missing, or a loss is not finite.
 pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, Error> {
+    check_precision(config.device, config.precision)?;
     let device = config.device.open()?;
     let mut learner = Learner::new(&config.shape, space, EdgePolicy::Anneal, &device, 0)?
         .with_precision(config.precision);
@@ -104,6 +106,7 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
 /// # Errors
 /// When a size is zero, the device is missing, or a loss is not finite.
 pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measurement, Error> {
+    check_precision(config.device, config.precision)?;
     let device = config.device.open()?;
     let (network, parameters) = Network::new(genotype, &config.shape, false, &device, 0)?;
     let mut parameters = parameters.with_precision(config.precision);

@@ -419,12 +419,7 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         let train = &self.train;
-        if self.precision != Precision::F32 && self.device != DeviceName::Cpu {
-            return Err(Error::Config(format!(
-                "precision: expected f32 on the device {}, found {}; only the kernels of the CPU have another",
-                self.device, self.precision
-            )));
-        }
+        check_precision(self.device, self.precision)?;
         let at_least_one = [
             ("network.channels", self.network.channels),
             ("network.cells", self.network.cells),
@@ -516,6 +511,16 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Whether the device computes in that precision.
+pub(crate) fn check_precision(device: DeviceName, precision: Precision) -> Result<(), Error> {
+    if precision == Precision::F32 || device == DeviceName::Cpu {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "precision: expected f32 on the device {device}, found {precision}; only the kernels of the CPU have another"
+    )))
 }
 
 impl AugmentConfig {

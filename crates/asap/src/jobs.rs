@@ -70,7 +70,7 @@ pub fn train(
 const SLOWER: &str =
     "precision = bf16 is slower than f32 on this processor, which has no AVX-512 BF16";
 
-/// Reads the images of a configuration; what a user should know of them goes to the observer.
+/// Reads the images of a configuration; what a user should know of them, or of its precision here, goes to the observer.
 ///
 /// # Errors
 /// When they cannot be read.

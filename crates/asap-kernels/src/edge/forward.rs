@@ -273,8 +273,10 @@ impl Plan {
         for (chunk, out) in out.chunks_mut(CHUNK * c).enumerate() {
             let pixels = out.len() / c;
             let (from, len) = (chunk * CHUNK * c, pixels * c);
-            for result in results.iter().filter(|_| far) {
-                prefetch(result.words(from + len..from + 2 * len));
+            if far {
+                for result in results {
+                    prefetch(result.words(from + len..from + 2 * len));
+                }
             }
             let (mut add, mut shift) = (add, &shift[..]);
             let mut run = |terms: Terms<'_, f32>, rounded: Terms<'_, Bf16>| {

@@ -20,37 +20,36 @@ pub(crate) trait Kernel<T> {
     fn compute<A: Arithmetic<Term = T>>(self, arithmetic: A);
 }
 
-/// Vectors of `f32` sums.
-pub(crate) trait Adding: Copy {
-    type Sums: Copy;
-    /// Sums of a vector.
+/// Vectors of `f32` accumulators.
+pub(crate) trait Accumulators: Copy {
+    type Acc: Copy;
+    /// Accumulators of a vector.
     const LANES: usize;
     /// Whether there are 32 registers.
     const MANY_REGISTERS: bool;
 
-    fn zero(self) -> Self::Sums;
+    fn zero(self) -> Self::Acc;
     /// # Safety
-    /// [`Adding::LANES`] values are readable.
-    unsafe fn load(self, at: *const f32) -> Self::Sums;
+    /// [`Accumulators::LANES`] values are readable.
+    unsafe fn load(self, at: *const f32) -> Self::Acc;
     /// # Safety
-    /// [`Adding::LANES`] values are writable.
-    unsafe fn store(self, at: *mut f32, sums: Self::Sums);
-    /// Stores the first `count` sums, or all if there are not so many.
+    /// [`Accumulators::LANES`] values are writable.
+    unsafe fn store(self, at: *mut f32, sums: Self::Acc);
+    /// Stores the first `count`, or all if there are not so many.
     ///
     /// # Safety
     /// They are writable.
-    unsafe fn store_first(self, at: *mut f32, sums: Self::Sums, count: usize);
+    unsafe fn store_first(self, at: *mut f32, sums: Self::Acc, count: usize);
 }
 
-/// Vectors of as many terms, of whose products the sums are.
-pub(crate) trait Arithmetic: Adding {
+/// Vectors of terms, one a lane, and the multiply-add into the accumulators.
+pub(crate) trait Arithmetic: Accumulators {
     type Term: Copy;
     type Terms: Copy;
 
-    fn no_terms(self) -> Self::Terms;
-    fn mul_add(self, a: Self::Terms, b: Self::Terms, sums: Self::Sums) -> Self::Sums;
+    fn mul_add(self, a: Self::Terms, b: Self::Terms, sums: Self::Acc) -> Self::Acc;
     /// # Safety
-    /// [`Adding::LANES`] terms are readable.
+    /// [`Accumulators::LANES`] terms are readable.
     unsafe fn terms(self, at: *const Self::Term) -> Self::Terms;
     /// # Safety
     /// The term is readable.
@@ -59,12 +58,12 @@ pub(crate) trait Arithmetic: Adding {
 
 /// Pairs of bf16, made of `f32`.
 pub(crate) trait Rounding: Arithmetic<Term = Pair> {
-    /// The first `count` values (at most [`Adding::LANES`]) rounded to bf16, followed by zeros, as many as there are lanes.
+    /// The first `count` values (at most [`Accumulators::LANES`]) rounded to bf16, followed by zeros, as many as there are lanes.
     ///
     /// # Safety
     /// `count` values are readable, and as many numbers as there are lanes writable.
     unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16);
-    /// The first `count` values of two rows, rounded and paired, followed by zeros.
+    /// The first `count` values (at most [`Accumulators::LANES`]) of two rows, rounded and paired, followed by zeros.
     ///
     /// # Safety
     /// `count` values of both rows are readable.
@@ -97,8 +96,8 @@ impl<K: Kernel<f32>> WithSimd for Plain<K> {
 #[derive(Clone, Copy)]
 struct Portable<S, T>(S, PhantomData<T>);
 
-impl<S: Simd, T: Copy> Adding for Portable<S, T> {
-    type Sums = S::f32s;
+impl<S: Simd, T: Copy> Accumulators for Portable<S, T> {
+    type Acc = S::f32s;
     const LANES: usize = S::F32_LANES;
     const MANY_REGISTERS: bool = S::REGISTER_COUNT >= 32;
 
@@ -126,11 +125,6 @@ impl<S: Simd, T: Copy> Adding for Portable<S, T> {
 impl<S: Simd> Arithmetic for Portable<S, f32> {
     type Term = f32;
     type Terms = S::f32s;
-
-    #[inline(always)]
-    fn no_terms(self) -> S::f32s {
-        self.zero()
-    }
 
     #[inline(always)]
     fn mul_add(self, a: S::f32s, b: S::f32s, sums: S::f32s) -> S::f32s {
@@ -170,28 +164,26 @@ impl<K: Kernel<Pair>> RoundingKernel for AsRounding<K> {
 }
 
 impl Level {
-    /// Whether the processor multiplies pairs of bf16 in one step; otherwise they are taken apart, which is slower than
-    /// to multiply `f32`.
-    pub fn multiplies_bf16(self) -> bool {
-        match self.0 {
-            #[cfg(target_arch = "x86_64")]
-            Token::Avx512(_) | Token::Avx2(_) => dot::available(),
-            _ => false,
-        }
-    }
-
     /// Runs a kernel on pairs.
     pub(crate) fn round<K: RoundingKernel>(self, kernel: K) {
-        match self.0 {
+        match self.token {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the processor has the instructions.
-            Token::Avx512(_) if dot::available() => unsafe { dot::run(dot::Whole, kernel) },
+            Token::Avx512(_) if self.bf16 => unsafe { dot::run(dot::Whole, kernel) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Token::Avx2(_) if dot::available() => unsafe { dot::run(dot::Half, kernel) },
+            Token::Avx2(_) if self.bf16 => unsafe { dot::run(dot::Half, kernel) },
             _ => self.run(Apart(kernel)),
         }
     }
+}
+
+/// Whether the processor multiplies pairs of bf16 in one step.
+pub(super) fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return dot::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// A kernel on pairs for a processor without an instruction for them.
@@ -210,11 +202,6 @@ impl<K: RoundingKernel> WithSimd for Apart<K> {
 impl<S: Simd> Arithmetic for Portable<S, Pair> {
     type Term = Pair;
     type Terms = S::u32s;
-
-    #[inline(always)]
-    fn no_terms(self) -> S::u32s {
-        self.0.splat_u32s(0)
-    }
 
     #[inline(always)]
     fn mul_add(self, a: S::u32s, b: S::u32s, sums: S::f32s) -> S::f32s {
@@ -256,7 +243,7 @@ impl<S: Simd> Rounding for Portable<S, Pair> {
 
     #[inline(always)]
     unsafe fn pair(self, rows: [*const f32; 2], count: usize) -> S::u32s {
-        let mut pairs = self.no_terms();
+        let mut pairs = self.0.splat_u32s(0);
         let to: *mut Pair = (&raw mut pairs).cast();
         for lane in 0..count.min(S::F32_LANES) {
             unsafe {
@@ -292,7 +279,7 @@ mod dot {
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
-    use super::{Adding, Arithmetic, Bf16, Pair, Rounding, RoundingKernel};
+    use super::{Accumulators, Arithmetic, Bf16, Pair, Rounding, RoundingKernel};
 
     /// Whether the processor has all that [`run`] enables.
     pub(super) fn available() -> bool {
@@ -321,19 +308,14 @@ mod dot {
 
     macro_rules! dot {
         (
-            $name:ident, $lanes:literal, $mask:ty, $terms:ty, $sums:ty, $bf16:ty, $narrowed:ty, $words:ty,
-            $zero_terms:ident, $zero:ident, $dot:ident, $load:ident, $load_first:ident, $store:ident,
+            $name:ident, $lanes:literal, $terms:ty, $sums:ty, $bf16:ty, $narrowed:ty, $words:ty,
+            $zero:ident, $dot:ident, $load:ident, $load_first:ident, $store:ident,
             $store_first:ident, $load_terms:ident, $splat:ident, $store_terms:ident, $narrow:ident, $store_narrow:ident,
             $widen:ident, $shift:ident, $or:ident
         ) => {
             impl Arithmetic for $name {
                 type Term = Pair;
                 type Terms = $terms;
-
-                #[inline(always)]
-                fn no_terms(self) -> $terms {
-                    unsafe { $zero_terms() }
-                }
 
                 #[inline(always)]
                 fn mul_add(self, a: $terms, b: $terms, sums: $sums) -> $sums {
@@ -353,8 +335,8 @@ mod dot {
                 }
             }
 
-            impl Adding for $name {
-                type Sums = $sums;
+            impl Accumulators for $name {
+                type Acc = $sums;
                 const LANES: usize = $lanes;
                 const MANY_REGISTERS: bool = true;
 
@@ -400,9 +382,9 @@ mod dot {
                 #[inline(always)]
                 unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16) {
                     unsafe {
-                        let halves =
+                        let narrow =
                             transmute::<$narrowed, $words>($narrow(self.load_first(from, count)));
-                        $store_narrow(to.cast(), halves);
+                        $store_narrow(to.cast(), narrow);
                     }
                 }
 
@@ -410,8 +392,8 @@ mod dot {
                 unsafe fn pair(self, rows: [*const f32; 2], count: usize) -> $terms {
                     unsafe {
                         let [first, second] = rows.map(|row| {
-                            let halves = $narrow(self.load_first(row, count));
-                            $widen(transmute::<$narrowed, $words>(halves))
+                            let narrow = $narrow(self.load_first(row, count));
+                            $widen(transmute::<$narrowed, $words>(narrow))
                         });
                         $or(first, $shift::<16>(second))
                     }
@@ -428,13 +410,11 @@ mod dot {
     dot!(
         Whole,
         16,
-        __mmask16,
         __m512i,
         __m512,
         __m512bh,
         __m256bh,
         __m256i,
-        _mm512_setzero_si512,
         _mm512_setzero_ps,
         _mm512_dpbf16_ps,
         _mm512_loadu_ps,
@@ -453,13 +433,11 @@ mod dot {
     dot!(
         Half,
         8,
-        __mmask8,
         __m256i,
         __m256,
         __m256bh,
         __m128bh,
         __m128i,
-        _mm256_setzero_si256,
         _mm256_setzero_ps,
         _mm256_dpbf16_ps,
         _mm256_loadu_ps,

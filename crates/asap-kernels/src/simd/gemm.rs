@@ -119,8 +119,8 @@ impl<T: Term> Product<'_, T> {
                 self.ahead.step();
             }
             for k in 0..self.k {
-                let mut columns = [arithmetic.no_terms(); V];
-                for (j, column) in columns.iter_mut().enumerate() {
+                let mut columns = [arithmetic.terms(b); V];
+                for (j, column) in columns.iter_mut().enumerate().skip(1) {
                     *column = arithmetic.terms(b.add(j * A::LANES));
                 }
                 for (i, acc) in acc.iter_mut().enumerate() {
@@ -257,8 +257,8 @@ impl<T: Term> OuterProduct<'_, T> {
             }
             let (mut a, mut d) = (self.a.as_ptr().add(k), self.d.as_ptr().add(column));
             for _ in 0..self.rows {
-                let mut columns = [arithmetic.no_terms(); V];
-                for (j, column) in columns.iter_mut().enumerate() {
+                let mut columns = [arithmetic.terms(d); V];
+                for (j, column) in columns.iter_mut().enumerate().skip(1) {
                     *column = arithmetic.terms(d.add(j * A::LANES));
                 }
                 for (i, acc) in acc.iter_mut().enumerate() {

@@ -31,7 +31,11 @@ use arithmetic::Term;
 
 /// A SIMD instruction set that this machine has.
 #[derive(Clone, Copy)]
-pub struct Level(Token);
+pub struct Level {
+    token: Token,
+    /// Set only where the processor has the instructions.
+    bf16: bool,
+}
 
 /// Proof that the instruction set is there.
 #[derive(Clone, Copy)]
@@ -48,16 +52,30 @@ enum Token {
 impl Level {
     /// Every level of this machine, widest first; the last is scalar code, which is always there.
     pub fn available() -> Vec<Self> {
-        let mut levels = Vec::new();
+        let mut tokens = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            levels.extend(pulp::x86::V4::try_new().map(|t| Self(Token::Avx512(t))));
-            levels.extend(pulp::x86::V3::try_new().map(|t| Self(Token::Avx2(t))));
+            tokens.extend(pulp::x86::V4::try_new().map(Token::Avx512));
+            tokens.extend(pulp::x86::V3::try_new().map(Token::Avx2));
         }
         #[cfg(target_arch = "aarch64")]
-        levels.extend(pulp::aarch64::Neon::try_new().map(|t| Self(Token::Neon(t))));
-        levels.push(Self(Token::Scalar));
-        levels
+        tokens.extend(pulp::aarch64::Neon::try_new().map(Token::Neon));
+        tokens.push(Token::Scalar);
+        let bf16 = arithmetic::multiplies_bf16();
+        tokens.into_iter().map(|token| Self { token, bf16 }).collect()
+    }
+
+    /// Whether the processor multiplies pairs of bf16 in one step; otherwise they are taken apart, which is slower than
+    /// to multiply `f32`.
+    pub fn multiplies_bf16(self) -> bool {
+        self.bf16 && self.lanes() > 1
+    }
+
+    /// The levels of this machine, and those of one that is alike but for bf16.
+    #[cfg(test)]
+    pub(crate) fn with_and_without_bf16() -> impl Iterator<Item = Self> {
+        let levels = Self::available().into_iter();
+        levels.flat_map(|level| [level, Self { bf16: false, ..level }])
     }
 
     /// The level that wastes least on images of `channels` channels: the widest, unless half its width fits much
@@ -75,7 +93,7 @@ impl Level {
 
     /// Number of `f32` in a vector.
     pub fn lanes(self) -> usize {
-        match self.0 {
+        match self.token {
             Token::Scalar => 1,
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(_) => 8,
@@ -154,9 +172,10 @@ impl Level {
     /// Runs columns (or channels); the last, if they fill half a vector or less, with one of half the width.
     fn in_halves(self, columns: usize, mut run: impl FnMut(Self, Range<usize>)) {
         #[cfg(target_arch = "x86_64")]
-        if let (Token::Avx512(token), Some(tail)) = (self.0, half_tail(columns)) {
+        if let (Token::Avx512(token), Some(tail)) = (self.token, half_tail(columns)) {
             run(self, 0..columns - tail);
-            return run(Self(Token::Avx2(*token)), columns - tail..columns);
+            let half = Self { token: Token::Avx2(*token), ..self };
+            return run(half, columns - tail..columns);
         }
         run(self, 0..columns);
     }
@@ -164,7 +183,7 @@ impl Level {
     /// Runs a kernel with this instruction set.
     #[inline]
     pub(crate) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
-        match self.0 {
+        match self.token {
             Token::Scalar => Scalar.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(token) => Simd::vectorize(token, kernel),
@@ -198,7 +217,7 @@ fn group(lanes: usize, channels: usize, pixels: usize) -> usize {
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.token {
             Token::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Token::Avx2(_) => "avx2",
@@ -271,7 +290,7 @@ pub(crate) trait Value: Copy {
     /// The enabled lanes as `f32`, zero beyond them.
     ///
     /// # Safety
-    /// They are readable.
+    /// They are readable, and `S` is one that [`Level::run`] passes to kernels.
     unsafe fn load<S: Simd>(lanes: Lanes<S>, at: *const Self) -> S::f32s;
 }
 

@@ -174,7 +174,7 @@ pub(crate) struct Accumulate<'a> {
     pub(crate) add: bool,
     /// At most [`TERMS`], `[pixels, c]` each.
     pub(crate) terms: Terms<'a, f32>,
-    /// The same of rounded images; not many of both kinds.
+    /// The same of rounded images; of both kinds at most one each.
     pub(crate) rounded: Terms<'a, Bf16>,
     /// Repeated up to the period, as factors are.
     pub(crate) shift: &'a [f32],
