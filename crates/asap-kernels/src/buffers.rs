@@ -18,12 +18,21 @@ const LINE: usize = 16;
 
 /// What is kept.
 struct Store {
-    /// By capacity; with each vector how many trims there had been when it was given.
-    vectors: BTreeMap<usize, Vec<(u64, Vec<f32>)>>,
+    /// By capacity.
+    shelves: BTreeMap<usize, Shelf>,
     trims: u64,
 }
 
-static STORE: Mutex<Store> = Mutex::new(Store { vectors: BTreeMap::new(), trims: 0 });
+/// Vectors of one capacity.
+#[derive(Default)]
+struct Shelf {
+    /// With each vector how many trims there had been when it was given.
+    vectors: Vec<(u64, Vec<f32>)>,
+    /// Vectors taken since the last trim, less those given since.
+    taken: usize,
+}
+
+static STORE: Mutex<Store> = Mutex::new(Store { shelves: BTreeMap::new(), trims: 0 });
 
 fn store() -> MutexGuard<'static, Store> {
     // The map is whole after any single operation, so a panic elsewhere leaves it usable.
@@ -35,8 +44,16 @@ fn store() -> MutexGuard<'static, Store> {
 pub fn take(len: usize) -> Vec<f32> {
     let kept = {
         let mut store = store();
-        let mut fitting = store.vectors.range_mut(len..=2 * len);
-        fitting.find_map(|(_, list)| Some(list.pop()?.1))
+        let mut fitting = store.shelves.range_mut(len..=2 * len);
+        let kept = fitting.find_map(|(_, shelf)| {
+            let (_, values) = shelf.vectors.pop()?;
+            shelf.taken += 1;
+            Some(values)
+        });
+        if kept.is_none() {
+            store.shelves.entry(len).or_default().taken += 1;
+        }
+        kept
     };
     kept.map_or_else(
         || vec![0.0; len],
@@ -48,11 +65,18 @@ pub fn take(len: usize) -> Vec<f32> {
 }
 
 /// Gives a vector back to the store, for the next [`take`] that it fits.
+///
+/// A vector may come from elsewhere, as in exchange for one that was taken and went into a tensor; but the store keeps
+/// no more of one capacity than were taken, or it would grow with every vector that others make. What it does not keep
+/// is freed.
 pub fn give(values: Vec<f32>) {
-    if values.capacity() > 0 {
-        let mut store = store();
-        let given = (store.trims, values);
-        store.vectors.entry(given.1.capacity()).or_default().push(given);
+    let mut store = store();
+    let trims = store.trims;
+    if let Some(shelf) = store.shelves.get_mut(&values.capacity())
+        && shelf.taken > 0
+    {
+        shelf.taken -= 1;
+        shelf.vectors.push((trims, values));
     }
 }
 
@@ -63,12 +87,13 @@ pub fn trim() -> usize {
     let trims = store.trims;
     store.trims += 1;
     let mut freed = 0;
-    for (capacity, list) in &mut store.vectors {
-        let before = list.len();
-        list.retain(|&(given, _)| given == trims);
-        freed += (before - list.len()) * capacity * size_of::<f32>();
+    for (capacity, shelf) in &mut store.shelves {
+        let before = shelf.vectors.len();
+        shelf.vectors.retain(|&(given, _)| given == trims);
+        freed += (before - shelf.vectors.len()) * capacity * size_of::<f32>();
+        shelf.taken = 0;
     }
-    store.vectors.retain(|_, list| !list.is_empty());
+    store.shelves.retain(|_, shelf| !shelf.vectors.is_empty());
     freed
 }
 
@@ -152,6 +177,19 @@ mod tests {
         assert_eq!(again.as_ptr(), address);
         let fresh = take(len);
         assert_ne!(fresh.as_ptr(), address);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_was_taken() {
+        let _alone = alone();
+        let len = 200_003;
+        give(vec![1.0; len]);
+        assert_eq!(take(len)[0], 0.0);
+
+        // In exchange for the one that went away, another is kept; a second is not.
+        give(vec![2.0; len]);
+        give(vec![3.0; len]);
+        assert_eq!((take(len)[0], take(len)[0]), (2.0, 0.0));
     }
 
     #[test]
