@@ -18,7 +18,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match &arguments.command {
+    failure::exit_code(run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    commands::no_unread_settings(&arguments.command, &arguments.common)?;
+    match &arguments.command {
         Command::Search(search) => commands::search::run(search, &arguments.common),
         Command::Train(train) => commands::train::run(train, &arguments.common),
         Command::Run(run) => commands::run::run(run, &arguments.common),
@@ -34,6 +39,5 @@ fn main() -> ExitCode {
         Command::Watch(watch) => commands::watch::run(watch),
         Command::Docs(docs) => commands::docs::run(docs),
         Command::Pac(pac) => commands::pac::run(pac, &arguments.common),
-    };
-    failure::exit_code(outcome)
+    }
 }

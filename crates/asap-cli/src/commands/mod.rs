@@ -26,7 +26,7 @@ use asap::memory::available_mb;
 use asap::{Layers, Outcome, Preset, RunFolder, run_folder};
 use asap_data::{Dataset, Splits};
 
-use crate::args::{Common, Settings};
+use crate::args::{Command, Common, Settings};
 use crate::output::shell_word;
 use crate::progress::Progress;
 
@@ -81,6 +81,29 @@ pub(crate) fn no_settings(common: &Common) -> anyhow::Result<()> {
     let fault = "--resume: a run goes on with its own configuration; \
                  expected no --set, --config or --seed beside it";
     Err(crate::failure::Usage(fault.to_owned()).into())
+}
+
+/// Refuses settings for a command that reads no configuration: it would run without them.
+pub(crate) fn no_unread_settings(command: &Command, common: &Common) -> anyhow::Result<()> {
+    let flag = if !common.set.is_empty() {
+        "--set"
+    } else if common.config.is_some() {
+        "--config"
+    } else {
+        return Ok(());
+    };
+    match command {
+        Command::Search(_)
+        | Command::Train(_)
+        | Command::Run(_)
+        | Command::Transfer(_)
+        | Command::Compare(_)
+        | Command::Config(_) => Ok(()),
+        _ => Err(crate::failure::Usage(format!(
+            "{flag}: this command reads no configuration; give it flags of its own, which --help lists"
+        ))
+        .into()),
+    }
 }
 
 /// Reads the images, and says what a user should know of them.
