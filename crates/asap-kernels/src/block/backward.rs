@@ -1,0 +1,293 @@
+//! Backward: the gradients of the input and of the weights, a few rows at a time.
+
+use super::{Conv, Scratch, Source};
+use crate::gather::Gather;
+use crate::matrix::{Matrix, PackedGrads, PairScratch};
+use crate::norm::NormGrad;
+use crate::padded::Padded;
+use crate::simd::{
+    Accumulate, Ahead, Depthwise, DepthwiseGrad, Level, MaskedAdd, OuterProduct, Product,
+};
+use crate::spec::Precision;
+use crate::stored::Stored;
+
+/// The gradient of the raw result of a block, computed as it is needed: an affine function of a gradient `g` and of
+/// the result `y` itself.
+#[derive(Clone, Copy)]
+pub(crate) struct ResultGrad<'a> {
+    g: &'a [f32],
+    g_scale: &'a [f32],
+    y: Stored<'a>,
+    y_scale: &'a [f32],
+    shift: &'a [f32],
+}
+
+impl<'a> ResultGrad<'a> {
+    /// Through a batch norm, with `g_scale` in the place of its own.
+    pub(crate) fn new(norm: &'a NormGrad, g: &'a [f32], g_scale: &'a [f32], y: Stored<'a>) -> Self {
+        Self { g, g_scale, y, y_scale: &norm.y_scale, shift: &norm.shift }
+    }
+
+    /// What [`ResultGrad::fill`] reads, as far as it exists.
+    fn reads(self, c: usize, from: usize, pixels: usize) -> [&'a [f32]; 2] {
+        let range = from * c..(from + pixels) * c;
+        [Stored::Values(self.g), self.y].map(|values| values.words(range.clone()))
+    }
+
+    /// Pixels `from..from + pixels` into `out`.
+    pub(crate) fn fill(self, level: Level, c: usize, from: usize, pixels: usize, out: &mut [f32]) {
+        let range = from * c..(from + pixels) * c;
+        let g = (&self.g[range.clone()], self.g_scale);
+        let (terms, rounded): (&[_], &[_]) = match self.y.part(range) {
+            Stored::Values(y) => (&[g, (y, self.y_scale)], &[]),
+            Stored::Rounded(y) => (&[g], &[(y, self.y_scale)]),
+        };
+        level.run(Accumulate { out, add: false, terms, rounded, shift: self.shift, pixels, c });
+    }
+}
+
+impl Conv {
+    /// From the gradient of the result: that of the loaded image (`[h, w, cp]`, without border), added to `d_image`
+    /// unless `fresh`, and those of the weights, added. `ahead` is as in [`Conv::forward`].
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn backward(
+        &self,
+        image: &Padded,
+        scratch: &mut Scratch,
+        grad: ResultGrad<'_>,
+        fresh: bool,
+        mut d_image: Option<&mut [f32]>,
+        mut grads: Option<&mut PackedGrads>,
+        ahead: [&[f32]; 2],
+    ) {
+        let depthwise = matches!(self.gather, Gather::Depthwise { .. });
+        let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
+        let Scratch { gathered, d, d_gathered, rounded, .. } = scratch;
+        // A depthwise convolution of stride 1 reaches every pixel, and can overwrite.
+        let overwrite = fresh && depthwise && self.block.stride == (1, 1);
+        if let (Some(d_image), true) = (&mut d_image, fresh && !overwrite) {
+            d_image.fill(0.0);
+        }
+        for row in (0..self.oh).step_by(self.rows()) {
+            let rows = self.rows().min(self.oh - row);
+            let pixels = rows * self.ow;
+            let ahead = self.ahead_back(ahead, grad, row, rows);
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
+            if let Some(grads) = &mut grads {
+                self.gather_image(image, row, rows, gathered);
+                let add = row > 0 || !fresh_grads;
+                self.outer_products(gathered, d, pixels, &mut grads.values, add, rounded);
+            }
+            match (&self.gather, &mut d_image) {
+                (Gather::Depthwise { .. }, _) => {
+                    let (at, line) = (d_gathered.at(row as isize, 0), d_gathered.row());
+                    self.multiply_back(d, &mut d_gathered.data[at..], line, rows, rounded, ahead);
+                }
+                (Gather::Copy { taps }, Some(d_image)) => {
+                    let line = d_gathered.row();
+                    self.multiply_back(d, &mut d_gathered.data, line, rows, rounded, ahead);
+                    self.scatter(taps, d_gathered, row, pixels, d_image);
+                }
+                (Gather::Copy { .. }, None) => {}
+            }
+        }
+        if let Gather::Depthwise { kernel, dilation, stride, .. } = &self.gather {
+            if let Some(grads) = grads {
+                let pad = self.pad as isize;
+                let grad = DepthwiseGrad {
+                    src: &image.data,
+                    first: image.at(-pad, -pad),
+                    tap_row: dilation * image.row(),
+                    tap: dilation * image.cp,
+                    pixel: stride * image.cp,
+                    row: stride * image.row(),
+                    d: &d_gathered.data,
+                    d_first: d_gathered.at(0, 0),
+                    d_row: d_gathered.row(),
+                    size: (self.oh, self.ow),
+                    kernel: *kernel,
+                    cp: self.kp,
+                    channels: self.block.cin,
+                    grad: &mut grads.values[self.matrix_grads()..],
+                    add: !fresh_grads,
+                };
+                self.level.depthwise_grad(grad);
+            }
+            if let Some(d_image) = d_image {
+                self.depthwise_back(d_gathered, d_image, !overwrite);
+            }
+        }
+    }
+
+    /// The backward pass of a pointwise convolution: from the gradient of the result to those of the weights, added,
+    /// and of the dense image `x`, added to `dx` if it is paired with true.
+    pub(crate) fn backward_pointwise(
+        &self,
+        x: &[f32],
+        scratch: &mut Scratch,
+        grad: ResultGrad<'_>,
+        mut dx: Option<(&mut [f32], bool)>,
+        mut grads: Option<&mut PackedGrads>,
+        ahead: [&[f32]; 2],
+    ) {
+        let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
+        let Scratch { gathered, d, d_gathered, rounded, .. } = scratch;
+        let (c, line) = (self.block.cin, d_gathered.row());
+        for row in (0..self.oh).step_by(self.rows()) {
+            let rows = self.rows().min(self.oh - row);
+            let pixels = rows * self.ow;
+            let ahead = self.ahead_back(ahead, grad, row, rows);
+            grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
+            if grads.is_some() || self.block.relu {
+                self.gather(Source::Dense(x), row, rows, gathered);
+            }
+            if let Some(grads) = &mut grads {
+                let add = row > 0 || !fresh_grads;
+                self.outer_products(gathered, d, pixels, &mut grads.values, add, rounded);
+            }
+            if let Some((dx, add)) = &mut dx {
+                self.multiply_back(d, &mut d_gathered.data, line, rows, rounded, ahead);
+                self.level.run(MaskedAdd {
+                    dst: &mut dx[row * self.ow * c..],
+                    add: *add,
+                    d: &d_gathered.data,
+                    r: self.block.relu.then_some(&gathered[..]),
+                    r_row: line,
+                    rows,
+                    width: self.ow,
+                    c,
+                    cp: self.kp,
+                });
+            }
+        }
+    }
+
+    /// The gradients of the matrices from a chunk of gathered pixels and the gradient `d` of their result, added to
+    /// `grads` if `add`.
+    fn outer_products(
+        &self,
+        gathered: &[f32],
+        d: &[f32],
+        pixels: usize,
+        grads: &mut [f32],
+        add: bool,
+        rounded: &mut PairScratch,
+    ) {
+        for matrix in &self.matrices {
+            let product = OuterProduct {
+                a: &gathered[matrix.rows.0..],
+                lda: self.kp,
+                d: &d[matrix.columns.0..],
+                ldd: self.block.cout,
+                w: &mut grads[matrix.grads.clone()],
+                ldw: matrix.np,
+                add,
+                rows: pixels,
+                k: matrix.rows.1,
+                n: matrix.columns.1,
+            };
+            match self.precision {
+                Precision::F32 => self.level.outer_product(product),
+                Precision::Bf16 => rounded.outer_product(self.level, product),
+            }
+        }
+    }
+
+    /// `rows` rows of the gradient of the gathered pixels, `line` values apart.
+    fn multiply_back(
+        &self,
+        d: &[f32],
+        d_gathered: &mut [f32],
+        line: usize,
+        rows: usize,
+        rounded: &mut PairScratch,
+        mut ahead: Ahead<'_>,
+    ) {
+        let gap = line - self.ow * self.kp;
+        for Matrix { rows: (value, k), columns: (channel, n), kp, transposed, .. } in &self.matrices
+        {
+            // The padding of the gathered values is left as it is: nothing that depends on it is kept.
+            let product = Product {
+                a: &d[*channel..],
+                lda: self.block.cout,
+                b: &[],
+                ldb: *kp,
+                c: &mut d_gathered[*value..],
+                ldc: self.kp,
+                line: (self.ow, gap),
+                rows: rows * self.ow,
+                k: *n,
+                n: *k,
+                ahead: std::mem::take(&mut ahead),
+            };
+            transposed.multiply(self.level, product, rounded);
+        }
+    }
+
+    /// Adds the gradient of gathered pixels to those of the image that they were copied from.
+    fn scatter(
+        &self,
+        taps: &[(isize, isize)],
+        d: &Padded,
+        y: usize,
+        pixels: usize,
+        d_image: &mut [f32],
+    ) {
+        let (cin, cp) = (self.block.cin, self.level.pad(self.block.cin));
+        for (pixel, d) in d.data.chunks_exact(self.kp).take(pixels).enumerate() {
+            let (iy, ix) = self.corner(y, pixel);
+            for ((down, right), d) in taps.iter().zip(d.chunks_exact(cin)) {
+                let (iy, ix) = (iy + down, ix + right);
+                if (0..self.h as isize).contains(&iy) && (0..self.w as isize).contains(&ix) {
+                    let to = (iy as usize * self.w + ix as usize) * cp;
+                    d_image[to..to + cin].iter_mut().zip(d).for_each(|(to, d)| *to += d);
+                }
+            }
+        }
+    }
+
+    /// The data gradient of the depthwise convolution.
+    fn depthwise_back(&self, d: &Padded, d_image: &mut [f32], add: bool) {
+        let (Gather::Depthwise { classes, stride, .. }, cp) = (&self.gather, self.kp) else {
+            return;
+        };
+        for class in classes {
+            let (top, left) = class.first;
+            if top >= self.h || left >= self.w {
+                continue;
+            }
+            let conv = Depthwise {
+                src: &d.data,
+                first: d.at(class.from.0, class.from.1),
+                tap_row: class.step * d.row(),
+                tap: class.step * cp,
+                pixel: cp,
+                row: d.row(),
+                weights: &class.weights,
+                kernel: class.kernel,
+                cp,
+                channels: self.block.cin,
+                out: &mut d_image[(top * self.w + left) * cp..],
+                out_pixel: stride * cp,
+                out_row: stride * self.w * cp,
+                rows: (self.h - top).div_ceil(*stride),
+                count: (self.w - left).div_ceil(*stride),
+                add,
+            };
+            self.level.depthwise(conv);
+        }
+    }
+
+    /// What a backward pass reads after `rows` rows from `row` on: as much of its own, and their part of `ahead`.
+    fn ahead_back<'a>(
+        &self,
+        ahead: [&'a [f32]; 2],
+        grad: ResultGrad<'a>,
+        row: usize,
+        rows: usize,
+    ) -> Ahead<'a> {
+        let [first, second] = self.share(ahead, row, rows);
+        let [g, y] = grad.reads(self.block.cout, (row + rows) * self.ow, rows * self.ow);
+        Ahead::new([first, second, g, y])
+    }
+}
