@@ -115,6 +115,21 @@ pub(crate) enum Command {
     Pac(PacArgs),
 }
 
+impl Command {
+    /// Whether `--config` and `--set` mean anything to it.
+    pub(crate) fn reads_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Search(_)
+                | Self::Train(_)
+                | Self::Run(_)
+                | Self::Transfer(_)
+                | Self::Compare(_)
+                | Self::Config(_)
+        )
+    }
+}
+
 /// Which settings a run starts from.
 #[derive(Debug, Args)]
 pub(crate) struct Settings {

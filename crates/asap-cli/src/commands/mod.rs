@@ -85,25 +85,18 @@ pub(crate) fn no_settings(common: &Common) -> anyhow::Result<()> {
 
 /// Refuses settings for a command that reads no configuration: it would run without them.
 pub(crate) fn no_unread_settings(command: &Command, common: &Common) -> anyhow::Result<()> {
-    let flag = if !common.set.is_empty() {
-        "--set"
-    } else if common.config.is_some() {
-        "--config"
-    } else {
-        return Ok(());
+    let flag = match (common.set.is_empty(), &common.config) {
+        (true, None) => return Ok(()),
+        (false, _) => "--set",
+        (true, Some(_)) => "--config",
     };
-    match command {
-        Command::Search(_)
-        | Command::Train(_)
-        | Command::Run(_)
-        | Command::Transfer(_)
-        | Command::Compare(_)
-        | Command::Config(_) => Ok(()),
-        _ => Err(crate::failure::Usage(format!(
-            "{flag}: this command reads no configuration; give it flags of its own, which --help lists"
-        ))
-        .into()),
+    if command.reads_configuration() {
+        return Ok(());
     }
+    Err(crate::failure::Usage(format!(
+        "{flag}: this command reads no configuration; give it flags of its own, which --help lists"
+    ))
+    .into())
 }
 
 /// Reads the images, and says what a user should know of them.
