@@ -1,0 +1,103 @@
+//! Commands that answer at once: help, cells, configuration, data, the reference.
+
+use std::fs;
+
+use crate::{asap, json, refused};
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let here = tempfile::tempdir().unwrap();
+    let commands = [
+        "search", "train", "run", "evaluate", "predict", "transfer", "compare", "export", "cells",
+        "data", "config", "bench", "pac",
+    ];
+    for command in commands {
+        let output = asap(&[command, "--help"], here.path());
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && help.contains("Example"), "{command}: {help}");
+        for option in ["--json", "--threads", "--seed", "--device", "--config", "--set", "--out"] {
+            assert!(help.contains(option), "{command}: {option}");
+        }
+    }
+}
+
+#[test]
+fn cost_gives_the_published_numbers() {
+    let here = tempfile::tempdir().unwrap();
+    let cost = json(&asap(
+        &["cells", "cost", "asap", "--channels", "36", "--cells", "20", "--json"],
+        here.path(),
+    ));
+    assert_eq!(cost["params"], 2_538_046);
+    assert_eq!(cost["auxiliary_params"], 476_426);
+    assert_eq!(cost["multiply_adds"].as_f64().map(|m| (m / 1e5).round()), Some(4007.0));
+}
+
+#[test]
+fn cells_are_listed_shown_drawn_and_converted() {
+    let here = tempfile::tempdir().unwrap();
+    let listed = json(&asap(&["cells", "list", "--json"], here.path()));
+    assert!(listed.as_array().is_some_and(|cells| cells.len() >= 14));
+    let python = asap(&["cells", "show", "DARTS_V2"], here.path()).stdout;
+    fs::write(here.path().join("cell.txt"), &python).unwrap();
+    let back = json(&asap(&["cells", "convert", "cell.txt", "--json"], here.path()));
+    assert_eq!(back, json(&asap(&["cells", "show", "darts_v2", "--json"], here.path())));
+
+    let drawn = asap(&["cells", "draw", "ASAP", "--out", "cell.svg"], here.path());
+    assert!(drawn.status.success());
+    assert!(fs::read_to_string(here.path().join("cell.svg")).unwrap().contains("sep_conv_3x3"));
+    let png = ["cells", "draw", "ASAP", "--format", "png", "--out", "cell.png"];
+    assert!(asap(&png, here.path()).status.success());
+    assert!(fs::read(here.path().join("cell.png")).unwrap().starts_with(b"\x89PNG"));
+    refused(&png[..5], here.path(), &["--out cell.png"]);
+    let again = ["cells", "draw", "ASAP", "--out", "cell.svg"];
+    refused(&again, here.path(), &["cell.svg", "expected a new file"]);
+    refused(&["cells", "show", "no_such"], here.path(), &["no_such", "DARTS_V2"]);
+    let unknown =
+        "Genotype(normal=[('conv_9x9', 0)], normal_concat=[2], reduce=[], reduce_concat=[])";
+    refused(&["cells", "show", unknown], here.path(), &["conv_9x9", "sep_conv_3x3"]);
+}
+
+#[test]
+fn config_show_tells_where_each_value_comes_from() {
+    let here = tempfile::tempdir().unwrap();
+    fs::write(here.path().join("my.toml"), "[search]\nbatch = 12\n").unwrap();
+    let arguments =
+        ["config", "show", "--config", "my.toml", "--set", "search.epochs=7", "--seed", "5"];
+    let shown = asap(&arguments, here.path());
+    let text = String::from_utf8(shown.stdout).unwrap();
+    let line = |key: &str| text.lines().find(|l| l.starts_with(key)).unwrap().to_owned();
+    assert!(line("search.batch = 12").ends_with("# my.toml"));
+    assert!(line("search.epochs = 7").ends_with("# command line"));
+    assert!(line("seed = 5").ends_with("# command line"));
+    assert!(line("weights.lr = 0.025").ends_with("# preset paper"));
+    assert!(line("network.cells").ends_with("# preset quick"));
+}
+
+#[test]
+fn data_is_described() {
+    let here = tempfile::tempdir().unwrap();
+    let checked = json(&asap(&["data", "check", "embedded", "--json"], here.path()));
+    assert_eq!((&checked["height"], &checked["channels"]), (&28.into(), &1.into()));
+    assert_eq!(checked["splits"][0]["images"], 5000);
+    let listed = asap(&["data", "list"], here.path());
+    assert!(String::from_utf8(listed.stdout).unwrap().contains("fashion-mnist"));
+}
+
+#[test]
+fn the_reference_is_that_of_this_program() {
+    let here = tempfile::tempdir().unwrap();
+    let output = asap(&["docs", "reference"], here.path());
+    let program = String::from_utf8(output.stdout).unwrap();
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference.md");
+    let committed = fs::read_to_string(committed).unwrap_or_default();
+    assert!(program == committed, "write it anew: asap docs reference > docs/reference.md");
+    assert!(!program.contains("|  |"), "each key has a description");
+    asap(&["docs", "man", "man"], here.path());
+    let page = fs::read_to_string(here.path().join("man/asap-search.1")).unwrap();
+    assert!(page.contains("dry\\-run"), "{page}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = asap(&["docs", "completions", shell], here.path());
+        assert!(String::from_utf8_lossy(&script.stdout).contains("compare"));
+    }
+}

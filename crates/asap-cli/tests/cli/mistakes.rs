@@ -1,0 +1,79 @@
+//! Mistakes are named, with what to do instead.
+
+use std::fs;
+
+use crate::refused;
+
+#[test]
+fn mistakes_are_named_and_end_with_2() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    refused(&["search", "--preset", "fast"], at, &["fast", "quick", "paper"]);
+    refused(&["search", "--set", "search.epoch=3"], at, &["search.epoch", "search.epochs"]);
+    refused(&["search", "--set", "search.epochs=many"], at, &["epochs"]);
+    refused(&["search", "--set", "search.epochs=0"], at, &["search.epochs", "at least 1"]);
+    refused(&["search", "--set", "annealing.decay=1.5"], at, &["annealing.decay", "1.5"]);
+    refused(&["search", "--device", "abacus"], at, &["abacus", "cpu"]);
+    refused(&["search", "--data", "cifar10"], at, &["cifar10", "--data-dir"]);
+    refused(&["search", "--data", "nowhere/"], at, &["nowhere"]);
+    refused(&["search", "--resume", "nowhere"], at, &["nowhere", "run"]);
+    refused(&["search", "--resume", "x", "--preset", "paper"], at, &["--resume"]);
+    refused(&["search", "--config", "none.toml"], at, &["none.toml"]);
+    refused(&["bench", "search", "--channels", "0"], at, &["channels"]);
+    refused(&["bench", "search", "--steps", "0"], at, &["--steps", "at least 1"]);
+    refused(
+        &["bench", "search", "--set", "search.method=xnas"],
+        at,
+        &["--set", "no configuration"],
+    );
+    refused(&["bench", "eval", "--precision", "f16"], at, &["f16", "choose f32 or bf16"]);
+    let elsewhere = ["bench", "eval", "--precision", "bf16", "--device", "vulkan"];
+    refused(&elsewhere, at, &["precision", "expected f32 on the device vulkan"]);
+    refused(&["search", "--set", "precision=half"], at, &["half", "choose f32 or bf16"]);
+    let elsewhere = ["search", "--set", "precision=bf16", "--device", "vulkan"];
+    refused(&elsewhere, at, &["precision", "expected f32 on the device vulkan"]);
+    refused(&["pac", "--delta", "2"], at, &["delta"]);
+
+    fs::write(at.join("bad.toml"), "[search]\nepoch = 3\n").unwrap();
+    refused(&["search", "--config", "bad.toml"], at, &["bad.toml", "search.epoch"]);
+
+    fs::create_dir_all(at.join("one/cats")).unwrap();
+    refused(&["search", "--data", "one"], at, &["one", "class"]);
+    for class in ["cats", "dogs"] {
+        fs::create_dir_all(at.join("text").join(class)).unwrap();
+        fs::write(at.join("text").join(class).join("a.png"), "not an image").unwrap();
+    }
+    refused(&["search", "--data", "text"], at, &["a.png"]);
+
+    fs::create_dir_all(at.join("used")).unwrap();
+    fs::write(at.join("used/mine.txt"), "keep me").unwrap();
+    refused(&["search", "--out", "used"], at, &["used", "--out"]);
+    assert_eq!(fs::read_to_string(at.join("used/mine.txt")).unwrap(), "keep me");
+    fs::write(at.join("file"), "").unwrap();
+    refused(&["search", "--out", "file/run"], at, &["file/run"]);
+    assert!(!at.join("runs").exists(), "a refused search leaves nothing behind");
+}
+
+#[test]
+fn mistakes_of_a_training_are_named_and_end_with_2() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    refused(&["train"], at, &["--cell"]);
+    refused(&["train", "--cell", "no_such"], at, &["no_such", "DARTS_V2"]);
+    refused(&["train", "--cell", "ASAP", "--set", "train.drop_path=1"], at, &["train.drop_path"]);
+    refused(&["train", "--cell", "ASAP", "--set", "train.epoch=3"], at, &["train.epochs"]);
+    refused(
+        &["train", "--cell", "ASAP", "--set", "train.augment.auto_augment=best"],
+        at,
+        &["train.augment.auto_augment", "svhn", "best"],
+    );
+    refused(&["train", "--cell", "ASAP", "--repeat", "0"], at, &["at least one seed"]);
+    refused(&["transfer", "--cells", "ASAP,ASAP"], at, &["ASAP", "twice"]);
+    refused(&["run", "--repeat-train", "0"], at, &["at least one"]);
+    refused(&["run", "--data", "nowhere"], at, &["nowhere"]);
+    fs::create_dir(at.join("empty")).unwrap();
+    refused(&["train", "--cell", "empty"], at, &["empty", "finished search"]);
+    refused(&["run", "--resume", "empty"], at, &["empty"]);
+    refused(&["transfer", "--resume", "empty"], at, &["empty"]);
+    assert!(!at.join("runs").exists(), "a refused training leaves nothing behind");
+}

@@ -1,0 +1,126 @@
+//! Searches: to the end, killed, stopped, compared.
+
+use std::fs;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::{SMALL, TINY, asap, command, json, outcome, refused, small, tiny, wait_for_epochs};
+
+#[test]
+fn a_dry_run_goes_through_everything_and_leaves_nothing() {
+    let here = tempfile::tempdir().unwrap();
+    let shown = json(&asap(&tiny(&["--dry-run", "--json"]), here.path()));
+    assert_eq!((&shown["epochs"], &shown["steps_per_epoch"]), (&6.into(), &7.into()));
+    assert!(shown["weights"].as_u64().is_some_and(|weights| weights > 0));
+    let shown =
+        json(&asap(&small(&["train", "--cell", "ASAP", "--dry-run", "--json"]), here.path()));
+    assert_eq!((&shown["epochs"], &shown["steps_per_epoch"]), (&3.into(), &5.into()));
+    let arguments: Vec<&str> =
+        ["run", "--dry-run", "--json"].into_iter().chain(TINY).chain(SMALL).collect();
+    let both = json(&asap(&arguments, here.path()));
+    assert_eq!((&both["search"]["epochs"], &both["training"]["epochs"]), (&6.into(), &3.into()));
+    assert_eq!(fs::read_dir(here.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_search_that_is_killed_goes_on_to_the_same_end() {
+    let here = tempfile::tempdir().unwrap();
+    let whole = outcome(json(&asap(&tiny(&["--json", "--out", "whole"]), here.path())));
+
+    let mut child = command(&tiny(&["--out", "killed"]), here.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_epochs(&here.path().join("killed/events.jsonl"), 3, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let result = here.path().join("killed/result.json");
+    assert!(!result.exists(), "the search was killed before its end");
+
+    let resumed = asap(&["search", "--resume", "killed", "--json"], here.path());
+    assert_eq!(outcome(json(&resumed)), whole);
+    let events = |run: &str| {
+        let text = fs::read_to_string(here.path().join(run).join("events.jsonl")).unwrap();
+        let strip = |line: &str| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            event["epoch_seconds"] = Value::Null;
+            event["peak_rss_mb"] = Value::Null;
+            event["rss_mb"] = Value::Null;
+            event
+        };
+        text.lines().map(strip).collect::<Vec<_>>()
+    };
+    assert_eq!(events("killed"), events("whole"));
+
+    let again = asap(&["search", "--resume", "killed", "--json"], here.path());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("finished"));
+    assert_eq!(outcome(json(&again)), whole);
+    refused(&["search", "--out", "killed"], here.path(), &["killed", "--resume"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_with_a_checkpoint() {
+    let here = tempfile::tempdir().unwrap();
+    let mut child = command(&tiny(&["--out", "stopped"]), here.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_epochs(&here.path().join("stopped/events.jsonl"), 2, &mut child);
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("asap search --resume stopped"), "{message}");
+
+    let resumed = json(&asap(&["search", "--resume", "stopped", "--json"], here.path()));
+    let whole = json(&asap(&tiny(&["--json", "--out", "whole"]), here.path()));
+    assert_eq!(outcome(resumed), outcome(whole));
+}
+
+#[test]
+fn methods_are_compared_and_what_failed_is_told() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let mut arguments =
+        vec!["compare", "--methods", "asap,random", "--seeds", "2", "--out", "c", "--json"];
+    arguments.extend(TINY);
+    arguments.extend(SMALL);
+    let mut child =
+        command(&arguments, at).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_epochs(&at.join("c/train-asap-0/events.jsonl"), 1, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let table = json(&asap(&["compare", "--resume", "c", "--json"], at));
+    let rows = table["rows"].as_array().unwrap();
+    assert_eq!((&rows[0]["method"], &rows[1]["method"]), (&"asap".into(), &"random".into()));
+    for row in rows {
+        assert_eq!(row["error"]["count"], 2, "{row}");
+        assert_eq!(row["failures"].as_array().map(Vec::len), Some(0));
+    }
+    assert!(rows[0]["sparsity"]["mean"].as_f64().is_some_and(|sparsity| sparsity > 0.5));
+    for figure in ["epoch-time", "sparsity", "validation-accuracy", "entropy-normal"] {
+        let svg = fs::read_to_string(at.join(format!("c/{figure}.svg"))).unwrap();
+        assert!(svg.contains("<polyline") && svg.contains(">asap<"), "{figure}");
+    }
+    let mut arguments = vec!["compare", "--methods", "asap,darts", "--minutes", "0.03"];
+    arguments.extend(["--no-train", "--out", "m", "--json"]);
+    arguments.extend(TINY);
+    arguments.extend(SMALL);
+    let table = json(&asap(&arguments, at));
+    assert!(table["rows"][0]["error"].is_null() && table["rows"][1]["sparsity"].is_object());
+    let config = fs::read_to_string(at.join("m/search-darts-0/config.toml")).unwrap();
+    let epochs =
+        fs::read_to_string(at.join("m/search-darts-0/events.jsonl")).unwrap().lines().count();
+    assert!(config.contains(&format!("epochs = {epochs}\n")), "{config}");
+    refused(&["compare", "--minutes", "0"], at, &["minutes", "above 0"]);
+    refused(&["compare", "--methods", "asap,best"], at, &["best", "accumulated-gradient"]);
+    refused(&["compare", "--methods", "asap,asap"], at, &["asap twice"]);
+    refused(&["compare", "--seeds", "0"], at, &["at least one seed"]);
+    refused(&["search", "--method", "best"], at, &["best", "random-trained"]);
+    refused(&["compare", "--resume", "c/search-asap-0"], at, &["compare.json"]);
+}

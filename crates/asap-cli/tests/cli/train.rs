@@ -1,0 +1,222 @@
+//! Trainings, and runs of several of them.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::{SMALL, TINY, asap, command, json, outcome, refused, small, wait_for_epochs};
+
+#[test]
+fn a_cell_is_trained_evaluated_and_used() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let trained = json(&asap(&small(&["train", "--cell", "ASAP", "--out", "run", "--json"]), at));
+    assert_eq!(trained["epochs"], 3);
+    let error = trained["test"]["error"].as_f64().unwrap();
+    // The run tested on as many images as it was limited to.
+    assert_eq!(trained["test"]["images"], 200);
+    let all = json(&asap(&["evaluate", "run", "--json"], at));
+    assert_eq!(all["images"], 1000);
+    let sum = |row: &Value| row.as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>();
+    assert_eq!(all["confusion"].as_array().unwrap().iter().map(sum).sum::<u64>(), 1000);
+    assert!((all["error"].as_f64().unwrap() - error).abs() < 0.2);
+    let text = asap(&["evaluate", "run/weights.safetensors", "--split", "train"], at).stdout;
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.contains("of 5000 images") && text.contains("Ankle boot"), "{text}");
+
+    fs::create_dir(at.join("photos")).unwrap();
+    for (name, side) in [("photos/b.png", 64u32), ("photos/a.jpg", 28)] {
+        image::RgbImage::from_fn(side, side, |x, y| image::Rgb([x as u8, y as u8, 90]))
+            .save(at.join(name))
+            .unwrap();
+    }
+    let lines = asap(&["predict", "run", "photos", "--json", "--top", "2"], at);
+    assert!(lines.status.success(), "{}", String::from_utf8_lossy(&lines.stderr));
+    let lines: Vec<Value> = String::from_utf8(lines.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(
+        (&lines[0]["path"], &lines[1]["path"]),
+        (&"photos/a.jpg".into(), &"photos/b.png".into())
+    );
+    assert_eq!(lines[0]["top"].as_array().unwrap().len(), 2);
+    assert_eq!(lines[0]["class"], lines[0]["top"][0]["class"]);
+
+    // A broken file among the others: named, and left out only when asked.
+    fs::write(at.join("photos/broken.png"), "no image").unwrap();
+    refused(&["predict", "run", "photos"], at, &["broken.png"]);
+    let skipped = asap(&["predict", "run", "photos", "--skip-corrupt"], at);
+    assert_eq!(String::from_utf8(skipped.stdout).unwrap().lines().count(), 2);
+    assert!(String::from_utf8_lossy(&skipped.stderr).contains("broken.png"));
+    let mut child = command(&["predict", "run", "-"], at)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"photos/b.png\n").unwrap();
+    let listed = child.wait_with_output().unwrap();
+    assert!(String::from_utf8(listed.stdout).unwrap().starts_with("photos/b.png\t"));
+
+    // Other tools: the files are there, and nothing is overwritten.
+    for (format, out, part) in [
+        ("onnx", "net.onnx", "GlobalAveragePool"),
+        ("pytorch", "torch/network.py", "NORMAL = [[('sep_conv_3x3', 0)"),
+        ("darts", "genotypes.py", "ASAP_FOUND = Genotype(normal=[('sep_conv_3x3', 0)"),
+    ] {
+        let target = if format == "pytorch" { "torch" } else { out };
+        let arguments = ["export", "run", "--format", format, "--out", target, "--json"];
+        assert!(json(&asap(&arguments, at))["files"].is_array());
+        let text = fs::read(at.join(out)).unwrap();
+        assert!(String::from_utf8_lossy(&text).contains(part), "{format}");
+        refused(&arguments, at, &[out, "expected a new file"]);
+    }
+    let copied = json(&asap(&["evaluate", "torch/weights.safetensors", "--json"], at));
+    assert_eq!(copied, all);
+    refused(&["export", "run", "--format", "tflite"], at, &["tflite", "onnx, pytorch"]);
+    refused(&["export", "photos", "--format", "onnx"], at, &["photos", "finished training"]);
+
+    let timed = json(&asap(&["bench", "predict", "run", "--batch", "3", "--json"], at));
+    assert_eq!((&timed["batch"], &timed["params"]), (&3.into(), &trained["params"]));
+    assert!(timed["images_per_s"].as_f64().unwrap() > 0.0);
+    refused(&["bench", "predict", "run", "--batch", "0"], at, &["--batch", "at least 1"]);
+    refused(&["bench", "predict", "photos"], at, &["photos", "finished training"]);
+
+    let again = json(&asap(&["train", "--resume", "run", "--json"], at));
+    assert_eq!(again, trained);
+    refused(&["predict", "run", "none.png"], at, &["none.png"]);
+    refused(&["predict", "run", "photos/a.jpg", "--top", "0"], at, &["--top"]);
+    refused(&["predict", "photos", "photos/a.jpg"], at, &["photos", "finished training"]);
+    refused(&["evaluate", "run", "--data", "nowhere"], at, &["nowhere"]);
+    refused(&["evaluate", "run", "--split", "all"], at, &["--split", "test, valid, train"]);
+    refused(&["evaluate", "run", "--split", "valid"], at, &["valid images, found none"]);
+    refused(&["train", "--resume", "nowhere"], at, &["nowhere"]);
+    refused(&["search", "--resume", "run"], at, &["search"]);
+}
+
+#[test]
+fn a_training_that_is_killed_goes_on_to_the_same_end() {
+    let here = tempfile::tempdir().unwrap();
+    let whole = small(&["train", "--cell", "ASAP", "--json", "--out", "whole"]);
+    let whole = outcome(json(&asap(&whole, here.path())));
+    let mut child = command(&small(&["train", "--cell", "ASAP", "--out", "killed"]), here.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_epochs(&here.path().join("killed/events.jsonl"), 1, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resumed = asap(&["train", "--resume", "killed", "--json"], here.path());
+    assert_eq!(outcome(json(&resumed)), whole);
+}
+
+#[test]
+fn one_command_searches_and_trains_and_goes_on_where_it_was() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let mut arguments = vec!["run", "--repeat-train", "2", "--out", "run", "--json"];
+    arguments.extend(TINY);
+    arguments.extend(SMALL);
+    let mut child =
+        command(&arguments, at).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for_epochs(&at.join("run/train-0-0/events.jsonl"), 1, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let result = json(&asap(&["run", "--resume", "run", "--json"], at));
+    let found = &result["searches"][0];
+    assert_eq!((&found["folder"], &found["search"]["seed"]), (&"search-0".into(), &0.into()));
+    assert_eq!(found["trainings"].as_array().unwrap().len(), 2);
+    let errors = [0, 1].map(|i| found["trainings"][i][1]["test"]["error"].as_f64().unwrap());
+    let mean = result["error"]["mean"].as_f64().unwrap();
+    assert!((mean - (errors[0] + errors[1]) / 2.0).abs() < 1e-12);
+    assert!(result["training_deviation"].is_number() && result["search_deviation"].is_null());
+    let page = fs::read_to_string(at.join("run/report.html")).unwrap();
+    assert!(page.contains("train-0-1/report.html"));
+    assert!(at.join("run/train-0-1/report.html").is_file());
+    refused(&["evaluate", "run"], at, &["train-0-0", "train-0-1"]);
+    assert!(asap(&["evaluate", "run/train-0-1"], at).status.success());
+
+    // The weights of the search, only where the networks are of one size.
+    let mut inherit = vec!["run", "--out", "inherit", "--json"];
+    inherit.extend(TINY);
+    inherit.extend(SMALL);
+    inherit.extend(["--set", "train.inherit=true"]);
+    let output = asap(&inherit, at);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("train.channels = 3 and network.channels = 2"), "{message}");
+    inherit[2] = "inherit2";
+    inherit.extend(["--set", "train.channels=2"]);
+    let inherited = json(&asap(&inherit, at));
+    let first = |result: &Value| result["searches"][0]["trainings"][0][1]["test"].clone();
+    assert_ne!(first(&inherited), Value::Null);
+
+    let by_hand = small(&["train", "--cell", "run/search-0", "--out", "hand", "--json"]);
+    let by_hand = json(&asap(&by_hand, at));
+    assert_eq!(outcome(by_hand), outcome(found["trainings"][0][1].clone()));
+}
+
+#[test]
+fn a_failure_does_not_lose_the_other_trainings_of_a_transfer() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let arguments =
+        small(&["transfer", "--cells", "ASAP,SNAS_mild", "--data", "embedded,gone", "--out", "t"]);
+    let output = asap(&arguments, at);
+    let (text, message) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(text.contains("SNAS_mild") && text.contains("failed: ASAP on gone, seed 0"), "{text}");
+    assert!(message.contains("2 of the trainings failed"), "{message}");
+    let table: Value =
+        serde_json::from_slice(&fs::read(at.join("t/result.json")).unwrap()).unwrap();
+    let errors = |table: &Value| -> Vec<bool> {
+        table["rows"].as_array().unwrap().iter().map(|row| row["error"].is_object()).collect()
+    };
+    assert_eq!(errors(&table), [true, false, true, false]);
+
+    // Once the cause is mended, only what is missing is done.
+    for class in ["a", "b"] {
+        fs::create_dir_all(at.join("gone").join(class)).unwrap();
+        for i in 0..40u8 {
+            let image = image::GrayImage::from_pixel(28, 28, image::Luma([i + class.len() as u8]));
+            image.save(at.join(format!("gone/{class}/{i}.png"))).unwrap();
+        }
+    }
+    let before = fs::read(at.join("t/ASAP-embedded-0/result.json")).unwrap();
+    let table = json(&asap(&["transfer", "--resume", "t", "--json"], at));
+    assert_eq!(errors(&table), [true; 4]);
+    assert_eq!(fs::read(at.join("t/ASAP-embedded-0/result.json")).unwrap(), before);
+}
+
+/// Steps need no memory beyond that of the first ones.
+#[test]
+fn memory_does_not_grow_from_step_to_step() {
+    // Of the training an epoch is 28 steps of 64 images: the images of seven epochs would be 37 MiB. The search grew by 85
+    // MiB an epoch when its steps kept what Burn had made; its last epoch makes another network.
+    let train = "train --cell ASAP --set train.channels=2 --set train.cells=2 --set train.epochs=10 \
+                 --set data.limit=2000";
+    let search = "search --method pc-darts --set network.channels=4 --set network.cells=2 \
+                  --set search.epochs=3 --set data.limit=1000";
+    for (command, settled, allowed) in [(train, 2, 12.0), (search, 0, 64.0)] {
+        let here = tempfile::tempdir().unwrap();
+        let arguments = command.split_whitespace().chain(["--out", "run"]);
+        assert!(asap(&arguments.collect::<Vec<_>>(), here.path()).status.success());
+        let events = fs::read_to_string(here.path().join("run/events.jsonl")).unwrap();
+        let peaks: Vec<f64> = events
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["peak_rss_mb"].as_f64())
+            .collect();
+        // Only Linux tells.
+        if let Some(last) = peaks.last() {
+            assert!(last - peaks[settled] < allowed, "{command:?}: {peaks:?}");
+        }
+    }
+}
