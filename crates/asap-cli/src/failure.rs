@@ -25,6 +25,7 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
         cause.is::<Usage>()
             || cause.is::<asap_core::Error>()
             || cause.is::<asap_data::DataError>()
+            || cause.is::<asap_net::Error>()
             || cause.downcast_ref::<asap::Error>().is_some_and(asap::Error::is_usage)
     });
     if usage { ExitCode::from(2) } else { ExitCode::from(1) }

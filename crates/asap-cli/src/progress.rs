@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use asap::record::{EpochRecord, Event, Observer, StepReport, TrainRecord, TrainStep};
+use asap::run::record::{EpochRecord, Event, Observer, StepReport, TrainRecord, TrainStep};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::duration;

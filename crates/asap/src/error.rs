@@ -3,12 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use asap_core::CellKind;
-
-use crate::device::DeviceName;
+use asap_net::steps::NonFinite;
 
 /// An error of this crate; [`Error::is_usage`] tells the user's faults from the run's.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A configuration key, value or file is wrong.
     #[error("configuration: {0}")]
@@ -16,21 +15,12 @@ pub enum Error {
     /// A data set could not be read, or does not fit.
     #[error(transparent)]
     Data(#[from] asap_data::DataError),
-    /// The search space makes no sense.
-    #[error("search space: {0}")]
-    Space(String),
-    /// The program was built without the device that was asked for.
-    #[error(
-        "device `{device}` is not built into this program; expected `cpu`; \
-         build with `cargo build --release --features {device}` to get it"
-    )]
-    DeviceNotBuilt {
-        /// The device asked for.
-        device: DeviceName,
-    },
-    /// The images are too small for the network.
-    #[error("{0}")]
-    Network(String),
+    /// A genotype, a space or a size makes no sense.
+    #[error(transparent)]
+    Core(#[from] asap_core::Error),
+    /// A network could not be built, loaded or used.
+    #[error(transparent)]
+    Net(#[from] asap_net::Error),
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -49,21 +39,6 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
-    /// Saved tensors do not fit the network.
-    #[error(
-        "the saved tensors do not fit the network; missing: {}; unexpected: {}; of another shape: {}",
-        list(missing),
-        list(unexpected),
-        list(misshaped)
-    )]
-    TensorMismatch {
-        /// In the network and not in the file.
-        missing: Vec<String>,
-        /// In the file and not in the network.
-        unexpected: Vec<String>,
-        /// In both, with different shapes.
-        misshaped: Vec<String>,
-    },
     /// A loss, gradient or alpha is NaN or infinite.
     #[error(
         "{what} is {value} at epoch {epoch}, step {step}; the last good checkpoint stays in the run \
@@ -81,34 +56,23 @@ pub enum Error {
         /// The configuration key to lower.
         key: &'static str,
     },
-    /// A cell lost every edge into a node; a bug of ours if it ever shows.
-    #[error("the {kind} cell has no operation left on the way into node {node}")]
-    EmptyNode {
-        /// Which cell.
-        kind: CellKind,
-        /// Which node.
-        node: usize,
-    },
 }
 
 impl Error {
     /// Whether the fault lies in usage, configuration or data (exit code 2), not in the run (1).
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::NonFinite { .. } | Self::EmptyNode { .. })
+        !matches!(self, Self::NonFinite { .. })
+    }
+
+    /// A number that is not finite, at its epoch and step.
+    pub(crate) fn non_finite(number: NonFinite, epoch: usize, step: usize) -> Self {
+        let NonFinite { what, value, key } = number;
+        Self::NonFinite { what, value, epoch, step, key }
     }
 
     /// Wraps an I/O error with what was tried on which path.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
-    }
-}
-
-fn list(names: &[String]) -> String {
-    const SHOWN: usize = 8;
-    match names.len() {
-        0 => "none".to_owned(),
-        n if n <= SHOWN => names.join(", "),
-        n => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
     }
 }

@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use asap::TrainedNetwork;
-use asap::bench::{self, BenchConfig, Measurement};
+use asap::search::bench::{self, BenchConfig, Measurement};
 use asap_core::{NetworkShape, Operation, SearchSpace, Stem};
 
 use super::evaluate::device;
@@ -28,7 +27,7 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
             bench::evaluation(&config(size, [36, 20, 32], common)?, &genotype)?
         }
         BenchCommand::Predict { run, batch, steps } => {
-            let network = TrainedNetwork::open(run, device(common)?)?;
+            let network = asap::run::folder::open_trained(run, device(common)?)?;
             let (batch, steps) =
                 (at_least_one("--batch", *batch)?, at_least_one("--steps", *steps)?);
             let measured = bench::prediction(&network, batch, steps)?;

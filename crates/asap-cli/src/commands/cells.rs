@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Context;
-use asap::picture::picture;
+use asap::report::picture::picture;
 use asap_core::{Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost};
 use serde::Serialize;
 
@@ -45,11 +45,11 @@ pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
     }
     let mut path = Path::new(cell).to_owned();
     if path.is_dir() {
-        path = path.join(asap::run_folder::GENOTYPE_JSON);
+        path = path.join(asap::run::folder::GENOTYPE_JSON);
         if !path.is_file() {
             return Err(Usage(format!(
                 "{cell}: expected the folder of a finished search, found no {} in it",
-                asap::run_folder::GENOTYPE_JSON
+                asap::run::folder::GENOTYPE_JSON
             ))
             .into());
         }

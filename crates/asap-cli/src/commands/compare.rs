@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use asap::MethodName;
-use asap::compare::{Compare, Comparison, Plan};
-use asap::spread::Spread;
+use asap::jobs::compare::{Compare, Comparison, Plan};
+use asap::jobs::spread::Spread;
 
 use crate::args::{Common, CompareArgs};
 use crate::output::{self, duration, megabytes, percent};

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use asap::device::DeviceName;
-use asap::{Evaluation, RunFolder, TrainedNetwork};
+use asap::{Evaluation, RunFolder};
 use asap_data::{DataSpec, LoadOptions};
+use asap_net::device::DeviceName;
 
 use crate::args::{Common, EvaluateArgs};
 use crate::failure::Usage;
@@ -15,7 +15,7 @@ const MOST_CLASSES: usize = 20;
 
 pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
-    let network = TrainedNetwork::open(&args.run, device(common)?)?;
+    let network = asap::run::folder::open_trained(&args.run, device(common)?)?;
     let [height, width, channels] = network.image_shape();
     let source = args.data.as_deref().unwrap_or(&network.card().data);
     let options = LoadOptions {

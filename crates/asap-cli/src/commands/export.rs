@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use asap::TrainedNetwork;
-use asap::export::{Input, onnx, pytorch};
+use asap_net::export::{Input, onnx, pytorch};
 use serde::Serialize;
 
 use crate::args::{Common, ExportArgs};
@@ -21,7 +20,7 @@ struct Exported {
 pub(crate) fn run(args: &ExportArgs, common: &Common) -> anyhow::Result<()> {
     let format = args.format.as_str();
     let open = || {
-        TrainedNetwork::open(&args.run, super::evaluate::device(common)?)
+        asap::run::folder::open_trained(&args.run, super::evaluate::device(common)?)
             .map_err(anyhow::Error::from)
     };
     if args.normalize && format != "onnx" {

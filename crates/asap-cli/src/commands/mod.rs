@@ -21,9 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
-use asap::config::Config;
-use asap::memory::available_mb;
-use asap::{Layers, Outcome, Preset, RunFolder, run_folder};
+use asap::run::folder as run_folder;
+use asap::run::memory::available_mb;
+use asap::settings::config::Config;
+use asap::{Layers, Outcome, Preset, RunFolder};
 use asap_data::{Dataset, Splits};
 
 use crate::args::{Command, Common, Settings};

@@ -1,6 +1,6 @@
 //! `asap pac`: Theorem 2 by simulation.
 
-use asap_core::pac::{PacTrial, failure_rate};
+use asap_core::anneal::pac::{PacTrial, failure_rate};
 use serde::Serialize;
 
 use crate::args::{Common, PacArgs};

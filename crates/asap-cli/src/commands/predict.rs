@@ -4,9 +4,8 @@ use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use asap::TrainedNetwork;
-use asap::evaluation::softmax;
 use asap_data::{DataError, IMAGE_ENDINGS, read_image};
+use asap_net::evaluation::softmax;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -36,7 +35,7 @@ struct Ranked<'a> {
 
 pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
-    let network = TrainedNetwork::open(&args.run, super::evaluate::device(common)?)?;
+    let network = asap::run::folder::open_trained(&args.run, super::evaluate::device(common)?)?;
     let classes = &network.card().classes;
     if args.top == 0 {
         return Err(Usage("--top: expected at least 1, found 0".to_owned()).into());

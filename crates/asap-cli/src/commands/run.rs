@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use asap::RunFolder;
-use asap::config::Config;
-use asap::run::{Repeats, Run, RunResult};
+use asap::jobs::search_and_train::{Repeats, Run, RunResult};
+use asap::settings::config::Config;
 use asap_data::Splits;
 use serde::Serialize;
 

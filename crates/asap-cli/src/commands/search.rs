@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
-use asap::config::{Auto, Config};
-use asap::run_folder::RESULT;
+use asap::run::folder::RESULT;
+use asap::settings::config::{Auto, Config};
 use asap::{MethodName, Outcome, RunFolder, Search, SearchResult};
 use asap_core::Genotype;
 use asap_data::Splits;
@@ -48,7 +48,7 @@ fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
     super::no_settings(common)?;
     let (folder, config) = RunFolder::open(path)?;
     // The folder of a training is refused here.
-    asap::checkpoint::load(&folder)?;
+    asap::run::checkpoint::load(&folder)?;
     if let Some(result) = folder.read_json::<SearchResult>(RESULT)? {
         eprintln!("{}: this run is finished", path.display());
         return report(&result, &folder, common);
@@ -175,7 +175,7 @@ pub(crate) fn dry_run(config: Config, splits: Splits) -> anyhow::Result<(DryRun,
         alpha_lr: full.alpha_lr(),
         memory_estimate_mb: full.memory_estimate_mb(),
         seconds_at_most: seconds,
-        peak_rss_mb: asap::memory::peak_rss_mb(),
+        peak_rss_mb: asap::run::memory::peak_rss_mb(),
         config,
     };
     Ok((shown, result.genotype))

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
-use asap::config::Config;
-use asap::run_folder::{GENOTYPE_JSON, RESULT};
-use asap::transfer::{NamedCell, Plan, Transfer};
+use asap::jobs::transfer::{NamedCell, Plan, Transfer};
+use asap::run::folder::{GENOTYPE_JSON, RESULT};
+use asap::settings::config::Config;
 use asap::{Outcome, RunFolder, TrainResult, Training};
 use asap_core::Genotype;
 use asap_data::Splits;
@@ -203,7 +203,7 @@ pub(crate) fn dry_run(
         epochs: full.epochs(),
         memory_estimate_mb: full.memory_estimate_mb(),
         seconds: result.seconds / steps * (full.steps_per_epoch() * full.epochs()) as f64,
-        peak_rss_mb: asap::memory::peak_rss_mb(),
+        peak_rss_mb: asap::run::memory::peak_rss_mb(),
         config,
     })
 }

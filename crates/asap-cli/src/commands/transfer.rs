@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use asap::transfer::{NamedCell, Plan, Table, Transfer};
+use asap::jobs::transfer::{NamedCell, Plan, Table, Transfer};
 use asap_core::PublishedCell;
 
 use crate::args::{Common, TransferArgs};

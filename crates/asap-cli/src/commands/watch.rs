@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use asap::overview::{self, RunSummary};
-use asap::run_folder::REPORT;
+use asap::jobs::overview::{self, RunSummary};
+use asap::run::folder::REPORT;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};

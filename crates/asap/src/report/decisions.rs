@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use asap_core::{CellKind, Gene, Genotype, SearchSpace};
 
-use crate::record::EpochRecord;
+use crate::run::record::EpochRecord;
 
 /// Width of all epochs together, height of an operation, room for its name and for the title.
 const WIDTH: f64 = 180.0;

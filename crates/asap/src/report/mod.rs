@@ -1,6 +1,8 @@
 //! The page of a run: one HTML file that needs nothing else.
 
+pub mod chart;
 mod decisions;
+pub mod picture;
 mod search;
 mod several;
 mod training;
@@ -9,9 +11,9 @@ use std::fmt::Write;
 
 use asap_core::Genotype;
 
-use crate::chart::{Chart, Series, escape};
-use crate::config::Config;
-use crate::record::{Curves, DataSummary};
+use crate::report::chart::{Chart, Series, escape};
+use crate::run::record::{Curves, DataSummary};
+use crate::settings::config::Config;
 
 pub use self::search::write;
 pub use self::several::{write_comparison, write_run, write_transfer};

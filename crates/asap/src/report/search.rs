@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use super::decisions::decisions;
 use super::{cells, curves, next, notes, page, percent, table};
-use crate::config::Config;
 use crate::error::Error;
-use crate::record::{DataSummary, EpochRecord, SearchResult};
-use crate::run_folder::{REPORT, RunFolder};
+use crate::run::folder::{REPORT, RunFolder};
+use crate::run::record::{DataSummary, EpochRecord, SearchResult};
+use crate::settings::config::Config;
 
 /// Writes the report of a search as it stands.
 ///

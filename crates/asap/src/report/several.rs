@@ -4,14 +4,14 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::{cells, document, percent, table};
-use crate::chart::{Chart, escape};
-use crate::compare::Comparison;
-use crate::config::Config;
 use crate::error::Error;
-use crate::run::RunResult;
-use crate::run_folder::{REPORT, RunFolder};
-use crate::spread::Spread;
-use crate::transfer::Table;
+use crate::jobs::compare::Comparison;
+use crate::jobs::search_and_train::RunResult;
+use crate::jobs::spread::Spread;
+use crate::jobs::transfer::Table;
+use crate::report::chart::{Chart, escape};
+use crate::run::folder::{REPORT, RunFolder};
+use crate::settings::config::Config;
 
 /// Writes the page of an `asap run`.
 ///

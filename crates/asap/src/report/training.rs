@@ -5,11 +5,11 @@ use std::fmt::Write;
 use asap_core::Genotype;
 
 use super::{cells, curves, next, notes, page, percent, table};
-use crate::config::Config;
 use crate::error::Error;
-use crate::evaluation::Evaluation;
-use crate::record::{DataSummary, TrainRecord, TrainResult};
-use crate::run_folder::{REPORT, RunFolder};
+use crate::run::folder::{REPORT, RunFolder};
+use crate::run::record::{DataSummary, TrainRecord, TrainResult};
+use crate::settings::config::Config;
+use asap_net::evaluation::Evaluation;
 
 /// The largest confusion table that a page shows.
 const MOST_CLASSES: usize = 20;

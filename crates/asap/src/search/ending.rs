@@ -4,12 +4,12 @@ use asap_core::{Derived, Genotype, Operation};
 
 use super::Search;
 use crate::error::Error;
-use crate::learner::MixingTables;
-use crate::memory::peak_rss_mb;
-use crate::picture::picture;
-use crate::record::{RelaxationGap, SearchResult};
 use crate::report;
-use crate::run_folder::{self, RunFolder};
+use crate::report::picture::picture;
+use crate::run::folder::{self as run_folder, RunFolder};
+use crate::run::memory::peak_rss_mb;
+use crate::run::record::{RelaxationGap, SearchResult};
+use crate::search::learner::MixingTables;
 
 /// Batches over which statistics are measured anew.
 const STATISTICS_BATCHES: usize = 50;

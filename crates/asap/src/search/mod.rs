@@ -1,6 +1,9 @@
 //! A search over a data set: the loop of Algorithm 1 and of its rivals, and its records.
 
+pub mod bench;
 mod ending;
+pub mod learner;
+pub mod method;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,18 +15,20 @@ use asap_data::{
 };
 use asap_kernels::buffers;
 
-use crate::checkpoint::{self, Progress, State};
-use crate::config::Config;
 use crate::error::Error;
-use crate::learner::{Learner, MixingTables};
-use crate::memory::{activations_mb, peak_rss_mb, rss_mb};
-use crate::method::{Clock, Method, Step};
-use crate::pace::Pace;
-use crate::record::{DataSummary, EpochRecord, Event, Observer, Outcome, SearchResult, StepReport};
 use crate::report;
-use crate::run_folder::{self, RunFolder};
-use crate::steps::{NonFinite, Score, finite};
-use crate::tensor_file;
+use crate::run::checkpoint::{self, Progress, State};
+use crate::run::folder::{self as run_folder, RunFolder};
+use crate::run::memory::{activations_mb, peak_rss_mb, rss_mb};
+use crate::run::pace::Pace;
+use crate::run::record::{
+    DataSummary, EpochRecord, Event, Observer, Outcome, SearchResult, StepReport,
+};
+use crate::search::learner::{Learner, MixingTables};
+use crate::search::method::{Clock, Method, Step};
+use crate::settings::config::Config;
+use asap_net::steps::{NonFinite, Score, finite};
+use asap_net::tensor_file;
 
 /// Steps from which the time of an epoch is told.
 const TIMED_STEPS: usize = 3;
@@ -335,7 +340,7 @@ impl Search {
     }
 
     fn at_this_step(&self, error: NonFinite) -> Error {
-        error.at(self.progress.epoch, self.progress.step)
+        Error::non_finite(error, self.progress.epoch, self.progress.step)
     }
 
     fn learning_rate(&self, epoch: usize) -> f64 {
@@ -421,7 +426,7 @@ impl Search {
         };
         let tensors = self.learner.parameters.to_named();
         tensor_file::check_finite(&tensors, "weights.lr").map_err(|e| self.at_this_step(e))?;
-        tensor_file::save(&folder.file(run_folder::CHECKPOINT), &state, &tensors)
+        Ok(tensor_file::save(&folder.file(run_folder::CHECKPOINT), &state, &tensors)?)
     }
 }
 

@@ -3,11 +3,11 @@
 use std::io::Cursor;
 
 use asap::TrainedNetwork;
-use asap::export::{Input, onnx};
-use asap::network::Network;
-use asap::trained::NetworkCard;
 use asap_core::{NetworkShape, PublishedCell, Stem};
 use asap_data::Normalization;
+use asap_net::export::{Input, onnx};
+use asap_net::network::Network;
+use asap_net::trained::NetworkCard;
 use burn::tensor::Device;
 use tract_onnx::prelude::*;
 

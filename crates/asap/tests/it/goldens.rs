@@ -4,16 +4,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use asap::layers::{Candidate, FactorizedReduce, Head, MixedEdge, Norm, Preprocess, Stem};
-use asap::network::Network;
-use asap::ops;
-use asap::optimizer::Sgd;
-use asap::parameters::{Init, ParameterId, Parameters};
-use asap::pass::{Mode, Pass};
-use asap::supernet::Supernet;
 use asap_core::{
     Adam, Choice, NetworkShape, Operation, PublishedCell, SearchSpace, Stem as StemKind,
 };
+use asap_net::layers::{Candidate, FactorizedReduce, Head, MixedEdge, Norm, Preprocess, Stem};
+use asap_net::network::Network;
+use asap_net::ops;
+use asap_net::optimizer::Sgd;
+use asap_net::parameters::{Init, ParameterId, Parameters};
+use asap_net::pass::{Mode, Pass};
+use asap_net::supernet::Supernet;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use asap::config::{Auto, Config};
-use asap::record::EpochRecord;
+use asap::run::record::EpochRecord;
+use asap::settings::config::{Auto, Config};
 use asap::{MethodName, Outcome, RunFolder, Search, SearchResult};
 use asap_core::EdgePolicy;
 

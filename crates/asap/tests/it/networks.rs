@@ -1,20 +1,20 @@
 //! The networks: their size, their shapes, and which step moves what.
 
 use asap::Precision;
-use asap::layers::{Candidate, MixedEdge, Norm};
-use asap::learner::Learner;
-use asap::network::Network;
-use asap::ops;
-use asap::optimizer::Sgd;
-use asap::parameters::{NamedValues, Parameters, Role};
-use asap::pass::{DropPath, Mode, Pass};
-use asap::supernet::Supernet;
+use asap::search::learner::Learner;
 use asap_core::{
     Adam, Architecture, CellGenotype, CellKind, EdgePolicy, Gene, Genotype, NetworkShape,
     Operation, PublishedCell, SearchSpace, Stem, ThresholdPolicy, auxiliary_cost, evaluation_cost,
     search_cost,
 };
 use asap_data::Batch;
+use asap_net::layers::{Candidate, MixedEdge, Norm};
+use asap_net::network::Network;
+use asap_net::ops;
+use asap_net::optimizer::Sgd;
+use asap_net::parameters::{NamedValues, Parameters, Role};
+use asap_net::pass::{DropPath, Mode, Pass};
+use asap_net::supernet::Supernet;
 use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 

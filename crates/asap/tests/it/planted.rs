@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use asap::config::Auto;
+use asap::settings::config::Auto;
 use asap::{MethodName, Outcome, RunFolder, Search};
 use asap_core::Operation;
 use asap_data::{Dataset, Splits};

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use asap::Precision;
-use asap::config::{Auto, Config};
-use asap::record::EpochRecord;
-use asap::run_folder::{CHECKPOINT, CONFIG, EVENTS, GENOTYPE_JSON, GENOTYPE_TEXT, REPORT, RESULT};
+use asap::run::folder::{CHECKPOINT, CONFIG, EVENTS, GENOTYPE_JSON, GENOTYPE_TEXT, REPORT, RESULT};
+use asap::run::record::EpochRecord;
+use asap::settings::config::{Auto, Config};
 use asap::{Error, Outcome, RunFolder, Search, SearchResult};
 use asap_core::{EdgePolicy, Genotype};
 
@@ -142,7 +142,7 @@ fn a_number_that_is_not_finite_is_named_at_its_step_and_the_checkpoint_stays() {
     let error = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap_err();
     let Error::NonFinite { what, value, .. } = &error else { panic!("{error}") };
     assert!(!value.is_finite() && !what.is_empty(), "{error}");
-    let (state, tensors) = asap::checkpoint::load(&folder).unwrap();
+    let (state, tensors) = asap::run::checkpoint::load(&folder).unwrap();
     assert!(state.architecture.first_non_finite().is_none());
     assert!(tensors.values().all(|(_, values)| values.iter().all(|v| v.is_finite())));
 }

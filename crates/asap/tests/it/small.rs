@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use asap::config::Config;
-use asap::record::{Event, Observer};
+use asap::run::record::{Event, Observer};
+use asap::settings::config::Config;
 use asap::{Layers, Preset};
 use asap_data::{Dataset, Splits};
 

@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use asap::config::Config;
 use asap::jobs::searched_weights;
-use asap::record::TrainRecord;
-use asap::run_folder::{BEST, CHECKPOINT, CONFIG, REPORT, RESULT, WEIGHTS};
-use asap::trained::NetworkCard;
+use asap::run::folder::{BEST, CHECKPOINT, CONFIG, REPORT, RESULT, WEIGHTS};
+use asap::run::record::TrainRecord;
+use asap::settings::config::Config;
 use asap::{DeviceName, Outcome, RunFolder, Search, TrainResult, TrainedNetwork, Training};
 use asap_core::{Genotype, NetworkShape, PublishedCell, Stem};
 use asap_data::{Normalization, Splits, stratified_halves};
+use asap_net::trained::NetworkCard;
 use burn::tensor::Device;
 
 use crate::small::{StopAfter, stripes, tiny};
@@ -70,10 +70,10 @@ fn a_training_learns_and_its_network_is_the_same_to_the_digit_when_reloaded() {
     }
 
     for place in [path.clone(), path.join(WEIGHTS), scratch.path().to_owned()] {
-        let network = TrainedNetwork::open(&place, DeviceName::Cpu).unwrap();
+        let network = asap::run::folder::open_trained(&place, DeviceName::Cpu).unwrap();
         assert_eq!(network.evaluate(data().test.unwrap()).unwrap(), test, "{}", place.display());
     }
-    let network = TrainedNetwork::open(&path.join(BEST), DeviceName::Cpu).unwrap();
+    let network = asap::run::folder::open_trained(&path.join(BEST), DeviceName::Cpu).unwrap();
     let (_, held_out) = stratified_halves(data().train.labels(), 3, 0.9, settings().seed);
     let held_out = data().train.subset(&held_out).unwrap();
     assert_eq!(1.0 - network.evaluate(held_out).unwrap().error, best);
@@ -183,7 +183,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("run");
     let (_, _) = train(&settings(), &path);
-    let network = TrainedNetwork::open(&path, DeviceName::Cpu).unwrap();
+    let network = asap::run::folder::open_trained(&path, DeviceName::Cpu).unwrap();
 
     let message = network.evaluate(wide()).unwrap_err().to_string();
     assert!(message.contains("[8, 8, 1]") && message.contains("[8, 4, 1]"), "{message}");
@@ -207,7 +207,8 @@ fn what_does_not_fit_is_refused_by_name() {
         assert!(message.contains(part), "no `{part}` in: {message}");
     }
 
-    let error = TrainedNetwork::open(&path.join(CHECKPOINT), DeviceName::Cpu).err().unwrap();
+    let error =
+        asap::run::folder::open_trained(&path.join(CHECKPOINT), DeviceName::Cpu).err().unwrap();
     assert!(error.to_string().contains("found those of a training"), "{error}");
     // Of another version: the file's form, and a configuration with a key that nobody knows.
     let file = std::fs::read(path.join(WEIGHTS)).unwrap();
@@ -216,7 +217,7 @@ fn what_does_not_fit_is_refused_by_name() {
     bytes[newer + 15] = b'7';
     let other = scratch.path().join("newer.safetensors");
     std::fs::write(&other, bytes).unwrap();
-    let error = TrainedNetwork::open(&other, DeviceName::Cpu).err().unwrap();
+    let error = asap::run::folder::open_trained(&other, DeviceName::Cpu).err().unwrap();
     assert!(error.to_string().contains("format 1, found 7"), "{error}");
     let text = std::fs::read_to_string(path.join(CONFIG)).unwrap();
     let newer = scratch.path().join("newer");
@@ -230,7 +231,7 @@ fn what_does_not_fit_is_refused_by_name() {
     assert_eq!(RunFolder::open(&newer).unwrap().1.network, settings().network);
 
     let empty = tempfile::tempdir().unwrap();
-    let error = TrainedNetwork::open(empty.path(), DeviceName::Cpu).err().unwrap();
+    let error = asap::run::folder::open_trained(empty.path(), DeviceName::Cpu).err().unwrap();
     assert!(error.to_string().contains("finished training"), "{error}");
     let mut search = Search::new(settings(), stripes(192)).unwrap();
     let error = search.restore(&RunFolder::open(&path).unwrap().0).unwrap_err();

@@ -1,0 +1,223 @@
+//! From an architecture to the genotype that is trained.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::architecture::write_edge;
+use crate::{Architecture, CellGenotype, CellKind, Edge, EdgePolicy, Gene, Genotype, Operation};
+
+/// The genotype of an architecture, and what had to be decided without annealing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Derived {
+    /// The cells.
+    pub genotype: Genotype,
+    /// The choices that were still open; empty when annealing decided everything.
+    pub fallback: Vec<Fallback>,
+}
+
+/// A choice that was still open at the end and fell to the largest logit. States as in [`Pruned`](crate::Pruned).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// An edge with several operations left.
+    Operation {
+        /// The cell kind.
+        kind: CellKind,
+        /// The node the edge feeds, from 0.
+        node: usize,
+        /// The state the edge reads.
+        input: usize,
+        /// The operation with the largest probability.
+        chosen: Operation,
+        /// How many operations were left.
+        alive: usize,
+    },
+    /// A node with more than two inputs left, under [`EdgePolicy::Anneal`].
+    Inputs {
+        /// The cell kind.
+        kind: CellKind,
+        /// The node, from 0.
+        node: usize,
+        /// The two inputs with the largest weight.
+        chosen: [usize; 2],
+        /// How many inputs were left.
+        alive: usize,
+    },
+}
+
+impl Architecture {
+    /// The genotype: the two inputs of each node and their operations, by the largest logit where still open.
+    pub fn derive(&self) -> Derived {
+        let mut fallback = Vec::new();
+        let [normal, reduce] = CellKind::ALL.map(|kind| self.derive_cell(kind, &mut fallback));
+        Derived { genotype: Genotype { normal, reduce }, fallback }
+    }
+
+    fn derive_cell(&self, kind: CellKind, fallback: &mut Vec<Fallback>) -> CellGenotype {
+        let cell = self.cell(kind);
+        let operation = |edge: &Edge| {
+            let choice = &cell.operations[edge.index];
+            (self.space().candidates[choice.best()], choice)
+        };
+        for edge in self.alive_edges(kind) {
+            let (chosen, choice) = operation(&edge);
+            if !choice.is_decided() {
+                fallback.push(Fallback::Operation {
+                    kind,
+                    node: edge.node,
+                    input: edge.input,
+                    chosen,
+                    alive: choice.alive_count(),
+                });
+            }
+        }
+        let nodes = (0..self.space().nodes).map(|node| {
+            let mut edges: Vec<_> = self.alive_edges(kind).filter(|e| e.node == node).collect();
+            // the sort is stable: of equals, the lowest input stays in front
+            edges.sort_by(|a, b| {
+                let ([p_a, logit_a], [p_b, logit_b]) =
+                    (self.strength(kind, a), self.strength(kind, b));
+                p_b.total_cmp(&p_a).then(logit_b.total_cmp(&logit_a))
+            });
+            let mut pair = [edges[0], edges[1]];
+            pair.sort_by_key(|edge| edge.input);
+            let annealed = self.policy() == EdgePolicy::Anneal;
+            if annealed && cell.inputs[node].is_some() && edges.len() > 2 {
+                fallback.push(Fallback::Inputs {
+                    kind,
+                    node,
+                    chosen: pair.map(|edge| edge.input),
+                    alive: edges.len(),
+                });
+            }
+            pair.map(|edge| Gene { operation: operation(&edge).0, input: edge.input })
+        });
+        CellGenotype { nodes: nodes.collect(), concat: self.space().concat() }
+    }
+
+    /// What ranks an edge among the inputs of its node: its own logit; without one the probability of its best
+    /// operation at T = 1, as in DARTS, and among the decided, where that is 1, the operation's logit. Under
+    /// [`EdgePolicy::Normalize`] that probability times the edge's own.
+    fn strength(&self, kind: CellKind, edge: &Edge) -> [f64; 2] {
+        let cell = self.cell(kind);
+        let choice = &cell.operations[edge.index];
+        let best = choice.best();
+        let of_operation = [choice.weights(1.0)[best], choice.logits()[best]];
+        match &cell.inputs[edge.node] {
+            None => of_operation,
+            Some(inputs) if self.policy() == EdgePolicy::Normalize => {
+                [of_operation[0] * inputs.weights(1.0)[edge.input], 0.0]
+            }
+            Some(inputs) => [0.0, inputs.logits()[edge.input]],
+        }
+    }
+}
+
+impl fmt::Display for Fallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Fallback::Operation { kind, node, input, chosen, alive } => {
+                write_edge(f, kind, node, input)?;
+                write!(f, " {chosen} (of {alive} operations left)")
+            }
+            Fallback::Inputs { kind, node, chosen: [a, b], alive } => {
+                write!(f, "{kind} {}<-{a},{b} (of {alive} inputs left)", 2 + node)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Adam, EdgePolicy, SearchSpace, ThresholdPolicy};
+
+    /// Gradients of 0 but for some (edge, candidate) of the normal cell.
+    fn gradients(wanted: &[(usize, usize, f64)]) -> [Vec<Vec<f64>>; 2] {
+        let mut normal = vec![vec![0.0; 7]; 14];
+        for &(edge, candidate, gradient) in wanted {
+            normal[edge][candidate] = gradient;
+        }
+        [normal, vec![vec![0.0; 7]; 14]]
+    }
+
+    fn pairs(cell: &CellGenotype) -> Vec<[(&'static str, usize); 2]> {
+        let pair = |gene: Gene| (gene.operation.name(), gene.input);
+        cell.nodes.iter().map(|node| node.map(pair)).collect()
+    }
+
+    fn adam(lr: f64) -> Adam {
+        Adam { lr, ..Adam::default() }
+    }
+
+    #[test]
+    fn strength_takes_the_two_edges_with_the_largest_logit_and_of_equals_the_first_inputs() {
+        let mut architecture = Architecture::new(SearchSpace::default(), EdgePolicy::Strength);
+        // node 3 has the edges 9 to 13: dil_conv_5x5 from node 2 leads, sep_conv_3x3 from input 1 is second
+        let pull = |steps, edge, candidate, architecture: &mut Architecture| {
+            for _ in 0..steps {
+                architecture.step(&gradients(&[(edge, candidate, -1.0)]), 1.0, &adam(0.01));
+            }
+        };
+        pull(20, 13, 6, &mut architecture);
+        pull(10, 10, 3, &mut architecture);
+        let Derived { genotype, fallback } = architecture.derive();
+        let pairs = pairs(&genotype.normal);
+        assert_eq!(pairs[3], [("sep_conv_3x3", 1), ("dil_conv_5x5", 4)]);
+        assert_eq!(pairs[0], [("max_pool_3x3", 0), ("max_pool_3x3", 1)]);
+        assert_eq!(pairs[2], [("max_pool_3x3", 0), ("max_pool_3x3", 1)]);
+        assert_eq!(genotype.normal.concat, [2, 3, 4, 5]);
+        assert_eq!(fallback.len(), 28);
+        assert_eq!(fallback[13].to_string(), "normal 5<-4 dil_conv_5x5 (of 7 operations left)");
+        CellGenotype::new(genotype.normal.nodes, genotype.normal.concat).unwrap();
+    }
+
+    #[test]
+    fn anneal_takes_the_inputs_that_are_left_and_reports_those_that_are_open() {
+        let mut architecture = Architecture::new(SearchSpace::default(), EdgePolicy::Anneal);
+        // every operation of edge 13 helps, so the edge's own weight rises
+        let all: Vec<_> = (0..7).map(|candidate| (13, candidate, -1.0)).collect();
+        architecture.step(&gradients(&all), 1.0, &adam(0.1));
+        let Derived { genotype, fallback } = architecture.derive();
+        assert_eq!(pairs(&genotype.normal)[3].map(|(_, input)| input), [0, 4]);
+        let inputs: Vec<_> =
+            fallback.iter().filter(|f| matches!(f, Fallback::Inputs { .. })).collect();
+        assert_eq!(inputs.len(), 6);
+        assert_eq!(inputs[2].to_string(), "normal 5<-0,4 (of 5 inputs left)");
+
+        architecture.prune(1.0, &ThresholdPolicy::Fixed { fraction: 100.0 }, 0.0);
+        assert!(architecture.is_decided());
+        let decided = architecture.derive();
+        assert_eq!(decided.fallback, []);
+        assert_eq!(pairs(&decided.genotype.normal)[3].map(|(_, input)| input), [0, 4]);
+    }
+
+    #[test]
+    fn normalize_takes_the_edges_whose_weight_times_probability_is_largest() {
+        let mut architecture = Architecture::new(SearchSpace::default(), EdgePolicy::Normalize);
+        // one operation of edge 10 helps, so it leads there; all of edge 13 do, so the edge's weight rises
+        let mut helpful = vec![(10, 3, -1.0)];
+        helpful.extend((0..7).map(|candidate| (13, candidate, -1.0)));
+        let alone = |edges: &[usize]| -> Vec<_> {
+            helpful.iter().filter(|(edge, ..)| edges.contains(edge)).copied().collect()
+        };
+        for (edges, expected) in [(&[10][..], [0, 1]), (&[13], [0, 4]), (&[10, 13], [1, 4])] {
+            let mut architecture = architecture.clone();
+            architecture.step(&gradients(&alone(edges)), 1.0, &adam(0.5));
+            let Derived { genotype, fallback } = architecture.derive();
+            assert_eq!(pairs(&genotype.normal)[3].map(|(_, input)| input), expected);
+            assert!(fallback.iter().all(|f| matches!(f, Fallback::Operation { .. })));
+        }
+        // the weight counts too: an edge whose operation leads by less wins by its own weight
+        for _ in 0..5 {
+            architecture.step(&gradients(&helpful), 1.0, &adam(0.5));
+        }
+        let cell = architecture.cell(CellKind::Normal);
+        let inputs = cell.inputs[3].as_ref().unwrap().probabilities(1.0);
+        let best =
+            |edge: usize| cell.operations[edge].probabilities(1.0).into_iter().fold(0.0, f64::max);
+        assert!(best(10) > best(13) && inputs[4] > inputs[1]);
+        assert!((inputs.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,9 @@
+//! Anneal and prune: schedules and thresholds, one choice, all choices of a search, Algorithm 1 and Theorem 2.
+
+pub mod algorithm;
+pub mod architecture;
+pub mod choice;
+pub mod derive;
+pub mod gradient;
+pub mod pac;
+pub mod schedule;

@@ -1,0 +1,3 @@
+//! Networks as plain data, and what they cost.
+
+pub mod cost;

@@ -1,0 +1,537 @@
+//! ENAS: a recurrent network that learns to write good genotypes (Pham et al. 2018, arXiv 1802.03268).
+
+mod settings;
+
+use std::ops::Range;
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+pub use settings::ControllerSettings;
+
+use super::lstm::{LstmStep, add_scaled, dot, lstm_step, lstm_weights};
+use crate::{CellGenotype, CellKind, Error, Gene, Genotype, SearchSpace};
+
+/// An LSTM that samples genotypes and learns by REINFORCE which are rewarded.
+///
+/// It takes 4 decisions for each node, the normal cell first: an input, another input, and an operation for each.
+/// At each the LSTM reads the embedding of the last decision; one linear head scores the states, another the
+/// operations, and `tanh_constant * tanh(score / temperature)` are the logits of a softmax over what may be chosen.
+/// The inputs are scored by a head of their own, where the ENAS code attends over the hidden states of the nodes, and
+/// a node's two inputs always differ, as in the cells that the other methods derive.
+///
+/// A copy through JSON is equal to the bit and learns on as the original does.
+///
+/// ```
+/// use asap_core::{Controller, SearchSpace};
+/// use rand::SeedableRng;
+///
+/// let mut controller = Controller::new(&SearchSpace::default(), 1);
+/// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(2);
+/// let sample = controller.sample(&mut rng);
+/// let reward = sample.genotype.skip_count() as f64; // in a search, a validation accuracy
+/// controller.reinforce(&sample, reward)?;
+/// # Ok::<(), asap_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawController")]
+pub struct Controller {
+    space: SearchSpace,
+    settings: ControllerSettings,
+    /// LSTM, head of the states, head of the operations, then the embeddings: start, states, operations.
+    parameters: Vec<f64>,
+    first_moment: Vec<f64>,
+    second_moment: Vec<f64>,
+    steps: u64,
+    baseline: Option<f64>,
+}
+
+/// A genotype that a [`Controller`] sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// The cells; the inputs of each node in ascending order.
+    pub genotype: Genotype,
+    /// The logarithm of the probability of the decisions.
+    pub ln_probability: f64,
+    /// The sum of the entropies of the decisions, in nats.
+    pub entropy: f64,
+    decisions: Vec<usize>,
+}
+
+/// What one decision was between.
+#[derive(Clone, Copy)]
+enum Question {
+    /// A state below this number, other than the one taken.
+    Input {
+        states: usize,
+        taken: Option<usize>,
+    },
+    Operation,
+}
+
+/// One decision of a pass.
+struct Decision {
+    lstm: LstmStep,
+    /// Where the embedding that was read stands among the parameters.
+    embedding: Range<usize>,
+    /// Where the head stands, one row for each choice.
+    head: Range<usize>,
+    /// `tanh(score / temperature)` of each choice.
+    squashed: Vec<f64>,
+    /// Minus infinity for what may not be chosen.
+    ln_probabilities: Vec<f64>,
+    chosen: usize,
+}
+
+impl Controller {
+    /// An untrained controller with [`ControllerSettings::default`]; weights uniform in -0.1 to 0.1, as in ENAS.
+    pub fn new(space: &SearchSpace, seed: u64) -> Self {
+        Self::build(space, ControllerSettings::default(), seed)
+    }
+
+    /// An untrained controller with settings of one's own.
+    ///
+    /// # Errors
+    /// [`Error::Value`] as [`ControllerSettings::check`].
+    pub fn with_settings(
+        space: &SearchSpace,
+        settings: ControllerSettings,
+        seed: u64,
+    ) -> Result<Self, Error> {
+        settings.check()?;
+        Ok(Self::build(space, settings, seed))
+    }
+
+    fn build(space: &SearchSpace, settings: ControllerSettings, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let count = parameter_count(space, settings.hidden);
+        Self {
+            space: space.clone(),
+            settings,
+            parameters: (0..count).map(|_| 0.2 * rng.random::<f64>() - 0.1).collect(),
+            first_moment: vec![0.0; count],
+            second_moment: vec![0.0; count],
+            steps: 0,
+            baseline: None,
+        }
+    }
+
+    /// The search space.
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    /// The constants.
+    pub fn settings(&self) -> &ControllerSettings {
+        &self.settings
+    }
+
+    /// The moving average of the rewards; none before the first.
+    pub fn baseline(&self) -> Option<f64> {
+        self.baseline
+    }
+
+    /// Draws a genotype; one number of `rng` for each decision.
+    pub fn sample(&self, rng: &mut impl Rng) -> Sample {
+        self.sample_of(&self.pass(|_, ln| draw(ln, rng.random())))
+    }
+
+    /// The genotype of the likeliest decision at each step; of equals the first.
+    pub fn likeliest(&self) -> Genotype {
+        let best =
+            |ln: &[f64]| (1..ln.len()).fold(0, |best, k| if ln[k] > ln[best] { k } else { best });
+        self.sample_of(&self.pass(|_, ln| best(ln))).genotype
+    }
+
+    /// Learns from the reward of a sample of this controller: one Adam step.
+    ///
+    /// Ascends `(reward - baseline) ln_probability + entropy_weight * entropy`. The baseline is that from before this
+    /// reward, and then moves to `decay * baseline + (1 - decay) * reward`. It begins at the first reward, which thus
+    /// teaches nothing; in the ENAS code it begins at 0, and that code adds the entropy to the reward without a
+    /// gradient of its own.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if the reward is NaN or infinite; nothing changes.
+    ///
+    /// # Panics
+    /// If the sample is of a controller of another space.
+    pub fn reinforce(&mut self, sample: &Sample, reward: f64) -> Result<(), Error> {
+        if !reward.is_finite() {
+            return Err(Error::value("reward", reward, "a finite number"));
+        }
+        let baseline = self.baseline.unwrap_or(reward);
+        let pass = self.replay(&sample.decisions);
+        let gradient = self.backward(&pass, reward - baseline, self.settings.entropy_weight);
+        self.ascend(&gradient);
+        let decay = self.settings.baseline_decay;
+        self.baseline = Some(decay * baseline + (1.0 - decay) * reward);
+        Ok(())
+    }
+
+    /// The decisions in order, the normal cell first.
+    fn questions(&self) -> usize {
+        CellKind::ALL.len() * self.space.nodes * 4
+    }
+
+    fn question(&self, index: usize, decisions: &[usize]) -> Question {
+        let states = self.space.inputs_of(index / 4 % self.space.nodes);
+        match index % 4 {
+            0 => Question::Input { states, taken: None },
+            1 => Question::Input { states, taken: decisions.last().copied() },
+            _ => Question::Operation,
+        }
+    }
+
+    /// Takes every decision with `choose`, which gets its number and the logarithms of the probabilities.
+    fn pass(&self, mut choose: impl FnMut(usize, &[f64]) -> usize) -> Vec<Decision> {
+        let hidden = self.settings.hidden;
+        let layout = Layout::new(&self.space, hidden);
+        let mut state = (vec![0.0; hidden], vec![0.0; hidden]);
+        let mut embedding = layout.start();
+        let (mut pass, mut decisions) = (Vec::new(), Vec::new());
+        for index in 0..self.questions() {
+            let question = self.question(index, &decisions);
+            let input = &self.parameters[embedding.clone()];
+            let lstm = lstm_step(&self.parameters[layout.lstm()], input, &state.0, &state.1);
+            state = (lstm.hidden.clone(), lstm.cell.clone());
+            let head = layout.head(question);
+            let rows = self.parameters[head.clone()].chunks_exact(hidden);
+            let squashed: Vec<_> = rows
+                .map(|row| (dot(row, &lstm.hidden) / self.settings.temperature).tanh())
+                .collect();
+            let ln_probabilities = ln_softmax(&squashed, self.settings.tanh_constant, question);
+            let chosen = choose(index, &ln_probabilities);
+            decisions.push(chosen);
+            let read = std::mem::replace(&mut embedding, layout.embedding(question, chosen));
+            pass.push(Decision { lstm, embedding: read, head, squashed, ln_probabilities, chosen });
+        }
+        pass
+    }
+
+    fn replay(&self, decisions: &[usize]) -> Vec<Decision> {
+        assert_eq!(decisions.len(), self.questions(), "a sample of this controller's space");
+        self.pass(|index, ln| {
+            let chosen = decisions[index];
+            assert!(ln.get(chosen).is_some_and(|ln| *ln > f64::NEG_INFINITY), "a legal decision");
+            chosen
+        })
+    }
+
+    fn sample_of(&self, pass: &[Decision]) -> Sample {
+        let decisions: Vec<_> = pass.iter().map(|decision| decision.chosen).collect();
+        let nodes: Vec<[Gene; 2]> = decisions
+            .chunks_exact(4)
+            .map(|node| {
+                let gene = |k: usize| Gene {
+                    operation: self.space.candidates[node[2 + k]],
+                    input: node[k],
+                };
+                let mut pair = [gene(0), gene(1)];
+                pair.sort_by_key(|gene| gene.input);
+                pair
+            })
+            .collect();
+        let (normal, reduce) = nodes.split_at(self.space.nodes);
+        let cell = |nodes: &[[Gene; 2]]| CellGenotype {
+            nodes: nodes.to_vec(),
+            concat: self.space.concat(),
+        };
+        Sample {
+            genotype: Genotype { normal: cell(normal), reduce: cell(reduce) },
+            ln_probability: pass.iter().map(|d| d.ln_probabilities[d.chosen]).sum(),
+            entropy: pass.iter().map(|d| entropy(&d.ln_probabilities)).sum(),
+            decisions,
+        }
+    }
+
+    /// The gradient of `of_ln * ln_probability + of_entropy * entropy` for the parameters, the decisions being given.
+    fn backward(&self, pass: &[Decision], of_ln: f64, of_entropy: f64) -> Vec<f64> {
+        let hidden = self.settings.hidden;
+        let layout = Layout::new(&self.space, hidden);
+        let slope = self.settings.tanh_constant / self.settings.temperature;
+        let mut gradient = vec![0.0; self.parameters.len()];
+        let (mut d_hidden, mut d_cell) = (vec![0.0; hidden], vec![0.0; hidden]);
+        for decision in pass.iter().rev() {
+            let entropy = entropy(&decision.ln_probabilities);
+            for (k, &ln) in decision.ln_probabilities.iter().enumerate() {
+                if ln == f64::NEG_INFINITY {
+                    continue;
+                }
+                let p = ln.exp();
+                let d_ln = f64::from(k == decision.chosen) - p;
+                let d_logit = of_ln * d_ln - of_entropy * p * (ln + entropy);
+                let d_score = d_logit * slope * (1.0 - decision.squashed[k].powi(2));
+                let start = decision.head.start + k * hidden;
+                let row = start..start + hidden;
+                add_scaled(&mut gradient[row.clone()], &decision.lstm.hidden, d_score);
+                add_scaled(&mut d_hidden, &self.parameters[row], d_score);
+            }
+            let weights = &self.parameters[layout.lstm()];
+            let d_weights = &mut gradient[layout.lstm()];
+            let back = decision.lstm.backward(weights, d_weights, &d_hidden, &d_cell);
+            add_scaled(&mut gradient[decision.embedding.clone()], &back.input, 1.0);
+            (d_hidden, d_cell) = (back.hidden, back.cell);
+        }
+        gradient
+    }
+
+    fn ascend(&mut self, gradient: &[f64]) {
+        let adam = &self.settings.adam;
+        self.steps += 1;
+        let steps = self.steps as f64;
+        let correction1 = 1.0 - adam.beta1.powf(steps);
+        let correction2 = (1.0 - adam.beta2.powf(steps)).sqrt();
+        let moments = self.first_moment.iter_mut().zip(&mut self.second_moment);
+        for ((parameter, (m, v)), up) in self.parameters.iter_mut().zip(moments).zip(gradient) {
+            let down = adam.weight_decay * *parameter - up;
+            *m = adam.beta1 * *m + (1.0 - adam.beta1) * down;
+            *v = adam.beta2 * *v + (1.0 - adam.beta2) * down * down;
+            *parameter -= adam.lr / correction1 * *m / (v.sqrt() / correction2 + adam.epsilon);
+        }
+    }
+}
+
+/// Where each part stands among the parameters.
+struct Layout {
+    hidden: usize,
+    states: usize,
+    candidates: usize,
+}
+
+impl Layout {
+    fn new(space: &SearchSpace, hidden: usize) -> Self {
+        // the last node is the input of none
+        Self { hidden, states: 1 + space.nodes, candidates: space.candidates.len() }
+    }
+
+    fn lstm(&self) -> Range<usize> {
+        0..lstm_weights(self.hidden)
+    }
+
+    fn rows(&self, first: usize, count: usize) -> Range<usize> {
+        let start = lstm_weights(self.hidden) + first * self.hidden;
+        start..start + count * self.hidden
+    }
+
+    fn head(&self, question: Question) -> Range<usize> {
+        match question {
+            Question::Input { .. } => self.rows(0, self.states),
+            Question::Operation => self.rows(self.states, self.candidates),
+        }
+    }
+
+    fn start(&self) -> Range<usize> {
+        self.rows(self.states + self.candidates, 1)
+    }
+
+    fn embedding(&self, question: Question, chosen: usize) -> Range<usize> {
+        let first = self.states + self.candidates + 1 + chosen;
+        match question {
+            Question::Input { .. } => self.rows(first, 1),
+            Question::Operation => self.rows(first + self.states, 1),
+        }
+    }
+}
+
+fn parameter_count(space: &SearchSpace, hidden: usize) -> usize {
+    lstm_weights(hidden) + (2 * (1 + space.nodes + space.candidates.len()) + 1) * hidden
+}
+
+fn ln_softmax(squashed: &[f64], tanh_constant: f64, question: Question) -> Vec<f64> {
+    let legal = |k: usize| match question {
+        Question::Input { states, taken } => k < states && Some(k) != taken,
+        Question::Operation => true,
+    };
+    let logit = |k: usize| if legal(k) { tanh_constant * squashed[k] } else { f64::NEG_INFINITY };
+    let logits: Vec<_> = (0..squashed.len()).map(logit).collect();
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let ln_sum = largest + logits.iter().map(|l| (l - largest).exp()).sum::<f64>().ln();
+    logits.into_iter().map(|logit| logit - ln_sum).collect()
+}
+
+fn entropy(ln_probabilities: &[f64]) -> f64 {
+    ln_probabilities.iter().filter(|ln| ln.is_finite()).map(|ln| -ln * ln.exp()).sum()
+}
+
+/// The choice at which the probabilities, added up in order, pass `u`; the last legal one if rounding lets none.
+fn draw(ln_probabilities: &[f64], u: f64) -> usize {
+    let (mut sum, mut last) = (0.0, 0);
+    for (k, ln) in ln_probabilities.iter().enumerate() {
+        if *ln > f64::NEG_INFINITY {
+            last = k;
+            sum += ln.exp();
+            if u < sum {
+                break;
+            }
+        }
+    }
+    last
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawController {
+    space: SearchSpace,
+    settings: ControllerSettings,
+    parameters: Vec<f64>,
+    first_moment: Vec<f64>,
+    second_moment: Vec<f64>,
+    steps: u64,
+    baseline: Option<f64>,
+}
+
+impl TryFrom<RawController> for Controller {
+    type Error = Error;
+
+    fn try_from(raw: RawController) -> Result<Self, Error> {
+        raw.settings.check()?;
+        let count = parameter_count(&raw.space, raw.settings.hidden);
+        for (key, list) in [
+            ("parameters", &raw.parameters),
+            ("first_moment", &raw.first_moment),
+            ("second_moment", &raw.second_moment),
+        ] {
+            if list.len() != count {
+                let expected = format!("{count} numbers for this space and hidden size");
+                return Err(Error::value(key, format!("{} numbers", list.len()), expected));
+            }
+        }
+        Ok(Self {
+            space: raw.space,
+            settings: raw.settings,
+            parameters: raw.parameters,
+            first_moment: raw.first_moment,
+            second_moment: raw.second_moment,
+            steps: raw.steps,
+            baseline: raw.baseline,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Adam, Operation};
+
+    fn small(hidden: usize, lr: f64, seed: u64) -> Controller {
+        let default = ControllerSettings::default();
+        let settings = ControllerSettings { hidden, adam: Adam { lr, ..default.adam }, ..default };
+        Controller::with_settings(&SearchSpace::default(), settings, seed).unwrap()
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_finite_differences() {
+        let space = SearchSpace::new(2, Operation::CANDIDATES[..3].to_vec()).unwrap();
+        let settings = ControllerSettings { hidden: 4, ..ControllerSettings::default() };
+        let mut controller = Controller::with_settings(&space, settings, 3).unwrap();
+        controller.parameters.iter_mut().for_each(|p| *p *= 20.0); // far from uniform
+        let sample = controller.sample(&mut ChaCha8Rng::seed_from_u64(4));
+        for (of_ln, of_entropy) in [(1.0, 0.0), (0.0, 1.0)] {
+            let gradient =
+                controller.backward(&controller.replay(&sample.decisions), of_ln, of_entropy);
+            assert!(gradient.iter().any(|g| g.abs() > 0.01));
+            for (k, found) in gradient.iter().enumerate() {
+                let shifted = |by: f64| {
+                    let mut other = controller.clone();
+                    other.parameters[k] += by;
+                    let again = other.sample_of(&other.replay(&sample.decisions));
+                    of_ln * again.ln_probability + of_entropy * again.entropy
+                };
+                let numeric = (shifted(1e-5) - shifted(-1e-5)) / 2e-5;
+                assert!((found - numeric).abs() < 1e-7, "{k}: {found} {numeric}");
+            }
+        }
+    }
+
+    #[test]
+    fn probabilities_sum_to_1_over_everything_that_can_be_sampled() {
+        let space = SearchSpace::new(1, Operation::CANDIDATES[..2].to_vec()).unwrap();
+        let settings = ControllerSettings { hidden: 3, ..ControllerSettings::default() };
+        let mut controller = Controller::with_settings(&space, settings, 5).unwrap();
+        controller.parameters.iter_mut().for_each(|p| *p *= 20.0);
+        let mut rng = ChaCha8Rng::seed_from_u64(6);
+        // one order or the other of two inputs and two times two operations, in each cell
+        let mut seen = std::collections::BTreeMap::new();
+        for _ in 0..4000 {
+            let sample = controller.sample(&mut rng);
+            seen.entry(sample.decisions.clone()).or_insert((sample, 0)).1 += 1;
+        }
+        let total: f64 = seen.values().map(|(sample, _)| sample.ln_probability.exp()).sum();
+        assert!(seen.len() <= 64 && total > 0.99 && total < 1.0 + 1e-12, "{total}");
+        for (sample, count) in seen.values() {
+            let expected = 4000.0 * sample.ln_probability.exp();
+            assert!((f64::from(*count) - expected).abs() < 5.0 * expected.sqrt() + 5.0);
+        }
+        let likeliest = seen.values().max_by_key(|(_, count)| *count).unwrap();
+        assert_eq!(controller.likeliest(), likeliest.0.genotype);
+    }
+
+    #[test]
+    fn a_planted_operation_is_learned() {
+        let planted = Operation::CANDIDATES[3];
+        let share = |genotype: &Genotype| {
+            let cells = [&genotype.normal, &genotype.reduce];
+            let genes = cells.into_iter().flat_map(|cell| cell.genes());
+            genes.filter(|(_, gene)| gene.operation == planted).count() as f64 / 16.0
+        };
+        let mut learned = 0;
+        for seed in 0..5 {
+            let mut controller = small(20, 0.01, seed);
+            let mut rng = ChaCha8Rng::seed_from_u64(100 + seed);
+            for _ in 0..400 {
+                let sample = controller.sample(&mut rng);
+                controller.reinforce(&sample, share(&sample.genotype)).unwrap();
+            }
+            let mean = (0..50).map(|_| share(&controller.sample(&mut rng).genotype)).sum::<f64>();
+            learned += usize::from(mean / 50.0 > 0.5 && share(&controller.likeliest()) == 1.0);
+        }
+        assert!(learned >= 4, "{learned} of 5 seeds");
+    }
+
+    #[test]
+    fn a_reloaded_controller_learns_on_to_the_bit() {
+        let mut kept = small(8, 0.01, 1);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        for step in 0..6 {
+            let sample = kept.sample(&mut rng);
+            let json = serde_json::to_string(&kept).unwrap();
+            let mut reloaded: Controller = serde_json::from_str(&json).unwrap();
+            assert_eq!(reloaded, kept);
+            for controller in [&mut kept, &mut reloaded] {
+                controller.reinforce(&sample, f64::from(step) / 7.0).unwrap();
+            }
+            assert_eq!(reloaded, kept);
+        }
+        assert_ne!(kept.parameters, small(8, 0.01, 1).parameters);
+        let json = serde_json::to_string(&kept).unwrap().replace("\"hidden\":8", "\"hidden\":9");
+        let error = serde_json::from_str::<Controller>(&json).unwrap_err().to_string();
+        assert!(error.contains("`parameters` is"), "{error}");
+    }
+
+    #[test]
+    fn the_baseline_is_the_moving_average_of_the_rewards() {
+        let mut controller = small(4, 0.01, 1);
+        let sample = controller.sample(&mut ChaCha8Rng::seed_from_u64(2));
+        assert_eq!(controller.baseline(), None);
+        controller.reinforce(&sample, 0.5).unwrap();
+        controller.reinforce(&sample, 1.0).unwrap();
+        assert!((controller.baseline().unwrap() - (0.99 * 0.5 + 0.01)).abs() < 1e-15);
+        let before = controller.clone();
+        let error = controller.reinforce(&sample, f64::NAN).unwrap_err().to_string();
+        assert_eq!(error, "`reward` is NaN; expected a finite number");
+        assert_eq!(controller, before);
+    }
+
+    #[test]
+    fn a_rewarded_sample_becomes_likelier_and_a_punished_one_less() {
+        for reward in [1.0, -1.0] {
+            let mut controller = small(10, 0.001, 3);
+            let sample = controller.sample(&mut ChaCha8Rng::seed_from_u64(4));
+            controller.baseline = Some(0.0);
+            controller.reinforce(&sample, reward).unwrap();
+            let after = controller.sample_of(&controller.replay(&sample.decisions));
+            assert!((after.ln_probability - sample.ln_probability) * reward > 1e-4);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Files that are replaced as a whole.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::error::Error;
+
+/// Replaces a file as a whole: a crash or a full disk leaves the old one, or none, and no temporary file that a later
+/// reader could take for it.
+///
+/// # Errors
+/// [`Error::Io`] when the disk refuses.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let write = || -> io::Result<()> {
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        {
+            // As the umask would have it; temporary files are private otherwise.
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o666));
+        }
+        let mut file = builder.prefix(".asap-").suffix(".tmp").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        // The new name is on the disk only once the folder is; systems that cannot open a folder do without.
+        File::open(folder).and_then(|folder| folder.sync_all()).or(Ok(()))
+    };
+    write().map_err(Error::io("write", path))
+}

@@ -1,0 +1,99 @@
+//! Stochastic gradient descent on the weights, as PyTorch does it.
+//!
+//! Burn's own clips each tensor by itself and cannot forget the state of a removed operation;
+//! here the momentum lives beside its weight in [`Parameters`].
+
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::parameters::{Parameter, Parameters};
+use crate::pass::WeightGradients;
+
+/// SGD with momentum (dampening 0), L2 weight decay, and a limit on the global gradient norm.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sgd {
+    /// Momentum; the paper follows DARTS: 0.9.
+    pub momentum: f64,
+    /// Added to the gradient, times the weight.
+    pub weight_decay: f64,
+    /// Largest norm of all gradients together; what exceeds it is scaled down.
+    pub gradient_clip: f64,
+    /// Whether the step looks ahead along the momentum (Nesterov).
+    pub nesterov: bool,
+}
+
+/// The DARTS values, which the paper follows.
+impl Default for Sgd {
+    fn default() -> Self {
+        Self { momentum: 0.9, weight_decay: 3e-4, gradient_clip: 5.0, nesterov: false }
+    }
+}
+
+impl Sgd {
+    /// The weights after a step, without making it, and without a limit on the norm
+    /// (DARTS `_compute_unrolled_model`).
+    pub fn look_ahead(
+        &self,
+        parameters: &Parameters,
+        gradients: WeightGradients,
+        learning_rate: f64,
+    ) -> Parameters {
+        let mut ahead = parameters.clone();
+        let free = Self { gradient_clip: f64::INFINITY, nesterov: false, ..*self };
+        free.step(&mut ahead, gradients, learning_rate);
+        ahead
+    }
+
+    /// One step at `learning_rate`; returns the norm of all gradients before clipping.
+    ///
+    /// A norm that is not finite changes nothing.
+    pub fn step(
+        &self,
+        parameters: &mut Parameters,
+        gradients: WeightGradients,
+        learning_rate: f64,
+    ) -> f64 {
+        let norm = global_norm(&gradients);
+        if !norm.is_finite() {
+            return norm;
+        }
+        let scale = (self.gradient_clip / (norm + 1e-6)).min(1.0);
+        let before: Vec<_> = gradients
+            .into_iter()
+            .map(|(id, gradient)| {
+                let Parameter { value, momentum, .. } = parameters.get_mut(id);
+                (id, gradient, value.clone(), momentum.take())
+            })
+            .collect();
+        let step =
+            |(id, gradient, value, velocity): (_, Tensor<1>, Tensor<1>, Option<Tensor<1>>)| {
+                let gradient = gradient * scale + value.clone() * self.weight_decay;
+                let velocity = match velocity {
+                    Some(velocity) => velocity * self.momentum + gradient.clone(),
+                    None => gradient.clone(),
+                };
+                let momentum = velocity.clone();
+                let direction =
+                    if self.nesterov { gradient + velocity * self.momentum } else { velocity };
+                (id, value - direction * learning_rate, momentum)
+            };
+        let after: Vec<_> = before.into_par_iter().map(step).collect();
+        for (id, value, momentum) in after {
+            let parameter = parameters.get_mut(id);
+            (parameter.value, parameter.momentum) = (value, Some(momentum));
+        }
+        norm
+    }
+}
+
+/// The Euclidean norm of all gradients together.
+pub fn global_norm(gradients: &WeightGradients) -> f64 {
+    let squares: Vec<Tensor<1>> =
+        gradients.par_iter().map(|(_, g)| (g.clone() * g.clone()).sum()).collect();
+    if squares.is_empty() {
+        return 0.0;
+    }
+    let sum: f64 = Tensor::cat(squares, 0).into_data().iter::<f32>().map(f64::from).sum();
+    sum.sqrt()
+}

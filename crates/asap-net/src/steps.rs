@@ -1,0 +1,217 @@
+//! A step on the weights of any network, and its evaluation.
+
+use asap_data::Batch;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::fused::PreparedEdges;
+use crate::network::Logits;
+use crate::optimizer::Sgd;
+use crate::parameters::Parameters;
+use crate::pass::{DropPath, Mode, Pass};
+
+/// Most images that go through a network together in inference, and into how many parts smaller batches are split.
+/// Neither may depend on the number of threads, lest the last digit of a logit does.
+const TOGETHER: usize = 4;
+const TASKS: usize = 8;
+
+/// Loss and hits of one batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Sum of the images' cross entropies.
+    pub loss: f64,
+    /// Images whose largest logit is the label's.
+    pub correct: usize,
+    /// Images.
+    pub images: usize,
+}
+
+/// A number that must be finite and is not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NonFinite {
+    /// Which number.
+    pub what: String,
+    /// NaN or an infinity.
+    pub value: f64,
+    /// The configuration key to lower.
+    pub key: &'static str,
+}
+
+/// How the weights of a network descend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Descent {
+    /// The optimizer.
+    pub sgd: Sgd,
+    /// Its rate.
+    pub learning_rate: f64,
+    /// The configuration key of the rate, for errors.
+    pub key: &'static str,
+    /// Operations that drop out.
+    pub drop_path: Option<DropPath>,
+    /// Share of the target that is spread over all classes.
+    pub label_smoothing: f64,
+    /// Weight of the auxiliary head's loss.
+    pub auxiliary_weight: f64,
+}
+
+impl Descent {
+    /// Descent on the plain cross entropy, as in a search.
+    pub fn plain(sgd: Sgd, learning_rate: f64) -> Self {
+        Self {
+            sgd,
+            learning_rate,
+            key: "weights.lr",
+            drop_path: None,
+            label_smoothing: 0.0,
+            auxiliary_weight: 0.0,
+        }
+    }
+}
+
+/// A descent step on the weights of any network; the score is that of its classifier.
+///
+/// # Errors
+/// When the loss or a gradient is not finite; nothing is changed then.
+pub fn descend(
+    parameters: &mut Parameters,
+    batch: &Batch,
+    descent: &Descent,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Logits + Send,
+) -> Result<Score, NonFinite> {
+    on_worker(|| descend_here(parameters, batch, descent, forward))
+}
+
+/// Runs `step` on a worker thread, which then takes part in the parallel loops of its layers: a thread outside of the
+/// pool would go to sleep in each of them.
+pub fn on_worker<R: Send>(step: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| step())
+}
+
+fn descend_here(
+    parameters: &mut Parameters,
+    batch: &Batch,
+    descent: &Descent,
+    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Logits,
+) -> Result<Score, NonFinite> {
+    let Descent { sgd, learning_rate, key, drop_path, label_smoothing, auxiliary_weight } =
+        *descent;
+    let pass = Pass::new(parameters, Mode::Weights).with_drop_path(drop_path);
+    let logits = forward(&pass, images(batch, parameters.device()));
+    let (mut loss, score) = cross_entropy(logits.main, batch, label_smoothing);
+    finite("the loss of the step on the weights", score.loss, key)?;
+    if let Some(auxiliary) = logits.auxiliary {
+        let (auxiliary, score) = cross_entropy(auxiliary, batch, label_smoothing);
+        finite("the loss of the auxiliary head", score.loss, key)?;
+        loss = loss + auxiliary * auxiliary_weight;
+    }
+    let mut gradients = loss.backward();
+    let (gradients, statistics) = pass.finish(&mut gradients);
+    let norm = sgd.step(parameters, gradients, learning_rate);
+    finite("the norm of the weights' gradients", norm, key)?;
+    statistics.apply(parameters);
+    Ok(score)
+}
+
+/// Scores any network on a batch, with running statistics.
+pub fn evaluate(
+    parameters: &Parameters,
+    batch: &Batch,
+    forward: impl Fn(&Pass<'_>, Tensor<4>) -> Tensor<2> + Sync,
+) -> Score {
+    let logits = infer(parameters, &PreparedEdges::default(), batch, forward);
+    cross_entropy(logits, batch, 0.0).1
+}
+
+/// What any network says of each image of a batch, with running statistics: one row of logits an image.
+pub(crate) fn logits(
+    parameters: &Parameters,
+    edges: &PreparedEdges,
+    batch: &Batch,
+    forward: impl Fn(&Pass<'_>, Tensor<4>) -> Tensor<2> + Sync,
+) -> Vec<Vec<f32>> {
+    let logits = infer(parameters, edges, batch, forward);
+    let classes = logits.dims()[1];
+    let flat: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    flat.chunks(classes.max(1)).map(<[f32]>::to_vec).collect()
+}
+
+/// Inference, on the CPU a few images at a time: what a layer yields is in the cache when the next one reads it.
+fn infer(
+    parameters: &Parameters,
+    edges: &PreparedEdges,
+    batch: &Batch,
+    forward: impl Fn(&Pass<'_>, Tensor<4>) -> Tensor<2> + Sync,
+) -> Tensor<2> {
+    on_worker(|| {
+        let device = parameters.device();
+        let pass = || Pass::new(parameters, Mode::Evaluation).with_prepared_edges(edges);
+        let [n, h, w, c] = batch.shape;
+        if !parameters.kernels() || n == 0 {
+            return forward(&pass(), images(batch, device));
+        }
+        let together = n.div_ceil(TASKS).min(TOGETHER);
+        let parts = batch.images.par_chunks(together * h * w * c).map(|part| {
+            let part = TensorData::new(part.to_vec(), [part.len() / (h * w * c), h, w, c]);
+            forward(&pass(), Tensor::from_data(part, device))
+        });
+        Tensor::cat(parts.collect(), 0)
+    })
+}
+
+/// The images of a batch as a tensor `[n, h, w, c]`.
+pub fn images(batch: &Batch, device: &Device) -> Tensor<4> {
+    Tensor::from_data(TensorData::new(batch.images.clone(), batch.shape), device)
+}
+
+/// The mean loss with smoothed labels as a tensor, and the score, without smoothing, on the host.
+pub fn cross_entropy(logits: Tensor<2>, batch: &Batch, smoothing: f64) -> (Tensor<1>, Score) {
+    let images = batch.labels.len();
+    let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
+    let labels = TensorData::new(labels, [images, 1]);
+    let labels = Tensor::<2, Int>::from_data(labels, &logits.device());
+    let log_probabilities = log_softmax(logits, 1);
+    let picked = log_probabilities.clone().gather(1, labels);
+    let mean = log_probabilities.clone().mean();
+    let host: Vec<f32> = log_probabilities.without_autodiff().into_data().iter::<f32>().collect();
+    let classes = host.len() / images.max(1);
+    let mut score = Score { images, ..Score::default() };
+    for (row, &label) in host.chunks(classes.max(1)).zip(&batch.labels) {
+        let label = usize::from(label);
+        score.loss -= f64::from(row[label]);
+        score.correct += usize::from(row.iter().all(|&other| other <= row[label]));
+    }
+    let loss = match smoothing {
+        0.0 => picked.mean(),
+        _ => picked.mean() * (1.0 - smoothing) + mean * smoothing,
+    };
+    (loss.neg(), score)
+}
+
+impl Score {
+    /// Adds the score of another batch.
+    pub fn add(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.correct += other.correct;
+        self.images += other.images;
+    }
+
+    /// Mean loss of an image, if there was one.
+    pub fn mean_loss(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.loss / self.images as f64)
+    }
+
+    /// Share of the images that are classified rightly, if there was one.
+    pub fn accuracy(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.correct as f64 / self.images as f64)
+    }
+}
+
+/// Lets only finite numbers pass.
+pub fn finite(what: &str, value: f64, key: &'static str) -> Result<(), NonFinite> {
+    if value.is_finite() {
+        return Ok(());
+    }
+    Err(NonFinite { what: what.to_owned(), value, key })
+}

@@ -1,0 +1,211 @@
+//! A trained network: one file, all that it takes to classify images.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use asap_core::{Genotype, NetworkShape};
+use asap_data::{Augment, Batch, Dataset, Loader, Normalization};
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::device::DeviceName;
+use crate::error::Error;
+use crate::evaluation::{Evaluation, softmax};
+use crate::fused::PreparedEdges;
+use crate::network::Network;
+use crate::parameters::{NamedValues, Parameters};
+use crate::pass::Pass;
+use crate::steps::logits;
+use crate::tensor_file::{self, Header};
+
+/// Images of a step of inference.
+const BATCH: usize = 64;
+/// What only training needs.
+const AUXILIARY: &str = "auxiliary.";
+
+/// What a network is, apart from its weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkCard {
+    /// Version of asap that trained it.
+    pub version: String,
+    /// Its cells.
+    pub genotype: Genotype,
+    /// Its size, that of its images and the number of classes.
+    pub shape: NetworkShape,
+    /// Names of the classes, in the order of the logits.
+    pub classes: Vec<String>,
+    /// What turns bytes into its inputs.
+    pub normalization: Normalization,
+    /// Name of the data set that it was trained on.
+    pub data: String,
+}
+
+impl Header for NetworkCard {
+    const KIND: &'static str = "trained network";
+    const REMEDY: &'static str =
+        "give the folder of a finished training, or the weights.safetensors in it";
+}
+
+/// A network that classifies images.
+pub struct TrainedNetwork {
+    card: NetworkCard,
+    network: Network,
+    parameters: Parameters,
+    edges: PreparedEdges,
+}
+
+impl TrainedNetwork {
+    /// A network with the values of `tensors`; those of an auxiliary head are left out.
+    ///
+    /// # Errors
+    /// When a tensor is missing, too many, or of another shape.
+    pub fn new(card: NetworkCard, tensors: NamedValues, device: &Device) -> Result<Self, Error> {
+        let (network, mut parameters) =
+            Network::new(&card.genotype, &card.shape, false, device, 0)?;
+        parameters.load_named(&without_auxiliary(tensors))?;
+        Ok(Self { card, network, parameters, edges: PreparedEdges::default() })
+    }
+
+    /// Reads the network from a file.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged.
+    pub fn open(file: &Path, device: DeviceName) -> Result<Self, Error> {
+        let (card, tensors) = tensor_file::load::<NetworkCard>(file)?;
+        Self::new(card, tensors, &device.open()?).map_err(|error| match error {
+            Error::TensorMismatch { .. } => {
+                Error::File { path: file.to_owned(), problem: error.to_string() }
+            }
+            error => error,
+        })
+    }
+
+    /// Writes the network to a file.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        save(path, &self.card, self.parameters.values())
+    }
+
+    /// The values of its tensors.
+    pub fn values(&self) -> NamedValues {
+        self.parameters.values()
+    }
+
+    /// What the network is.
+    pub fn card(&self) -> &NetworkCard {
+        &self.card
+    }
+
+    /// Height, width and channels of the images that it takes.
+    pub fn image_shape(&self) -> [usize; 3] {
+        let NetworkShape { height, width, in_channels, .. } = self.card.shape;
+        [height, width, in_channels]
+    }
+
+    /// Probabilities of the classes for images `[height, width, channels]` of bytes, one after the other.
+    ///
+    /// # Errors
+    /// When the bytes are not those of whole images of [`TrainedNetwork::image_shape`].
+    pub fn predict(&self, images: &[u8]) -> Result<Vec<Vec<f32>>, Error> {
+        Ok(self.logits(images)?.iter().map(|row| softmax(row)).collect())
+    }
+
+    /// The same before the softmax.
+    ///
+    /// # Errors
+    /// As [`TrainedNetwork::predict`].
+    pub fn logits(&self, images: &[u8]) -> Result<Vec<Vec<f32>>, Error> {
+        let [height, width, channels] = self.image_shape();
+        let size = height * width * channels;
+        if !images.len().is_multiple_of(size) {
+            return Err(Error::Network(format!(
+                "expected whole images of {height}x{width}x{channels} bytes, found {} bytes",
+                images.len()
+            )));
+        }
+        let rows = images.chunks(BATCH * size).flat_map(|images| {
+            let shape = [images.len() / size, height, width, channels];
+            let images = self.card.normalization.apply(images);
+            self.classify(&Batch { images, labels: Vec::new(), shape })
+        });
+        Ok(rows.collect())
+    }
+
+    /// Counts the errors on a data set of the same image shape, whose classes are the network's by name or,
+    /// where the names tell nothing, by number.
+    ///
+    /// # Errors
+    /// When shape or classes do not fit.
+    pub fn evaluate(&self, data: Dataset) -> Result<Evaluation, Error> {
+        let (found, expected) = (data.image_shape(), self.image_shape());
+        if found != expected {
+            return Err(Error::Network(format!(
+                "expected images of {expected:?} (height, width, channels), found {found:?}"
+            )));
+        }
+        let classes = self.classes_of(&data)?;
+        let labels: Vec<u16> = data.labels().iter().map(|&l| classes[usize::from(l)]).collect();
+        let all = (0..data.len()).collect();
+        let normalization = self.card.normalization.clone();
+        let loader =
+            Loader::new(Arc::new(data), all, BATCH, Augment::none(), normalization, 0, false)?;
+        let rows: Vec<Vec<f32>> = loader
+            .epoch(0)
+            .flat_map(|batch| self.classify(&batch))
+            .map(|row| softmax(&row))
+            .collect();
+        Ok(Evaluation::new(&self.card.classes, &labels, &rows))
+    }
+
+    fn classify(&self, batch: &Batch) -> Vec<Vec<f32>> {
+        let forward = |pass: &Pass<'_>, images| self.network.forward(pass, images).main;
+        logits(&self.parameters, &self.edges, batch, forward)
+    }
+
+    /// The network's class for each class of a data set.
+    fn classes_of(&self, data: &Dataset) -> Result<Vec<u16>, Error> {
+        let known = &self.card.classes;
+        let by_name: Option<Vec<u16>> = data
+            .classes()
+            .iter()
+            .map(|name| known.iter().position(|k| k == name).map(|i| i as u16))
+            .collect();
+        if let Some(classes) = by_name {
+            return Ok(classes);
+        }
+        let shared = data.classes().iter().filter(|name| known.contains(name)).count();
+        if shared == 0 && data.classes().len() == known.len() {
+            return Ok((0..known.len() as u16).collect());
+        }
+        let unknown: Vec<&str> = data
+            .classes()
+            .iter()
+            .filter(|name| !known.contains(name))
+            .take(5)
+            .map(String::as_str)
+            .collect();
+        Err(Error::Network(format!(
+            "expected images of the {} classes of the network ({}), found {} classes, among them {}; \
+             give the data set that it was trained for",
+            known.len(),
+            known.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
+            data.classes().len(),
+            unknown.join(", "),
+        )))
+    }
+}
+
+/// Writes a network of these tensors to a file; those of an auxiliary head are left out.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn save(path: &Path, card: &NetworkCard, tensors: NamedValues) -> Result<(), Error> {
+    tensor_file::save(path, card, &without_auxiliary(tensors))
+}
+
+fn without_auxiliary(mut tensors: NamedValues) -> NamedValues {
+    tensors.retain(|name, _| !name.starts_with(AUXILIARY));
+    tensors
+}

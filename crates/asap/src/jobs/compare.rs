@@ -1,0 +1,299 @@
+//! Search methods side by side at one budget: each searches with each seed, and every cell found is trained by one
+//! recipe (the paper's Tables 1 and 3, Figures 3, 6 and 7).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::jobs;
+use crate::jobs::planned::{self, Planned, at_least_one};
+use crate::jobs::spread::Spread;
+use crate::report;
+use crate::report::chart::{Chart, Series};
+use crate::run::folder::{self as run_folder, RunFolder};
+use crate::run::memory::reset_peak;
+use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
+use crate::search::Search;
+use crate::search::method::MethodName;
+use crate::settings::config::Config;
+
+/// What is compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The methods.
+    pub methods: Vec<MethodName>,
+    /// The seeds of each method's searches, and of the trainings of what they find.
+    pub seeds: Vec<u64>,
+    /// Whether the cells are trained.
+    pub train: bool,
+    /// Minutes of each search; without it `search.epochs` of them.
+    #[serde(default)]
+    pub minutes: Option<f64>,
+}
+
+/// The table; `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// One row a method.
+    pub rows: Vec<Row>,
+}
+
+/// A method over all seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The method.
+    pub method: MethodName,
+    /// Test error of the trained networks, of the last weights.
+    pub error: Option<Spread>,
+    /// Weights of the trained networks.
+    pub params: Option<Spread>,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: Option<Spread>,
+    /// Seconds of search.
+    pub search_seconds: Option<Spread>,
+    /// Largest resident memory of a search in MiB.
+    pub search_peak_mb: Option<f64>,
+    /// Validation accuracy of the search network at its last step, statistics measured anew.
+    pub search_accuracy: Option<Spread>,
+    /// The same of the derived network with the same weights.
+    pub derived_accuracy: Option<Spread>,
+    /// Share of operations that the search itself removed.
+    pub sparsity: Option<Spread>,
+    /// Searches and trainings that failed, with the reason.
+    pub failures: Vec<String>,
+}
+
+impl planned::Plan for Plan {
+    const FILE: &'static str = "compare.json";
+    const COMMAND: &'static str = "asap compare";
+
+    fn check(&self) -> Result<(), Error> {
+        at_least_one([("method", self.methods.is_empty()), ("seed", self.seeds.is_empty())])?;
+        if let Some(minutes) =
+            self.minutes.filter(|minutes| !(*minutes > 0.0 && minutes.is_finite()))
+        {
+            return Err(Error::Config(format!(
+                "minutes: expected a number above 0, found {minutes}"
+            )));
+        }
+        for (i, method) in self.methods.iter().enumerate() {
+            if self.methods[..i].contains(method) {
+                return Err(Error::Config(format!(
+                    "expected each method once, found {method} twice"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A comparison in its folder.
+pub type Compare = Planned<Plan>;
+
+/// What has come of one method and seed.
+struct Done {
+    method: MethodName,
+    search: SearchResult,
+    records: Vec<EpochRecord>,
+    training: Option<TrainResult>,
+}
+
+impl Compare {
+    /// Searches and trains what is not done yet; table and figures are written anew each time.
+    ///
+    /// The seeds go round: first every method with the first seed. A search or training that fails is told in its
+    /// method's row, and the others go on.
+    ///
+    /// # Errors
+    /// When the folder of the whole can no longer be written.
+    pub fn run(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<Comparison>, Error> {
+        let _lock = self.folder.lock()?;
+        let (mut done, mut failures) = (Vec::new(), BTreeMap::<usize, Vec<String>>::new());
+        for &seed in &self.plan.seeds {
+            for (number, &method) in self.plan.methods.iter().enumerate() {
+                match self.one(method, seed, observer, stop) {
+                    Ok(None) => return Ok(Outcome::Stopped),
+                    Ok(Some(one)) => done.push(one),
+                    Err(error) => {
+                        let reason = format!("{method}, seed {seed}: {error}");
+                        observer.on_event(Event::Note(&reason));
+                        failures.entry(number).or_default().push(reason);
+                    }
+                }
+                self.write(&done, &failures)?;
+            }
+        }
+        Ok(Outcome::Finished(Box::new(self.write(&done, &failures)?)))
+    }
+
+    fn one(
+        &self,
+        method: MethodName,
+        seed: u64,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Option<Done>, Error> {
+        let mut config = Config { seed, ..self.config.clone() };
+        config.search.method = method;
+        let path = self.path(format!("search-{method}-{seed}"));
+        if let Some(minutes) = self.plan.minutes {
+            config.search.epochs = self.epochs(&config, minutes, observer)?;
+        }
+        observer.on_event(Event::Begin(&format!("{method}, seed {seed}: search")));
+        reset_peak();
+        let Outcome::Finished(search) = jobs::search(&path, &config, observer, stop)? else {
+            return Ok(None);
+        };
+        let records = RunFolder::open(&path)?.0.events()?;
+        let training = if self.plan.train {
+            observer.on_event(Event::Begin(&format!("{method}, seed {seed}: training")));
+            let train = self.path(format!("train-{method}-{seed}"));
+            let inherit = config.train.inherit.then_some(path.as_path());
+            match jobs::train(&train, &config, &search.genotype, inherit, observer, stop)? {
+                Outcome::Finished(result) => Some(*result),
+                Outcome::Stopped => return Ok(None),
+            }
+        } else {
+            None
+        };
+        Ok(Some(Done { method, search: *search, records, training }))
+    }
+
+    /// As many epochs as the method makes in so many minutes here while nothing is pruned, at least 1: those of an
+    /// earlier seed, so that all seeds have the same, or told from a few steps.
+    fn epochs(
+        &self,
+        config: &Config,
+        minutes: f64,
+        observer: &mut dyn Observer,
+    ) -> Result<usize, Error> {
+        let method = config.search.method;
+        let of_seed = |seed: &u64| self.path(format!("search-{method}-{seed}"));
+        let mut begun = self.plan.seeds.iter().map(of_seed);
+        if let Some((_, config)) = begun.find_map(|path| RunFolder::open(&path).ok()) {
+            return Ok(config.search.epochs);
+        }
+        let search = Search::new(config.clone(), jobs::load(config, observer)?)?;
+        let epochs = ((60.0 * minutes / search.seconds_per_epoch()?) as usize).max(1);
+        let plural = if epochs == 1 { "" } else { "s" };
+        let note = format!("{method}: {epochs} epoch{plural} in {minutes} minutes");
+        observer.on_event(Event::Note(&note));
+        Ok(epochs)
+    }
+
+    fn write(
+        &self,
+        done: &[Done],
+        failures: &BTreeMap<usize, Vec<String>>,
+    ) -> Result<Comparison, Error> {
+        let rows = self.plan.methods.iter().enumerate().map(|(number, &method)| {
+            let of_method: Vec<&Done> = done.iter().filter(|one| one.method == method).collect();
+            Row::new(method, &of_method, failures.get(&number).cloned().unwrap_or_default())
+        });
+        let table =
+            Comparison { version: env!("CARGO_PKG_VERSION").to_owned(), rows: rows.collect() };
+        let figures = figures(&self.plan.methods, done);
+        for (name, chart) in &figures {
+            self.folder.write(&format!("{name}.svg"), chart.svg().as_bytes())?;
+        }
+        report::write_comparison(&self.folder, &self.config, &table, &figures)?;
+        self.folder.write_json(run_folder::RESULT, &table)?;
+        Ok(table)
+    }
+}
+
+impl Row {
+    fn new(method: MethodName, done: &[&Done], failures: Vec<String>) -> Self {
+        let spread = |read: &dyn Fn(&Done) -> Option<f64>| {
+            Spread::of(&done.iter().filter_map(|one| read(one)).collect::<Vec<_>>())
+        };
+        let training = |read: fn(&TrainResult) -> Option<f64>| {
+            spread(&move |one: &Done| one.training.as_ref().and_then(read))
+        };
+        Self {
+            method,
+            error: training(|t| Some(t.test.as_ref()?.error)),
+            params: training(|t| Some(t.params as f64)),
+            multiply_adds: training(|t| Some(t.multiply_adds as f64)),
+            search_seconds: spread(&|one| Some(one.search.seconds)),
+            search_peak_mb: spread(&|one| one.search.peak_rss_mb).map(|spread| spread.largest),
+            search_accuracy: spread(&|one| Some(one.search.relaxation_gap?.search)),
+            derived_accuracy: spread(&|one| Some(one.search.relaxation_gap?.derived)),
+            sparsity: spread(&|one| Some(one.records.last()?.sparsity)),
+            failures,
+        }
+    }
+}
+
+/// The paper's figures 3, 6 and 7: each curve is the mean of a method over the seeds that came so far.
+fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'static>)> {
+    let lines_of = |methods: &[MethodName], read: &dyn Fn(&Done, &EpochRecord) -> f64| {
+        let line = |&method: &MethodName| Series {
+            name: method.to_string(),
+            points: mean_curve(done.iter().filter(|one| one.method == method), read),
+        };
+        methods.iter().map(line).collect::<Vec<Series>>()
+    };
+    let lines = |read: &dyn Fn(&Done, &EpochRecord) -> f64| lines_of(methods, read);
+    // Where no alpha is trained, its entropy says nothing.
+    let alphas: Vec<MethodName> = methods.iter().copied().filter(|m| m.has_alpha()).collect();
+    let entropy = |read: &dyn Fn(&Done, &EpochRecord) -> f64| lines_of(&alphas, read);
+    let relative_time = |one: &Done, record: &EpochRecord| {
+        record.epoch_seconds / one.records.first().map_or(1.0, |first| first.epoch_seconds)
+    };
+    let chart = |title, y, series| Chart { title, x: "epoch", y, series };
+    vec![
+        (
+            "epoch-time",
+            chart(
+                "Epoch time (Fig. 3)",
+                "seconds, relative to the first epoch",
+                lines(&relative_time),
+            ),
+        ),
+        (
+            "sparsity",
+            chart("Sparsity (Fig. 3)", "share of operations removed", lines(&|_, r| r.sparsity)),
+        ),
+        (
+            "validation-accuracy",
+            chart(
+                "Validation accuracy (Fig. 6)",
+                "search network",
+                lines(&|_, r| r.valid_accuracy),
+            ),
+        ),
+        (
+            "entropy-normal",
+            chart("Entropy, normal cell (Fig. 7)", "of ln N", entropy(&|_, r| r.entropy_normal)),
+        ),
+        (
+            "entropy-reduction",
+            chart("Entropy, reduction cell (Fig. 7)", "of ln N", entropy(&|_, r| r.entropy_reduce)),
+        ),
+    ]
+}
+
+/// The mean over the runs that have the epoch.
+fn mean_curve<'a>(
+    done: impl Iterator<Item = &'a Done>,
+    read: &dyn Fn(&Done, &EpochRecord) -> f64,
+) -> Vec<(f64, f64)> {
+    let mut sums = BTreeMap::<usize, (f64, f64)>::new();
+    for one in done {
+        for record in &one.records {
+            let (sum, count) = sums.entry(record.epoch).or_default();
+            *sum += read(one, record);
+            *count += 1.0;
+        }
+    }
+    sums.into_iter().map(|(epoch, (sum, count))| ((epoch + 1) as f64, sum / count)).collect()
+}

@@ -1,0 +1,175 @@
+//! The runs under a folder as they stand, for a page that follows them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::jobs::planned::Plan;
+use crate::jobs::{compare, search_and_train, transfer};
+use crate::run::folder::{CONFIG, EVENTS, GENOTYPE_JSON, RESULT, RunFolder};
+use crate::run::record::{Curves, EpochRecord, SearchResult, TrainRecord, TrainResult};
+
+/// How many folders below the first one are looked through.
+const DEPTH: usize = 4;
+
+/// What a folder holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A search.
+    Search,
+    /// A training.
+    Training,
+    /// Several of them, in folders of their own below.
+    Several,
+}
+
+/// A run as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// Its folder, below the one that was looked through; parts divided by `/`.
+    pub path: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Whether it has a result.
+    pub finished: bool,
+    /// The search method.
+    pub method: String,
+    /// The images.
+    pub data: String,
+    /// The seed.
+    pub seed: u64,
+    /// Epochs made.
+    pub epochs: usize,
+    /// Epochs to make, at most.
+    pub of: usize,
+    /// Validation accuracy of the last epoch.
+    pub accuracy: Option<f64>,
+    /// Test error of a training.
+    pub test_error: Option<f64>,
+    /// When something of it was last written, in seconds since 1970.
+    pub changed: u64,
+    /// Why it cannot be read, if it cannot.
+    pub problem: Option<String>,
+}
+
+/// Values of a curve: epoch, from 1, and value.
+pub type Points = Vec<(usize, f64)>;
+
+/// The runs at and under `root`, by path.
+///
+/// # Errors
+/// When `root` is no folder that can be read.
+pub fn runs(root: &Path) -> Result<Vec<RunSummary>, Error> {
+    fs::read_dir(root).map_err(Error::io("read", root))?;
+    let mut folders = Vec::new();
+    find(root, DEPTH, &mut folders);
+    folders.sort();
+    Ok(folders.iter().map(|folder| summary(root, folder)).collect())
+}
+
+/// The curves of a run by name.
+///
+/// # Errors
+/// When its events cannot be read.
+pub fn curves(folder: &Path) -> Result<BTreeMap<String, Points>, Error> {
+    let (folder, _) = RunFolder::open(folder)?;
+    let mut curves = BTreeMap::<String, Points>::new();
+    for event in folder.events::<Value>()? {
+        let Some((epoch, values)) = values(event) else { continue };
+        for (name, value) in values {
+            curves.entry(name.to_owned()).or_default().push((epoch + 1, value));
+        }
+    }
+    Ok(curves)
+}
+
+fn values(event: Value) -> Option<(usize, Vec<(&'static str, f64)>)> {
+    if event.get("temperature").is_some() {
+        let record: EpochRecord = serde_json::from_value(event).ok()?;
+        return Some((record.epoch(), record.values()));
+    }
+    let record: TrainRecord = serde_json::from_value(event).ok()?;
+    Some((record.epoch(), record.values()))
+}
+
+fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    if folder.join(CONFIG).is_file() {
+        found.push(folder.to_owned());
+    }
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|_| depth > 0) {
+        // A link may lead anywhere, and round in circles.
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            find(&entry.path(), depth - 1, found);
+        }
+    }
+}
+
+fn summary(root: &Path, path: &Path) -> RunSummary {
+    let relative = path.strip_prefix(root).unwrap_or(path);
+    let parts: Vec<_> = relative.iter().map(|part| part.to_string_lossy()).collect();
+    let mut summary = RunSummary {
+        path: if parts.is_empty() { ".".to_owned() } else { parts.join("/") },
+        kind: Kind::Search,
+        finished: path.join(RESULT).exists(),
+        method: String::new(),
+        data: String::new(),
+        seed: 0,
+        epochs: 0,
+        of: 0,
+        accuracy: None,
+        test_error: None,
+        changed: [EVENTS, RESULT, CONFIG]
+            .iter()
+            .map(|name| changed(&path.join(name)))
+            .max()
+            .unwrap_or(0),
+        problem: None,
+    };
+    if let Err(error) = read(path, &mut summary) {
+        summary.problem = Some(error.to_string());
+    }
+    summary
+}
+
+fn read(path: &Path, summary: &mut RunSummary) -> Result<(), Error> {
+    let (folder, config) = RunFolder::open(path)?;
+    summary.method = config.search.method.to_string();
+    summary.data.clone_from(&config.data.source);
+    summary.seed = config.seed;
+    let plans = [compare::Plan::FILE, search_and_train::Repeats::FILE, transfer::Plan::FILE];
+    if plans.iter().any(|plan| folder.file(plan).exists()) {
+        summary.kind = Kind::Several;
+        return Ok(());
+    }
+    let events: Vec<Value> = folder.events()?;
+    let searched = match events.first() {
+        Some(event) => event.get("temperature").is_some(),
+        // A training knows its cell from the beginning.
+        None => summary.finished || !folder.file(GENOTYPE_JSON).exists(),
+    };
+    summary.epochs = events.len();
+    summary.accuracy = events.last().and_then(|event| event.get("valid_accuracy")?.as_f64());
+    if searched {
+        summary.of = config.search.epochs;
+        if let Some(result) = folder.read_json::<SearchResult>(RESULT)? {
+            summary.accuracy = Some(result.derived_valid_accuracy);
+        }
+    } else {
+        (summary.kind, summary.of) = (Kind::Training, config.train.epochs);
+        let result = folder.read_json::<TrainResult>(RESULT)?;
+        summary.test_error = result.and_then(|result| Some(result.test?.error));
+    }
+    Ok(())
+}
+
+fn changed(file: &Path) -> u64 {
+    let time = fs::metadata(file).and_then(|data| data.modified()).ok();
+    time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,87 @@
+//! The folder of a command that makes several runs: what they share, and the plan of what is run.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::run::folder::RunFolder;
+use crate::settings::config::Config;
+
+/// What a command is to run.
+pub trait Plan: Clone + Serialize + DeserializeOwned {
+    /// The file with the plan, in the folder of the whole.
+    const FILE: &'static str;
+    /// The command, as a user types it.
+    const COMMAND: &'static str;
+    /// What to do with a folder that has no such file.
+    const REMEDY: &'static str = "";
+
+    /// Refuses a plan with nothing to do, or with the same thing twice.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    fn check(&self) -> Result<(), Error>;
+}
+
+/// A plan in its folder.
+pub struct Planned<P> {
+    pub(crate) folder: RunFolder,
+    pub(crate) config: Config,
+    pub(crate) plan: P,
+}
+
+impl<P: Plan> Planned<P> {
+    /// Makes the folder.
+    ///
+    /// # Errors
+    /// When the plan is refused, or the folder is in use.
+    pub fn create(path: &Path, config: &Config, plan: P) -> Result<Self, Error> {
+        plan.check()?;
+        let folder = RunFolder::create(path, config)?;
+        folder.write_json(P::FILE, &plan)?;
+        Ok(Self { folder, config: config.clone(), plan })
+    }
+
+    /// Opens the folder of an earlier run of the command.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let (folder, config) = RunFolder::open(path)?;
+        let plan = folder.read_json(P::FILE)?.ok_or_else(|| Error::RunFolder {
+            path: path.to_owned(),
+            problem: format!(
+                "expected the folder of {}, found no {} in it{}",
+                P::COMMAND,
+                P::FILE,
+                P::REMEDY
+            ),
+        })?;
+        Ok(Self { folder, config, plan })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// The settings that the runs share.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The folder of one of the runs.
+    pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// Refuses a list that is empty; each with what it is a list of.
+pub(crate) fn at_least_one<const N: usize>(lists: [(&str, bool); N]) -> Result<(), Error> {
+    match lists.into_iter().find(|(_, empty)| *empty) {
+        Some((what, _)) => Err(Error::Config(format!("expected at least one {what}, found none"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,138 @@
+//! From images to a trained network: searches, and for each of them trainings of its cell (`asap run`).
+
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::jobs;
+use crate::jobs::planned::{self, Planned};
+use crate::jobs::spread::Spread;
+use crate::report;
+use crate::run::folder as run_folder;
+use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
+use crate::settings::config::Config;
+
+/// How often a run searches, and how often it trains what a search found; with the seeds that follow the
+/// configuration's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeats {
+    /// Searches.
+    pub searches: u32,
+    /// Trainings of each found cell.
+    pub trainings: u32,
+}
+
+/// What a run came to; its `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunResult {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// Each search with the trainings of its cell.
+    pub searches: Vec<SearchAndTrainings>,
+    /// Test error over all trainings, of their last weights.
+    pub error: Option<Spread>,
+    /// Standard deviation of the mean errors of the searches.
+    pub search_deviation: Option<f64>,
+    /// Standard deviation of the errors of trainings of one cell.
+    pub training_deviation: Option<f64>,
+    /// Seconds of all searches and trainings together.
+    pub seconds: f64,
+}
+
+/// A search with the trainings of its cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchAndTrainings {
+    /// Its folder inside that of the run.
+    pub folder: String,
+    /// The search.
+    pub search: SearchResult,
+    /// Folder and result of each training.
+    pub trainings: Vec<(String, TrainResult)>,
+}
+
+impl planned::Plan for Repeats {
+    const FILE: &'static str = "run.json";
+    const COMMAND: &'static str = "asap run";
+    const REMEDY: &'static str =
+        "; the folder of a search or training is resumed by asap search or asap train";
+
+    fn check(&self) -> Result<(), Error> {
+        if self.searches == 0 || self.trainings == 0 {
+            return Err(Error::Config(
+                "expected at least one search and one training, found 0".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A run in its folder.
+pub type Run = Planned<Repeats>;
+
+impl Run {
+    /// Searches and trains what is not done yet, or until `stop` is set.
+    ///
+    /// # Errors
+    /// Those of a search or a training; what is done stays.
+    pub fn go_on(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<RunResult>, Error> {
+        let _lock = self.folder.lock()?;
+        let mut searches = Vec::new();
+        for search_seed in self.config.seeds(self.plan.searches) {
+            let folder = format!("search-{search_seed}");
+            let config = Config { seed: search_seed, ..self.config.clone() };
+            observer.on_event(Event::Begin(&format!("search, seed {search_seed}")));
+            let path = self.path(&folder);
+            let search = match jobs::search(&path, &config, observer, stop)? {
+                Outcome::Finished(result) => *result,
+                Outcome::Stopped => return Ok(Outcome::Stopped),
+            };
+            let mut trainings = Vec::new();
+            for seed in self.config.seeds(self.plan.trainings) {
+                let folder = format!("train-{search_seed}-{seed}");
+                let inherit = config.train.inherit.then_some(path.as_path());
+                let config = Config { seed, ..self.config.clone() };
+                observer.on_event(Event::Begin(&format!(
+                    "training of the cell of search {search_seed}, seed {seed}"
+                )));
+                let path = self.path(&folder);
+                let genotype = &search.genotype;
+                match jobs::train(&path, &config, genotype, inherit, observer, stop)? {
+                    Outcome::Finished(result) => trainings.push((folder, *result)),
+                    Outcome::Stopped => return Ok(Outcome::Stopped),
+                }
+            }
+            searches.push(SearchAndTrainings { folder, search, trainings });
+        }
+        let result = RunResult::new(searches);
+        report::write_run(&self.folder, &self.config, &result)?;
+        self.folder.write_json(run_folder::RESULT, &result)?;
+        Ok(Outcome::Finished(Box::new(result)))
+    }
+}
+
+impl RunResult {
+    fn new(searches: Vec<SearchAndTrainings>) -> Self {
+        let errors: Vec<Vec<f64>> = searches
+            .iter()
+            .map(|s| s.trainings.iter().filter_map(|(_, t)| Some(t.test.as_ref()?.error)).collect())
+            .collect();
+        let means: Vec<f64> =
+            errors.iter().filter_map(|group| Spread::of(group)).map(|s| s.mean).collect();
+        let seconds = searches
+            .iter()
+            .map(|s| s.search.seconds + s.trainings.iter().map(|(_, t)| t.seconds).sum::<f64>());
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            error: Spread::of(&errors.concat()),
+            search_deviation: Spread::of(&means).and_then(|spread| spread.deviation),
+            training_deviation: Spread::within(&errors),
+            seconds: seconds.sum(),
+            searches,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Several cells on several data sets by one recipe (Table 2 of the paper), each training a run folder of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use asap_core::Genotype;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::jobs;
+use crate::jobs::planned::{self, Planned, at_least_one};
+use crate::jobs::spread::Spread;
+use crate::report;
+use crate::run::folder as run_folder;
+use crate::run::record::{Event, Observer, Outcome, TrainResult};
+use crate::settings::config::Config;
+
+/// What is trained: each cell on each data set with each seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The cells.
+    pub cells: Vec<NamedCell>,
+    /// The data sets, as `data.source` takes them.
+    pub data: Vec<String>,
+    /// The seeds.
+    pub seeds: Vec<u64>,
+}
+
+/// A cell under the name that the table shows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedCell {
+    /// Its name, of letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// The cell.
+    pub genotype: Genotype,
+}
+
+/// The table; `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// One row for each cell and data set.
+    pub rows: Vec<Row>,
+}
+
+/// A cell on a data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The cell's name.
+    pub cell: String,
+    /// The data set.
+    pub data: String,
+    /// Trained weights.
+    pub params: Option<usize>,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: Option<u64>,
+    /// Test error over the seeds, of the last weights.
+    pub error: Option<Spread>,
+    /// Mean seconds of a training.
+    pub seconds: Option<f64>,
+    /// Trainings that failed, with the reason.
+    pub failures: Vec<String>,
+}
+
+impl planned::Plan for Plan {
+    const FILE: &'static str = "transfer.json";
+    const COMMAND: &'static str = "asap transfer";
+
+    fn check(&self) -> Result<(), Error> {
+        at_least_one([
+            ("cell", self.cells.is_empty()),
+            ("data set", self.data.is_empty()),
+            ("seed", self.seeds.is_empty()),
+        ])?;
+        let mut paths: Vec<PathBuf> = self.trainings().map(|training| training.path()).collect();
+        paths.sort();
+        match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(twice) => Err(Error::Config(format!(
+                "expected cells and data sets of different names, found {} twice",
+                twice[0].display()
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A transfer in its folder.
+pub type Transfer = Planned<Plan>;
+
+impl Transfer {
+    /// Trains what is not trained yet; the table is written anew after each training.
+    ///
+    /// A training that fails is a row with the reason, and the others go on.
+    ///
+    /// # Errors
+    /// When the folder of the whole can no longer be written.
+    pub fn run(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<Table>, Error> {
+        let _lock = self.folder.lock()?;
+        let mut done: Vec<(Training<'_>, Result<TrainResult, String>)> = Vec::new();
+        let all = self.plan.trainings().count();
+        for (number, training) in self.plan.trainings().enumerate() {
+            observer.on_event(Event::Begin(&format!(
+                "{} of {all}: {}",
+                number + 1,
+                training.title()
+            )));
+            let config = training.config(&self.config);
+            let path = self.path(training.path());
+            let genotype = &training.cell.genotype;
+            let outcome = match jobs::train(&path, &config, genotype, None, observer, stop) {
+                Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
+                Ok(Outcome::Finished(result)) => Ok(*result),
+                Err(error) => {
+                    let reason = format!("{}: {error}", training.title());
+                    observer.on_event(Event::Note(&reason));
+                    Err(reason)
+                }
+            };
+            done.push((training, outcome));
+            self.write(&done)?;
+        }
+        Ok(Outcome::Finished(Box::new(self.write(&done)?)))
+    }
+
+    fn write(&self, done: &[(Training<'_>, Result<TrainResult, String>)]) -> Result<Table, Error> {
+        let mut rows = Vec::new();
+        for cell in &self.plan.cells {
+            for data in &self.plan.data {
+                let of_row = done.iter().filter(|(t, _)| t.cell == cell && t.data == data);
+                let results: Vec<&TrainResult> =
+                    of_row.clone().filter_map(|(_, outcome)| outcome.as_ref().ok()).collect();
+                let errors: Vec<f64> =
+                    results.iter().filter_map(|r| Some(r.test.as_ref()?.error)).collect();
+                let seconds: Vec<f64> = results.iter().map(|r| r.seconds).collect();
+                rows.push(Row {
+                    cell: cell.name.clone(),
+                    data: data.clone(),
+                    params: results.first().map(|r| r.params),
+                    multiply_adds: results.first().map(|r| r.multiply_adds),
+                    error: Spread::of(&errors),
+                    seconds: Spread::of(&seconds).map(|spread| spread.mean),
+                    failures: of_row.filter_map(|(_, o)| o.as_ref().err().cloned()).collect(),
+                });
+            }
+        }
+        let table = Table { version: env!("CARGO_PKG_VERSION").to_owned(), rows };
+        self.folder.write_json(run_folder::RESULT, &table)?;
+        let links = done.iter().map(|(training, _)| (training.title(), training.path()));
+        report::write_transfer(&self.folder, &self.config, &table, links)?;
+        Ok(table)
+    }
+}
+
+/// One training of a plan.
+#[derive(Clone, Copy)]
+struct Training<'a> {
+    cell: &'a NamedCell,
+    data: &'a str,
+    seed: u64,
+}
+
+impl Plan {
+    fn trainings(&self) -> impl Iterator<Item = Training<'_>> {
+        self.cells.iter().flat_map(move |cell| {
+            self.data.iter().flat_map(move |data| {
+                self.seeds.iter().map(move |&seed| Training { cell, data, seed })
+            })
+        })
+    }
+}
+
+impl Training<'_> {
+    fn title(&self) -> String {
+        format!("{} on {}, seed {}", self.cell.name, self.data, self.seed)
+    }
+
+    /// Folder of the training, inside that of the whole.
+    fn path(&self) -> PathBuf {
+        let plain = |text: &str| -> String {
+            let kept = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            text.chars().map(|c| if kept(c) { c } else { '_' }).collect()
+        };
+        let data =
+            Path::new(self.data).file_name().map_or(self.data.into(), |n| n.to_string_lossy());
+        PathBuf::from(format!("{}-{}-{}", plain(&self.cell.name), plain(&data), self.seed))
+    }
+
+    fn config(&self, shared: &Config) -> Config {
+        let mut config = shared.clone();
+        self.data.clone_into(&mut config.data.source);
+        config.seed = self.seed;
+        config
+    }
+}

@@ -1,0 +1,8 @@
+//! A run: what it reports, and its folder.
+
+pub mod checkpoint;
+pub mod folder;
+pub mod memory;
+pub(crate) mod pace;
+pub mod record;
+mod tensorboard;

@@ -1,0 +1,311 @@
+//! What a search and a training tell: their images, epochs, results, and events while they go on.
+
+use asap_core::{Genotype, Pruned};
+use serde::{Deserialize, Serialize};
+
+use crate::search::method::MethodName;
+use asap_net::evaluation::Evaluation;
+
+/// What a run knows of its images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataSummary {
+    /// Name of the data set.
+    pub name: String,
+    /// Height, width and channels of an image.
+    pub image: [usize; 3],
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// Images that train the weights.
+    pub train_images: usize,
+    /// Images that train alpha in a search, and that only watch a training.
+    pub valid_images: usize,
+    /// Images of the test set.
+    #[serde(default)]
+    pub test_images: usize,
+    /// Per-channel mean of the images that train the weights, of values in [0, 1].
+    pub mean: Vec<f32>,
+    /// Per-channel standard deviation of the same.
+    pub std: Vec<f32>,
+}
+
+/// One line of `events.jsonl`: an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// From 0.
+    pub epoch: usize,
+    /// T of the epoch (equation 9).
+    pub temperature: f64,
+    /// Theta for the operations of an edge.
+    pub threshold: f64,
+    /// Learning rate of the weights.
+    pub lr: f64,
+    /// Learning rate of alpha; 0 in grace epochs.
+    pub alpha_lr: f64,
+    /// Mean loss of the steps on the weights.
+    pub train_loss: f64,
+    /// Accuracy of the steps on the weights.
+    pub train_accuracy: f64,
+    /// Mean loss on the validation half after the epoch.
+    pub valid_loss: f64,
+    /// Accuracy on the validation half after the epoch.
+    pub valid_accuracy: f64,
+    /// Mean entropy of phi over the edges of the normal cell, divided by ln N.
+    pub entropy_normal: f64,
+    /// The same of the reduction cell.
+    pub entropy_reduce: f64,
+    /// Alive operations of the normal and the reduction cell together.
+    pub alive_ops: usize,
+    /// 1 minus the share of alive operations.
+    pub sparsity: f64,
+    /// Largest distance between two alphas of one edge: how far alpha has moved.
+    pub alpha_spread: f64,
+    /// Seconds of the epoch.
+    pub epoch_seconds: f64,
+    /// Largest resident memory so far, in MiB; absent where the system does not tell.
+    pub peak_rss_mb: Option<f64>,
+    /// Resident memory after the epoch, in MiB; it falls as operations are pruned.
+    pub rss_mb: Option<f64>,
+    /// What was pruned in the epoch.
+    pub pruned: Vec<String>,
+    /// Probabilities of the operations of each edge, `[normal, reduce][edge][candidate]`.
+    pub probabilities: [Vec<Vec<f64>>; 2],
+}
+
+/// A line of `events.jsonl` as numbers with names, for whoever draws curves.
+pub trait Curves {
+    /// The epoch, from 0.
+    fn epoch(&self) -> usize;
+
+    /// What can be drawn over the epochs, `group/name` each; what is not known is left out.
+    fn values(&self) -> Vec<(&'static str, f64)>;
+}
+
+impl Curves for EpochRecord {
+    fn epoch(&self) -> usize {
+        self.epoch
+    }
+
+    fn values(&self) -> Vec<(&'static str, f64)> {
+        let mut values = vec![
+            ("accuracy/validation", self.valid_accuracy),
+            ("accuracy/training", self.train_accuracy),
+            ("loss/validation", self.valid_loss),
+            ("loss/training", self.train_loss),
+            ("annealing/temperature", self.temperature),
+            ("annealing/threshold", self.threshold),
+            ("operations/alive", self.alive_ops as f64),
+            ("operations/sparsity", self.sparsity),
+            ("entropy/normal cell", self.entropy_normal),
+            ("entropy/reduction cell", self.entropy_reduce),
+            ("alpha/largest distance", self.alpha_spread),
+            ("learning rate/weights", self.lr),
+            ("learning rate/alpha", self.alpha_lr),
+            ("epoch/seconds", self.epoch_seconds),
+        ];
+        values.extend(self.rss_mb.map(|rss| ("epoch/memory in MiB", rss)));
+        values
+    }
+}
+
+/// Validation accuracies of the search network at its last step and of the derived network with the same weights.
+///
+/// Both with the statistics of the batch norms measured anew; their difference is what the relaxation hides.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RelaxationGap {
+    /// Of the search network.
+    pub search: f64,
+    /// Of the derived network.
+    pub derived: f64,
+}
+
+/// What a search came to; `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchResult {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// Seed of the search.
+    pub seed: u64,
+    /// The method.
+    #[serde(default)]
+    pub method: MethodName,
+    /// The images.
+    pub data: DataSummary,
+    /// The one final cell.
+    pub genotype: Genotype,
+    /// Whether annealing made every choice.
+    pub decided_by_annealing: bool,
+    /// Choices that were still open at the end and fell to the largest probability.
+    pub fallback: Vec<String>,
+    /// Epochs, the last one perhaps cut short.
+    pub epochs: usize,
+    /// Steps on alpha.
+    pub alpha_steps: usize,
+    /// Seconds of search.
+    pub seconds: f64,
+    /// Validation accuracy of the search network at its end.
+    pub valid_accuracy: f64,
+    /// The same after everything that is not in the genotype is cut away.
+    pub derived_valid_accuracy: f64,
+    /// Both once more, with new statistics.
+    #[serde(default)]
+    pub relaxation_gap: Option<RelaxationGap>,
+    /// Weights left in the search network.
+    pub weights: usize,
+    /// Largest resident memory in MiB.
+    pub peak_rss_mb: Option<f64>,
+    /// What a user should know before trusting the cell.
+    pub warnings: Vec<String>,
+}
+
+/// One line of `events.jsonl` of a training: an epoch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainRecord {
+    /// From 0.
+    pub epoch: usize,
+    /// Learning rate at the start of the epoch.
+    pub lr: f64,
+    /// Probability of drop-path.
+    pub drop_path: f64,
+    /// Mean cross entropy of the steps.
+    pub train_loss: f64,
+    /// Accuracy of the steps, on augmented images.
+    pub train_accuracy: f64,
+    /// Mean cross entropy on the validation images, if there are some.
+    pub valid_loss: Option<f64>,
+    /// Accuracy on the validation images, if there are some.
+    pub valid_accuracy: Option<f64>,
+    /// Seconds of the epoch.
+    pub epoch_seconds: f64,
+    /// Largest resident memory so far, in MiB; absent where the system does not tell.
+    pub peak_rss_mb: Option<f64>,
+}
+
+impl Curves for TrainRecord {
+    fn epoch(&self) -> usize {
+        self.epoch
+    }
+
+    fn values(&self) -> Vec<(&'static str, f64)> {
+        let known = [
+            ("accuracy/validation", self.valid_accuracy),
+            ("accuracy/training", Some(self.train_accuracy)),
+            ("loss/validation", self.valid_loss),
+            ("loss/training", Some(self.train_loss)),
+            ("learning rate/weights", Some(self.lr)),
+            ("drop-path/probability", Some(self.drop_path)),
+            ("epoch/seconds", Some(self.epoch_seconds)),
+            ("epoch/memory in MiB", self.peak_rss_mb),
+        ];
+        known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+/// What a training came to; its `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainResult {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// Seed of the training.
+    pub seed: u64,
+    /// The images.
+    pub data: DataSummary,
+    /// The cell.
+    pub genotype: Genotype,
+    /// Trained weights, without those of the auxiliary head.
+    pub params: usize,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: u64,
+    /// Epochs.
+    pub epochs: usize,
+    /// Seconds of training.
+    pub seconds: f64,
+    /// The test error after the last epoch, with the last weights; absent without test images.
+    pub test: Option<Evaluation>,
+    /// Accuracy on the validation images after the last epoch, if there are some.
+    pub valid_accuracy: Option<f64>,
+    /// The epoch, from 0, that was best on the validation images, and its accuracy there.
+    pub best: Option<(usize, f64)>,
+    /// Largest resident memory in MiB.
+    pub peak_rss_mb: Option<f64>,
+    /// What a user should know before trusting the numbers.
+    pub warnings: Vec<String>,
+}
+
+/// How a run that can be stopped has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome<T> {
+    /// It is over.
+    Finished(Box<T>),
+    /// It was asked to stop; a checkpoint is on the disk.
+    Stopped,
+}
+
+/// What a run tells while it goes on.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// One of several runs begins.
+    Begin(&'a str),
+    /// Something that a user should know.
+    Note(&'a str),
+    /// A step of a search was made.
+    Step(StepReport<'a>),
+    /// An epoch of a search is complete.
+    Epoch(&'a EpochRecord),
+    /// A step of a training was made.
+    TrainStep(TrainStep),
+    /// An epoch of a training is complete.
+    TrainEpoch(&'a TrainRecord),
+    /// A checkpoint is on the disk.
+    Checkpoint,
+}
+
+/// Where a search stands after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepReport<'a> {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Most epochs.
+    pub epochs: usize,
+    /// Steps of the epoch made.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// T of the epoch.
+    pub temperature: f64,
+    /// Alive operations of both cells.
+    pub alive_ops: usize,
+    /// Accuracy of the epoch's steps so far.
+    pub train_accuracy: f64,
+    /// What the step pruned.
+    pub pruned: &'a [Pruned],
+}
+
+/// Where a training stands after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainStep {
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Number of epochs.
+    pub epochs: usize,
+    /// Steps of the epoch made.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Mean cross entropy of the epoch's steps so far.
+    pub train_loss: f64,
+    /// Accuracy of the epoch's steps so far.
+    pub train_accuracy: f64,
+}
+
+/// Is told what happens; the library itself prints nothing.
+pub trait Observer {
+    /// Called for each event.
+    fn on_event(&mut self, event: Event<'_>);
+}
+
+/// An observer that does nothing.
+impl Observer for () {
+    fn on_event(&mut self, _: Event<'_>) {}
+}

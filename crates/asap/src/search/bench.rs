@@ -1,0 +1,232 @@
+//! Times the very steps that search and training make, on made-up images.
+
+use std::time::Instant;
+
+use asap_core::{
+    Adam, Cost, EdgePolicy, Genotype, NetworkShape, SearchSpace, ThresholdPolicy, evaluation_cost,
+    search_cost,
+};
+use asap_data::Batch;
+use asap_kernels::Precision;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::run::memory::peak_rss_mb;
+use crate::search::learner::Learner;
+use crate::settings::config::check_precision;
+use asap_net::device::DeviceName;
+use asap_net::network::Network;
+use asap_net::optimizer::Sgd;
+use asap_net::steps::{Descent, NonFinite, descend, evaluate};
+use asap_net::trained::TrainedNetwork;
+
+/// What is timed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BenchConfig {
+    /// The size of the network.
+    pub shape: NetworkShape,
+    /// Images of a step.
+    pub batch: usize,
+    /// Timed steps of each kind; one more is made before them.
+    pub steps: usize,
+    /// Where it runs.
+    pub device: DeviceName,
+    /// How exactly the CPU computes in training.
+    pub precision: Precision,
+}
+
+/// Seconds of the steps, the smallest of those timed; keys as other tools print them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// `search` or `eval`.
+    pub net: String,
+    /// Version of asap.
+    pub asap: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// How exactly the CPU computes in training: `f32` or `bf16`.
+    pub precision: String,
+    /// Images of a step.
+    pub batch: usize,
+    /// Channels C.
+    pub channels: usize,
+    /// Number of cells.
+    pub cells: usize,
+    /// Side of an image.
+    pub size: usize,
+    /// Trained weights.
+    pub params: usize,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: u64,
+    /// Seconds of a step on the weights.
+    pub w_step: f64,
+    /// Seconds of a step on alpha; a network that is not searched has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha_step: Option<f64>,
+    /// Seconds of inference on the same batch.
+    pub forward: f64,
+    /// Images a second in steps on the weights.
+    pub w_images_per_s: f64,
+    /// Largest resident memory in MiB.
+    pub peak_rss_mb: Option<f64>,
+}
+
+/// Times a search network with all operations of `space` alive.
+///
+/// # Errors
+/// When a size is zero, the device is missing, or a loss is not finite.
+pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, Error> {
+    check_precision(config.device, config.precision)?;
+    let device = config.device.open()?;
+    let mut learner = Learner::new(&config.shape, space, EdgePolicy::Anneal, &device, 0)?
+        .with_precision(config.precision);
+    let batch = images(&config.shape, config.batch);
+    let cost = search_cost(&learner.architecture, &config.shape)?;
+    let (temperature, sgd, adam) = (1.3, Sgd::default(), Adam::default());
+    let mixing = learner.mixing(temperature);
+    let w_step =
+        timed(config.steps, || learner.weight_step(&batch, &mixing, &sgd, 0.025).map(drop))
+            .map_err(first)?;
+    let never = ThresholdPolicy::Fixed { fraction: 0.0 };
+    let alpha_step = timed(config.steps, || {
+        learner.alpha_step(&batch, temperature, &adam, &never, 0.0).map(drop)
+    })
+    .map_err(first)?;
+    let forward = timed(config.steps, || {
+        learner.evaluate(&batch, &mixing);
+        Ok::<_, Error>(())
+    })?;
+    Ok(measurement("search", config, cost, w_step, Some(alpha_step), forward))
+}
+
+/// Times the evaluation network of a cell.
+///
+/// # Errors
+/// When a size is zero, the device is missing, or a loss is not finite.
+pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measurement, Error> {
+    check_precision(config.device, config.precision)?;
+    let device = config.device.open()?;
+    let (network, parameters) = Network::new(genotype, &config.shape, false, &device, 0)?;
+    let mut parameters = parameters.with_precision(config.precision);
+    let batch = images(&config.shape, config.batch);
+    let cost = evaluation_cost(genotype, &config.shape)?;
+    let descent = Descent::plain(Sgd::default(), 0.025);
+    let w_step = timed(config.steps, || {
+        descend(&mut parameters, &batch, &descent, |pass, x| network.forward(pass, x)).map(drop)
+    })
+    .map_err(first)?;
+    let forward = timed(config.steps, || {
+        evaluate(&parameters, &batch, |pass, x| network.forward(pass, x).main);
+        Ok::<_, Error>(())
+    })?;
+    Ok(measurement("eval", config, cost, w_step, None, forward))
+}
+
+/// Seconds of inference with a trained network, the smallest of those timed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Inference {
+    /// `predict`.
+    pub net: String,
+    /// Version of asap.
+    pub asap: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Images of a call.
+    pub batch: usize,
+    /// Height, width and channels of an image.
+    pub image: [usize; 3],
+    /// Weights.
+    pub params: u64,
+    /// Multiply-adds on one image.
+    pub multiply_adds: u64,
+    /// Seconds of a call, from bytes to logits.
+    pub forward: f64,
+    /// Images a second.
+    pub images_per_s: f64,
+    /// Largest resident memory in MiB.
+    pub peak_rss_mb: Option<f64>,
+}
+
+/// Times a trained network on `batch` made-up images.
+///
+/// # Errors
+/// As [`TrainedNetwork::logits`].
+pub fn prediction(
+    network: &TrainedNetwork,
+    batch: usize,
+    steps: usize,
+) -> Result<Inference, Error> {
+    let card = network.card();
+    let cost = evaluation_cost(&card.genotype, &card.shape)?;
+    let image = network.image_shape();
+    let pixels = batch * image.iter().product::<usize>();
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let images: Vec<u8> = (0..pixels).map(|_| rng.random()).collect();
+    let forward = timed(steps, || network.logits(&images).map(drop))?;
+    Ok(Inference {
+        net: "predict".to_owned(),
+        asap: env!("CARGO_PKG_VERSION").to_owned(),
+        threads: rayon::current_num_threads(),
+        batch,
+        image,
+        params: cost.params,
+        multiply_adds: cost.multiply_adds,
+        forward,
+        images_per_s: batch as f64 / forward,
+        peak_rss_mb: peak_rss_mb(),
+    })
+}
+
+fn measurement(
+    net: &str,
+    config: &BenchConfig,
+    cost: Cost,
+    w_step: f64,
+    alpha_step: Option<f64>,
+    forward: f64,
+) -> Measurement {
+    Measurement {
+        net: net.to_owned(),
+        asap: env!("CARGO_PKG_VERSION").to_owned(),
+        threads: rayon::current_num_threads(),
+        precision: config.precision.to_string(),
+        batch: config.batch,
+        channels: config.shape.channels,
+        cells: config.shape.cells,
+        size: config.shape.height,
+        params: cost.params as usize,
+        multiply_adds: cost.multiply_adds,
+        w_step,
+        alpha_step,
+        forward,
+        w_images_per_s: config.batch as f64 / w_step,
+        peak_rss_mb: peak_rss_mb(),
+    }
+}
+
+/// Random images with random labels.
+fn images(network: &NetworkShape, batch: usize) -> Batch {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let shape = [batch, network.height, network.width, network.in_channels];
+    let images = (0..shape.iter().product()).map(|_| rng.random_range(-1.7..1.7)).collect();
+    let labels = (0..batch).map(|_| rng.random_range(0..network.classes as u16)).collect();
+    Batch { images, labels, shape }
+}
+
+fn first(error: NonFinite) -> Error {
+    Error::non_finite(error, 0, 0)
+}
+
+/// Seconds of the fastest of `steps` steps, after one that is not timed.
+fn timed<E>(steps: usize, mut step: impl FnMut() -> Result<(), E>) -> Result<f64, E> {
+    step()?;
+    let mut fastest = f64::INFINITY;
+    for _ in 0..steps.max(1) {
+        let started = Instant::now();
+        step()?;
+        fastest = fastest.min(started.elapsed().as_secs_f64());
+    }
+    Ok(fastest)
+}

@@ -1,0 +1,150 @@
+//! P-DARTS (Chen et al. 2019): DARTS in three stages. From stage to stage the network is deeper and fewer operations are
+//! left, alpha and weights begin anew, and skip connections drop out more often, so that they do not win by their short
+//! way alone.
+//!
+//! What drops out is the whole output of a skip connection on an edge in a step; the published code drops single values.
+
+use asap_core::{Adam, Derived, Operation, Pruned};
+use asap_data::Batch;
+use rand::RngExt;
+
+use super::darts::TEMPERATURE;
+use super::{Clock, Method, Step, generator};
+use crate::search::learner::{Learner, MixingTables};
+use crate::settings::config::Config;
+use asap_net::steps::{NonFinite, Score};
+
+/// Depth of a stage's network, of the 17 cells of the last.
+const DEPTHS: [usize; 3] = [5, 11, 17];
+/// Operations that a stage begins with, of the 8 of the first (`none` is one of them).
+const OPERATIONS: [usize; 3] = [8, 5, 3];
+/// Probability that a skip connection drops out at the beginning of a stage.
+const DROP: [f64; 3] = [0.0, 0.4, 0.7];
+/// Rate at which that falls, per epoch of the stage's 25.
+const DROP_DECAY: f64 = 0.2;
+/// Share of a stage's epochs in which alpha rests.
+const WARMUP: f64 = 0.4;
+/// Most skip connections of the normal cell.
+const SKIPS: usize = 2;
+
+/// Three stages.
+pub(super) struct PDarts {
+    seed: u64,
+    epochs: usize,
+    candidates: usize,
+    cells: usize,
+    adam: Adam,
+}
+
+impl PDarts {
+    pub(super) fn new(config: &Config, adam: Adam) -> Self {
+        Self {
+            seed: config.seed,
+            epochs: config.search.epochs,
+            candidates: config.network.candidates.len(),
+            cells: config.network.cells,
+            adam,
+        }
+    }
+
+    fn stage(&self, epoch: usize) -> usize {
+        (epoch * DEPTHS.len() / self.epochs).min(DEPTHS.len() - 1)
+    }
+
+    /// How far a stage is, from 0 to 1.
+    fn progress(&self, epoch: usize) -> f64 {
+        let stages = DEPTHS.len() as f64;
+        epoch as f64 * stages / self.epochs as f64 - self.stage(epoch) as f64
+    }
+
+    /// Whether an epoch is the last of its stage, and another follows.
+    fn ends_stage(&self, epoch: usize) -> bool {
+        self.stage(epoch + 1) > self.stage(epoch)
+    }
+
+    /// Operations of each edge in a stage.
+    fn operations(&self, stage: usize) -> usize {
+        (self.candidates * OPERATIONS[stage]).div_ceil(OPERATIONS[0])
+    }
+
+    /// What the mixing weight of each operation is multiplied by in a step: 0 for a skip connection that drops out.
+    fn factors(&self, learner: &Learner, clock: &Clock, purpose: &str) -> MixingTables {
+        let drop =
+            DROP[self.stage(clock.epoch)] * (-25.0 * DROP_DECAY * self.progress(clock.epoch)).exp();
+        let mut random = generator(self.seed, clock, purpose);
+        let mut factor = |operation: &Operation| match operation {
+            Operation::SkipConnect if random.random::<f64>() < drop => 0.0,
+            Operation::SkipConnect => 1.0 / (1.0 - drop),
+            _ => 1.0,
+        };
+        let space = learner.architecture.space();
+        [(); 2].map(|()| {
+            let edges = 0..space.edge_count();
+            edges.map(|_| space.candidates.iter().map(&mut factor).collect()).collect()
+        })
+    }
+}
+
+impl Method for PDarts {
+    fn cells(&self, epoch: usize, cells: usize) -> usize {
+        // At least three, so that there is a normal cell, if the last stage has so many.
+        (cells * DEPTHS[self.stage(epoch)]).div_ceil(DEPTHS[2]).max(3).min(cells)
+    }
+
+    fn moves(&self, clock: &Clock) -> bool {
+        self.progress(clock.epoch) >= WARMUP
+    }
+
+    fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
+        let mut mixing = learner.mixing(TEMPERATURE);
+        multiply(&mut mixing, &self.factors(learner, &step.clock, "weights"));
+        learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
+    }
+
+    fn architecture_step(
+        &mut self,
+        learner: &mut Learner,
+        step: &Step<'_>,
+        valid: &Batch,
+    ) -> Result<Vec<Pruned>, NonFinite> {
+        let factors = self.factors(learner, &step.clock, "alpha");
+        let mut mixing = learner.mixing(TEMPERATURE);
+        multiply(&mut mixing, &factors);
+        let (_, mut gradients) = learner.mixing_gradients(valid, &mixing)?;
+        multiply(&mut gradients, &factors);
+        learner.architecture.step(&gradients, TEMPERATURE, &self.adam);
+        Ok(Vec::new())
+    }
+
+    fn end_epoch(&mut self, learner: &mut Learner, clock: &Clock) -> Vec<Pruned> {
+        if !self.ends_stage(clock.epoch) {
+            return Vec::new();
+        }
+        let count = self.operations(self.stage(clock.epoch + 1));
+        let pruned = learner.architecture.keep_largest(count);
+        learner.remove(&pruned);
+        pruned
+    }
+
+    fn validated(&mut self, learner: &mut Learner, clock: &Clock, _: f64) {
+        if self.ends_stage(clock.epoch) {
+            learner.architecture.restart();
+            learner.restart(self.cells(clock.epoch + 1, self.cells));
+        }
+    }
+
+    fn is_over(&self, _: &Learner) -> bool {
+        false
+    }
+
+    fn derive(&self, learner: &Learner) -> Derived {
+        learner.architecture.derive_with_skips(SKIPS)
+    }
+}
+
+fn multiply(tables: &mut MixingTables, factors: &MixingTables) {
+    let rows = tables.iter_mut().flatten().zip(factors.iter().flatten());
+    for (row, factors) in rows {
+        row.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+    }
+}

@@ -1,0 +1,577 @@
+//! Every value that a search and a training depend on, and what follows from them.
+
+use std::path::Path;
+
+use asap_core::{
+    Adam, Annealing, EdgePolicy, Operation, PowerCosineLearningRate, SearchSpace, Stem,
+    TemperatureSchedule, ThresholdPolicy,
+};
+use asap_data::{Augment, DataSpec, LoadOptions, Policy};
+use asap_kernels::Precision;
+use schemars::{JsonSchema, schema_for};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::search::method::MethodName;
+use asap_net::device::DeviceName;
+use asap_net::optimizer::Sgd;
+
+/// All settings of a search and of a training, resolved; `config.toml` of a run folder holds exactly this.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Decides initial weights, the split, the order of images and their augmentation.
+    pub seed: u64,
+    /// Worker threads; 0 takes every core. The result does not depend on it.
+    pub threads: usize,
+    /// Where tensors live.
+    #[schemars(with = "String")]
+    pub device: DeviceName,
+    /// How exactly the CPU computes in training: `f32`, or `bf16` for mixed precision, which is faster on processors that
+    /// multiply bf16. Inference is always in `f32`.
+    #[schemars(with = "String")]
+    #[serde(with = "as_text", default)]
+    pub precision: Precision,
+    /// Which images.
+    pub data: DataConfig,
+    /// Size of the search network.
+    pub network: NetworkConfig,
+    /// Length and form of the search.
+    pub search: SearchConfig,
+    /// Temperature, grace and pruning (ASAP equations 3 and 9, Algorithm 1).
+    pub annealing: AnnealingConfig,
+    /// Pruning to a planned sparsity (equation 13), for the methods that do.
+    pub pruning: PruningConfig,
+    /// Partial channels, for `pc-darts`.
+    pub pc_darts: PcDartsConfig,
+    /// Descent on the network weights.
+    pub weights: WeightsConfig,
+    /// Descent on alpha.
+    pub alpha: AlphaConfig,
+    /// Changes made to the images of a search.
+    pub augment: AugmentConfig,
+    /// Training of the evaluation network.
+    pub train: TrainConfig,
+}
+
+/// A value by its name.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Which images are searched on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// A known name, or a path.
+    pub source: String,
+    /// Folder of a known data set; empty: the usual places.
+    pub dir: String,
+    /// Decides which images of a folder without a test set are held out as one; the seed of search and training
+    /// does not, so that all of them have the same test set.
+    pub seed: u64,
+    /// Side in pixels to which images of a folder are brought; 0: their most common size.
+    pub size: usize,
+    /// At most this many training images, the same number of each class; 0: all.
+    pub limit: usize,
+    /// Whether unreadable images of a folder are left out instead of being an error.
+    pub skip_corrupt: bool,
+}
+
+/// Size of the search network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Channels C of the first cells.
+    pub channels: usize,
+    /// Number of cells.
+    pub cells: usize,
+    /// Nodes of a cell.
+    pub nodes: usize,
+    /// Candidate operations of an edge.
+    #[schemars(with = "Vec<String>")]
+    pub candidates: Vec<Operation>,
+}
+
+/// Length and form of the search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SearchConfig {
+    /// Which method: `asap` or one of its rivals.
+    #[schemars(with = "String")]
+    pub method: MethodName,
+    /// Most epochs; the search ends sooner when every choice is made.
+    pub epochs: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// How the inputs of a node are chosen: `anneal` or `strength`.
+    #[schemars(with = "String")]
+    pub edge_policy: EdgePolicy,
+    /// Minutes between checkpoints inside a long epoch.
+    pub checkpoint_minutes: f64,
+}
+
+/// Temperature, grace and pruning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AnnealingConfig {
+    /// T0 of equation 9.
+    pub initial_temperature: f64,
+    /// Beta of equation 9, per epoch; `auto` reaches T = 0.1 at the last epoch.
+    #[schemars(with = "String")]
+    pub decay: Auto,
+    /// Alpha moves and operations are pruned once T is below this.
+    pub grace_temperature: f64,
+    /// Theta times the number of candidates: 0.4.
+    pub threshold: f64,
+    /// Allowed probability of losing the best operation of an edge, for the schedule of Theorem 2.
+    pub delta: f64,
+}
+
+/// The schedule of equation 13.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PruningConfig {
+    /// When pruning begins, as a share of the epochs.
+    pub start: f64,
+    /// When one operation is left on each edge, as a share of the epochs.
+    pub end: f64,
+    /// p: 3 prunes most at the beginning, 1 evenly.
+    pub power: f64,
+}
+
+/// Partial channel connections (PC-DARTS).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PcDartsConfig {
+    /// K: operations see the first of so many equal parts of the channels.
+    pub parts: usize,
+    /// Share of the epochs in which alpha rests.
+    pub warmup: f64,
+}
+
+/// Descent on the network weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsConfig {
+    /// Learning rate of the first epoch.
+    pub lr: f64,
+    /// Learning rate that the cosine ends at.
+    pub lr_min: f64,
+    /// Momentum.
+    pub momentum: f64,
+    /// L2 weight decay.
+    pub weight_decay: f64,
+    /// Largest global gradient norm.
+    pub gradient_clip: f64,
+}
+
+/// Descent on alpha, by Adam.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlphaConfig {
+    /// Learning rate; `auto` gives as much movement as the paper's 3e-4 over 45 epochs of 260 steps.
+    #[schemars(with = "String")]
+    pub lr: Auto,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// L2 weight decay.
+    pub weight_decay: f64,
+}
+
+/// Changes made to training images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AugmentConfig {
+    /// Pixels of zeros around an image before a crop of its size.
+    pub pad: usize,
+    /// Whether half of the images are mirrored.
+    pub flip: bool,
+    /// Side of the square set to the mean, as a share of the image's smaller side; 0: none.
+    pub cutout: f64,
+    /// AutoAugment's policy: `none`, `cifar`, `svhn` or `imagenet`.
+    pub auto_augment: String,
+    /// Probability of random erasing.
+    pub random_erasing: f64,
+}
+
+/// Training of the evaluation network (section 4.2 of the paper).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Channels C of the first cells.
+    pub channels: usize,
+    /// Number of cells.
+    pub cells: usize,
+    /// What stands before the cells: `small`, or `large` for images of ImageNet's size.
+    #[schemars(with = "String")]
+    pub stem: Stem,
+    /// Epochs.
+    pub epochs: usize,
+    /// Images of a step.
+    pub batch: usize,
+    /// Share of the training images that is held out to watch the training and to keep its best
+    /// epoch; 0: none, unless the data set comes with validation images.
+    pub validation: f64,
+    /// Learning rate of the first cycle.
+    pub lr: f64,
+    /// Learning rate at the end of a cycle.
+    pub lr_min: f64,
+    /// Cycles of the learning rate.
+    pub cycles: usize,
+    /// What the amplitude of the learning rate is multiplied by from cycle to cycle.
+    pub amplitude_decay: f64,
+    /// Power of the cosine; 1: the plain cosine.
+    pub power: f64,
+    /// Epochs in which the learning rate rises from 0.
+    pub warmup_epochs: f64,
+    /// Momentum.
+    pub momentum: f64,
+    /// Whether a step looks ahead along the momentum.
+    pub nesterov: bool,
+    /// L2 weight decay.
+    pub weight_decay: f64,
+    /// Largest global gradient norm.
+    pub gradient_clip: f64,
+    /// Share of the target spread over all classes.
+    pub label_smoothing: f64,
+    /// Weight of the auxiliary head's loss; 0: no auxiliary head.
+    pub auxiliary_weight: f64,
+    /// Probability of drop-path at the last epoch; it rises from 0.
+    pub drop_path: f64,
+    /// Decay of a moving average of the weights that is tested in their place; 0: none.
+    pub average: f64,
+    /// Whether the network begins with the weights of the search network (`asap run`).
+    pub inherit: bool,
+    /// Minutes between checkpoints inside a long epoch.
+    pub checkpoint_minutes: f64,
+    /// Changes made to training images.
+    pub augment: AugmentConfig,
+}
+
+/// A number, or `auto`: derived from the rest of the configuration and the data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Auto {
+    /// Derived.
+    Auto,
+    /// Given.
+    Value(f64),
+}
+
+impl Serialize for Auto {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Value(value) => serializer.serialize_f64(*value),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Auto {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Auto;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number or \"auto\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Auto, E> {
+                match text {
+                    "auto" => Ok(Auto::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Auto, E> {
+                Ok(Auto::Value(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Auto, E> {
+                Ok(Auto::Value(value as f64))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// As much movement of an alpha as the paper's search allows: 3e-4 a step, 45 epochs of 260 steps.
+const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
+/// Upper limit of an automatic alpha rate.
+const ALPHA_LR_LIMIT: f64 = 0.02;
+
+impl Config {
+    /// What each key means: a JSON schema.
+    pub fn schema() -> serde_json::Value {
+        schema_for!(Self).to_value()
+    }
+
+    /// The search space.
+    ///
+    /// # Errors
+    /// When a candidate is listed twice, or there is none.
+    pub fn space(&self) -> Result<SearchSpace, Error> {
+        let partial = if self.search.method.is_partial() { self.pc_darts.parts } else { 1 };
+        let space = SearchSpace::new(self.network.nodes, self.network.candidates.clone())?;
+        Ok(space.with_partial(partial))
+    }
+
+    /// Schedule, grace and threshold of Algorithm 1.
+    pub fn annealing(&self) -> Annealing {
+        let initial = self.annealing.initial_temperature;
+        let decay = match self.annealing.decay {
+            Auto::Auto => (0.1 / initial).powf(1.0 / self.search.epochs as f64),
+            Auto::Value(decay) => decay,
+        };
+        Annealing {
+            temperature: TemperatureSchedule::Exponential { initial, decay },
+            threshold: ThresholdPolicy::Fixed { fraction: self.annealing.threshold },
+            grace: self.annealing.grace_temperature,
+        }
+    }
+
+    /// Epochs in which only the weights move.
+    pub fn grace_epochs(&self) -> usize {
+        let Annealing { temperature, grace, .. } = self.annealing();
+        temperature.grace_epochs(grace, self.search.epochs)
+    }
+
+    /// The optimizer of alpha, when an epoch has `steps` steps on it.
+    pub fn adam(&self, steps: usize) -> Adam {
+        Adam {
+            lr: self.alpha_lr(steps),
+            beta1: self.alpha.beta1,
+            beta2: self.alpha.beta2,
+            weight_decay: self.alpha.weight_decay,
+            ..Adam::default()
+        }
+    }
+
+    /// Learning rate of alpha, when an epoch has `steps` alpha steps.
+    pub fn alpha_lr(&self, steps: usize) -> f64 {
+        match self.alpha.lr {
+            Auto::Value(lr) => lr,
+            Auto::Auto => {
+                let epochs = self.search.epochs - self.grace_epochs();
+                (ALPHA_MOVEMENT / (epochs * steps).max(1) as f64).min(ALPHA_LR_LIMIT)
+            }
+        }
+    }
+
+    /// The optimizer of the weights.
+    pub fn sgd(&self) -> Sgd {
+        Sgd {
+            momentum: self.weights.momentum,
+            weight_decay: self.weights.weight_decay,
+            gradient_clip: self.weights.gradient_clip,
+            nesterov: false,
+        }
+    }
+
+    /// This configuration's seed and those that follow it.
+    pub fn seeds(&self, count: u32) -> Vec<u64> {
+        (0..u64::from(count)).map(|i| self.seed + i).collect()
+    }
+
+    /// How the data set is read.
+    pub fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            size: (self.data.size > 0).then_some((self.data.size, self.data.size)),
+            seed: self.data.seed,
+            limit: (self.data.limit > 0).then_some(self.data.limit),
+            skip_corrupt: self.data.skip_corrupt,
+            ..LoadOptions::default()
+        }
+    }
+
+    /// Which data set.
+    ///
+    /// # Errors
+    /// When the source is neither a known name nor a path.
+    pub fn data_spec(&self) -> Result<DataSpec, Error> {
+        Ok(self.data.source.parse::<DataSpec>()?)
+    }
+
+    /// Folder of the data set, if one is given.
+    pub fn data_dir(&self) -> Option<&Path> {
+        (!self.data.dir.is_empty()).then(|| Path::new(&self.data.dir))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let train = &self.train;
+        check_precision(self.device, self.precision)?;
+        let at_least_one = [
+            ("network.channels", self.network.channels),
+            ("network.cells", self.network.cells),
+            ("network.nodes", self.network.nodes),
+            ("search.epochs", self.search.epochs),
+            ("search.batch", self.search.batch),
+            ("pc_darts.parts", self.pc_darts.parts),
+            ("train.channels", train.channels),
+            ("train.cells", train.cells),
+            ("train.epochs", train.epochs),
+            ("train.batch", train.batch),
+            ("train.cycles", train.cycles),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return Err(Error::Config(format!("{key}: expected at least 1, found 0")));
+            }
+        }
+        let auto = |value: Auto| match value {
+            Auto::Auto => 0.5,
+            Auto::Value(value) => value,
+        };
+        let (not_negative, positive) = (0.0, f64::MIN_POSITIVE);
+        let ranges = [
+            ("annealing.initial_temperature", self.annealing.initial_temperature, positive, 1e6),
+            ("annealing.decay", auto(self.annealing.decay), positive, 1.0),
+            ("annealing.grace_temperature", self.annealing.grace_temperature, positive, 1e6),
+            ("annealing.threshold", self.annealing.threshold, not_negative, 0.999),
+            ("annealing.delta", self.annealing.delta, positive, 1.0),
+            ("pruning.start", self.pruning.start, not_negative, 1.0),
+            ("pruning.end", self.pruning.end, self.pruning.start, 1.0),
+            ("pruning.power", self.pruning.power, positive, 100.0),
+            ("pc_darts.warmup", self.pc_darts.warmup, not_negative, 1.0),
+            ("weights.lr", self.weights.lr, positive, 100.0),
+            ("weights.lr_min", self.weights.lr_min, not_negative, 100.0),
+            ("weights.momentum", self.weights.momentum, not_negative, 0.9999),
+            ("weights.weight_decay", self.weights.weight_decay, not_negative, 1.0),
+            ("weights.gradient_clip", self.weights.gradient_clip, positive, 1e9),
+            ("alpha.lr", auto(self.alpha.lr), positive, 100.0),
+            ("alpha.beta1", self.alpha.beta1, not_negative, 0.9999),
+            ("alpha.beta2", self.alpha.beta2, not_negative, 0.99999),
+            ("alpha.weight_decay", self.alpha.weight_decay, not_negative, 1.0),
+            ("search.checkpoint_minutes", self.search.checkpoint_minutes, positive, 1e6),
+            ("augment.cutout", self.augment.cutout, not_negative, 1.0),
+            ("augment.random_erasing", self.augment.random_erasing, not_negative, 1.0),
+            ("train.validation", train.validation, not_negative, 0.9),
+            ("train.lr", train.lr, positive, 100.0),
+            ("train.lr_min", train.lr_min, not_negative, 100.0),
+            ("train.amplitude_decay", train.amplitude_decay, positive, 1.0),
+            ("train.power", train.power, positive, 1e6),
+            ("train.warmup_epochs", train.warmup_epochs, not_negative, train.epochs as f64),
+            ("train.momentum", train.momentum, not_negative, 0.9999),
+            ("train.weight_decay", train.weight_decay, not_negative, 1.0),
+            ("train.gradient_clip", train.gradient_clip, positive, 1e9),
+            ("train.label_smoothing", train.label_smoothing, not_negative, 0.9),
+            ("train.auxiliary_weight", train.auxiliary_weight, not_negative, 10.0),
+            ("train.drop_path", train.drop_path, not_negative, 0.9),
+            ("train.average", train.average, not_negative, 0.999_999),
+            ("train.checkpoint_minutes", train.checkpoint_minutes, positive, 1e6),
+            ("train.augment.cutout", train.augment.cutout, not_negative, 1.0),
+            ("train.augment.random_erasing", train.augment.random_erasing, not_negative, 1.0),
+        ];
+        for (key, value, low, high) in ranges {
+            if !(low..=high).contains(&value) {
+                let low = if low == positive { "more than 0".to_owned() } else { format!("{low}") };
+                return Err(Error::Config(format!(
+                    "{key}: expected a number from {low} to {high}, found {value}"
+                )));
+            }
+        }
+        let parts = self.space()?.partial;
+        if !self.network.channels.is_multiple_of(parts) {
+            return Err(Error::Config(format!(
+                "network.channels: expected a multiple of {parts} (pc_darts.parts), found {}",
+                self.network.channels
+            )));
+        }
+        if parts > 1 && train.inherit {
+            return Err(Error::Config(
+                "train.inherit: expected false with pc-darts, whose search network has operations of fewer channels; \
+                 found true"
+                    .to_owned(),
+            ));
+        }
+        for (key, augment) in [("augment", &self.augment), ("train.augment", &train.augment)] {
+            augment
+                .policy()
+                .map_err(|problem| Error::Config(format!("{key}.auto_augment: {problem}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the device computes in that precision.
+pub(crate) fn check_precision(device: DeviceName, precision: Precision) -> Result<(), Error> {
+    if precision == Precision::F32 || device == DeviceName::Cpu {
+        return Ok(());
+    }
+    Err(Error::Config(format!(
+        "precision: expected f32 on the device {device}, found {precision}; only the kernels of the CPU have another"
+    )))
+}
+
+impl AugmentConfig {
+    /// The changes to images with this smaller side, in pixels.
+    pub fn changes(&self, side: usize) -> Augment {
+        let cutout = (self.cutout * side as f64).round() as usize;
+        Augment {
+            pad: self.pad,
+            flip: self.flip,
+            auto: self.policy().unwrap_or_default(),
+            erase: self.random_erasing,
+            cutout: (cutout > 0).then_some(cutout),
+        }
+    }
+
+    /// AutoAugment's policy, if there is one.
+    fn policy(&self) -> Result<Option<Policy>, String> {
+        match self.auto_augment.as_str() {
+            "none" => Ok(None),
+            name => name.parse().map(Some).map_err(|_| {
+                format!("expected one of none, cifar, svhn, imagenet, found `{name}`")
+            }),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// The learning rate over the epochs.
+    pub fn learning_rate(&self) -> PowerCosineLearningRate {
+        PowerCosineLearningRate {
+            initial: self.lr,
+            minimum: self.lr_min,
+            epochs: self.epochs,
+            cycles: self.cycles,
+            amplitude_decay: self.amplitude_decay,
+            power: self.power,
+            warmup_epochs: self.warmup_epochs,
+        }
+    }
+
+    /// The optimizer.
+    pub fn sgd(&self) -> Sgd {
+        Sgd {
+            momentum: self.momentum,
+            weight_decay: self.weight_decay,
+            gradient_clip: self.gradient_clip,
+            nesterov: self.nesterov,
+        }
+    }
+
+    /// Probability of drop-path in an epoch, from 0 (DARTS `train.py`).
+    pub fn drop_path_at(&self, epoch: usize) -> f64 {
+        self.drop_path * epoch as f64 / self.epochs as f64
+    }
+}
