@@ -7,7 +7,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use asap_kernels::{Edge, EdgeSpec, Images, Level, Mixing, Needs, OpKind, OpParams, Target};
+use asap_kernels::{
+    Buffers, Edge, EdgeSpec, Images, Level, Mixing, Needs, OpKind, OpParams, Target,
+};
 
 /// Images of a batch.
 const N: usize = 64;
@@ -90,7 +92,7 @@ fn case(
     let g = noise(n * oh * ow * spec.cout);
     let mixing = vec![0.3; spec.ops.len()];
     let mixing = Mixing { weights: &mixing, image_weights: None };
-    let edge = Edge::new(spec).expect("a valid edge");
+    let edge = Edge::new(spec, &Buffers::new()).expect("a valid edge");
     let images = Images::new(&x, n, size, size, edge.spec().cin);
     let (mut out, mut dx) = (g.clone(), x.clone());
     let mut saved =

@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 
-use crate::buffers::Buffer;
+use crate::buffers::{Buffer, Buffers};
 use crate::simd::{Level, OuterProduct, Pair, PairRows, Product, RoundRows};
 use crate::spec::Precision;
 
@@ -117,12 +117,18 @@ impl Factor {
 
 impl PairScratch {
     /// For chunks of so many pixels, of at most `k` values.
-    pub(crate) fn new(level: Level, precision: Precision, pixels: usize, k: usize) -> Self {
+    pub(crate) fn new(
+        buffers: &Buffers,
+        level: Level,
+        precision: Precision,
+        pixels: usize,
+        k: usize,
+    ) -> Self {
         let room = match precision {
             Precision::F32 => 0,
             Precision::Bf16 => pixels.div_ceil(2) * whole(level, k) + level.lanes(),
         };
-        Self([Buffer::new(room), Buffer::new(room)])
+        Self([buffers.buffer(room), buffers.buffer(room)])
     }
 
     /// Runs an outer product on pairs of neighbouring pixels.
@@ -183,12 +189,14 @@ mod tests {
 
     #[test]
     fn products_in_bf16_are_exact_on_small_whole_numbers() {
+        let buffers = Buffers::new();
         for level in Level::with_and_without_bf16() {
             for (rows, k, gap, n) in sizes() {
                 let (lda, np) = (k + gap, level.pad(n));
                 let (a, b) = (numbers(rows * lda, 1), numbers(k * np, 2));
                 let factor = Factor::new(level, Precision::Bf16, b.clone(), np);
-                let mut scratch = PairScratch::new(level, Precision::Bf16, rows, lda.max(np));
+                let mut scratch =
+                    PairScratch::new(&buffers, level, Precision::Bf16, rows, lda.max(np));
                 let mut c = vec![7.0; rows * n];
                 let (ahead, line) = (Ahead::default(), (rows, 0));
                 let (a, c, b) = (&a[..], &mut c[..], &b[..]);
@@ -206,11 +214,13 @@ mod tests {
 
     #[test]
     fn outer_products_in_bf16_are_exact_on_small_whole_numbers() {
+        let buffers = Buffers::new();
         for level in Level::with_and_without_bf16() {
             for (rows, k, gap, n) in sizes().filter(|size| size.1 > 0) {
                 let (lda, ldd, ldw) = (k + gap, n + gap, level.pad(n));
                 let (a, d) = (numbers(rows * lda, 3), numbers(rows * ldd, 4));
-                let mut scratch = PairScratch::new(level, Precision::Bf16, rows, lda.max(ldd));
+                let mut scratch =
+                    PairScratch::new(&buffers, level, Precision::Bf16, rows, lda.max(ldd));
                 let mut w = vec![1.0; k * ldw];
                 let (a, d) = (&a[..], &d[..]);
                 let product =

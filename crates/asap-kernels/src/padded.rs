@@ -1,6 +1,6 @@
 //! The scratch image that convolutions read: [`Padded`].
 
-use crate::buffers::Buffer;
+use crate::buffers::{Buffer, Buffers};
 use crate::simd::{Affine, Level, LoadRows, Value};
 use crate::stored::Stored;
 
@@ -15,9 +15,9 @@ pub(crate) struct Padded {
 }
 
 impl Padded {
-    pub(crate) fn new(h: usize, w: usize, pad: usize, cp: usize) -> Self {
-        let mut image =
-            Self { data: Buffer::new((h + 2 * pad) * (w + 2 * pad) * cp), h, w, pad, cp };
+    pub(crate) fn new(buffers: &Buffers, h: usize, w: usize, pad: usize, cp: usize) -> Self {
+        let data = buffers.buffer((h + 2 * pad) * (w + 2 * pad) * cp);
+        let mut image = Self { data, h, w, pad, cp };
         // Only the border: whoever fills the image writes the whole interior.
         let (row, side, top) = (image.row(), pad * cp, image.at(0, 0) - pad * cp);
         let bottom = image.data.len() - top;

@@ -4,8 +4,8 @@
 
 use asap_kernels::reference::{self, EdgeRun, Params, Tensor};
 use asap_kernels::{
-    Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpKind, OpParams, Precision, Running,
-    Saved, Target,
+    Buffers, Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpKind, OpParams, Precision,
+    Running, Saved, Target,
 };
 use proptest::prelude::*;
 
@@ -108,7 +108,7 @@ const ALL: Needs = Needs { weights: true, mixing: true };
 
 /// Runs all passes. The output and the gradient of the input are added to `before`.
 fn fused(problem: &Problem, values: &Values, level: Option<Level>, precision: Precision) -> Fused {
-    let edge = Edge::new(problem.spec.clone()).unwrap().with_precision(precision);
+    let edge = Edge::new(problem.spec.clone(), &Buffers::new()).unwrap().with_precision(precision);
     let edge = level.map_or(edge.clone(), |level| edge.with_level(level));
     let [n, h, w, c] = problem.shape;
     let (x, params, mixing) =
@@ -277,7 +277,7 @@ fn spec(op: OpKind, cin: usize, cout: usize, stride: usize, pool_norm: bool) -> 
     let halved = EdgeSpec { stride: 2, ..spec.clone() };
     [spec, same, halved.clone()]
         .into_iter()
-        .find(|spec| Edge::new(spec.clone()).is_ok())
+        .find(|spec| Edge::new(spec.clone(), &Buffers::new()).is_ok())
         .unwrap_or(halved)
 }
 
@@ -368,7 +368,7 @@ fn inference_has_one_precision() {
     let (values, [n, h, w, c]) = (problem.values(), problem.shape);
     let (x, params) = (Images::new(&values.x, n, h, w, c), values.params());
     let (mixing, len) = (values.mixing(), values.grad_out.len());
-    let edge = Edge::new(problem.spec.clone()).unwrap();
+    let edge = Edge::new(problem.spec.clone(), &Buffers::new()).unwrap();
     let saved = edge.forward(x, &params, mixing, Target::Write(&mut vec![0.0; len])).unwrap();
     let [exact, mixed] = Precision::ALL.map(|precision| {
         infer(&edge.clone().with_precision(precision), &saved, x, &params, mixing, len)
@@ -405,7 +405,7 @@ fn nan_and_infinity_pass_through() {
         for level in Level::available() {
             let mut values = problem.values();
             values.x[(2 * 6 + 2) * 16 + 3] = bad;
-            let edge = Edge::new(problem.spec.clone()).unwrap().with_level(level);
+            let edge = Edge::new(problem.spec.clone(), &Buffers::new()).unwrap().with_level(level);
             let [n, h, w, c] = problem.shape;
             let (params, mixing) = (values.params(), values.mixing());
             let channels = problem.spec.norm_channels(op);
@@ -458,7 +458,7 @@ fn needs_leave_the_rest_out() {
     let problem = Problem::new(EdgeSpec::mixed(8, 1, OpKind::ALL[..7].to_vec()), [2, 5, 5, 8]);
     let values = problem.values();
     let all = fused(&problem, &values, None, Precision::F32).grads;
-    let edge = Edge::new(problem.spec.clone()).unwrap();
+    let edge = Edge::new(problem.spec.clone(), &Buffers::new()).unwrap();
     let (x, params, mixing) =
         (Images::new(&values.x, 2, 5, 5, 8), values.params(), values.mixing());
     let mut out = vec![0.0; values.grad_out.len()];
@@ -474,7 +474,7 @@ fn needs_leave_the_rest_out() {
 
 #[test]
 fn faults_are_named() {
-    let refuse = |spec: EdgeSpec| Edge::new(spec).unwrap_err().to_string();
+    let refuse = |spec: EdgeSpec| Edge::new(spec, &Buffers::new()).unwrap_err().to_string();
     assert_eq!(
         refuse(EdgeSpec::mixed(16, 3, vec![])),
         "stride of the edge: expected 1 or 2, found 3; use stride 2 in a reduction cell, 1 elsewhere"
@@ -485,7 +485,7 @@ fn faults_are_named() {
     );
     assert!(refuse(EdgeSpec::mixed(0, 1, vec![])).contains("at least 1"));
 
-    let edge = Edge::new(EdgeSpec::mixed(4, 1, vec![OpKind::DilConv3x3])).unwrap();
+    let edge = Edge::new(EdgeSpec::mixed(4, 1, vec![OpKind::DilConv3x3]), &Buffers::new()).unwrap();
     let (x, dw, pw) = ([0.0; 36], [0.0; 36], [0.0; 16]);
     let mixing = Mixing { weights: &[1.0], image_weights: None };
     let params = |pw: &'static [f32]| [OpParams { convs: vec![&[0.0; 36], pw], affine: vec![] }];

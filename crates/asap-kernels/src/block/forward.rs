@@ -3,7 +3,6 @@
 use rayon::prelude::*;
 
 use super::{Conv, Scratch, Source};
-use crate::buffers::Buffer;
 use crate::matrix::{Matrix, PairScratch};
 use crate::simd::{Ahead, Moments, Product};
 use crate::spec::Precision;
@@ -53,7 +52,8 @@ impl Conv {
     /// The result for an image whose rows are shared out to `tasks` threads or more.
     pub(crate) fn infer(&self, source: Source<'_>, y: &mut [f32], tasks: usize) {
         let rows = self.rows().min(self.oh.div_ceil(tasks));
-        let scratch = || (Buffer::new(rows * self.ow * self.kp), self.pair_scratch(rows * self.ow));
+        let scratch =
+            || (self.buffers.buffer(rows * self.ow * self.kp), self.pair_scratch(rows * self.ow));
         let chunks = y.par_chunks_mut(rows * self.ow * self.block.cout).enumerate();
         chunks.for_each_init(scratch, |(gathered, rounded), (chunk, y)| {
             let row = chunk * rows;

@@ -7,7 +7,7 @@ mod forward;
 
 pub(crate) use backward::ResultGrad;
 
-use crate::buffers::Buffer;
+use crate::buffers::{Buffer, Buffers};
 use crate::gather::{Gather, depthwise};
 use crate::matrix::{Factor, Matrix, PackedGrads, PairScratch};
 use crate::padded::Padded;
@@ -24,6 +24,7 @@ pub(crate) struct Conv {
     pub(crate) block: Block,
     level: Level,
     precision: Precision,
+    buffers: Buffers,
     /// Size of the input and of the output.
     pub(crate) h: usize,
     pub(crate) w: usize,
@@ -63,6 +64,7 @@ pub(crate) struct Scratch {
 
 impl Conv {
     pub(crate) fn new(
+        buffers: &Buffers,
         level: Level,
         precision: Precision,
         block: Block,
@@ -105,7 +107,8 @@ impl Conv {
         });
         let matrices = matrices.collect();
         let kp = level.pad(k);
-        Self { block, level, precision, h, w, oh, ow, pad, gather, kp, matrices }
+        let buffers = buffers.clone();
+        Self { block, level, precision, buffers, h, w, oh, ow, pad, gather, kp, matrices }
     }
 
     /// Number of values of a dense image of the result.
@@ -121,15 +124,17 @@ impl Conv {
     pub(crate) fn scratch(&self) -> Scratch {
         let pixels = self.rows() * self.ow;
         let d_gathered = match self.gather {
-            Gather::Depthwise { .. } => Padded::new(self.oh, self.ow, self.pad, self.kp),
-            Gather::Copy { .. } => Padded::new(self.rows(), self.ow, 0, self.kp),
+            Gather::Depthwise { .. } => {
+                Padded::new(&self.buffers, self.oh, self.ow, self.pad, self.kp)
+            }
+            Gather::Copy { .. } => Padded::new(&self.buffers, self.rows(), self.ow, 0, self.kp),
         };
         Scratch {
-            gathered: Buffer::new(pixels * self.kp),
+            gathered: self.buffers.buffer(pixels * self.kp),
             // One more vector: that of the last channels may reach beyond the last pixel.
-            d: Buffer::new(pixels * self.block.cout + self.level.lanes()),
+            d: self.buffers.buffer(pixels * self.block.cout + self.level.lanes()),
             d_gathered,
-            y: Buffer::new(match self.precision {
+            y: self.buffers.buffer(match self.precision {
                 Precision::F32 => 0,
                 Precision::Bf16 => pixels * self.block.cout,
             }),
@@ -138,7 +143,13 @@ impl Conv {
     }
 
     fn pair_scratch(&self, pixels: usize) -> PairScratch {
-        PairScratch::new(self.level, self.precision, pixels, self.kp.max(self.block.cout))
+        PairScratch::new(
+            &self.buffers,
+            self.level,
+            self.precision,
+            pixels,
+            self.kp.max(self.block.cout),
+        )
     }
 
     /// Room for the gradients of some images; none unless they are wanted.
@@ -148,7 +159,7 @@ impl Conv {
             Gather::Copy { .. } => 0,
         };
         let room = if wanted { self.matrix_grads() + depthwise } else { 0 };
-        PackedGrads { values: Buffer::new(room), fresh: true }
+        PackedGrads { values: self.buffers.buffer(room), fresh: true }
     }
 
     /// How many packed gradients belong to matrices; those of a depthwise convolution follow.

@@ -4,6 +4,7 @@ mod backward;
 mod forward;
 mod plan;
 
+use crate::buffers::Buffers;
 use crate::error::{KernelError, Result};
 use crate::norm::Norm;
 use crate::simd::Level;
@@ -147,14 +148,19 @@ pub struct Edge {
     spec: EdgeSpec,
     level: Level,
     precision: Precision,
+    buffers: Buffers,
 }
 
 impl Edge {
-    /// Checks the specification. The SIMD level is the best of this machine for the number of channels.
-    pub fn new(spec: EdgeSpec) -> Result<Self> {
+    /// Checks the specification. The SIMD level is the best of this machine for the number of channels; scratch and
+    /// results that are kept come from `buffers`, which edges should share.
+    ///
+    /// # Errors
+    /// If no edge is of this specification.
+    pub fn new(spec: EdgeSpec, buffers: &Buffers) -> Result<Self> {
         spec.check()?;
         let level = Level::best(spec.cout);
-        Ok(Self { spec, level, precision: Precision::F32 })
+        Ok(Self { spec, level, precision: Precision::F32, buffers: buffers.clone() })
     }
 
     /// The same edge with another precision of [`Edge::forward`] and its backward pass; inference is always in `f32`.

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Edge, Images, Mixing, OpParams};
 use crate::block::{Conv, Source};
-use crate::buffers::Buffer;
+use crate::buffers::{Buffer, Buffers};
 use crate::error::{KernelError, Result};
 use crate::padded::Padded;
 use crate::simd::{Level, PoolKind, PoolShape, pool_backward, pool_forward};
@@ -29,6 +29,7 @@ pub(super) enum Op {
 pub(super) struct Plan {
     pub(super) level: Level,
     pub(super) precision: Precision,
+    pub(super) buffers: Buffers,
     pub(super) ops: Vec<Op>,
     /// Whether each operation has affine parameters.
     pub(super) affine: Vec<bool>,
@@ -84,7 +85,8 @@ impl Plan {
                 for block in blocks {
                     let count = block.weight_shapes().len();
                     let params = &params.convs[used..used + count];
-                    let conv = Conv::new(edge.level, precision, block, [h, w], params);
+                    let conv =
+                        Conv::new(&edge.buffers, edge.level, precision, block, [h, w], params);
                     (h, w, used) = (conv.oh, conv.ow, used + count);
                     convs.push(conv);
                 }
@@ -95,6 +97,7 @@ impl Plan {
         Ok(Self {
             level: edge.level,
             precision,
+            buffers: edge.buffers.clone(),
             ops,
             affine: params.iter().map(|params| !params.affine.is_empty()).collect(),
             n,
@@ -156,7 +159,8 @@ pub(super) struct Loaded([Option<Padded>; 2]);
 
 impl Loaded {
     pub(super) fn new(plan: &Plan) -> Self {
-        let padded = |pad| Padded::new(plan.h, plan.w, pad, plan.level.pad(plan.cin));
+        let padded =
+            |pad| Padded::new(&plan.buffers, plan.h, plan.w, pad, plan.level.pad(plan.cin));
         Self([true, false].map(|relu| plan.first_pad(relu).map(padded)))
     }
 
@@ -192,7 +196,11 @@ impl Pooling {
     pub(super) fn new(plan: &Plan) -> Self {
         let (line, image) =
             if plan.pools().next().is_some() { (plan.w * plan.cin, plan.out_len) } else { (0, 0) };
-        Self { level: plan.level, line: Buffer::new(line), image: Buffer::new(image) }
+        Self {
+            level: plan.level,
+            line: plan.buffers.buffer(line),
+            image: plan.buffers.buffer(image),
+        }
     }
 
     /// Pools an image again and goes back through the pool: `gradient` turns the result into its gradient, of which
