@@ -49,8 +49,9 @@ pub mod reference;
 
 pub use buffers::Buffers;
 pub use edge::{
-    Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Prepared, Running, Saved, Stats, Target,
+    Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Prepared, Running, Saved, Target,
 };
 pub use error::{KernelError, Result};
+pub use norm::Stats;
 pub use simd::Level;
 pub use spec::{EdgeSpec, OpKind, Precision};

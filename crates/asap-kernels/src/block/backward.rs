@@ -1,6 +1,6 @@
 //! Backward: the gradients of the input and of the weights, a few rows at a time.
 
-use super::{Conv, Scratch, Source};
+use super::conv::{Conv, Scratch, Source};
 use crate::gather::Gather;
 use crate::matrix::{Matrix, PackedGrads, PairScratch};
 use crate::norm::NormGrad;

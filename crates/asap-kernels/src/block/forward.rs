@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{Conv, Scratch, Source};
+use super::conv::{Conv, Scratch, Source};
 use crate::matrix::{Matrix, PairScratch};
 use crate::simd::{Ahead, Moments, Product};
 use crate::spec::Precision;

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::forward::{CHUNK, Results, scaled, weight};
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, join, next, over_groups, part, split};
-use super::{Grads, Mixing, Needs, OpGrads, Target};
+use super::types::{Grads, Mixing, Needs, OpGrads, Target};
 use crate::block::{Conv, ResultGrad, Scratch};
 use crate::buffers::Buffer;
 use crate::matrix::PackedGrads;

@@ -10,10 +10,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, join, next, over_groups, part, split};
-use super::{Images, Mixing, Stats, Target};
+use super::types::{Images, Mixing, Target};
 use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
-use crate::norm::{MomentSum, Norm};
+use crate::norm::{MomentSum, Norm, Stats};
 use crate::padded::Padded;
 use crate::simd::{Accumulate, Bf16, Level, Moments, TERMS, Terms, prefetch};
 use crate::stored::{Stored, words};

@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Edge, Images, Mixing, OpParams};
+use super::types::{Images, Mixing, OpParams};
 use crate::block::{Conv, Source};
 use crate::buffers::{Buffer, Buffers};
 use crate::error::{KernelError, Result};
 use crate::padded::Padded;
 use crate::simd::{Level, PoolKind, PoolShape, pool_backward, pool_forward};
-use crate::spec::{Body, OpKind, Precision};
+use crate::spec::{Body, EdgeSpec, OpKind, Precision};
 use crate::stored::Stored;
 
 /// Most groups of images whose sums are kept apart; the sums do not depend on who computes which group.
@@ -47,12 +47,13 @@ pub(super) struct Plan {
 impl Plan {
     /// Checks parameters and size, then packs the weights: for `n` images of `h` by `w` pixels.
     pub(super) fn new(
-        edge: &Edge,
+        spec: &EdgeSpec,
+        level: Level,
         precision: Precision,
+        buffers: &Buffers,
         [n, h, w]: [usize; 3],
         params: &[OpParams<'_>],
     ) -> Result<Self> {
-        let spec = &edge.spec;
         KernelError::check_count(
             || "parameters of the edge".into(),
             "operation",
@@ -71,7 +72,7 @@ impl Plan {
         }
         let (oh, ow) = spec.output_size(h, w);
         for (kind, params) in spec.ops.iter().zip(params) {
-            check_params(edge, *kind, params)?;
+            check_params(spec, *kind, params)?;
         }
         let op = |(kind, params): (&OpKind, &OpParams<'_>)| match kind.body(spec) {
             Body::Identity => Op::Identity,
@@ -85,8 +86,7 @@ impl Plan {
                 for block in blocks {
                     let count = block.weight_shapes().len();
                     let params = &params.convs[used..used + count];
-                    let conv =
-                        Conv::new(&edge.buffers, edge.level, precision, block, [h, w], params);
+                    let conv = Conv::new(buffers, level, precision, block, [h, w], params);
                     (h, w, used) = (conv.oh, conv.ow, used + count);
                     convs.push(conv);
                 }
@@ -95,9 +95,9 @@ impl Plan {
         };
         let ops = spec.ops.par_iter().zip(params).map(op).collect();
         Ok(Self {
-            level: edge.level,
+            level,
             precision,
-            buffers: edge.buffers.clone(),
+            buffers: buffers.clone(),
             ops,
             affine: params.iter().map(|params| !params.affine.is_empty()).collect(),
             n,
@@ -234,8 +234,8 @@ pub(super) fn check_mixing(mixing: Mixing<'_>, ops: usize, n: usize) -> Result<(
     }
 }
 
-fn check_params(edge: &Edge, kind: crate::OpKind, params: &OpParams<'_>) -> Result<()> {
-    let shapes = edge.spec.conv_shapes(kind);
+fn check_params(spec: &EdgeSpec, kind: OpKind, params: &OpParams<'_>) -> Result<()> {
+    let shapes = spec.conv_shapes(kind);
     KernelError::check_count(
         || format!("weights of {kind}"),
         "convolution",
@@ -245,7 +245,7 @@ fn check_params(edge: &Edge, kind: crate::OpKind, params: &OpParams<'_>) -> Resu
     for (i, (shape, conv)) in shapes.iter().zip(&params.convs).enumerate() {
         KernelError::check_len(|| format!("weight {i} of {kind}"), shape, conv.len())?;
     }
-    let norms = edge.spec.norm_channels(kind);
+    let norms = spec.norm_channels(kind);
     if !params.affine.is_empty() {
         let what = || format!("affine parameters of {kind}");
         KernelError::check_count(what, "batch norm", norms.len(), params.affine.len())?;

@@ -1,8 +1,35 @@
 //! Small matrix products over the pixels of a chunk: the 1x1 convolution, its data gradient and its weight gradient.
-//! Their terms are `f32`, or pairs of bf16 ([`Pair`](super::Pair)) of which a step multiplies and adds two.
+//! Their terms are `f32`, or pairs of bf16 ([`Pair`](super::arithmetic::Pair)) of which a step multiplies and adds two.
 
-use super::Ahead;
+use super::ahead::Ahead;
 use super::arithmetic::{Arithmetic, Kernel, Term};
+use super::level::{HALF, Level};
+
+impl Level {
+    /// Runs a product, in halves as [`Level::in_halves`] says.
+    pub(crate) fn product<T: Term>(self, product: Product<'_, T>) {
+        let Product { b, c, n, mut ahead, .. } = product;
+        // Without rows of b there are no columns to part.
+        if product.k == 0 {
+            return T::run(self, Product { b, c, n, ahead, ..product });
+        }
+        self.in_halves(n, |level, columns| {
+            // A whole vector, for masked stores are slow: columns that both compute are equal to the bit.
+            let first = columns.start.min(n.saturating_sub(HALF));
+            let (b, c, n) = (&b[first..], &mut c[first..], columns.end - first);
+            T::run(level, Product { b, c, n, ahead: std::mem::take(&mut ahead), ..product });
+        });
+    }
+
+    /// Runs an outer product, in halves.
+    pub(crate) fn outer_product<T: Term>(self, product: OuterProduct<'_, T>) {
+        let OuterProduct { d, w, .. } = product;
+        self.in_halves(product.n, |level, columns| {
+            let (d, w, n) = (&d[columns.start..], &mut w[columns.start..], columns.len());
+            T::run(level, OuterProduct { d, w, n, ..product });
+        });
+    }
+}
 
 /// `c[rows, n] = a[rows, k] * b[k, n]`: pixels by channels.
 pub(crate) struct Product<'a, T = f32> {
