@@ -12,6 +12,8 @@ pub(crate) enum Gather {
         /// The data gradient, for each parity of row and column of the input (one class if the stride is 1).
         classes: Vec<Class>,
     },
+    /// The mean of the pixels of a 2x2 window of stride 2.
+    Average,
     /// Offsets (down, right) of the taps, whose channels are put side by side.
     Copy { taps: Vec<(isize, isize)> },
 }

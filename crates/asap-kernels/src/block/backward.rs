@@ -88,7 +88,12 @@ impl Conv {
                     self.multiply_back(d, &mut d_gathered.data, line, rows, rounded, ahead);
                     self.scatter(taps, d_gathered, row, pixels, d_image);
                 }
-                (Gather::Copy { .. }, None) => {}
+                (Gather::Average, Some(d_image)) => {
+                    let line = d_gathered.row();
+                    self.multiply_back(d, &mut d_gathered.data, line, rows, rounded, ahead);
+                    self.spread(d_gathered, row, pixels, d_image);
+                }
+                (Gather::Average | Gather::Copy { .. }, None) => {}
             }
         }
         if let Gather::Depthwise { kernel, dilation, stride, .. } = &self.gather {
@@ -242,6 +247,17 @@ impl Conv {
                     let to = (iy as usize * self.w + ix as usize) * cp;
                     d_image[to..to + cin].iter_mut().zip(d).for_each(|(to, d)| *to += d);
                 }
+            }
+        }
+    }
+
+    /// Adds the gradient of averages to those of the pixels of their windows.
+    fn spread(&self, d: &Padded, y: usize, pixels: usize, d_image: &mut [f32]) {
+        let (cin, cp) = (self.block.cin, self.kp);
+        for (pixel, d) in d.data.chunks_exact(cp).take(pixels).enumerate() {
+            for (y, x) in self.window(y, pixel) {
+                let to = (y as usize * self.w + x as usize) * cp;
+                d_image[to..to + cin].iter_mut().zip(d).for_each(|(to, d)| *to += 0.25 * d);
             }
         }
     }

@@ -78,6 +78,7 @@ impl Conv {
                     .flat_map(|i| (0..kw as isize).map(move |j| (i - down, j - right)));
                 (Gather::Copy { taps: taps.collect() }, down.max(right) as usize, kh * kw * cin)
             }
+            ConvKind::Average => (Gather::Average, 0, cin),
             ConvKind::Reduce => (Gather::Copy { taps: vec![(0, 0), (1, 1)] }, 1, 2 * cin),
         };
         let half = cout.div_ceil(2);
@@ -86,7 +87,7 @@ impl Conv {
                 vec![(0, (0, cin), (0, half)), (1, (cin, cin), (half, cout - half))]
             }
             ConvKind::Separable { .. } => vec![(1, (0, k), (0, cout))],
-            ConvKind::Full { .. } => vec![(0, (0, k), (0, cout))],
+            ConvKind::Full { .. } | ConvKind::Average => vec![(0, (0, k), (0, cout))],
         };
         let mut used = 0;
         let matrices = extents.into_iter().map(|(part, rows, columns)| {
@@ -120,7 +121,9 @@ impl Conv {
             Gather::Depthwise { .. } => {
                 Padded::new(&self.buffers, self.oh, self.ow, self.pad, self.kp)
             }
-            Gather::Copy { .. } => Padded::new(&self.buffers, self.rows(), self.ow, 0, self.kp),
+            Gather::Average | Gather::Copy { .. } => {
+                Padded::new(&self.buffers, self.rows(), self.ow, 0, self.kp)
+            }
         };
         Scratch {
             gathered: self.buffers.buffer(pixels * self.kp),
@@ -149,7 +152,7 @@ impl Conv {
     pub(crate) fn packed_grads(&self, wanted: bool) -> PackedGrads {
         let depthwise = match &self.gather {
             Gather::Depthwise { weights, .. } => weights.len(),
-            Gather::Copy { .. } => 0,
+            Gather::Average | Gather::Copy { .. } => 0,
         };
         let room = if wanted { self.matrix_grads() + depthwise } else { 0 };
         PackedGrads { values: self.buffers.buffer(room), fresh: true }
@@ -231,6 +234,15 @@ impl Conv {
                 };
                 self.level.depthwise(conv);
             }
+            Gather::Average => {
+                for (pixel, out) in gathered[..rows * ow * kp].chunks_exact_mut(kp).enumerate() {
+                    let places = self.window(y, pixel).map(|(y, x)| image.at(y, x));
+                    let [a, b, c, d] = places.map(|at| &image.data[at..][..kp]);
+                    for (i, out) in out.iter_mut().enumerate() {
+                        *out = 0.25 * ((a[i] + b[i]) + (c[i] + d[i]));
+                    }
+                }
+            }
             Gather::Copy { taps } => {
                 for (pixel, out) in gathered[..rows * ow * kp].chunks_exact_mut(kp).enumerate() {
                     let (iy, ix) = self.corner(y, pixel);
@@ -249,6 +261,15 @@ impl Conv {
     pub(super) fn corner(&self, y: usize, pixel: usize) -> (isize, isize) {
         let (sh, sw) = self.block.stride;
         (((y + pixel / self.ow) * sh) as isize, (pixel % self.ow * sw) as isize)
+    }
+
+    /// The four pixels under pixel `pixel` of an average. A window that the border cuts off has its pixels twice or
+    /// four times, which leaves the mean as it is.
+    pub(super) fn window(&self, y: usize, pixel: usize) -> [(isize, isize); 4] {
+        let (top, left) = self.corner(y, pixel);
+        let (bottom, right) =
+            ((top + 1).min(self.h as isize - 1), (left + 1).min(self.w as isize - 1));
+        [(top, left), (top, right), (bottom, left), (bottom, right)]
     }
 
     /// The part of `ahead` that falls to `rows` rows of the result from `row` on.
