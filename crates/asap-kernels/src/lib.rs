@@ -43,6 +43,7 @@ mod padded;
 mod simd;
 mod spec;
 mod stored;
+mod window;
 
 pub mod join;
 pub mod reference;

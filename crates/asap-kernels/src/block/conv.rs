@@ -1,15 +1,19 @@
 //! A block on images of a given size: [`Conv`].
 
 use crate::buffers::{Buffer, Buffers};
-use crate::gather::{Gather, depthwise};
+use crate::gather::{Gather, depthwise, window_classes};
 use crate::matrix::{Factor, Matrix, PackedGrads, PairScratch};
 use crate::padded::Padded;
-use crate::simd::{Depthwise, Level, LoadRows};
+use crate::simd::{Depthwise, Level, LoadRows, Pair};
 use crate::spec::{Block, ConvKind, Precision};
+use crate::window::{Taps, Windows};
 
 /// Pixels that are gathered before they are multiplied: enough to make a product worth while, few enough for the
 /// first-level cache.
 const CHUNK: usize = 64;
+
+/// Widest border of a loaded image: that of a depthwise convolution 5x5 of dilation 2.
+const MOST_PAD: usize = 4;
 
 /// A block on images of a given size, with its weights packed for the kernels.
 #[derive(Debug)]
@@ -48,8 +52,13 @@ pub(crate) struct Scratch {
     pub(super) gathered: Buffer,
     /// Gradient of the result of a chunk, `[pixels, cout]`.
     pub(super) d: Buffer,
-    /// Gradient of the gathered pixels: of the image, with a border, if depthwise; else of a chunk.
+    /// Gradient of the gathered pixels: of the image, with a border, if depthwise; else of a chunk. Of windows, the
+    /// gradient of the result of the image instead, with a border.
     pub(super) d_gathered: Padded,
+    /// The gradient of an image by windows, where another stands already.
+    pub(super) d_image: Buffer,
+    /// An image in pairs, of which windows are multiplied.
+    pub(super) pairs: Buffer,
     /// The result of a chunk, where it is not kept as it is.
     pub(super) y: Buffer,
     pub(super) rounded: PairScratch,
@@ -67,7 +76,7 @@ impl Conv {
         let (cin, cout) = (block.cin, block.cout);
         let cp = level.pad(cin);
         let (oh, ow) = (h.div_ceil(block.stride.0), w.div_ceil(block.stride.1));
-        let (gather, pad, k) = match block.conv {
+        let (mut gather, pad, k) = match block.conv {
             ConvKind::Separable { kernel, dilation } => {
                 let gather = depthwise(params[0], cin, cp, kernel, dilation, block.stride.0);
                 (gather, dilation * (kernel - 1) / 2, cin)
@@ -76,10 +85,16 @@ impl Conv {
                 let (down, right) = ((kh as isize - 1) / 2, (kw as isize - 1) / 2);
                 let taps = (0..kh as isize)
                     .flat_map(|i| (0..kw as isize).map(move |j| (i - down, j - right)));
-                (Gather::Copy { taps: taps.collect() }, down.max(right) as usize, kh * kw * cin)
+                let gather = match (kh, kw, block.stride) {
+                    (1, 1, (1, 1)) => Gather::Pixel,
+                    _ => Gather::Windows { taps: taps.collect(), classes: vec![] },
+                };
+                (gather, down.max(right) as usize, kh * kw * cin)
             }
             ConvKind::Average => (Gather::Average, 0, cin),
-            ConvKind::Reduce => (Gather::Copy { taps: vec![(0, 0), (1, 1)] }, 1, 2 * cin),
+            ConvKind::Reduce => {
+                (Gather::Windows { taps: vec![(0, 0), (1, 1)], classes: vec![] }, 1, 2 * cin)
+            }
         };
         let half = cout.div_ceil(2);
         let extents = match block.conv {
@@ -95,11 +110,23 @@ impl Conv {
             let grads = used..used + rows.1 * np;
             used = grads.end;
             let [weights, transposed] = [const { Factor::Values(vec![]) }; 2];
-            let mut matrix = Matrix { part, rows, columns, kp, np, grads, weights, transposed };
+            let of_windows = |taps: &[(isize, isize)]| match block.conv {
+                ConvKind::Reduce => Taps::new(vec![taps[part]]),
+                _ => Taps::new(taps.to_vec()),
+            };
+            let taps = match &gather {
+                Gather::Windows { taps, .. } => Some(of_windows(taps)),
+                _ => None,
+            };
+            let mut matrix =
+                Matrix { part, taps, rows, columns, kp, np, grads, weights, transposed };
             matrix.pack(level, precision, params[part], cin);
             matrix
         });
-        let matrices = matrices.collect();
+        let matrices: Vec<Matrix> = matrices.collect();
+        if let Gather::Windows { classes, .. } = &mut gather {
+            *classes = window_classes(level, precision, &block, &matrices, params);
+        }
         let kp = level.pad(k);
         let buffers = buffers.clone();
         Self { block, level, precision, buffers, h, w, oh, ow, pad, gather, kp, matrices }
@@ -121,15 +148,32 @@ impl Conv {
             Gather::Depthwise { .. } => {
                 Padded::new(&self.buffers, self.oh, self.ow, self.pad, self.kp)
             }
-            Gather::Average | Gather::Copy { .. } => {
+            Gather::Average | Gather::Pixel => {
                 Padded::new(&self.buffers, self.rows(), self.ow, 0, self.kp)
             }
+            Gather::Windows { .. } => {
+                let cp = self.level.pad(self.block.cout);
+                Padded::new(&self.buffers, self.oh, self.ow, self.pad, cp)
+            }
         };
+        let (cin, windows) = (self.level.pad(self.block.cin), self.has_windows());
+        let pairs = match self.precision {
+            Precision::Bf16 if windows => {
+                let border = 2 * MOST_PAD;
+                let image = (self.h + border) * (self.w + border) * cin;
+                let image = Padded::pair_words(self.level, image, cin);
+                image.max(Padded::pair_words(self.level, d_gathered.data.len(), d_gathered.cp))
+            }
+            _ => 0,
+        };
+        let gathers = !windows || self.precision == Precision::Bf16;
         Scratch {
-            gathered: self.buffers.buffer(pixels * self.kp),
+            gathered: self.buffers.buffer(if gathers { pixels * self.kp } else { 0 }),
             // One more vector: that of the last channels may reach beyond the last pixel.
             d: self.buffers.buffer(pixels * self.block.cout + self.level.lanes()),
             d_gathered,
+            d_image: self.buffers.buffer(if windows { self.h * self.w * cin } else { 0 }),
+            pairs: self.buffers.buffer(pairs),
             y: self.buffers.buffer(match self.precision {
                 Precision::F32 => 0,
                 Precision::Bf16 => pixels * self.block.cout,
@@ -152,7 +196,7 @@ impl Conv {
     pub(crate) fn packed_grads(&self, wanted: bool) -> PackedGrads {
         let depthwise = match &self.gather {
             Gather::Depthwise { weights, .. } => weights.len(),
-            Gather::Average | Gather::Copy { .. } => 0,
+            Gather::Average | Gather::Pixel | Gather::Windows { .. } => 0,
         };
         let room = if wanted { self.matrix_grads() + depthwise } else { 0 };
         PackedGrads { values: self.buffers.buffer(room), fresh: true }
@@ -184,7 +228,25 @@ impl Conv {
 
     /// Whether the convolution goes pixel by pixel (1x1, stride 1), and so needs no loaded image.
     pub(crate) fn is_pointwise(&self) -> bool {
-        self.block.conv == ConvKind::Full { kernel: (1, 1) } && self.block.stride == (1, 1)
+        matches!(self.gather, Gather::Pixel)
+    }
+
+    /// Whether the convolution multiplies windows of a loaded image where they lie.
+    pub(super) fn has_windows(&self) -> bool {
+        matches!(self.gather, Gather::Windows { .. })
+    }
+
+    /// The windows of a matrix from row `y` of the result on.
+    pub(super) fn windows<'a>(
+        &self,
+        taps: &'a Taps,
+        image: &'a Padded,
+        pairs: &'a [Pair],
+        y: usize,
+    ) -> Windows<'a> {
+        let stride = self.block.stride;
+        let (first, channels) = (((y * stride.0) as isize, 0), (0, self.block.cin));
+        Windows { image, pairs, taps, first, stride, channels }
     }
 
     /// Gathers `rows` rows of the result from row `y` on.
@@ -243,7 +305,8 @@ impl Conv {
                     }
                 }
             }
-            Gather::Copy { taps } => {
+            Gather::Pixel => unreachable!("pixels are read from a dense image"),
+            Gather::Windows { taps, .. } => {
                 for (pixel, out) in gathered[..rows * ow * kp].chunks_exact_mut(kp).enumerate() {
                     let (iy, ix) = self.corner(y, pixel);
                     for ((down, right), out) in

@@ -19,9 +19,9 @@ mod rounding;
 mod vector;
 
 pub(crate) use ahead::{Ahead, prefetch};
-pub(crate) use arithmetic::Pair;
+pub(crate) use arithmetic::{Pair, Term};
 pub(crate) use depthwise::{Depthwise, DepthwiseGrad};
-pub(crate) use gemm::{OuterProduct, Product};
+pub(crate) use gemm::{Lines, OuterProduct, Product};
 pub use level::Level;
 pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums, TERMS, Terms};
 pub(crate) use pool::{PoolKind, PoolShape, pool_backward, pool_forward};
