@@ -31,6 +31,9 @@ impl Level {
     }
 }
 
+/// Terms of a sum between which a product asks for lines ahead.
+const STRETCH: usize = 8;
+
 /// How rows that are pixels make lines of an image.
 #[derive(Clone, Copy)]
 pub(crate) struct Lines {
@@ -181,25 +184,35 @@ impl<T: Term> Product<'_, T> {
             // columns of b fill the cache: what comes in between would push them out.
             let (before, between) = match V {
                 1 => (self.ahead.share, 0),
-                2 => (0, self.ahead.share.div_ceil((self.taps.len() * self.k).max(1))),
+                2 => (
+                    0,
+                    self.ahead.share.div_ceil((self.taps.len() * self.k.div_ceil(STRETCH)).max(1)),
+                ),
                 _ => (self.ahead.left(), 0),
             };
             for _ in 0..before {
                 self.ahead.step();
             }
+            let (ldb, len) = (self.ldb, self.k);
             for &tap in self.taps {
-                for k in tap..tap + self.k {
-                    let mut columns = [arithmetic.terms(b); V];
-                    for (j, column) in columns.iter_mut().enumerate().skip(1) {
-                        *column = arithmetic.terms(b.add(j * A::LANES));
-                    }
-                    for (acc, a) in acc.iter_mut().zip(a) {
-                        let a = arithmetic.splat(a.add(k));
-                        for (acc, column) in acc.iter_mut().zip(columns) {
-                            *acc = arithmetic.mul_add(a, column, *acc);
+                let (mut k, end) = (tap, tap + len);
+                while k < end {
+                    // Nothing but this in the inner loop, or its pointers would not fit the registers.
+                    let pause = end.min(k + STRETCH);
+                    while k < pause {
+                        let mut columns = [arithmetic.terms(b); V];
+                        for (j, column) in columns.iter_mut().enumerate().skip(1) {
+                            *column = arithmetic.terms(b.add(j * A::LANES));
                         }
+                        for (acc, a) in acc.iter_mut().zip(a) {
+                            let a = arithmetic.splat(a.add(k));
+                            for (acc, column) in acc.iter_mut().zip(columns) {
+                                *acc = arithmetic.mul_add(a, column, *acc);
+                            }
+                        }
+                        b = b.wrapping_add(ldb);
+                        k += 1;
                     }
-                    b = b.wrapping_add(self.ldb);
                     for _ in 0..between {
                         self.ahead.step();
                     }
