@@ -236,7 +236,7 @@ impl PackedGrads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::Ahead;
+    use crate::simd::{Ahead, Tap};
 
     /// Whole numbers from -4 to 4: bf16 holds them, and `f32` any sum of so few products.
     fn numbers(len: usize, seed: usize) -> Vec<f32> {
@@ -255,7 +255,7 @@ mod tests {
                     PairScratch::new(&buffers, level, Precision::Bf16, rows, lda.max(np));
                 let mut c = vec![7.0; rows * n];
                 let (ahead, lines, taps) =
-                    (Ahead::default(), Lines { width: rows, read: 0, written: 0 }, &[0][..]);
+                    (Ahead::default(), Lines { width: rows, read: 0, written: 0 }, &[Tap::ALL][..]);
                 let (a, c, b) = (&a[..], &mut c[..], &b[..]);
                 let product =
                     Product { a, lda, taps, k, b: &[], ldb: np, c, ldc: n, lines, rows, n, ahead };

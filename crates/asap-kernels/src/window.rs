@@ -1,7 +1,7 @@
 //! Windows of a padded image: what a full convolution multiplies, read where it lies.
 
 use crate::padded::Padded;
-use crate::simd::Pair;
+use crate::simd::{Pair, Tap};
 
 /// Most taps of a full convolution.
 const MOST: usize = 9;
@@ -33,7 +33,7 @@ pub(crate) struct Windows<'a> {
 pub(crate) struct Places {
     /// The first tap of the first window.
     pub(crate) first: usize,
-    taps: [usize; MOST],
+    taps: [Tap; MOST],
     count: usize,
     /// Terms of a tap, or of taps that lie side by side.
     pub(crate) k: usize,
@@ -57,6 +57,13 @@ impl Taps {
 }
 
 impl Windows<'_> {
+    /// The lines of windows whose taps `down` rows below the first pixel are in the image, not its border.
+    fn lines(&self, down: isize) -> (usize, usize) {
+        let (above, stride) = (self.first.0 + down, self.stride.0);
+        let line = |row: isize| (row - above).max(0).cast_unsigned().div_ceil(stride);
+        (line(0), line(self.image.h as isize))
+    }
+
     /// The terms where pixels are `pitch` apart: `k` from term `channel` on at each tap.
     pub(crate) fn places(&self, pitch: usize, channel: usize, k: usize) -> Places {
         let (image, (y, x)) = (self.image, self.first);
@@ -64,9 +71,9 @@ impl Windows<'_> {
         // Whole pixels side by side are as good as one tap.
         let run = if k == pitch { self.taps.run } else { 1 };
         let first = self.taps.all.first().map_or(0, |tap| at(*tap));
-        let (mut taps, mut count) = ([0; MOST], 0);
+        let (mut taps, mut count) = ([Tap::default(); MOST], 0);
         for (place, tap) in taps.iter_mut().zip(self.taps.all.iter().step_by(run)) {
-            *place = (at(*tap) - first) * pitch;
+            *place = Tap { at: (at(*tap) - first) * pitch, lines: self.lines(tap.0) };
             count += 1;
         }
         let (down, right) = self.stride;
@@ -76,8 +83,8 @@ impl Windows<'_> {
 }
 
 impl Places {
-    /// From the first tap of a window to each.
-    pub(crate) fn taps(&self) -> &[usize] {
+    /// From the first tap of a window on.
+    pub(crate) fn taps(&self) -> &[Tap] {
         &self.taps[..self.count]
     }
 }
@@ -100,11 +107,15 @@ mod tests {
             channels: (0, 8),
         };
         let whole = windows.places(8, 0, 8);
-        assert_eq!((whole.first, whole.k, whole.taps()), (2 * 7 * 8, 24, &[0, 56, 112][..]));
+        let at = |places: &Places| places.taps().iter().map(|tap| tap.at).collect::<Vec<_>>();
+        assert_eq!((whole.first, whole.k, at(&whole)), (2 * 7 * 8, 24, vec![0, 56, 112]));
+        // Of rows 2, 4, 6 of four, those with a row above, with themselves and with a row below.
+        let lines = whole.taps().iter().map(|tap| tap.lines);
+        assert_eq!(lines.collect::<Vec<_>>(), [(0, 2), (0, 1), (0, 1)]);
         assert_eq!((whole.step, whole.line), (16, 2 * 7 * 8));
         let part = windows.places(8, 1, 7);
         assert_eq!((part.first, part.k, part.taps().len()), (2 * 7 * 8 + 1, 7, 9));
-        assert_eq!(part.taps()[..4], [0, 8, 16, 56]);
+        assert_eq!(at(&part)[..4], [0, 8, 16, 56]);
     }
 
     #[test]

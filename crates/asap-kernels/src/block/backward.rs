@@ -7,7 +7,7 @@ use crate::norm::NormGrad;
 use crate::padded::Padded;
 use crate::simd::{
     Accumulate, Ahead, Depthwise, DepthwiseGrad, Level, Lines, LoadRows, MaskedAdd, OuterProduct,
-    Pair, Product,
+    Pair, Product, Tap,
 };
 use crate::spec::Precision;
 use crate::stored::Stored;
@@ -254,7 +254,7 @@ impl Conv {
             let product = Product {
                 a: &d[*channel..],
                 lda: self.block.cout,
-                taps: &[0],
+                taps: &[Tap::ALL],
                 k: *n,
                 b: &[],
                 ldb: *kp,
@@ -285,16 +285,23 @@ impl Conv {
             let places = windows.places(image.cp, 0, self.block.cin);
             let grads = grads[matrix.grads.clone()].chunks_mut(places.k * matrix.np.max(1));
             for (tap, w) in places.taps().iter().zip(grads) {
+                let (from, to) = (tap.lines.0.min(rows), tap.lines.1.min(rows));
+                if from >= to {
+                    if !add {
+                        w.fill(0.0);
+                    }
+                    continue;
+                }
                 self.level.outer_product(OuterProduct {
-                    a: &image.data[places.first + tap..],
+                    a: &image.data[places.first + tap.at + from * places.line..],
                     lda: places.step,
                     line: (self.ow, places.line),
-                    d: &d[matrix.columns.0..],
+                    d: &d[from * self.ow * self.block.cout + matrix.columns.0..],
                     ldd: self.block.cout,
                     w,
                     ldw: matrix.np,
                     add,
-                    rows: rows * self.ow,
+                    rows: (to - from) * self.ow,
                     k: places.k,
                     n: matrix.columns.1,
                 });

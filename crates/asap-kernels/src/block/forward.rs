@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::conv::{Conv, Scratch, Source};
 use crate::matrix::{Matrix, PairScratch};
-use crate::simd::{Ahead, Lines, Moments, Pair, Product};
+use crate::simd::{Ahead, Lines, Moments, Pair, Product, Tap};
 use crate::spec::Precision;
 use crate::stored::{keep_rounded, words};
 
@@ -90,7 +90,7 @@ impl Conv {
             let product = Product {
                 a: gathered.get(*first..).unwrap_or_default(),
                 lda: self.kp,
-                taps: &[0],
+                taps: &[Tap::ALL],
                 k: *k,
                 b: &[],
                 ldb: *np,

@@ -71,14 +71,28 @@ impl Lines {
     }
 }
 
+/// A part of the rows of a product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tap {
+    /// From the beginning of a row.
+    pub(crate) at: usize,
+    /// The lines, first and one past the last, where the part is not all zeros: the border of an image costs nothing.
+    pub(crate) lines: (usize, usize),
+}
+
+impl Tap {
+    /// A whole row, everywhere.
+    pub(crate) const ALL: Self = Self { at: 0, lines: (0, usize::MAX) };
+}
+
 /// `c[rows, n] = a[rows, k] * b[k, n]`: pixels by channels. A row of `a` may be in several parts, the taps of a
 /// convolution.
 pub(crate) struct Product<'a, T = f32> {
     /// Rows of stride `lda`.
     pub(crate) a: &'a [T],
     pub(crate) lda: usize,
-    /// Where each part of a row begins, and how long it is.
-    pub(crate) taps: &'a [usize],
+    /// The parts of a row, and how long each is.
+    pub(crate) taps: &'a [Tap],
     pub(crate) k: usize,
     /// Rows of stride `ldb`, their columns padded with zeros to whole vectors.
     pub(crate) b: &'a [T],
@@ -100,7 +114,7 @@ impl<T: Term> Kernel<T> for Product<'_, T> {
             return;
         }
         let np = self.n.next_multiple_of(A::LANES);
-        let last_tap = self.taps.iter().max();
+        let last_tap = self.taps.iter().map(|tap| tap.at).max();
         if let Some(last_tap) = last_tap.filter(|_| self.k > 0) {
             let last = self.lines.end(self.rows, self.lda, self.lines.read);
             assert!(self.a.len() >= last + last_tap + self.k, "product: a is too short");
@@ -194,8 +208,16 @@ impl<T: Term> Product<'_, T> {
                 self.ahead.step();
             }
             let (ldb, len) = (self.ldb, self.k);
-            for &tap in self.taps {
-                let (mut k, end) = (tap, tap + len);
+            let lines = match self.taps.len() {
+                1 => (0, 0),
+                _ => (row / self.lines.width, (row + M - 1) / self.lines.width),
+            };
+            for tap in self.taps {
+                if lines.1 < tap.lines.0 || lines.0 >= tap.lines.1 {
+                    b = b.wrapping_add(ldb * len);
+                    continue;
+                }
+                let (mut k, end) = (tap.at, tap.at + len);
                 while k < end {
                     // Nothing but this in the inner loop, or its pointers would not fit the registers.
                     let pause = end.min(k + STRETCH);

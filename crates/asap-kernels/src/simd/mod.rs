@@ -21,7 +21,7 @@ mod vector;
 pub(crate) use ahead::{Ahead, prefetch};
 pub(crate) use arithmetic::{Pair, Term};
 pub(crate) use depthwise::{Depthwise, DepthwiseGrad};
-pub(crate) use gemm::{Lines, OuterProduct, Product};
+pub(crate) use gemm::{Lines, OuterProduct, Product, Tap};
 pub use level::Level;
 pub(crate) use pointwise::{Accumulate, Affine, LoadRows, MaskedAdd, Moments, Sums, TERMS, Terms};
 pub(crate) use pool::{PoolKind, PoolShape, pool_backward, pool_forward};
