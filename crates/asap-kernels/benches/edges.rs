@@ -7,7 +7,9 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use asap_kernels::{Edge, EdgeSpec, Images, Level, Mixing, Needs, OpKind, OpParams, Target};
+use asap_kernels::{
+    Buffers, Edge, EdgeSpec, Images, Level, Mixing, Needs, OpKind, OpParams, Target,
+};
 
 /// Images of a batch.
 const N: usize = 64;
@@ -64,6 +66,51 @@ fn main() {
             N as f64 / (forward + alpha),
         );
     }
+    // The operations of NAS-Bench-201, whose edges have pools without batch norm.
+    println!("Forward and backward together, two threads: median, minimum.");
+    let dense = [OpKind::SkipConnect, OpKind::ReluConv1x1, OpKind::ReluConv3x3, OpKind::AvgPool3x3];
+    let singles = [vec![OpKind::ReluConv1x1], vec![OpKind::ReluConv3x3], dense.to_vec()];
+    for ops in singles {
+        for (c, size) in [(16, 32), (32, 16), (64, 8)] {
+            let op = ops.iter().map(OpKind::to_string).collect::<Vec<_>>().join("+");
+            let name = format!("step of {op} C{c} {size}x{size}");
+            if name.contains(&filter) {
+                let spec = EdgeSpec { pool_norm: false, ..EdgeSpec::mixed(c, 1, ops.clone()) };
+                two.install(|| whole_step(&name, spec, size));
+            }
+        }
+    }
+}
+
+/// Times a step on the weights: forward, then backward with the gradients of weights and input.
+fn whole_step(name: &str, spec: EdgeSpec, size: usize) {
+    let weights = weights(&spec);
+    let (params, mixing) = (params(&weights), vec![1.0; spec.ops.len()]);
+    let mixing = Mixing { weights: &mixing, image_weights: None };
+    let (x, g) = (noise(N * size * size * spec.cin), noise(N * size * size * spec.cout));
+    let images = Images::new(&x, N, size, size, spec.cin);
+    let edge = Edge::new(spec, &Buffers::new()).expect("a valid edge");
+    let (mut out, mut dx) = (g.clone(), x.clone());
+    let mut times = times(|| {
+        let saved = edge.forward(images, &params, mixing, Target::Write(&mut out));
+        let (dx, needs) = (Target::Write(&mut dx[..]), Needs { weights: true, mixing: false });
+        let grads = saved.and_then(|saved| saved.backward(images, mixing, &g, needs, Some(dx)));
+        black_box(grads.expect("a valid call"));
+    });
+    times.sort_by(f64::total_cmp);
+    println!("{name:80}{:8.2} ms{:8.2} ms", times[times.len() / 2] * 1e3, times[0] * 1e3);
+}
+
+/// Convolution weights of each operation.
+fn weights(spec: &EdgeSpec) -> Vec<Vec<Vec<f32>>> {
+    let shapes = spec.ops.iter().map(|op| spec.conv_shapes(*op));
+    shapes.map(|s| s.iter().map(|s| noise(s.iter().product())).collect()).collect()
+}
+
+/// Parameters without affine ones.
+fn params(weights: &[Vec<Vec<f32>>]) -> Vec<OpParams<'_>> {
+    let convs = weights.iter().map(|w| w.iter().map(|w| &w[..]).collect());
+    convs.map(|convs| OpParams { convs, affine: vec![] }).collect()
 }
 
 /// Times an edge; returns the seconds of forward, backward and alpha-step backward pass on two threads.
@@ -75,13 +122,8 @@ fn case(
     pools: [&rayon::ThreadPool; 2],
 ) -> [f64; 3] {
     let n = N;
-    let weights: Vec<Vec<Vec<f32>>> = (spec.ops.iter())
-        .map(|op| spec.conv_shapes(*op).iter().map(|s| noise(s.iter().product())).collect())
-        .collect();
-    let params: Vec<OpParams> = weights
-        .iter()
-        .map(|w| OpParams { convs: w.iter().map(|w| &w[..]).collect(), affine: vec![] })
-        .collect();
+    let weights = weights(&spec);
+    let params = params(&weights);
     let (oh, ow) = spec.output_size(size, size);
     let flops = 2.0
         * (n * oh * ow) as f64
@@ -90,7 +132,7 @@ fn case(
     let g = noise(n * oh * ow * spec.cout);
     let mixing = vec![0.3; spec.ops.len()];
     let mixing = Mixing { weights: &mixing, image_weights: None };
-    let edge = Edge::new(spec).expect("a valid edge");
+    let edge = Edge::new(spec, &Buffers::new()).expect("a valid edge");
     let images = Images::new(&x, n, size, size, edge.spec().cin);
     let (mut out, mut dx) = (g.clone(), x.clone());
     let mut saved =
@@ -147,18 +189,21 @@ fn noise(len: usize) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
-/// The least time of a call over at least three calls and a fifth of a second.
-fn minimum(mut call: impl FnMut()) -> f64 {
+/// The least time of a call.
+fn minimum(call: impl FnMut()) -> f64 {
+    times(call).into_iter().fold(f64::INFINITY, f64::min)
+}
+
+/// The seconds of at least three calls, over at least a fifth of a second.
+fn times(mut call: impl FnMut()) -> Vec<f64> {
     call();
-    let (begin, mut least) = (Instant::now(), Duration::MAX);
-    let mut calls = 0;
-    while calls < 3 || begin.elapsed() < Duration::from_millis(200) {
+    let (begin, mut times) = (Instant::now(), Vec::new());
+    while times.len() < 3 || begin.elapsed() < Duration::from_millis(200) {
         let start = Instant::now();
         call();
-        least = least.min(start.elapsed());
-        calls += 1;
+        times.push(start.elapsed().as_secs_f64());
     }
-    least.as_secs_f64()
+    times
 }
 
 /// GFLOP/s of multiply-adds in registers.

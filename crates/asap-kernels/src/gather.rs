@@ -1,5 +1,10 @@
 //! How a convolution gathers its inputs, and how the gradient finds its way back to them.
 
+use crate::matrix::{Factor, Matrix};
+use crate::simd::Level;
+use crate::spec::{Block, Precision};
+use crate::window::Taps;
+
 /// How the inputs of a pixel are gathered.
 #[derive(Debug)]
 pub(crate) enum Gather {
@@ -12,8 +17,78 @@ pub(crate) enum Gather {
         /// The data gradient, for each parity of row and column of the input (one class if the stride is 1).
         classes: Vec<Class>,
     },
-    /// Offsets (down, right) of the taps, whose channels are put side by side.
-    Copy { taps: Vec<(isize, isize)> },
+    /// The mean of the pixels of a 2x2 window of stride 2.
+    Average,
+    /// Nothing: a pixel is multiplied as it is.
+    Pixel,
+    /// Nothing: windows of the image are multiplied where they lie. Only weight gradients in bf16 want the channels of
+    /// all taps (down, right) side by side.
+    Windows {
+        taps: Vec<(isize, isize)>,
+        /// The data gradient, for each parity of row and column of the input, as for a depthwise convolution.
+        classes: Vec<WindowClass>,
+    },
+}
+
+/// As [`Class`], of a full convolution: windows of the gradient of the result are multiplied.
+#[derive(Debug)]
+pub(crate) struct WindowClass {
+    pub(crate) first: (usize, usize),
+    /// In the gradient of the result.
+    pub(crate) taps: Taps,
+    /// First channel of that, and how many.
+    pub(crate) channels: (usize, usize),
+    /// `[taps, channels, pad(cin)]`.
+    pub(crate) weights: Factor,
+}
+
+/// The classes of a full convolution or a factorized reduce.
+pub(crate) fn window_classes(
+    level: Level,
+    precision: Precision,
+    block: &Block,
+    matrices: &[Matrix],
+    params: &[&[f32]],
+) -> Vec<WindowClass> {
+    let (sh, sw) = block.stride;
+    let parities = (0..sh).flat_map(|top| (0..sw).map(move |left| (top, left)));
+    let class = |first: (usize, usize)| {
+        // A tap that takes pixel `from` of the input to the result at `to`.
+        let through = |matrix: &Matrix| -> Vec<((isize, isize), usize)> {
+            let all = matrix.taps.iter().flat_map(|taps| &taps.all).enumerate();
+            let mut through: Vec<_> = all
+                .filter_map(|(index, (down, right))| {
+                    let (y, x) = (first.0 as isize - down, first.1 as isize - right);
+                    let (sh, sw) = (sh as isize, sw as isize);
+                    (y % sh == 0 && x % sw == 0).then_some(((y / sh, x / sw), index))
+                })
+                .collect();
+            through.sort_unstable();
+            through
+        };
+        // No two matrices of a factorized reduce have taps in one class.
+        let matrix = matrices.iter().find(|matrix| !through(matrix).is_empty());
+        let matrix = matrix.unwrap_or(&matrices[0]);
+        let (through, (channel, count)) = (through(matrix), matrix.columns);
+        // Pairs begin at an even channel; the one before the first has no weight.
+        let before = match precision {
+            Precision::F32 => 0,
+            Precision::Bf16 => channel % 2,
+        };
+        let (params, all) = (params[matrix.part], matrix.rows.1 / block.cin);
+        let value = |tap: usize, term: usize, cin: usize| {
+            let column = term.checked_sub(before);
+            column.map_or(0.0, |column| params[(column * block.cin + cin) * all + through[tap].1])
+        };
+        let extents = [through.len(), before + count, block.cin];
+        WindowClass {
+            first,
+            weights: Factor::pack(level, precision, extents, value),
+            taps: Taps::new(through.iter().map(|(place, _)| *place).collect()),
+            channels: (channel - before, before + count),
+        }
+    };
+    parities.map(class).collect()
 }
 
 /// The pixels of the input in one class of rows and columns modulo the stride all receive gradient through the same

@@ -3,7 +3,7 @@
 //! The one building block is an [`Edge`]: the weighted sum of the operations alive on an edge, each ending in batch
 //! norm, added to what its node holds already: `out (+)= sum_o w_o * o(x)`. With a single operation of weight 1 the
 //! same code is a preprocess, a factorized reduce or a stem. Beside it stand [`join`] (concatenation of the nodes,
-//! global average pool), [`buffers`] (memory that is kept between steps) and [`mod@reference`] (naive loops that say
+//! global average pool), [`Buffers`] (memory that is kept between steps) and [`mod@reference`] (naive loops that say
 //! what every operation means).
 //!
 //! - Tensors are `f32`, channels last: `[n, h, w, c]`. Weights come in PyTorch's layout and are repacked inside.
@@ -13,10 +13,11 @@
 //!   code ([`Level`]).
 //!
 //! ```
-//! use asap_kernels::{Edge, EdgeSpec, Images, Mixing, Needs, OpKind, OpParams, Target};
+//! use asap_kernels::{Buffers, Edge, EdgeSpec, Images, Mixing, Needs, OpKind, OpParams, Target};
 //!
 //! # fn main() -> Result<(), asap_kernels::KernelError> {
-//! let edge = Edge::new(EdgeSpec::mixed(16, 1, vec![OpKind::MaxPool3x3, OpKind::DilConv3x3]))?;
+//! let spec = EdgeSpec::mixed(16, 1, vec![OpKind::MaxPool3x3, OpKind::DilConv3x3]);
+//! let edge = Edge::new(spec, &Buffers::new())?;
 //! let (x, dw, pw) = (vec![0.5; 2 * 8 * 8 * 16], vec![0.1; 16 * 9], vec![0.1; 16 * 16]);
 //! let images = Images::new(&x, 2, 8, 8, 16);
 //! let params = [OpParams::default(), OpParams { convs: vec![&dw, &pw], affine: vec![] }];
@@ -32,6 +33,7 @@
 //! ```
 
 mod block;
+mod buffers;
 mod edge;
 mod error;
 mod gather;
@@ -41,14 +43,16 @@ mod padded;
 mod simd;
 mod spec;
 mod stored;
+mod window;
 
-pub mod buffers;
 pub mod join;
 pub mod reference;
 
+pub use buffers::Buffers;
 pub use edge::{
-    Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Prepared, Running, Saved, Stats, Target,
+    Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Prepared, Running, Saved, Target,
 };
 pub use error::{KernelError, Result};
+pub use norm::Stats;
 pub use simd::Level;
 pub use spec::{EdgeSpec, OpKind, Precision};

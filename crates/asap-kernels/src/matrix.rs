@@ -5,9 +5,10 @@ use std::ops::Range;
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use rayon::prelude::*;
 
-use crate::buffers::Buffer;
-use crate::simd::{Level, OuterProduct, Pair, PairRows, Product, RoundRows};
+use crate::buffers::{Buffer, Buffers};
+use crate::simd::{Level, Lines, OuterProduct, Pair, PairRows, Product, RoundRows, Term};
 use crate::spec::Precision;
+use crate::window::{Places, Taps, Windows};
 
 /// Values of packed gradients that a task adds.
 const PART: usize = 4096;
@@ -17,6 +18,8 @@ const PART: usize = 4096;
 pub(crate) struct Matrix {
     /// Which of the parameters of the block it is: `[columns, cin, taps]`.
     pub(crate) part: usize,
+    /// Where the convolution reads windows: its taps there. Otherwise it reads gathered values.
+    pub(crate) taps: Option<Taps>,
     /// First gathered value, and how many.
     pub(crate) rows: (usize, usize),
     /// First output channel, and how many.
@@ -28,7 +31,7 @@ pub(crate) struct Matrix {
     pub(crate) grads: Range<usize>,
     /// `[rows, np]`.
     pub(crate) weights: Factor,
-    /// `[columns, kp]`.
+    /// `[columns, kp]`; windows have theirs in [`Gather`](crate::gather::Gather).
     pub(crate) transposed: Factor,
 }
 
@@ -47,17 +50,13 @@ pub(crate) struct PairScratch([Buffer; 2]);
 impl Matrix {
     /// Packs parameters `[columns, cin, taps]`.
     pub(crate) fn pack(&mut self, level: Level, precision: Precision, params: &[f32], cin: usize) {
-        let (k, n) = (self.rows.1, self.columns.1);
-        let (mut weights, mut transposed) = (vec![0.0; k * self.np], vec![0.0; n * self.kp]);
-        for row in 0..k {
-            let at = row % cin * (k / cin) + row / cin;
-            for column in 0..n {
-                weights[row * self.np + column] = params[column * k + at];
-                transposed[column * self.kp + row] = params[column * k + at];
-            }
+        let (taps, n) = (self.rows.1 / cin, self.columns.1);
+        let value = |tap, channel, column| params[(column * cin + channel) * taps + tap];
+        self.weights = Factor::pack(level, precision, [taps, cin, n], value);
+        if self.taps.is_none() {
+            let value = |_, column, channel| value(0, channel, column);
+            self.transposed = Factor::pack(level, precision, [1, n, cin], value);
         }
-        self.weights = Factor::new(level, precision, weights, self.np);
-        self.transposed = Factor::new(level, precision, transposed, self.kp);
     }
 
     /// The inverse of [`Matrix::pack`], for gradients.
@@ -73,6 +72,31 @@ impl Matrix {
 }
 
 impl Factor {
+    /// Packs `[taps, terms, columns]`.
+    pub(crate) fn pack(
+        level: Level,
+        precision: Precision,
+        [taps, terms, columns]: [usize; 3],
+        value: impl Fn(usize, usize, usize) -> f32,
+    ) -> Self {
+        let row = level.pad(columns);
+        // A tap has whole pairs.
+        let rows = match precision {
+            Precision::F32 => terms,
+            Precision::Bf16 => terms.next_multiple_of(2),
+        };
+        let mut values = vec![0.0; taps * rows * row];
+        for tap in 0..taps {
+            for term in 0..terms {
+                let to = &mut values[(tap * rows + term) * row..][..columns];
+                for (column, to) in to.iter_mut().enumerate() {
+                    *to = value(tap, term, column);
+                }
+            }
+        }
+        Self::new(level, precision, values, row)
+    }
+
     /// Of rows of stride `row`.
     fn new(level: Level, precision: Precision, values: Vec<f32>, row: usize) -> Self {
         match precision {
@@ -96,7 +120,7 @@ impl Factor {
         match self {
             Self::Values(b) => level.product(Product { b, ..product }),
             Self::Pairs(b) => {
-                let Product { a, lda, ldb, c, ldc, line, rows, k, n, ahead, .. } = product;
+                let Product { a, lda, taps, k, ldb, c, ldc, lines, rows, n, ahead, .. } = product;
                 let out = cast_slice_mut(rounded);
                 // Rows of whole pairs are one long row; a last value alone wants a zero beside it.
                 let row = if k.is_multiple_of(2) && lda.is_multiple_of(2) {
@@ -109,25 +133,62 @@ impl Factor {
                     row
                 };
                 let (a, lda, k) = (cast_slice(rounded), row / 2, k.div_ceil(2));
-                level.product(Product { a, lda, b, ldb, c, ldc, line, rows, k, n, ahead });
+                let lines = Lines { read: lines.width * lda, ..lines };
+                level.product(Product { a, lda, taps, k, b, ldb, c, ldc, lines, rows, n, ahead });
             }
         }
     }
 }
 
+impl Factor {
+    /// Runs a product whose `b` this is, and whose `a` are windows.
+    pub(crate) fn multiply_windows(
+        &self,
+        level: Level,
+        windows: Windows<'_>,
+        product: Product<'_>,
+    ) {
+        let ((first, count), cp) = (windows.channels, windows.image.cp);
+        match self {
+            Self::Values(b) => {
+                let places = windows.places(cp, first, count);
+                multiply_at(level, &windows.image.data, b, &places, product);
+            }
+            Self::Pairs(b) => {
+                let places = windows.places(cp.div_ceil(2), first / 2, count.div_ceil(2));
+                multiply_at(level, windows.pairs, b, &places, product);
+            }
+        }
+    }
+}
+
+/// Runs a product with these factors.
+fn multiply_at<T: Term>(level: Level, a: &[T], b: &[T], places: &Places, product: Product<'_>) {
+    let Product { ldb, c, ldc, lines, rows, n, ahead, .. } = product;
+    let (taps, k, lda) = (places.taps(), places.k, places.step);
+    let (a, lines) = (&a[places.first..], Lines { read: places.line, ..lines });
+    level.product(Product { a, lda, taps, k, b, ldb, c, ldc, lines, rows, n, ahead });
+}
+
 impl PairScratch {
     /// For chunks of so many pixels, of at most `k` values.
-    pub(crate) fn new(level: Level, precision: Precision, pixels: usize, k: usize) -> Self {
+    pub(crate) fn new(
+        buffers: &Buffers,
+        level: Level,
+        precision: Precision,
+        pixels: usize,
+        k: usize,
+    ) -> Self {
         let room = match precision {
             Precision::F32 => 0,
             Precision::Bf16 => pixels.div_ceil(2) * whole(level, k) + level.lanes(),
         };
-        Self([Buffer::new(room), Buffer::new(room)])
+        Self([buffers.buffer(room), buffers.buffer(room)])
     }
 
     /// Runs an outer product on pairs of neighbouring pixels.
     pub(crate) fn outer_product(&mut self, level: Level, product: OuterProduct<'_>) {
-        let OuterProduct { a, lda, d, ldd, w, ldw, add, rows, k, n } = product;
+        let OuterProduct { a, lda, d, ldd, w, ldw, add, rows, k, n, .. } = product;
         let mut pair = |x, ldx, n, which: usize| {
             let row = whole(level, n);
             let out = cast_slice_mut(&mut self.0[which]);
@@ -137,7 +198,8 @@ impl PairScratch {
         let (lda, ldd) = (pair(a, lda, k, 0), pair(d, ldd, n, 1));
         let [a, d] = self.0.each_ref().map(|pairs| cast_slice::<f32, Pair>(pairs));
         let rows = rows.div_ceil(2);
-        level.outer_product(OuterProduct { a, lda, d, ldd, w, ldw, add, rows, k, n });
+        let line = (rows.max(1), 0);
+        level.outer_product(OuterProduct { a, lda, line, d, ldd, w, ldw, add, rows, k, n });
     }
 }
 
@@ -174,7 +236,7 @@ impl PackedGrads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::Ahead;
+    use crate::simd::{Ahead, Tap};
 
     /// Whole numbers from -4 to 4: bf16 holds them, and `f32` any sum of so few products.
     fn numbers(len: usize, seed: usize) -> Vec<f32> {
@@ -183,17 +245,20 @@ mod tests {
 
     #[test]
     fn products_in_bf16_are_exact_on_small_whole_numbers() {
+        let buffers = Buffers::new();
         for level in Level::with_and_without_bf16() {
             for (rows, k, gap, n) in sizes() {
                 let (lda, np) = (k + gap, level.pad(n));
                 let (a, b) = (numbers(rows * lda, 1), numbers(k * np, 2));
                 let factor = Factor::new(level, Precision::Bf16, b.clone(), np);
-                let mut scratch = PairScratch::new(level, Precision::Bf16, rows, lda.max(np));
+                let mut scratch =
+                    PairScratch::new(&buffers, level, Precision::Bf16, rows, lda.max(np));
                 let mut c = vec![7.0; rows * n];
-                let (ahead, line) = (Ahead::default(), (rows, 0));
+                let (ahead, lines, taps) =
+                    (Ahead::default(), Lines { width: rows, read: 0, written: 0 }, &[Tap::ALL][..]);
                 let (a, c, b) = (&a[..], &mut c[..], &b[..]);
                 let product =
-                    Product { a, lda, b: &[], ldb: np, c, ldc: n, line, rows, k, n, ahead };
+                    Product { a, lda, taps, k, b: &[], ldb: np, c, ldc: n, lines, rows, n, ahead };
                 factor.multiply(level, product, &mut scratch);
                 for (i, found) in c.iter().enumerate() {
                     let (row, column) = (i / n, i % n);
@@ -206,15 +271,18 @@ mod tests {
 
     #[test]
     fn outer_products_in_bf16_are_exact_on_small_whole_numbers() {
+        let buffers = Buffers::new();
         for level in Level::with_and_without_bf16() {
             for (rows, k, gap, n) in sizes().filter(|size| size.1 > 0) {
                 let (lda, ldd, ldw) = (k + gap, n + gap, level.pad(n));
                 let (a, d) = (numbers(rows * lda, 3), numbers(rows * ldd, 4));
-                let mut scratch = PairScratch::new(level, Precision::Bf16, rows, lda.max(ldd));
+                let mut scratch =
+                    PairScratch::new(&buffers, level, Precision::Bf16, rows, lda.max(ldd));
                 let mut w = vec![1.0; k * ldw];
                 let (a, d) = (&a[..], &d[..]);
+                let line = (rows, 0);
                 let product =
-                    OuterProduct { a, lda, d, ldd, w: &mut w, ldw, add: true, rows, k, n };
+                    OuterProduct { a, lda, line, d, ldd, w: &mut w, ldw, add: true, rows, k, n };
                 scratch.outer_product(level, product);
                 for (i, found) in w.iter().enumerate().filter(|(i, _)| i % ldw < n) {
                     let (row, column) = (i / ldw, i % ldw);

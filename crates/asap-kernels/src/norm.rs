@@ -1,10 +1,20 @@
 //! Batch norm: statistics that do not suffer from cancellation, and its coefficients forward and backward.
 
-use crate::edge::Stats;
 use crate::simd::{Affine, Level};
 
 /// Added to the variance, as in PyTorch.
 pub(crate) const EPS: f64 = 1e-5;
+
+/// Statistics of one batch norm over a batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Stats {
+    /// Mean per channel.
+    pub mean: Vec<f32>,
+    /// Biased variance per channel; times `count / (count - 1)` it is the unbiased one.
+    pub var: Vec<f32>,
+    /// Number of values per channel: `n * h * w`.
+    pub count: usize,
+}
 
 /// Mean and sum of squared deviations per channel, merged from parts (Chan, Golub, LeVeque 1979) in `f64`.
 #[derive(Debug, Clone, Default)]

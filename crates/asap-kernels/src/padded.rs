@@ -1,7 +1,9 @@
 //! The scratch image that convolutions read: [`Padded`].
 
-use crate::buffers::Buffer;
-use crate::simd::{Affine, Level, LoadRows, Value};
+use pulp::bytemuck::{cast_slice, cast_slice_mut};
+
+use crate::buffers::{Buffer, Buffers};
+use crate::simd::{Affine, Level, LoadRows, Pair, RoundRows, Value};
 use crate::stored::Stored;
 
 /// An image with a border of zeros and its channels padded to whole vectors: scratch that many convolutions read.
@@ -15,9 +17,9 @@ pub(crate) struct Padded {
 }
 
 impl Padded {
-    pub(crate) fn new(h: usize, w: usize, pad: usize, cp: usize) -> Self {
-        let mut image =
-            Self { data: Buffer::new((h + 2 * pad) * (w + 2 * pad) * cp), h, w, pad, cp };
+    pub(crate) fn new(buffers: &Buffers, h: usize, w: usize, pad: usize, cp: usize) -> Self {
+        let data = buffers.buffer((h + 2 * pad) * (w + 2 * pad) * cp);
+        let mut image = Self { data, h, w, pad, cp };
         // Only the border: whoever fills the image writes the whole interior.
         let (row, side, top) = (image.row(), pad * cp, image.at(0, 0) - pad * cp);
         let bottom = image.data.len() - top;
@@ -32,14 +34,41 @@ impl Padded {
 
     /// Distance between rows.
     pub(crate) fn row(&self) -> usize {
-        (self.w + 2 * self.pad) * self.cp
+        self.width() * self.cp
     }
 
     /// Offset of a pixel; those of the border have coordinates below zero or beyond the size.
     pub(crate) fn at(&self, y: isize, x: isize) -> usize {
+        self.pixel(y, x) * self.cp
+    }
+
+    /// Number of a pixel, the border counted.
+    pub(crate) fn pixel(&self, y: isize, x: isize) -> usize {
         let (y, x) = (y + self.pad as isize, x + self.pad as isize);
         debug_assert!(y >= 0 && x >= 0, "pixel outside the border");
-        y as usize * self.row() + x as usize * self.cp
+        y as usize * self.width() + x as usize
+    }
+
+    /// Pixels of a row, the border counted.
+    pub(crate) fn width(&self) -> usize {
+        self.w + 2 * self.pad
+    }
+
+    /// Words of `f32` for an image of so many values, its pixels of `cp`, in pairs.
+    pub(crate) fn pair_words(level: Level, len: usize, cp: usize) -> usize {
+        len / cp.max(1) * cp.div_ceil(2) + level.lanes()
+    }
+
+    /// Rounds the image, border and all, to pairs of neighbouring channels; the last of an odd number has a zero.
+    pub(crate) fn round<'a>(&self, level: Level, words: &'a mut [f32]) -> &'a [Pair] {
+        let (x, cp, out) = (&self.data[..], self.cp, cast_slice_mut(&mut *words));
+        if cp.is_multiple_of(2) {
+            let k = x.len();
+            level.round(RoundRows { x, ldx: k, rows: 1, k, out, row: level.pad(k) });
+        } else {
+            level.round(RoundRows { x, ldx: cp, rows: x.len() / cp, k: cp, out, row: cp + 1 });
+        }
+        cast_slice(words)
     }
 
     /// The interior from its first pixel on.

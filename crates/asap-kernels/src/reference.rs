@@ -191,6 +191,7 @@ enum Layer {
         stride: usize,
     },
     AvgPool {
+        size: usize,
         stride: usize,
     },
     /// Weights 0 and 1 on the image and on the shifted image.
@@ -241,7 +242,7 @@ fn layers(op: OpKind, spec: &EdgeSpec) -> Vec<Layer> {
         |layer| if spec.pool_norm { vec![layer, Layer::Norm { norm: 0 }] } else { vec![layer] };
     match op {
         OpKind::MaxPool3x3 => pool(Layer::MaxPool { stride: s }),
-        OpKind::AvgPool3x3 => pool(Layer::AvgPool { stride: s }),
+        OpKind::AvgPool3x3 => pool(Layer::AvgPool { size: 3, stride: s }),
         OpKind::SkipConnect if s == 1 => vec![],
         OpKind::SkipConnect | OpKind::FactorizedReduce => {
             vec![Layer::Relu, Layer::Reduce { cout }, Layer::Norm { norm: 0 }]
@@ -262,6 +263,9 @@ fn layers(op: OpKind, spec: &EdgeSpec) -> Vec<Layer> {
         OpKind::ReluConv1x1 => vec![Layer::Relu, full(0, (1, 1), (s, s)), Layer::Norm { norm: 0 }],
         OpKind::Conv3x3 => vec![full(0, (3, 3), (s, s)), Layer::Norm { norm: 0 }],
         OpKind::ReluConv3x3 => vec![Layer::Relu, full(0, (3, 3), (s, s)), Layer::Norm { norm: 0 }],
+        OpKind::AvgPool2x2Conv1x1 => {
+            vec![Layer::AvgPool { size: 2, stride: s }, full(0, (1, 1), (1, 1))]
+        }
     }
 }
 
@@ -287,8 +291,10 @@ impl Layer {
                         .map_or(normalised, |(gamma, beta)| gamma[c] * normalised + beta[c])
                 })
             }
-            Self::MaxPool { stride } => pool(x, *stride, |window| x.data[first_largest(x, window)]),
-            Self::AvgPool { stride } => pool(x, *stride, |window| {
+            Self::MaxPool { stride } => {
+                pool(x, 3, *stride, |window| x.data[first_largest(x, window)])
+            }
+            Self::AvgPool { size, stride } => pool(x, *size, *stride, |window| {
                 window.iter().map(|i| x.data[*i]).sum::<f64>() / window.len() as f64
             }),
             Self::Reduce { cout } => {
@@ -349,14 +355,14 @@ impl Layer {
             }
             Self::MaxPool { stride } => {
                 let mut results = d.data.iter();
-                pool(x, *stride, |window| {
+                pool(x, 3, *stride, |window| {
                     dx.data[first_largest(x, window)] += results.next().unwrap_or(&0.0);
                     0.0
                 });
             }
-            Self::AvgPool { stride } => {
+            Self::AvgPool { size, stride } => {
                 let mut results = d.data.iter();
-                pool(x, *stride, |window| {
+                pool(x, *size, *stride, |window| {
                     let share = results.next().unwrap_or(&0.0) / window.len() as f64;
                     window.iter().for_each(|i| dx.data[*i] += share);
                     0.0
@@ -431,17 +437,17 @@ fn each_reduced(x: &Tensor, cout: usize, mut f: impl FnMut(Tap)) {
     }
 }
 
-/// A function of each 3x3 window, given as places in `x` in the order of rows and columns.
-fn pool(x: &Tensor, stride: usize, mut f: impl FnMut(&[usize]) -> f64) -> Tensor {
-    let [n, h, w, c] = x.shape;
+/// A function of each window of `size` x `size` pixels, padding `(size - 1) / 2`, given as places in `x` in the order of rows and columns.
+fn pool(x: &Tensor, size: usize, stride: usize, mut f: impl FnMut(&[usize]) -> f64) -> Tensor {
+    let ([n, h, w, c], before) = (x.shape, (size as isize - 1) / 2);
     let mut y = Tensor::zeros([n, h.div_ceil(stride), w.div_ceil(stride), c]);
     for (n, oy, ox) in indices([n, y.shape[1], y.shape[2]]) {
         for channel in 0..c {
-            let taps = indices([1, 3, 3]).filter_map(|(_, ky, kx)| {
+            let taps = indices([1, size, size]).filter_map(|(_, ky, kx)| {
                 x.inside(
                     n,
-                    (oy * stride + ky) as isize - 1,
-                    (ox * stride + kx) as isize - 1,
+                    (oy * stride + ky) as isize - before,
+                    (ox * stride + kx) as isize - before,
                     channel,
                 )
             });

@@ -30,12 +30,15 @@ pub enum OpKind {
     /// batch norm. What the shift moves out of an odd-sized image counts as zero; of an odd number of output
     /// channels the first conv gets one more.
     FactorizedReduce,
-    /// ReLU, 1x1 conv, batch norm: the preprocess of a cell.
+    /// ReLU, 1x1 conv, batch norm: the preprocess of a cell, `nor_conv_1x1` of NAS-Bench-201.
     ReluConv1x1,
     /// 3x3 conv, batch norm: the stem.
     Conv3x3,
-    /// ReLU, 3x3 conv, batch norm: later stages of an ImageNet stem.
+    /// ReLU, 3x3 conv, batch norm: later stages of an ImageNet stem, `nor_conv_3x3` of NAS-Bench-201.
     ReluConv3x3,
+    /// Average pool 2x2 of stride 2, 1x1 conv, neither ReLU nor batch norm: the shortcut of a residual block in
+    /// NAS-Bench-201. The last windows of an odd-sized image average the pixels that exist.
+    AvgPool2x2Conv1x1,
 }
 
 /// How exactly an edge computes in training.
@@ -89,6 +92,8 @@ pub(crate) enum ConvKind {
     Full { kernel: (usize, usize) },
     /// The two convolutions of the factorized reduce.
     Reduce,
+    /// Averages of 2x2 windows of stride 2, then 1x1.
+    Average,
 }
 
 /// One step of an operation: (ReLU,) convolution (, batch norm).
@@ -112,7 +117,7 @@ pub(crate) enum Body {
 
 impl OpKind {
     /// Every operation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::MaxPool3x3,
         Self::AvgPool3x3,
         Self::SkipConnect,
@@ -126,6 +131,7 @@ impl OpKind {
         Self::ReluConv1x1,
         Self::Conv3x3,
         Self::ReluConv3x3,
+        Self::AvgPool2x2Conv1x1,
     ];
 
     /// Whether the operation works channel by channel and so cannot change their number.
@@ -170,6 +176,9 @@ impl OpKind {
             Self::ReluConv1x1 => full((1, 1), true),
             Self::Conv3x3 => full((3, 3), false),
             Self::ReluConv3x3 => full((3, 3), true),
+            Self::AvgPool2x2Conv1x1 => {
+                Body::Chain(vec![block(ConvKind::Average, false, false, (2, 2), cin)])
+            }
         }
     }
 }
@@ -190,6 +199,7 @@ impl fmt::Display for OpKind {
             Self::ReluConv1x1 => "relu_conv_1x1",
             Self::Conv3x3 => "conv_3x3",
             Self::ReluConv3x3 => "relu_conv_3x3",
+            Self::AvgPool2x2Conv1x1 => "avg_pool_2x2_conv_1x1",
         })
     }
 }
@@ -201,6 +211,7 @@ impl Block {
         match self.conv {
             ConvKind::Separable { kernel, .. } => vec![[cin, 1, kernel, kernel], [cout, cin, 1, 1]],
             ConvKind::Full { kernel: (kh, kw) } => vec![[cout, cin, kh, kw]],
+            ConvKind::Average => vec![[cout, cin, 1, 1]],
             ConvKind::Reduce => vec![[cout.div_ceil(2), cin, 1, 1], [cout / 2, cin, 1, 1]],
         }
     }
@@ -287,10 +298,11 @@ impl EdgeSpec {
                     "put a relu_conv_1x1 in front of the operation",
                 );
             }
-            if *op == OpKind::FactorizedReduce && self.stride != 2 {
+            let halves = matches!(op, OpKind::FactorizedReduce | OpKind::AvgPool2x2Conv1x1);
+            if halves && self.stride != 2 {
                 return fail(
                     "stride",
-                    "2 for factorized_reduce",
+                    &format!("2 for {op}"),
                     "1".into(),
                     "use skip_connect or relu_conv_1x1",
                 );

@@ -4,8 +4,8 @@
 
 use asap_kernels::reference::{self, EdgeRun, Params, Tensor};
 use asap_kernels::{
-    Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpKind, OpParams, Precision, Running,
-    Saved, Target,
+    Buffers, Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpKind, OpParams, Precision,
+    Running, Saved, Target,
 };
 use proptest::prelude::*;
 
@@ -108,7 +108,7 @@ const ALL: Needs = Needs { weights: true, mixing: true };
 
 /// Runs all passes. The output and the gradient of the input are added to `before`.
 fn fused(problem: &Problem, values: &Values, level: Option<Level>, precision: Precision) -> Fused {
-    let edge = Edge::new(problem.spec.clone()).unwrap().with_precision(precision);
+    let edge = Edge::new(problem.spec.clone(), &Buffers::new()).unwrap().with_precision(precision);
     let edge = level.map_or(edge.clone(), |level| edge.with_level(level));
     let [n, h, w, c] = problem.shape;
     let (x, params, mixing) =
@@ -247,17 +247,19 @@ fn check_bf16(problem: &Problem, level: Level) {
         found.iter().zip(&values.before).map(|(v, before)| v - before).collect()
     };
     let magnified = tolerance(&run) / 1e-4;
-    let last = problem.spec.norm_channels(problem.spec.ops[0]).len().saturating_sub(1);
+    let norms = problem.spec.ops.iter().map(|op| problem.spec.norm_channels(*op).len());
+    let last = norms.max().unwrap_or(0).saturating_sub(1);
     // Behind the ReLU between two convolutions come gradients of other pixels, where it saw the other sign: of one in ten
     // thousand such small problems half of the gradient is another, of nearly all a tenth. Without a gradient it is 1.
     let behind = |relu| magnified * if relu { 0.7 } else { 0.02 + 0.03 * last as f64 };
-    // A sum of products of numbers around one, whose signs cancel, times the weight of the operation.
     let products = (grad_out.data.len() as f64).sqrt();
-    let weighted = 0.3 * products * f64::from(values.weights[0]).abs();
     near("output", &added(&found.out), &run.out.data, 1.0, 0.01 * magnified);
     near("input gradient", &added(&found.dx), &grads.input.data, 1e-3, behind(last > 0));
     near("mixing gradient", &found.grads.mixing, &grads.mixing, products, 0.01 * magnified);
-    for (found, expected) in found.grads.ops.iter().zip(&grads.ops) {
+    let ops = found.grads.ops.iter().zip(&grads.ops);
+    for ((found, expected), weight) in ops.zip(&values.weights) {
+        // A sum of products of numbers around one, whose signs cancel, times the weight of the operation.
+        let weighted = 0.3 * products * f64::from(*weight).abs();
         for (i, (found, expected)) in found.convs.iter().zip(&expected.convs).enumerate() {
             near("weight gradient", found, expected, weighted, behind(i < 2 * last));
         }
@@ -277,8 +279,31 @@ fn spec(op: OpKind, cin: usize, cout: usize, stride: usize, pool_norm: bool) -> 
     let halved = EdgeSpec { stride: 2, ..spec.clone() };
     [spec, same, halved.clone()]
         .into_iter()
-        .find(|spec| Edge::new(spec.clone()).is_ok())
+        .find(|spec| is_possible(spec.clone()))
         .unwrap_or(halved)
+}
+
+fn is_possible(spec: EdgeSpec) -> bool {
+    Edge::new(spec, &Buffers::new()).is_ok()
+}
+
+#[test]
+fn the_last_windows_of_a_shortcut_average_the_pixels_that_exist() {
+    let edge =
+        Edge::new(EdgeSpec::layer(1, 1, 2, OpKind::AvgPool2x2Conv1x1), &Buffers::new()).unwrap();
+    let x: [f32; 9] = std::array::from_fn(|i| i as f32 + 1.0);
+    let (x, params) =
+        (Images::new(&x, 1, 3, 3, 1), [OpParams { convs: vec![&[2.0]], affine: vec![] }]);
+    let mixing = Mixing { weights: &[1.0], image_weights: None };
+    let mut out = [0.0; 4];
+    let saved = edge.forward(x, &params, mixing, Target::Write(&mut out)).unwrap();
+    assert_eq!(out, [6.0, 9.0, 15.0, 18.0]);
+    let mut dx = [0.0; 9];
+    let grads = saved
+        .backward(x, mixing, &[4.0, 2.0, 2.0, 1.0], ALL, Some(Target::Write(&mut dx)))
+        .unwrap();
+    assert_eq!(dx, [2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]);
+    assert_eq!(grads.ops[0].convs, [[4.0 * 3.0 + 2.0 * 4.5 + 2.0 * 7.5 + 9.0]]);
 }
 
 #[test]
@@ -331,18 +356,45 @@ proptest! {
 
     #[test]
     fn any_mixture_matches_the_reference(
-        ops in prop::collection::vec(prop::sample::select(&OpKind::ALL[..9]), 0..6),
+        ops in prop::collection::vec(prop::sample::select(&OpKind::ALL[..]), 0..6),
         c in 1..25_usize,
         (n, h, w) in (2..4_usize, 2..9_usize, 2..9_usize),
         stride in 1..3_usize,
         (pool_norm, drop_path) in any::<(bool, bool)>(),
         seed in any::<u64>(),
     ) {
+        let possible = |op: &OpKind| is_possible(EdgeSpec::mixed(c, stride, vec![*op]));
+        let ops = ops.into_iter().filter(possible).collect();
         let spec = EdgeSpec { pool_norm, ..EdgeSpec::mixed(c, stride, ops) };
         if spec.ops.is_empty() && stride == 2 {
             return Ok(());
         }
         check(&Problem { spec, shape: [n * 2, h, w, c], affine: false, drop_path, seed }, None);
+    }
+}
+
+/// What an edge of NAS-Bench-201 mixes.
+const BENCH_201: [OpKind; 4] =
+    [OpKind::SkipConnect, OpKind::ReluConv1x1, OpKind::ReluConv3x3, OpKind::AvgPool3x3];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn edges_of_nas_bench_201_match_the_reference(
+        ops in prop::sample::subsequence(&BENCH_201[..], 1..5),
+        c in prop::sample::select(vec![3, 8, 16, 24, 32, 33]),
+        (n, h, w) in (3..5_usize, 6..12_usize, 6..12_usize),
+        (affine, drop_path) in any::<(bool, bool)>(),
+        level in any::<prop::sample::Index>(),
+        seed in any::<u64>(),
+    ) {
+        let spec = EdgeSpec { pool_norm: false, ..EdgeSpec::mixed(c, 1, ops) };
+        let problem = Problem { spec, shape: [n, h, w, c], affine, drop_path, seed };
+        let levels = Level::available();
+        let level = levels[level.index(levels.len())];
+        check(&problem, Some(level));
+        check_bf16(&problem, level);
     }
 }
 
@@ -368,7 +420,7 @@ fn inference_has_one_precision() {
     let (values, [n, h, w, c]) = (problem.values(), problem.shape);
     let (x, params) = (Images::new(&values.x, n, h, w, c), values.params());
     let (mixing, len) = (values.mixing(), values.grad_out.len());
-    let edge = Edge::new(problem.spec.clone()).unwrap();
+    let edge = Edge::new(problem.spec.clone(), &Buffers::new()).unwrap();
     let saved = edge.forward(x, &params, mixing, Target::Write(&mut vec![0.0; len])).unwrap();
     let [exact, mixed] = Precision::ALL.map(|precision| {
         infer(&edge.clone().with_precision(precision), &saved, x, &params, mixing, len)
@@ -405,7 +457,7 @@ fn nan_and_infinity_pass_through() {
         for level in Level::available() {
             let mut values = problem.values();
             values.x[(2 * 6 + 2) * 16 + 3] = bad;
-            let edge = Edge::new(problem.spec.clone()).unwrap().with_level(level);
+            let edge = Edge::new(problem.spec.clone(), &Buffers::new()).unwrap().with_level(level);
             let [n, h, w, c] = problem.shape;
             let (params, mixing) = (values.params(), values.mixing());
             let channels = problem.spec.norm_channels(op);
@@ -458,7 +510,7 @@ fn needs_leave_the_rest_out() {
     let problem = Problem::new(EdgeSpec::mixed(8, 1, OpKind::ALL[..7].to_vec()), [2, 5, 5, 8]);
     let values = problem.values();
     let all = fused(&problem, &values, None, Precision::F32).grads;
-    let edge = Edge::new(problem.spec.clone()).unwrap();
+    let edge = Edge::new(problem.spec.clone(), &Buffers::new()).unwrap();
     let (x, params, mixing) =
         (Images::new(&values.x, 2, 5, 5, 8), values.params(), values.mixing());
     let mut out = vec![0.0; values.grad_out.len()];
@@ -474,7 +526,7 @@ fn needs_leave_the_rest_out() {
 
 #[test]
 fn faults_are_named() {
-    let refuse = |spec: EdgeSpec| Edge::new(spec).unwrap_err().to_string();
+    let refuse = |spec: EdgeSpec| Edge::new(spec, &Buffers::new()).unwrap_err().to_string();
     assert_eq!(
         refuse(EdgeSpec::mixed(16, 3, vec![])),
         "stride of the edge: expected 1 or 2, found 3; use stride 2 in a reduction cell, 1 elsewhere"
@@ -483,9 +535,13 @@ fn faults_are_named() {
         refuse(EdgeSpec::layer(8, 16, 1, OpKind::MaxPool3x3))
             .contains("put a relu_conv_1x1 in front")
     );
+    assert!(
+        refuse(EdgeSpec::layer(8, 16, 1, OpKind::AvgPool2x2Conv1x1))
+            .contains("2 for avg_pool_2x2_conv_1x1, found 1")
+    );
     assert!(refuse(EdgeSpec::mixed(0, 1, vec![])).contains("at least 1"));
 
-    let edge = Edge::new(EdgeSpec::mixed(4, 1, vec![OpKind::DilConv3x3])).unwrap();
+    let edge = Edge::new(EdgeSpec::mixed(4, 1, vec![OpKind::DilConv3x3]), &Buffers::new()).unwrap();
     let (x, dw, pw) = ([0.0; 36], [0.0; 36], [0.0; 16]);
     let mixing = Mixing { weights: &[1.0], image_weights: None };
     let params = |pw: &'static [f32]| [OpParams { convs: vec![&[0.0; 36], pw], affine: vec![] }];

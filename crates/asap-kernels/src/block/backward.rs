@@ -1,15 +1,17 @@
 //! Backward: the gradients of the input and of the weights, a few rows at a time.
 
-use super::{Conv, Scratch, Source};
-use crate::gather::Gather;
+use super::conv::{Conv, Scratch, Source};
+use crate::gather::{Gather, WindowClass};
 use crate::matrix::{Matrix, PackedGrads, PairScratch};
 use crate::norm::NormGrad;
 use crate::padded::Padded;
 use crate::simd::{
-    Accumulate, Ahead, Depthwise, DepthwiseGrad, Level, MaskedAdd, OuterProduct, Product,
+    Accumulate, Ahead, Depthwise, DepthwiseGrad, Level, Lines, LoadRows, MaskedAdd, OuterProduct,
+    Pair, Product, Tap,
 };
 use crate::spec::Precision;
 use crate::stored::Stored;
+use crate::window::Windows;
 
 /// The gradient of the raw result of a block, computed as it is needed: an affine function of a gradient `g` and of
 /// the result `y` itself.
@@ -62,9 +64,9 @@ impl Conv {
     ) {
         let depthwise = matches!(self.gather, Gather::Depthwise { .. });
         let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
-        let Scratch { gathered, d, d_gathered, rounded, .. } = scratch;
-        // A depthwise convolution of stride 1 reaches every pixel, and can overwrite.
-        let overwrite = fresh && depthwise && self.block.stride == (1, 1);
+        let Scratch { gathered, d, d_gathered, rounded, d_image: other, pairs, .. } = scratch;
+        // These reach every pixel, and can overwrite.
+        let overwrite = fresh && (depthwise && self.block.stride == (1, 1) || self.has_windows());
         if let (Some(d_image), true) = (&mut d_image, fresh && !overwrite) {
             d_image.fill(0.0);
         }
@@ -74,21 +76,63 @@ impl Conv {
             let ahead = self.ahead_back(ahead, grad, row, rows);
             grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
             if let Some(grads) = &mut grads {
-                self.gather_image(image, row, rows, gathered);
                 let add = row > 0 || !fresh_grads;
-                self.outer_products(gathered, d, pixels, &mut grads.values, add, rounded);
+                if self.has_windows() && self.precision == Precision::F32 {
+                    self.outer_products_of_windows(image, row, rows, d, &mut grads.values, add);
+                } else {
+                    self.gather_image(image, row, rows, gathered);
+                    self.outer_products(gathered, d, pixels, &mut grads.values, add, rounded);
+                }
             }
             match (&self.gather, &mut d_image) {
                 (Gather::Depthwise { .. }, _) => {
                     let (at, line) = (d_gathered.at(row as isize, 0), d_gathered.row());
                     self.multiply_back(d, &mut d_gathered.data[at..], line, rows, rounded, ahead);
                 }
-                (Gather::Copy { taps }, Some(d_image)) => {
+                (Gather::Windows { .. }, Some(_)) => {
+                    let (first, dst_row) = (d_gathered.at(row as isize, 0), d_gathered.row());
+                    self.level.run(LoadRows {
+                        x: &d[..],
+                        affine: None,
+                        relu: false,
+                        dst: &mut d_gathered.data[first..],
+                        dst_row,
+                        rows,
+                        width: self.ow,
+                        c: self.block.cout,
+                        cp: d_gathered.cp,
+                    });
+                }
+                (Gather::Average, Some(d_image)) => {
                     let line = d_gathered.row();
                     self.multiply_back(d, &mut d_gathered.data, line, rows, rounded, ahead);
-                    self.scatter(taps, d_gathered, row, pixels, d_image);
+                    self.spread(d_gathered, row, pixels, d_image);
                 }
-                (Gather::Copy { .. }, None) => {}
+                (Gather::Average | Gather::Windows { .. }, None) => {}
+                (Gather::Pixel, _) => unreachable!("has a backward pass of its own"),
+            }
+        }
+        if let (Gather::Windows { classes, .. }, Some(d_image)) = (&self.gather, &mut d_image) {
+            let pairs = match self.precision {
+                Precision::F32 => &[],
+                Precision::Bf16 => d_gathered.round(self.level, pairs),
+            };
+            if fresh {
+                self.windows_back(classes, d_gathered, pairs, d_image, ahead);
+            } else {
+                self.windows_back(classes, d_gathered, pairs, other, ahead);
+                let (width, c) = (self.h * self.w, self.level.pad(self.block.cin));
+                self.level.run(MaskedAdd {
+                    dst: d_image,
+                    add: true,
+                    d: other,
+                    r: None,
+                    r_row: 0,
+                    rows: 1,
+                    width,
+                    c,
+                    cp: c,
+                });
             }
         }
         if let Gather::Depthwise { kernel, dilation, stride, .. } = &self.gather {
@@ -177,6 +221,7 @@ impl Conv {
             let product = OuterProduct {
                 a: &gathered[matrix.rows.0..],
                 lda: self.kp,
+                line: (pixels, 0),
                 d: &d[matrix.columns.0..],
                 ldd: self.block.cout,
                 w: &mut grads[matrix.grads.clone()],
@@ -203,20 +248,20 @@ impl Conv {
         rounded: &mut PairScratch,
         mut ahead: Ahead<'_>,
     ) {
-        let gap = line - self.ow * self.kp;
         for Matrix { rows: (value, k), columns: (channel, n), kp, transposed, .. } in &self.matrices
         {
             // The padding of the gathered values is left as it is: nothing that depends on it is kept.
             let product = Product {
                 a: &d[*channel..],
                 lda: self.block.cout,
+                taps: &[Tap::ALL],
+                k: *n,
                 b: &[],
                 ldb: *kp,
                 c: &mut d_gathered[*value..],
                 ldc: self.kp,
-                line: (self.ow, gap),
+                lines: Lines { width: self.ow, read: self.ow * self.block.cout, written: line },
                 rows: rows * self.ow,
-                k: *n,
                 n: *k,
                 ahead: std::mem::take(&mut ahead),
             };
@@ -224,24 +269,89 @@ impl Conv {
         }
     }
 
-    /// Adds the gradient of gathered pixels to those of the image that they were copied from.
-    fn scatter(
+    /// As [`Conv::outer_products`], of `rows` rows of windows from row `row` of the result on.
+    fn outer_products_of_windows(
         &self,
-        taps: &[(isize, isize)],
-        d: &Padded,
-        y: usize,
-        pixels: usize,
-        d_image: &mut [f32],
+        image: &Padded,
+        row: usize,
+        rows: usize,
+        d: &[f32],
+        grads: &mut [f32],
+        add: bool,
     ) {
-        let (cin, cp) = (self.block.cin, self.level.pad(self.block.cin));
-        for (pixel, d) in d.data.chunks_exact(self.kp).take(pixels).enumerate() {
-            let (iy, ix) = self.corner(y, pixel);
-            for ((down, right), d) in taps.iter().zip(d.chunks_exact(cin)) {
-                let (iy, ix) = (iy + down, ix + right);
-                if (0..self.h as isize).contains(&iy) && (0..self.w as isize).contains(&ix) {
-                    let to = (iy as usize * self.w + ix as usize) * cp;
-                    d_image[to..to + cin].iter_mut().zip(d).for_each(|(to, d)| *to += d);
+        for matrix in &self.matrices {
+            let Some(taps) = &matrix.taps else { continue };
+            let windows = self.windows(taps, image, &[], row);
+            let places = windows.places(image.cp, 0, self.block.cin);
+            let grads = grads[matrix.grads.clone()].chunks_mut(places.k * matrix.np.max(1));
+            for (tap, w) in places.taps().iter().zip(grads) {
+                let (from, to) = (tap.lines.0.min(rows), tap.lines.1.min(rows));
+                if from >= to {
+                    if !add {
+                        w.fill(0.0);
+                    }
+                    continue;
                 }
+                self.level.outer_product(OuterProduct {
+                    a: &image.data[places.first + tap.at + from * places.line..],
+                    lda: places.step,
+                    line: (self.ow, places.line),
+                    d: &d[from * self.ow * self.block.cout + matrix.columns.0..],
+                    ldd: self.block.cout,
+                    w,
+                    ldw: matrix.np,
+                    add,
+                    rows: (to - from) * self.ow,
+                    k: places.k,
+                    n: matrix.columns.1,
+                });
+            }
+        }
+    }
+
+    /// The data gradient of windows: `d`, the gradient of the result, to `d_image`, which is overwritten.
+    fn windows_back(
+        &self,
+        classes: &[WindowClass],
+        d: &Padded,
+        pairs: &[Pair],
+        d_image: &mut [f32],
+        ahead: [&[f32]; 2],
+    ) {
+        let (cp, (sh, sw)) = (self.level.pad(self.block.cin), self.block.stride);
+        let mut ahead = Ahead::new([ahead[0], ahead[1], &[], &[]]);
+        for WindowClass { first: (top, left), taps, channels, weights } in classes {
+            if *top >= self.h || *left >= self.w {
+                continue;
+            }
+            let (height, width) = ((self.h - top).div_ceil(sh), (self.w - left).div_ceil(sw));
+            let product = Product {
+                a: &[],
+                lda: 0,
+                taps: &[],
+                k: 0,
+                b: &[],
+                ldb: cp,
+                c: &mut d_image[(top * self.w + left) * cp..],
+                ldc: sw * cp,
+                lines: Lines { width, read: 0, written: sh * self.w * cp },
+                rows: height * width,
+                n: self.block.cin,
+                ahead: std::mem::take(&mut ahead),
+            };
+            let (first, stride, channels) = ((0, 0), (1, 1), *channels);
+            let windows = Windows { image: d, pairs, taps, first, stride, channels };
+            weights.multiply_windows(self.level, windows, product);
+        }
+    }
+
+    /// Adds the gradient of averages to those of the pixels of their windows.
+    fn spread(&self, d: &Padded, y: usize, pixels: usize, d_image: &mut [f32]) {
+        let (cin, cp) = (self.block.cin, self.kp);
+        for (pixel, d) in d.data.chunks_exact(cp).take(pixels).enumerate() {
+            for (y, x) in self.window(y, pixel) {
+                let to = (y as usize * self.w + x as usize) * cp;
+                d_image[to..to + cin].iter_mut().zip(d).for_each(|(to, d)| *to += 0.25 * d);
             }
         }
     }

@@ -2,10 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{Conv, Scratch, Source};
-use crate::buffers::Buffer;
+use super::conv::{Conv, Scratch, Source};
 use crate::matrix::{Matrix, PairScratch};
-use crate::simd::{Ahead, Moments, Product};
+use crate::simd::{Ahead, Lines, Moments, Pair, Product, Tap};
 use crate::spec::Precision;
 use crate::stored::{keep_rounded, words};
 
@@ -21,7 +20,13 @@ impl Conv {
         ahead: [&[f32]; 2],
     ) {
         let (cout, precision) = (self.block.cout, self.precision);
-        let Scratch { gathered, y: chunk, rounded, .. } = scratch;
+        let Scratch { gathered, y: chunk, rounded, pairs, .. } = scratch;
+        let pairs = match (source, precision) {
+            (Source::Image(image), Precision::Bf16) if self.has_windows() => {
+                image.round(self.level, pairs)
+            }
+            _ => &[],
+        };
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let (from, len) = (row * self.ow * cout, rows * self.ow * cout);
@@ -37,7 +42,7 @@ impl Conv {
             };
             let after = &after[..after.len().min(words(precision, len))];
             let ahead = Ahead::new([first, second, after, &[]]);
-            self.rows_of(source, row, rows, gathered, result, rounded, ahead);
+            self.rows_of(source, pairs, row, rows, gathered, result, rounded, ahead);
             if let Some((mean, m2)) = &mut moments {
                 let y = &*result;
                 let (group, count) = (self.group(), row * self.ow);
@@ -53,12 +58,13 @@ impl Conv {
     /// The result for an image whose rows are shared out to `tasks` threads or more.
     pub(crate) fn infer(&self, source: Source<'_>, y: &mut [f32], tasks: usize) {
         let rows = self.rows().min(self.oh.div_ceil(tasks));
-        let scratch = || (Buffer::new(rows * self.ow * self.kp), self.pair_scratch(rows * self.ow));
+        let pixels = if self.has_windows() { 0 } else { rows * self.ow };
+        let scratch = || (self.buffers.buffer(pixels * self.kp), self.pair_scratch(pixels));
         let chunks = y.par_chunks_mut(rows * self.ow * self.block.cout).enumerate();
         chunks.for_each_init(scratch, |(gathered, rounded), (chunk, y)| {
             let row = chunk * rows;
             let rows = rows.min(self.oh - row);
-            self.rows_of(source, row, rows, gathered, y, rounded, Ahead::default());
+            self.rows_of(source, &[], row, rows, gathered, y, rounded, Ahead::default());
         });
     }
 
@@ -67,6 +73,7 @@ impl Conv {
     fn rows_of(
         &self,
         source: Source<'_>,
+        pairs: &[Pair],
         row: usize,
         rows: usize,
         gathered: &mut [f32],
@@ -74,22 +81,37 @@ impl Conv {
         rounded: &mut PairScratch,
         mut ahead: Ahead<'_>,
     ) {
-        self.gather(source, row, rows, gathered);
-        for Matrix { rows: (first, k), columns: (channel, n), np, weights, .. } in &self.matrices {
+        if !self.has_windows() {
+            self.gather(source, row, rows, gathered);
+        }
+        for Matrix { taps, rows: (first, k), columns: (channel, n), np, weights, .. } in
+            &self.matrices
+        {
             let product = Product {
-                a: &gathered[*first..],
+                a: gathered.get(*first..).unwrap_or_default(),
                 lda: self.kp,
+                taps: &[Tap::ALL],
+                k: *k,
                 b: &[],
                 ldb: *np,
                 c: &mut y[*channel..],
                 ldc: self.block.cout,
-                line: (self.ow, 0),
+                lines: Lines {
+                    written: self.ow * self.block.cout,
+                    read: self.ow * self.kp,
+                    width: self.ow,
+                },
                 rows: rows * self.ow,
-                k: *k,
                 n: *n,
                 ahead: std::mem::take(&mut ahead),
             };
-            weights.multiply(self.level, product, rounded);
+            match (source, taps) {
+                (Source::Image(image), Some(taps)) => {
+                    let windows = self.windows(taps, image, pairs, row);
+                    weights.multiply_windows(self.level, windows, product);
+                }
+                _ => weights.multiply(self.level, product, rounded),
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::forward::{CHUNK, Results, scaled, weight};
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, join, next, over_groups, part, split};
-use super::{Grads, Mixing, Needs, OpGrads, Target};
+use super::types::{Grads, Mixing, Needs, OpGrads, Target};
 use crate::block::{Conv, ResultGrad, Scratch};
 use crate::buffers::Buffer;
 use crate::matrix::PackedGrads;
@@ -152,7 +152,7 @@ impl Plan {
                 .filter_map(|(op, convs)| <&[Conv; 2]>::try_from(convs).ok().map(|c| (op, c)))
         };
         let mut gradients: Vec<Buffer> =
-            twos().map(|(_, [one, _])| Buffer::new(self.n * one.out_len())).collect();
+            twos().map(|(_, [one, _])| self.buffers.buffer(self.n * one.out_len())).collect();
         if gradients.is_empty() {
             return vec![];
         }
@@ -412,7 +412,7 @@ impl Middle {
         let zeros = || vec![0.0; plan.level.period(c)];
         Self {
             image: plan.between(two),
-            d_image: Buffer::new(one.oh * one.ow * plan.level.pad(c)),
+            d_image: plan.buffers.buffer(one.oh * one.ow * plan.level.pad(c)),
             scratch: two.scratch(),
             sum: zeros(),
             dot: zeros(),
@@ -436,14 +436,14 @@ impl Walk {
         let pooled = plan.pools().next().is_some();
         Self {
             loaded: Loaded::new(plan),
-            d_image: Buffer::new(if chained {
+            d_image: plan.buffers.buffer(if chained {
                 plan.h * plan.w * plan.level.pad(plan.cin)
             } else {
                 0
             }),
             scratch: plan.chains().map(|(_, convs)| convs[0].scratch()).collect(),
             pooling: Pooling::new(plan),
-            d_pool: Buffer::new(if pooled { plan.out_len } else { 0 }),
+            d_pool: plan.buffers.buffer(if pooled { plan.out_len } else { 0 }),
         }
     }
 }

@@ -10,10 +10,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::plan::{Direction, Loaded, Op, Plan, Pooling, join, next, over_groups, part, split};
-use super::{Images, Mixing, Stats, Target};
+use super::types::{Images, Mixing, Target};
 use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
-use crate::norm::{MomentSum, Norm};
+use crate::norm::{MomentSum, Norm, Stats};
 use crate::padded::Padded;
 use crate::simd::{Accumulate, Bf16, Level, Moments, TERMS, Terms, prefetch};
 use crate::stored::{Stored, words};
@@ -68,7 +68,7 @@ impl Plan {
         results.norms.resize_with(self.ops.len(), OpNorms::default);
         for (op, convs) in self.chains() {
             let room = |conv: &Conv| self.n * words(self.precision, conv.out_len());
-            results.raw[op] = convs.iter().map(|conv| Buffer::new(room(conv))).collect();
+            results.raw[op] = convs.iter().map(|conv| self.buffers.buffer(room(conv))).collect();
         }
         let first = self.first_convs(x, &mut results);
         self.add_norms(first, affine, &mut results);
@@ -180,7 +180,7 @@ impl Plan {
 
     /// Scratch for the input of a second convolution.
     pub(super) fn between(&self, conv: &Conv) -> Padded {
-        Padded::new(conv.h, conv.w, conv.pad, self.level.pad(conv.block.cin))
+        Padded::new(&self.buffers, conv.h, conv.w, conv.pad, self.level.pad(conv.block.cin))
     }
 
     /// Loads the input of a second convolution: the first result, normalised.
@@ -377,8 +377,9 @@ struct Fused<'a> {
 
 impl<'a> Fused<'a> {
     fn new(plan: &Plan, op: usize, convs: &'a [Conv]) -> Self {
-        let middle = convs.get(1).map(|two| (Buffer::new(convs[0].out_len()), plan.between(two)));
-        Self { op, convs, middle, result: Buffer::new(plan.out_len) }
+        let middle =
+            convs.get(1).map(|two| (plan.buffers.buffer(convs[0].out_len()), plan.between(two)));
+        Self { op, convs, middle, result: plan.buffers.buffer(plan.out_len) }
     }
 
     fn run(&mut self, plan: &Plan, source: Source<'_>, norms: &OpNorms, tasks: usize) {

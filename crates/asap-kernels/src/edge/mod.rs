@@ -3,100 +3,19 @@
 mod backward;
 mod forward;
 mod plan;
+mod types;
 
+pub use types::{Grads, Images, Mixing, Needs, OpGrads, OpParams, Running, Target};
+
+use crate::buffers::Buffers;
 use crate::error::{KernelError, Result};
-use crate::norm::Norm;
+use crate::norm::{Norm, Stats};
 use crate::simd::Level;
 use crate::spec::{EdgeSpec, OpKind, Precision};
 
 use backward::Given;
 use forward::{OpNorms, Results, Weighted};
 use plan::{Plan, check_mixing};
-
-/// A batch of images, channels last: `[n, h, w, c]`.
-#[derive(Debug, Clone, Copy)]
-pub struct Images<'a> {
-    /// The values, `n * h * w * c` of them.
-    pub data: &'a [f32],
-    /// Number of images.
-    pub n: usize,
-    /// Height in pixels.
-    pub h: usize,
-    /// Width in pixels.
-    pub w: usize,
-    /// Channels.
-    pub c: usize,
-}
-
-impl<'a> Images<'a> {
-    /// Images of shape `[n, h, w, c]`.
-    pub fn new(data: &'a [f32], n: usize, h: usize, w: usize, c: usize) -> Self {
-        Self { data, n, h, w, c }
-    }
-}
-
-/// Where a result goes.
-#[derive(Debug)]
-pub enum Target<'a> {
-    /// Overwrite the slice.
-    Write(&'a mut [f32]),
-    /// Add to what the slice holds: the sum of a node, or the gradient of an input that several edges read.
-    Add(&'a mut [f32]),
-}
-
-impl<'a> Target<'a> {
-    /// The slice, and whether to add to it.
-    fn parts(self) -> (&'a mut [f32], bool) {
-        match self {
-            Self::Write(slice) => (slice, false),
-            Self::Add(slice) => (slice, true),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Write(slice) | Self::Add(slice) => slice.len(),
-        }
-    }
-}
-
-/// Parameters of one operation.
-#[derive(Debug, Clone, Default)]
-pub struct OpParams<'a> {
-    /// Convolution weights, of the shapes of [`EdgeSpec::conv_shapes`].
-    pub convs: Vec<&'a [f32]>,
-    /// Scale (gamma) and offset (beta) of each batch norm; empty for batch norm without affine parameters.
-    pub affine: Vec<(&'a [f32], &'a [f32])>,
-}
-
-/// Weights of the sum.
-#[derive(Debug, Clone, Copy)]
-pub struct Mixing<'a> {
-    /// The weight of each operation.
-    pub weights: &'a [f32],
-    /// An optional weight per image that multiplies the whole edge: the mask of drop-path over the keep probability.
-    pub image_weights: Option<&'a [f32]>,
-}
-
-/// Running statistics of one batch norm, for inference.
-#[derive(Debug, Clone, Copy)]
-pub struct Running<'a> {
-    /// Mean per channel.
-    pub mean: &'a [f32],
-    /// Variance per channel.
-    pub var: &'a [f32],
-}
-
-/// Statistics of one batch norm over a batch.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Stats {
-    /// Mean per channel.
-    pub mean: Vec<f32>,
-    /// Biased variance per channel; times `count / (count - 1)` it is the unbiased one.
-    pub var: Vec<f32>,
-    /// Number of values per channel: `n * h * w`.
-    pub count: usize,
-}
 
 /// What a backward pass needs of its forward pass.
 #[derive(Debug)]
@@ -114,47 +33,25 @@ pub struct Prepared {
     terms: Weighted,
 }
 
-/// Which gradients a backward pass computes besides that of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
-    /// Of convolution and affine parameters: the step on the network weights.
-    pub weights: bool,
-    /// Of the mixing weights: the step on alpha.
-    pub mixing: bool,
-}
-
-/// Gradients of the parameters of an edge.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Grads {
-    /// For each operation, if [`Needs::weights`]; otherwise empty.
-    pub ops: Vec<OpGrads>,
-    /// For each mixing weight, if [`Needs::mixing`]; otherwise empty.
-    pub mixing: Vec<f32>,
-}
-
-/// Gradients of the parameters of one operation, in the order and layout of [`OpParams`].
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct OpGrads {
-    /// Of each convolution weight.
-    pub convs: Vec<Vec<f32>>,
-    /// Of gamma and beta of each batch norm; empty without affine parameters.
-    pub affine: Vec<(Vec<f32>, Vec<f32>)>,
-}
-
 /// A checked edge, ready to run.
 #[derive(Debug, Clone)]
 pub struct Edge {
     spec: EdgeSpec,
     level: Level,
     precision: Precision,
+    buffers: Buffers,
 }
 
 impl Edge {
-    /// Checks the specification. The SIMD level is the best of this machine for the number of channels.
-    pub fn new(spec: EdgeSpec) -> Result<Self> {
+    /// Checks the specification. The SIMD level is the best of this machine for the number of channels; scratch and
+    /// results that are kept come from `buffers`, which edges should share.
+    ///
+    /// # Errors
+    /// If no edge is of this specification.
+    pub fn new(spec: EdgeSpec, buffers: &Buffers) -> Result<Self> {
         spec.check()?;
         let level = Level::best(spec.cout);
-        Ok(Self { spec, level, precision: Precision::F32 })
+        Ok(Self { spec, level, precision: Precision::F32, buffers: buffers.clone() })
     }
 
     /// The same edge with another precision of [`Edge::forward`] and its backward pass; inference is always in `f32`.
@@ -187,7 +84,7 @@ impl Edge {
         mixing: Mixing<'_>,
         out: Target<'_>,
     ) -> Result<Saved> {
-        let plan = Plan::new(self, self.precision, [x.n, x.h, x.w], params)?;
+        let plan = self.plan(self.precision, [x.n, x.h, x.w], params)?;
         plan.check(x, out.len())?;
         check_mixing(mixing, plan.ops.len(), x.n)?;
         let affine: Vec<_> = params.iter().map(|p| p.affine.clone()).collect();
@@ -208,7 +105,7 @@ impl Edge {
         running: &[Vec<Running<'_>>],
         weights: &[f32],
     ) -> Result<Prepared> {
-        let plan = Plan::new(self, Precision::F32, [1, h, w], params)?;
+        let plan = self.plan(Precision::F32, [1, h, w], params)?;
         check_mixing(Mixing { weights, image_weights: None }, plan.ops.len(), 1)?;
         let count = self.spec.ops.len();
         KernelError::check_count(
@@ -224,6 +121,16 @@ impl Edge {
         }
         let terms = plan.terms(&norms, weights);
         Ok(Prepared { plan, norms, terms })
+    }
+
+    /// Checks parameters and size and packs the weights.
+    fn plan(
+        &self,
+        precision: Precision,
+        size: [usize; 3],
+        params: &[OpParams<'_>],
+    ) -> Result<Plan> {
+        Plan::new(&self.spec, self.level, precision, &self.buffers, size, params)
     }
 
     /// The batch norms of an operation from their statistics (mean, variance).

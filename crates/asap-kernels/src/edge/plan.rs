@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Edge, Images, Mixing, OpParams};
+use super::types::{Images, Mixing, OpParams};
 use crate::block::{Conv, Source};
-use crate::buffers::Buffer;
+use crate::buffers::{Buffer, Buffers};
 use crate::error::{KernelError, Result};
 use crate::padded::Padded;
 use crate::simd::{Level, PoolKind, PoolShape, pool_backward, pool_forward};
-use crate::spec::{Body, OpKind, Precision};
+use crate::spec::{Body, EdgeSpec, OpKind, Precision};
 use crate::stored::Stored;
 
 /// Most groups of images whose sums are kept apart; the sums do not depend on who computes which group.
@@ -29,6 +29,7 @@ pub(super) enum Op {
 pub(super) struct Plan {
     pub(super) level: Level,
     pub(super) precision: Precision,
+    pub(super) buffers: Buffers,
     pub(super) ops: Vec<Op>,
     /// Whether each operation has affine parameters.
     pub(super) affine: Vec<bool>,
@@ -46,12 +47,13 @@ pub(super) struct Plan {
 impl Plan {
     /// Checks parameters and size, then packs the weights: for `n` images of `h` by `w` pixels.
     pub(super) fn new(
-        edge: &Edge,
+        spec: &EdgeSpec,
+        level: Level,
         precision: Precision,
+        buffers: &Buffers,
         [n, h, w]: [usize; 3],
         params: &[OpParams<'_>],
     ) -> Result<Self> {
-        let spec = &edge.spec;
         KernelError::check_count(
             || "parameters of the edge".into(),
             "operation",
@@ -70,7 +72,7 @@ impl Plan {
         }
         let (oh, ow) = spec.output_size(h, w);
         for (kind, params) in spec.ops.iter().zip(params) {
-            check_params(edge, *kind, params)?;
+            check_params(spec, *kind, params)?;
         }
         let op = |(kind, params): (&OpKind, &OpParams<'_>)| match kind.body(spec) {
             Body::Identity => Op::Identity,
@@ -84,7 +86,7 @@ impl Plan {
                 for block in blocks {
                     let count = block.weight_shapes().len();
                     let params = &params.convs[used..used + count];
-                    let conv = Conv::new(edge.level, precision, block, [h, w], params);
+                    let conv = Conv::new(buffers, level, precision, block, [h, w], params);
                     (h, w, used) = (conv.oh, conv.ow, used + count);
                     convs.push(conv);
                 }
@@ -93,8 +95,9 @@ impl Plan {
         };
         let ops = spec.ops.par_iter().zip(params).map(op).collect();
         Ok(Self {
-            level: edge.level,
+            level,
             precision,
+            buffers: buffers.clone(),
             ops,
             affine: params.iter().map(|params| !params.affine.is_empty()).collect(),
             n,
@@ -156,7 +159,8 @@ pub(super) struct Loaded([Option<Padded>; 2]);
 
 impl Loaded {
     pub(super) fn new(plan: &Plan) -> Self {
-        let padded = |pad| Padded::new(plan.h, plan.w, pad, plan.level.pad(plan.cin));
+        let padded =
+            |pad| Padded::new(&plan.buffers, plan.h, plan.w, pad, plan.level.pad(plan.cin));
         Self([true, false].map(|relu| plan.first_pad(relu).map(padded)))
     }
 
@@ -192,7 +196,11 @@ impl Pooling {
     pub(super) fn new(plan: &Plan) -> Self {
         let (line, image) =
             if plan.pools().next().is_some() { (plan.w * plan.cin, plan.out_len) } else { (0, 0) };
-        Self { level: plan.level, line: Buffer::new(line), image: Buffer::new(image) }
+        Self {
+            level: plan.level,
+            line: plan.buffers.buffer(line),
+            image: plan.buffers.buffer(image),
+        }
     }
 
     /// Pools an image again and goes back through the pool: `gradient` turns the result into its gradient, of which
@@ -226,8 +234,8 @@ pub(super) fn check_mixing(mixing: Mixing<'_>, ops: usize, n: usize) -> Result<(
     }
 }
 
-fn check_params(edge: &Edge, kind: crate::OpKind, params: &OpParams<'_>) -> Result<()> {
-    let shapes = edge.spec.conv_shapes(kind);
+fn check_params(spec: &EdgeSpec, kind: OpKind, params: &OpParams<'_>) -> Result<()> {
+    let shapes = spec.conv_shapes(kind);
     KernelError::check_count(
         || format!("weights of {kind}"),
         "convolution",
@@ -237,7 +245,7 @@ fn check_params(edge: &Edge, kind: crate::OpKind, params: &OpParams<'_>) -> Resu
     for (i, (shape, conv)) in shapes.iter().zip(&params.convs).enumerate() {
         KernelError::check_len(|| format!("weight {i} of {kind}"), shape, conv.len())?;
     }
-    let norms = edge.spec.norm_channels(kind);
+    let norms = spec.norm_channels(kind);
     if !params.affine.is_empty() {
         let what = || format!("affine parameters of {kind}");
         KernelError::check_count(what, "batch norm", norms.len(), params.affine.len())?;

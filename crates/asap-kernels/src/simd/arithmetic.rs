@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use super::{Bf16, Lanes, Level, Token, load, store};
+use super::level::{Level, Token};
+use super::vector::{Bf16, Lanes, load, store};
 
 /// Two neighbouring values of a sum, rounded to bf16; the first in the lower half.
 pub(crate) type Pair = u32;
@@ -178,14 +179,6 @@ impl Level {
     }
 }
 
-/// Whether the processor multiplies pairs of bf16 in one step.
-pub(super) fn multiplies_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return dot::available();
-    #[cfg(not(target_arch = "x86_64"))]
-    false
-}
-
 /// A kernel on pairs for a processor without an instruction for them.
 struct Apart<K>(K);
 
@@ -281,18 +274,8 @@ mod dot {
 
     use super::{Accumulators, Arithmetic, Bf16, Pair, Rounding, RoundingKernel};
 
-    /// Whether the processor has all that [`run`] enables.
-    pub(super) fn available() -> bool {
-        is_x86_feature_detected!("avx512bf16")
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("fma")
-    }
-
     /// # Safety
-    /// [`available`].
+    /// The processor has these instructions.
     #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512vl,avx2,fma")]
     pub(super) unsafe fn run<R: Rounding, K: RoundingKernel>(rounding: R, kernel: K) {
         kernel.compute(rounding);

@@ -5,7 +5,30 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{load, store};
+use super::level::Level;
+use super::vector::{load, store};
+
+impl Level {
+    /// Runs a depthwise convolution, in halves.
+    pub(crate) fn depthwise(self, conv: Depthwise<'_>) {
+        let Depthwise { weights, out, .. } = conv;
+        self.in_halves(conv.channels, |level, part| {
+            let (first, channels) = (conv.first + part.start, level.pad(part.len()));
+            let (weights, out) = (&weights[part.start..], &mut out[part.start..]);
+            level.run(Depthwise { first, channels, weights, out, ..conv });
+        });
+    }
+
+    /// Runs the gradient of depthwise weights, in halves.
+    pub(crate) fn depthwise_grad(self, conv: DepthwiseGrad<'_>) {
+        let DepthwiseGrad { grad, .. } = conv;
+        self.in_halves(conv.channels, |level, part| {
+            let (first, d_first) = (conv.first + part.start, conv.d_first + part.start);
+            let (channels, grad) = (level.pad(part.len()), &mut grad[part.start..]);
+            level.run(DepthwiseGrad { first, d_first, channels, grad, ..conv });
+        });
+    }
+}
 
 /// `out[y, x] (+)= sum_ij src[first + y * row + x * pixel + i * tap_row + j * tap] * weights[i, j]` for `rows` rows of
 /// `count` pixels.
@@ -24,7 +47,7 @@ pub(crate) struct Depthwise<'a> {
     pub(crate) weights: &'a [f32],
     pub(crate) kernel: (usize, usize),
     pub(crate) cp: usize,
-    /// How many channels: whole vectors when it runs, which [`Level::depthwise`](super::Level) sees to.
+    /// How many channels: whole vectors when it runs, which [`Level::depthwise`] sees to.
     pub(crate) channels: usize,
     /// Pixels `out_pixel` apart, rows `out_row`.
     pub(crate) out: &'a mut [f32],

@@ -1,24 +1,107 @@
 //! Small matrix products over the pixels of a chunk: the 1x1 convolution, its data gradient and its weight gradient.
-//! Their terms are `f32`, or pairs of bf16 ([`Pair`](super::Pair)) of which a step multiplies and adds two.
+//! Their terms are `f32`, or pairs of bf16 ([`Pair`](super::arithmetic::Pair)) of which a step multiplies and adds two.
 
-use super::Ahead;
+use super::ahead::Ahead;
 use super::arithmetic::{Arithmetic, Kernel, Term};
+use super::level::{HALF, Level};
 
-/// `c[rows, n] = a[rows, k] * b[k, n]`: pixels by channels.
+impl Level {
+    /// Runs a product, in halves as [`Level::in_halves`] says.
+    pub(crate) fn product<T: Term>(self, product: Product<'_, T>) {
+        let Product { b, c, n, mut ahead, .. } = product;
+        // Without rows of b there are no columns to part.
+        if product.k * product.taps.len() == 0 {
+            return T::run(self, Product { b, c, n, ahead, ..product });
+        }
+        self.in_halves(n, |level, columns| {
+            // A whole vector, for masked stores are slow: columns that both compute are equal to the bit.
+            let first = columns.start.min(n.saturating_sub(HALF));
+            let (b, c, n) = (&b[first..], &mut c[first..], columns.end - first);
+            T::run(level, Product { b, c, n, ahead: std::mem::take(&mut ahead), ..product });
+        });
+    }
+
+    /// Runs an outer product, in halves.
+    pub(crate) fn outer_product<T: Term>(self, product: OuterProduct<'_, T>) {
+        let OuterProduct { d, w, .. } = product;
+        self.in_halves(product.n, |level, columns| {
+            let (d, w, n) = (&d[columns.start..], &mut w[columns.start..], columns.len());
+            T::run(level, OuterProduct { d, w, n, ..product });
+        });
+    }
+}
+
+/// Terms of a sum between which a product asks for lines ahead.
+const STRETCH: usize = 8;
+
+/// How rows that are pixels make lines of an image.
+#[derive(Clone, Copy)]
+pub(crate) struct Lines {
+    /// Rows of a line.
+    pub(crate) width: usize,
+    /// From a line to the next in what a product reads, and in what it writes.
+    pub(crate) read: usize,
+    pub(crate) written: usize,
+}
+
+impl Lines {
+    /// One past the place of the last of `rows` rows, `stride` apart in a line.
+    fn end(self, rows: usize, stride: usize, line: usize) -> usize {
+        let (last, x) = ((rows - 1) / self.width, (rows - 1) % self.width);
+        let before = if last == 0 { 0 } else { (last - 1) * line + (self.width - 1) * stride };
+        before.max(last * line + x * stride)
+    }
+
+    /// Where `M` rows from `row` on are, `stride` apart in a line.
+    #[inline(always)]
+    fn places<const M: usize>(self, row: usize, stride: usize, line: usize) -> [usize; M] {
+        let (y, mut x) =
+            if row < self.width { (0, row) } else { (row / self.width, row % self.width) };
+        let (mut start, mut places) = (y * line, [0; M]);
+        let mut at = start + x * stride;
+        for place in &mut places {
+            *place = at;
+            (at, x) = (at + stride, x + 1);
+            if x == self.width {
+                start += line;
+                (at, x) = (start, 0);
+            }
+        }
+        places
+    }
+}
+
+/// A part of the rows of a product.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tap {
+    /// From the beginning of a row.
+    pub(crate) at: usize,
+    /// The lines, first and one past the last, where the part is not all zeros: the border of an image costs nothing.
+    pub(crate) lines: (usize, usize),
+}
+
+impl Tap {
+    /// A whole row, everywhere.
+    pub(crate) const ALL: Self = Self { at: 0, lines: (0, usize::MAX) };
+}
+
+/// `c[rows, n] = a[rows, k] * b[k, n]`: pixels by channels. A row of `a` may be in several parts, the taps of a
+/// convolution.
 pub(crate) struct Product<'a, T = f32> {
     /// Rows of stride `lda`.
     pub(crate) a: &'a [T],
     pub(crate) lda: usize,
+    /// The parts of a row, and how long each is.
+    pub(crate) taps: &'a [Tap],
+    pub(crate) k: usize,
     /// Rows of stride `ldb`, their columns padded with zeros to whole vectors.
     pub(crate) b: &'a [T],
     pub(crate) ldb: usize,
     /// Rows of stride `ldc`; `n` columns are written.
     pub(crate) c: &'a mut [f32],
     pub(crate) ldc: usize,
-    /// How many rows make a line of pixels, and the gap in `c` after each line: the border of an image.
-    pub(crate) line: (usize, usize),
+    pub(crate) lines: Lines,
     pub(crate) rows: usize,
-    pub(crate) k: usize,
     pub(crate) n: usize,
     /// What is read after this product.
     pub(crate) ahead: Ahead<'a>,
@@ -31,12 +114,14 @@ impl<T: Term> Kernel<T> for Product<'_, T> {
             return;
         }
         let np = self.n.next_multiple_of(A::LANES);
-        assert!(self.a.len() >= (self.rows - 1) * self.lda + self.k, "product: a is too short");
-        assert!(
-            self.k == 0 || self.b.len() >= (self.k - 1) * self.ldb + np,
-            "product: b is too short"
-        );
-        let last = (self.rows - 1) * self.ldc + (self.rows - 1) / self.line.0 * self.line.1;
+        let last_tap = self.taps.iter().map(|tap| tap.at).max();
+        if let Some(last_tap) = last_tap.filter(|_| self.k > 0) {
+            let last = self.lines.end(self.rows, self.lda, self.lines.read);
+            assert!(self.a.len() >= last + last_tap + self.k, "product: a is too short");
+            let last = (self.taps.len() * self.k - 1) * self.ldb;
+            assert!(self.b.len() >= last + np, "product: b is too short");
+        }
+        let last = self.lines.end(self.rows, self.ldc, self.lines.written);
         assert!(self.c.len() >= last + self.n, "product: c is too short");
         let vectors = np / A::LANES;
         let tiles = vectors.div_ceil(3) * self.rows.div_ceil(8);
@@ -105,48 +190,63 @@ impl<T: Term> Product<'_, T> {
     ) {
         unsafe {
             let mut acc = [[arithmetic.zero(); V]; M];
-            let a = self.a.as_ptr().add(row * self.lda);
+            let rows = self.lines.places::<M>(row, self.lda, self.lines.read);
+            let a = rows.map(|row| self.a.as_ptr().wrapping_add(row));
             // Without rows of b the result is zero.
             let mut b = self.b.as_ptr().wrapping_add(v * A::LANES);
             // One vector leaves the inner loop no time to ask for lines ahead. Three leave it no register, and their
             // columns of b fill the cache: what comes in between would push them out.
             let (before, between) = match V {
                 1 => (self.ahead.share, 0),
-                2 => (0, self.ahead.share.div_ceil(self.k.max(1))),
+                2 => (
+                    0,
+                    self.ahead.share.div_ceil((self.taps.len() * self.k.div_ceil(STRETCH)).max(1)),
+                ),
                 _ => (self.ahead.left(), 0),
             };
             for _ in 0..before {
                 self.ahead.step();
             }
-            for k in 0..self.k {
-                let mut columns = [arithmetic.terms(b); V];
-                for (j, column) in columns.iter_mut().enumerate().skip(1) {
-                    *column = arithmetic.terms(b.add(j * A::LANES));
+            let (ldb, len) = (self.ldb, self.k);
+            let lines = match self.taps.len() {
+                1 => (0, 0),
+                _ => (row / self.lines.width, (row + M - 1) / self.lines.width),
+            };
+            for tap in self.taps {
+                if lines.1 < tap.lines.0 || lines.0 >= tap.lines.1 {
+                    b = b.wrapping_add(ldb * len);
+                    continue;
                 }
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    let a = arithmetic.splat(a.add(i * self.lda + k));
-                    for (acc, column) in acc.iter_mut().zip(columns) {
-                        *acc = arithmetic.mul_add(a, column, *acc);
+                let (mut k, end) = (tap.at, tap.at + len);
+                while k < end {
+                    // Nothing but this in the inner loop, or its pointers would not fit the registers.
+                    let pause = end.min(k + STRETCH);
+                    while k < pause {
+                        let mut columns = [arithmetic.terms(b); V];
+                        for (j, column) in columns.iter_mut().enumerate().skip(1) {
+                            *column = arithmetic.terms(b.add(j * A::LANES));
+                        }
+                        for (acc, a) in acc.iter_mut().zip(a) {
+                            let a = arithmetic.splat(a.add(k));
+                            for (acc, column) in acc.iter_mut().zip(columns) {
+                                *acc = arithmetic.mul_add(a, column, *acc);
+                            }
+                        }
+                        b = b.wrapping_add(ldb);
+                        k += 1;
+                    }
+                    for _ in 0..between {
+                        self.ahead.step();
                     }
                 }
-                b = b.wrapping_add(self.ldb);
-                for _ in 0..between {
-                    self.ahead.step();
-                }
             }
-            let (width, gap) = self.line;
-            let (line, mut left) =
-                if gap == 0 { (0, M) } else { (row / width, width - row % width) };
-            let mut c = self.c.as_mut_ptr().add(row * self.ldc + line * gap);
-            for acc in acc {
+            let rows = self.lines.places::<M>(row, self.ldc, self.lines.written);
+            for (acc, row) in acc.into_iter().zip(rows) {
+                let c = self.c.as_mut_ptr().add(row);
                 for (j, acc) in acc.into_iter().enumerate() {
                     let column = (v + j) * A::LANES;
                     arithmetic.store_first(c.add(column), acc, self.n - column);
                 }
-                left -= 1;
-                // The last step may point past the end, where nothing is written.
-                c = c.wrapping_add(self.ldc + if left == 0 { gap } else { 0 });
-                left = if left == 0 { width } else { left };
             }
         }
     }
@@ -157,6 +257,8 @@ pub(crate) struct OuterProduct<'a, T = f32> {
     /// Rows of stride `lda`.
     pub(crate) a: &'a [T],
     pub(crate) lda: usize,
+    /// How many rows of `a` make a line, and how far lines are apart.
+    pub(crate) line: (usize, usize),
     /// Rows of stride `ldd`, of which whole vectors are read: what follows the `n` columns ends in the padding of `w`.
     pub(crate) d: &'a [T],
     pub(crate) ldd: usize,
@@ -178,10 +280,9 @@ impl<T: Term> Kernel<T> for OuterProduct<'_, T> {
         }
         let np = self.n.next_multiple_of(A::LANES);
         assert!(self.ldw >= np, "outer product: columns overlap");
-        assert!(
-            self.a.len() >= (self.rows - 1) * self.lda + self.k,
-            "outer product: a is too short"
-        );
+        assert!(self.rows.is_multiple_of(self.line.0), "outer product: a line is not whole");
+        let last = (self.rows / self.line.0 - 1) * self.line.1 + (self.line.0 - 1) * self.lda;
+        assert!(self.a.len() >= last + self.k, "outer product: a is too short");
         assert!(self.d.len() >= (self.rows - 1) * self.ldd + np, "outer product: d is too short");
         assert!(self.w.len() >= (self.k - 1) * self.ldw + np, "outer product: w is too short");
         let vectors = np / A::LANES;
@@ -255,21 +356,25 @@ impl<T: Term> OuterProduct<'_, T> {
                     }
                 }
             }
-            let (mut a, mut d) = (self.a.as_ptr().add(k), self.d.as_ptr().add(column));
-            for _ in 0..self.rows {
-                let mut columns = [arithmetic.terms(d); V];
-                for (j, column) in columns.iter_mut().enumerate().skip(1) {
-                    *column = arithmetic.terms(d.add(j * A::LANES));
-                }
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    let a = arithmetic.splat(a.add(i));
-                    for (acc, column) in acc.iter_mut().zip(columns) {
-                        *acc = arithmetic.mul_add(a, column, *acc);
+            let (mut line, mut d) = (self.a.as_ptr().add(k), self.d.as_ptr().add(column));
+            for _ in 0..self.rows / self.line.0 {
+                let mut a = line;
+                for _ in 0..self.line.0 {
+                    let mut columns = [arithmetic.terms(d); V];
+                    for (j, column) in columns.iter_mut().enumerate().skip(1) {
+                        *column = arithmetic.terms(d.add(j * A::LANES));
                     }
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        let a = arithmetic.splat(a.add(i));
+                        for (acc, column) in acc.iter_mut().zip(columns) {
+                            *acc = arithmetic.mul_add(a, column, *acc);
+                        }
+                    }
+                    // The last step may point past the end, where nothing is read.
+                    a = a.wrapping_add(self.lda);
+                    d = d.wrapping_add(self.ldd);
                 }
-                // The last step may point past the end, where nothing is read.
-                a = a.wrapping_add(self.lda);
-                d = d.wrapping_add(self.ldd);
+                line = line.wrapping_add(self.line.1);
             }
             for (i, acc) in acc.iter().enumerate() {
                 for (j, acc) in acc.iter().enumerate() {

@@ -5,7 +5,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Bf16, Lanes, Value, group, load, store};
+use super::level::group;
+use super::vector::{Bf16, Lanes, Value, load, store};
 
 /// A value per channel times `x` plus another.
 #[derive(Clone, Copy)]

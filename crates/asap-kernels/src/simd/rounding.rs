@@ -1,20 +1,7 @@
 //! Values rounded to bf16 and back: in pairs for products, one by one to keep.
 
-use pulp::Simd;
-use pulp::bytemuck::{Pod, Zeroable};
-
 use super::arithmetic::{Pair, Rounding, RoundingKernel};
-use super::{Lanes, Value};
-
-/// A number rounded to bf16: the upper half of an `f32`.
-#[derive(Clone, Copy, Debug)]
-#[repr(transparent)]
-pub(crate) struct Bf16(pub(crate) u16);
-
-// SAFETY: two bytes without padding, of which any are a value.
-unsafe impl Zeroable for Bf16 {}
-// SAFETY: as above.
-unsafe impl Pod for Bf16 {}
+use super::vector::Bf16;
 
 /// Rounds `rows` rows of `k` values, followed by zeros up to `row`: neighbouring ones are pairs.
 pub(crate) struct RoundRows<'a> {
@@ -103,36 +90,6 @@ impl RoundingKernel for PairRows<'_> {
                 }
             }
         }
-    }
-}
-
-impl Value for Bf16 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(lanes: Lanes<S>, at: *const Self) -> S::f32s {
-        let Lanes { simd, left, .. } = lanes;
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: of the instruction sets that Level::run passes, the one of 16 lanes is AVX-512 (with BW and VL) and the one
-        // of 8 lanes AVX2; the lanes are readable.
-        unsafe {
-            use std::arch::x86_64::*;
-            use std::mem::transmute_copy;
-            if S::F32_LANES == 16 {
-                let mask = if left >= 16 { u16::MAX } else { (1 << left) - 1 };
-                let narrow = _mm256_maskz_loadu_epi16(mask, at.cast());
-                return transmute_copy(&_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(narrow)));
-            }
-            if S::F32_LANES == 8 && left >= 8 {
-                let narrow = _mm_loadu_si128(at.cast());
-                return transmute_copy(&_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(narrow)));
-            }
-        }
-        let mut values = simd.splat_f32s(0.0);
-        let to: *mut f32 = (&raw mut values).cast();
-        for lane in 0..left.min(S::F32_LANES) {
-            // SAFETY: the lane is one of the vector, and readable.
-            unsafe { *to.add(lane) = f32::from_bits(u32::from((*at.add(lane)).0) << 16) };
-        }
-        values
     }
 }
 

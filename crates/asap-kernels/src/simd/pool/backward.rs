@@ -2,9 +2,9 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::super::Lanes;
+use super::super::vector::Lanes;
 use super::forward::windows;
-use super::{PoolKind, PoolShape};
+use super::shape::{PoolKind, PoolShape};
 
 /// See [`pool_backward`](super::pool_backward).
 pub(super) struct Backward<'a> {

@@ -2,8 +2,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::super::{Lanes, load, store};
-use super::{PoolKind, PoolShape};
+use super::super::vector::{Lanes, load, store};
+use super::shape::{PoolKind, PoolShape};
 
 /// See [`pool_forward`](super::pool_forward).
 pub(super) struct Forward<'a> {

@@ -1,0 +1,181 @@
+//! The choice of the SIMD width at run time: [`Level`].
+
+use std::fmt;
+use std::ops::Range;
+
+use pulp::{Scalar, Simd, WithSimd};
+
+/// A SIMD instruction set that this machine has.
+#[derive(Clone, Copy)]
+pub struct Level {
+    pub(super) token: Token,
+    /// Set only where the processor has the instructions.
+    pub(super) bf16: bool,
+}
+
+/// Proof that the instruction set is there.
+#[derive(Clone, Copy)]
+pub(super) enum Token {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(pulp::x86::V3),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(pulp::x86::V4),
+    #[cfg(target_arch = "aarch64")]
+    Neon(pulp::aarch64::Neon),
+}
+
+impl Level {
+    /// Every level of this machine, widest first; the last is scalar code, which is always there.
+    pub fn available() -> Vec<Self> {
+        let mut tokens = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            tokens.extend(pulp::x86::V4::try_new().map(Token::Avx512));
+            tokens.extend(pulp::x86::V3::try_new().map(Token::Avx2));
+        }
+        #[cfg(target_arch = "aarch64")]
+        tokens.extend(pulp::aarch64::Neon::try_new().map(Token::Neon));
+        tokens.push(Token::Scalar);
+        let bf16 = multiplies_bf16();
+        tokens.into_iter().map(|token| Self { token, bf16 }).collect()
+    }
+
+    /// Whether the processor multiplies pairs of bf16 in one step; otherwise they are taken apart, which is slower than
+    /// to multiply `f32`.
+    pub fn multiplies_bf16(self) -> bool {
+        self.bf16 && self.lanes() > 1
+    }
+
+    /// The levels of this machine, and those of one that is alike but for bf16.
+    #[cfg(test)]
+    pub(crate) fn with_and_without_bf16() -> impl Iterator<Item = Self> {
+        let levels = Self::available().into_iter();
+        levels.flat_map(|level| [level, Self { bf16: false, ..level }])
+    }
+
+    /// The level that wastes least on images of `channels` channels: the widest, unless half its width fits much
+    /// better.
+    pub fn best(channels: usize) -> Self {
+        let padded = |level: &Self| channels.next_multiple_of(level.lanes());
+        let levels = Self::available();
+        let (widest, narrower) = (levels[0], levels[1.min(levels.len() - 1)]);
+        if narrower.lanes() > 1 && padded(&widest) > padded(&narrower) * 3 / 2 {
+            narrower
+        } else {
+            widest
+        }
+    }
+
+    /// Number of `f32` in a vector.
+    pub fn lanes(self) -> usize {
+        match self.token {
+            Token::Scalar => 1,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => 8,
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) => 16,
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(_) => 4,
+        }
+    }
+
+    /// `channels` rounded up to whole vectors.
+    pub(crate) fn pad(self, channels: usize) -> usize {
+        channels.next_multiple_of(self.lanes())
+    }
+
+    /// After how many values the channels of dense pixels and the lanes of vectors begin together again. Coefficients
+    /// per channel are repeated up to there, so that a pass may take several pixels as one.
+    pub(crate) fn period(self, channels: usize) -> usize {
+        channels * (self.lanes() / common(channels, self.lanes()))
+    }
+
+    /// A value per channel, repeated up to the period.
+    pub(crate) fn repeat(self, values: &[f32]) -> Vec<f32> {
+        values.iter().copied().cycle().take(self.period(values.len())).collect()
+    }
+
+    /// How many pixels make a wide one that fills vectors best, among the divisors of `pixels`.
+    pub(crate) fn group(self, channels: usize, pixels: usize) -> usize {
+        group(self.lanes(), channels, pixels)
+    }
+
+    /// Runs columns (or channels); the last, if they fill half a vector or less, with one of half the width.
+    pub(super) fn in_halves(self, columns: usize, mut run: impl FnMut(Self, Range<usize>)) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Token::Avx512(token), Some(tail)) = (self.token, half_tail(columns)) {
+            run(self, 0..columns - tail);
+            let half = Self { token: Token::Avx2(*token), ..self };
+            return run(half, columns - tail..columns);
+        }
+        run(self, 0..columns);
+    }
+
+    /// Runs a kernel with this instruction set.
+    #[inline]
+    pub(crate) fn run<K: WithSimd>(self, kernel: K) -> K::Output {
+        match self.token {
+            Token::Scalar => Scalar.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(token) => Simd::vectorize(token, kernel),
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(token) => Simd::vectorize(token, kernel),
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(token) => Simd::vectorize(token, kernel),
+        }
+    }
+}
+
+/// Lanes of half an AVX-512 vector.
+pub(super) const HALF: usize = 8;
+
+/// The columns beyond the last whole AVX-512 vector, if there is one and they fit half a vector.
+#[cfg(target_arch = "x86_64")]
+fn half_tail(columns: usize) -> Option<usize> {
+    let tail = columns % (2 * HALF);
+    (columns > 2 * HALF && (1..=HALF).contains(&tail)).then_some(tail)
+}
+
+/// Whether the processor multiplies pairs of bf16 in one step, and has all else that goes with it.
+fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512bf16")
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// The greatest common divisor of a number above zero and a power of two.
+fn common(number: usize, power: usize) -> usize {
+    1 << (number | power).trailing_zeros()
+}
+
+/// See [`Level::group`].
+pub(super) fn group(lanes: usize, channels: usize, pixels: usize) -> usize {
+    common(pixels, lanes / common(channels, lanes))
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.token {
+            Token::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Token::Avx512(_) => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Token::Neon(_) => "neon",
+        })
+    }
+}
+
+impl fmt::Debug for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
