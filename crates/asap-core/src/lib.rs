@@ -1,8 +1,8 @@
 //! The method of ASAP (Architecture Search, Anneal and Prune) without tensors.
 //!
-//! In the order of the data's way: an [`Operation`] is one of the candidates of an edge in a [`SearchSpace`]; a
-//! [`Choice`] anneals and prunes the candidates of one edge; an [`Architecture`] holds the choices of both cells and
-//! derives a [`Genotype`]. The rivals' mathematics is here too: [`SparsitySchedule`] and
+//! In the order of the data's way: an [`Operation`] is one of the candidates of an edge in a [`SearchSpace`], whose cells are
+//! of a [`Family`]; a [`Choice`] anneals and prunes the candidates of one edge; an [`Architecture`] holds the choices of
+//! all cells and derives a [`Genotype`]. The rivals' mathematics is here too: [`SparsitySchedule`] and
 //! [`Architecture::prune_smallest`], [`Architecture::perturbed`] (SNAS), [`ExponentiatedGradient`] (XNAS) and
 //! [`Controller`] (ENAS). Everything is a plain value: nothing here reads a file or a clock, or prints.
 
@@ -13,10 +13,12 @@ pub mod plan;
 pub mod rivals;
 pub mod space;
 
-pub use anneal::algorithm::{Annealing, Removal, anneal_and_prune};
-pub use anneal::architecture::{Architecture, CellChoices, EdgePolicy, NonFinite, Pruned};
+pub use anneal::algorithm::{Anneal, Annealing, Removal, anneal_and_prune};
+pub use anneal::architecture::{Architecture, CellChoices};
 pub use anneal::choice::{Adam, Choice};
 pub use anneal::derive::{Derived, Fallback};
+pub use anneal::edge_policy::EdgePolicy;
+pub use anneal::found::{NonFinite, Pruned};
 pub use anneal::gradient::LogitGradients;
 pub use anneal::schedule::{
     CosineLearningRate, GRACE_TEMPERATURE, Pac, PowerCosineLearningRate, TemperatureSchedule,
@@ -31,5 +33,7 @@ pub use rivals::controller::{Controller, ControllerSettings, Sample};
 pub use rivals::sampled::gumbel_noise;
 pub use rivals::sparsity::SparsitySchedule;
 pub use rivals::xnas::ExponentiatedGradient;
-pub use space::operation::{Operation, OperationKind};
-pub use space::{CellKind, Edge, SearchSpace, reduction_cells};
+pub use space::{
+    CellKind, Edge, Ending, Family, MixingTables, Operation, OperationKind, Output, SearchSpace,
+    Stacking, reduction_cells,
+};

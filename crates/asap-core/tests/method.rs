@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use asap_core::{
     Adam, Annealing, Architecture, CellGenotype, CellKind, Choice, Controller, ControllerSettings,
-    EdgePolicy, Gene, Genotype, Operation, Pac, PublishedCell, SearchSpace, SparsitySchedule,
-    ThresholdPolicy, anneal_and_prune,
+    EdgePolicy, Family, Gene, Genotype, Operation, Pac, PublishedCell, SearchSpace,
+    SparsitySchedule, ThresholdPolicy, anneal_and_prune,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
@@ -78,28 +78,42 @@ fn a_whole_search_of_50_epochs_equals_the_plain_implementation() {
     assert_eq!(found, expected);
 }
 
-fn gene(node: usize) -> impl Strategy<Value = Gene> {
-    let operations: Vec<_> = Operation::all().collect();
-    (prop::sample::select(operations), 0..2 + node)
+fn gene(family: Family, input: impl Strategy<Value = usize>) -> impl Strategy<Value = Gene> {
+    (prop::sample::select(family.operations()), input)
         .prop_map(|(operation, input)| Gene { operation, input })
 }
 
-fn cell(first_output: usize) -> impl Strategy<Value = CellGenotype> {
+fn darts_cell(first_output: usize) -> impl Strategy<Value = CellGenotype> {
     (1..7_usize).prop_flat_map(move |nodes| {
-        let genes: Vec<_> = (0..nodes).map(|node| (gene(node), gene(node))).collect();
-        let states: Vec<_> = (first_output..2 + nodes).collect();
-        let concat = prop::sample::subsequence(states.clone(), 1..=states.len()).prop_shuffle();
-        (genes, concat).prop_map(|(genes, concat)| {
-            let nodes = genes.into_iter().map(|(a, b)| [a, b]).collect();
-            CellGenotype::new(nodes, concat).expect("a sound cell")
-        })
+        let node = |node| prop::collection::vec(gene(Family::Darts, 0..2 + node), 2);
+        let nodes: Vec<_> = (0..nodes).map(node).collect();
+        let states: Vec<_> = (first_output..2 + nodes.len()).collect();
+        let output = prop::sample::subsequence(states.clone(), 1..=states.len()).prop_shuffle();
+        (nodes, output).prop_map(|(nodes, output)| CellGenotype { nodes, output })
     })
+}
+
+fn nas_bench_201_cell() -> impl Strategy<Value = CellGenotype> {
+    (1..7_usize).prop_flat_map(|nodes| {
+        let node = |node| (0..=node).map(|input| gene(Family::NasBench201, Just(input))).collect();
+        let nodes: Vec<Vec<_>> = (0..nodes).map(node).collect();
+        let output = vec![nodes.len()];
+        nodes.prop_map(move |nodes| CellGenotype { nodes, output: output.clone() })
+    })
+}
+
+fn genotype() -> impl Strategy<Value = Genotype> {
+    let darts = (darts_cell(0), darts_cell(2)).prop_map(|(normal, reduce)| {
+        Genotype::new(Family::Darts, vec![normal, reduce]).expect("sound cells")
+    });
+    let nas_bench_201 = nas_bench_201_cell()
+        .prop_map(|cell| Genotype::new(Family::NasBench201, vec![cell]).expect("a sound cell"));
+    prop_oneof![darts, nas_bench_201]
 }
 
 proptest! {
     #[test]
-    fn what_is_printed_reads_the_same(normal in cell(0), reduce in cell(2)) {
-        let genotype = Genotype::new(normal, reduce).unwrap();
+    fn what_is_printed_reads_the_same(genotype in genotype()) {
         prop_assert_eq!(&genotype.to_string().parse::<Genotype>().unwrap(), &genotype);
         let json = serde_json::to_string(&genotype).unwrap();
         prop_assert_eq!(&json.parse::<Genotype>().unwrap(), &genotype);
@@ -107,10 +121,12 @@ proptest! {
     }
 
     #[test]
-    fn any_cell_can_be_drawn(cell in cell(0), title in any::<String>()) {
-        let svg = asap_core::svg(&cell, &title);
-        prop_assert_eq!(svg.matches("<circle").count(), cell.nodes.len());
-        prop_assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    fn any_cell_can_be_drawn(genotype in genotype(), title in any::<String>()) {
+        for (kind, cell) in genotype.kinds() {
+            let svg = asap_core::svg(&genotype, kind, &title);
+            prop_assert_eq!(svg.matches("<circle").count(), cell.nodes.len());
+            prop_assert!(!svg.contains("NaN") && !svg.contains("inf"));
+        }
     }
 
     #[test]
@@ -120,12 +136,15 @@ proptest! {
 
     #[test]
     fn no_damage_to_a_genotype_makes_the_reader_panic(
-        which in 0..PublishedCell::all().len(),
+        which in 0..=PublishedCell::all().len(),
         at in any::<prop::sample::Index>(),
         length in 0..6_usize,
         patch in "[\\PC\n]{0,4}",
     ) {
-        let text = PublishedCell::all()[which].genotype().to_string();
+        let text = match PublishedCell::all().get(which) {
+            Some(published) => published.genotype().to_string(),
+            None => "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|avg_pool_3x3~2|".to_owned(),
+        };
         let start = at.index(text.len());
         let end = (start + length).min(text.len());
         let damaged = format!("{}{patch}{}", &text[..start], &text[end..]);
@@ -183,14 +202,11 @@ proptest! {
                 0 => f64::NAN,
                 k => f64::from(k / 2) - 3.0,
             };
-            let scores = [0, 1].map(|_| {
-                let edge = |_| (0..7).map(|_| score()).collect::<Vec<_>>();
-                (0..14).map(edge).collect()
-            });
+            let scores = architecture.space().tables(&mut score);
             let before = architecture.clone();
             let wanted = schedule.at(f64::from(epoch));
             let pruned = architecture.prune_smallest(wanted, &scores);
-            for kind in CellKind::ALL {
+            for &kind in SearchSpace::default().kinds() {
                 let gone = 98 - architecture.alive_count(kind);
                 prop_assert!((gone as f64) > wanted * 98.0 - 1e-6);
                 prop_assert!((gone as f64) < wanted * 98.0 + 1.0);
@@ -201,7 +217,7 @@ proptest! {
                 }
             }
         }
-        for kind in CellKind::ALL {
+        for &kind in SearchSpace::default().kinds() {
             prop_assert!((0..14).all(|edge| architecture.alive_operations(kind, edge).len() == 1));
         }
         prop_assert!((architecture.sparsity() - 6.0 / 7.0).abs() < 1e-12);
@@ -212,10 +228,13 @@ proptest! {
     fn what_a_controller_samples_is_legal_and_its_seed_decides(
         seed in any::<u64>(),
         nodes in 1..5_usize,
-        candidates in 1..8_usize,
+        (family, candidates) in prop_oneof![
+            (Just(Family::Darts), 1..=7_usize),
+            (Just(Family::NasBench201), 1..=4_usize),
+        ],
         rewards in prop::collection::vec(-5.0..5.0_f64, 0..6),
     ) {
-        let space = SearchSpace::new(nodes, Operation::CANDIDATES[..candidates].to_vec()).unwrap();
+        let space = SearchSpace::new(family, nodes, family.candidates()[..candidates].to_vec()).unwrap();
         let default = ControllerSettings::default();
         let adam = Adam { lr: 0.5, ..default.adam };
         let settings = ControllerSettings { hidden: 5, adam, ..default };
@@ -236,15 +255,14 @@ proptest! {
         let genotypes = run();
         prop_assert_eq!(&genotypes, &run());
         for genotype in genotypes {
-            let [normal, reduce] = CellKind::ALL.map(|kind| {
-                let cell = genotype.cell(kind);
-                assert!(cell.nodes.iter().all(|[a, b]| a.input < b.input));
-                CellGenotype::new(cell.nodes.clone(), cell.concat.clone()).unwrap()
-            });
-            prop_assert!(Genotype::new(normal, reduce).is_ok());
+            for cell in genotype.cells() {
+                let ascending = |genes: &Vec<Gene>| genes.is_sorted_by(|a, b| a.input < b.input);
+                prop_assert!(cell.nodes.iter().all(ascending));
+            }
             let weights = space.one_hot(&genotype).unwrap();
             let ones = weights.iter().flatten().flatten().filter(|w| **w == 1.0).count();
-            prop_assert_eq!(ones, 4 * nodes);
+            let expected = if family == Family::Darts { 4 * nodes } else { space.edge_count() };
+            prop_assert_eq!(ones, expected);
         }
     }
 }

@@ -1,8 +1,13 @@
-//! Algorithm 1: anneal and prune one choice, for candidates of any sort.
+//! Algorithm 1: anneal and prune, for one choice or a whole search, and candidates of any sort.
+
+use std::convert::Infallible;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Choice, GRACE_TEMPERATURE, TemperatureSchedule, ThresholdPolicy};
+use super::architecture::Architecture;
+use super::choice::Choice;
+use super::found::Pruned;
+use super::schedule::{GRACE_TEMPERATURE, TemperatureSchedule, ThresholdPolicy};
 
 /// The inputs of Algorithm 1 besides the candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,16 +21,33 @@ pub struct Annealing {
     pub grace: f64,
 }
 
+/// What Algorithm 1 anneals: a [`Choice`], an [`Architecture`], or whatever holds one.
+pub trait Anneal {
+    /// A candidate that was pruned.
+    type Pruned;
+
+    /// Lines 7 to 9 of Algorithm 1: removes the candidates whose probability is below the threshold of time `time`.
+    fn prune_below(
+        &mut self,
+        threshold: &ThresholdPolicy,
+        temperature: f64,
+        time: f64,
+    ) -> Vec<Self::Pruned>;
+
+    /// Whether nothing is left to choose.
+    fn is_decided(&self) -> bool;
+}
+
 /// A candidate that was pruned, and when.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Removal {
+pub struct Removal<P = usize> {
     /// The candidate.
-    pub candidate: usize,
+    pub candidate: P,
     /// The time of the iteration, as it came from `times`.
     pub time: f64,
 }
 
-/// Runs Algorithm 1 until the choice is decided or the times are over; returns what was pruned, in order.
+/// Runs Algorithm 1 until everything is decided or the times are over; returns what was pruned, in order.
 ///
 /// One iteration for each of `times` (line 3): `weight_step` trains whatever the candidates are made of (line 4);
 /// below the grace temperature `logit_step` moves the logits (line 6), and candidates below the threshold are pruned
@@ -49,28 +71,99 @@ pub struct Removal {
 /// assert!(choice.is_decided());
 /// assert_eq!(choice.best(), 1);
 /// ```
-pub fn anneal_and_prune(
-    choice: &mut Choice,
+pub fn anneal_and_prune<A: Anneal>(
+    annealed: &mut A,
     annealing: &Annealing,
     times: impl IntoIterator<Item = f64>,
-    mut weight_step: impl FnMut(&Choice, f64),
-    mut logit_step: impl FnMut(&mut Choice, f64),
-) -> Vec<Removal> {
+    mut weight_step: impl FnMut(&A, f64),
+    mut logit_step: impl FnMut(&mut A, f64),
+) -> Vec<Removal<A::Pruned>> {
     let mut removals = Vec::new();
     for time in times {
-        if choice.is_decided() {
+        if annealed.is_decided() {
             break;
         }
-        let temperature = annealing.temperature.at(time);
-        weight_step(choice, temperature);
-        if temperature < annealing.grace {
-            logit_step(choice, temperature);
-            let ln_threshold = annealing.threshold.ln_at(time, choice.len());
-            let pruned = choice.prune_ln(temperature, ln_threshold).into_iter();
-            removals.extend(pruned.map(|candidate| Removal { candidate, time }));
-        }
+        let pruned = annealing.iteration(
+            annealed,
+            time,
+            |annealed, temperature| Ok::<_, Infallible>(weight_step(annealed, temperature)),
+            |annealed, temperature| Ok(logit_step(annealed, temperature)),
+        );
+        let Ok(((), pruned)) = pruned;
+        removals.extend(pruned.into_iter().map(|candidate| Removal { candidate, time }));
     }
     removals
+}
+
+impl Annealing {
+    /// One iteration, lines 4 to 9 of Algorithm 1, for steps that may fail; returns what the step on the weights gave
+    /// and what was pruned.
+    ///
+    /// # Errors
+    /// Those of the steps; nothing happens after the first.
+    pub fn iteration<A: Anneal, S, E>(
+        &self,
+        annealed: &mut A,
+        time: f64,
+        weight_step: impl FnOnce(&mut A, f64) -> Result<S, E>,
+        logit_step: impl FnOnce(&mut A, f64) -> Result<(), E>,
+    ) -> Result<(S, Vec<A::Pruned>), E> {
+        let score = weight_step(annealed, self.temperature.at(time))?;
+        Ok((score, self.anneal(annealed, time, logit_step)?))
+    }
+
+    /// Lines 5 to 9 of Algorithm 1: below the grace temperature a step on the logits, then pruning; returns what was
+    /// pruned.
+    ///
+    /// # Errors
+    /// That of the step; nothing is pruned then.
+    pub fn anneal<A: Anneal, E>(
+        &self,
+        annealed: &mut A,
+        time: f64,
+        logit_step: impl FnOnce(&mut A, f64) -> Result<(), E>,
+    ) -> Result<Vec<A::Pruned>, E> {
+        let temperature = self.temperature.at(time);
+        if temperature >= self.grace {
+            return Ok(Vec::new());
+        }
+        logit_step(annealed, temperature)?;
+        Ok(annealed.prune_below(&self.threshold, temperature, time))
+    }
+}
+
+impl Anneal for Choice {
+    type Pruned = usize;
+
+    fn prune_below(
+        &mut self,
+        threshold: &ThresholdPolicy,
+        temperature: f64,
+        time: f64,
+    ) -> Vec<usize> {
+        self.prune_ln(temperature, threshold.ln_at(time, self.len()))
+    }
+
+    fn is_decided(&self) -> bool {
+        self.is_decided()
+    }
+}
+
+impl Anneal for Architecture {
+    type Pruned = Pruned;
+
+    fn prune_below(
+        &mut self,
+        threshold: &ThresholdPolicy,
+        temperature: f64,
+        time: f64,
+    ) -> Vec<Pruned> {
+        self.prune(temperature, threshold, time)
+    }
+
+    fn is_decided(&self) -> bool {
+        self.is_decided()
+    }
 }
 
 impl Default for Annealing {

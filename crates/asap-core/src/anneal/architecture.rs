@@ -1,38 +1,25 @@
 //! All the choices of a search: the operations of every edge and, if wanted, the inputs of every node.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{CellKind, Choice, Edge, Error, Operation, SearchSpace, ThresholdPolicy};
+use super::choice::Choice;
+use super::edge_policy::EdgePolicy;
+use super::found::{NonFinite, Pruned};
+use super::saved::SavedArchitecture;
+use super::schedule::ThresholdPolicy;
+use crate::space::{CellKind, Edge, MixingTables, SearchSpace};
 
-/// The choices of both cell kinds, from all candidates at the start to a genotype at the end.
+/// The choices of every cell kind, from all candidates at the start to a genotype at the end.
 ///
 /// An edge's output is the sum of its operations, each times its *mixing weight*: the weight of the edge among the
 /// inputs of its node (1 under [`EdgePolicy::Strength`]) times the probability of the operation (eq. 2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "RawArchitecture")]
+#[serde(into = "SavedArchitecture", try_from = "SavedArchitecture")]
 pub struct Architecture {
     space: SearchSpace,
     policy: EdgePolicy,
-    normal: CellChoices,
-    reduction: CellChoices,
-}
-
-/// How a node comes down to two incoming edges, which the paper leaves open.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EdgePolicy {
-    /// A cut at the end, as in DARTS: the two edges whose surviving operation has the largest logit (where several
-    /// operations survive: whose best one has the largest probability).
-    #[default]
-    Strength,
-    /// Annealed and pruned like the operations: a [`Choice`] per node that keeps two of its inputs.
-    Anneal,
-    /// Weighted against each other by a softmax that is learned with alpha, and cut at the end to the two edges whose
-    /// weight times the probability of their best operation is largest (the edge normalization of PC-DARTS).
-    Normalize,
+    /// In the order of [`SearchSpace::kinds`].
+    cells: Vec<CellChoices>,
 }
 
 /// The choices of one cell kind.
@@ -41,39 +28,9 @@ pub enum EdgePolicy {
 pub struct CellChoices {
     /// The operations of each edge, in the order of [`SearchSpace::edges`].
     pub operations: Vec<Choice>,
-    /// The inputs of each node; `None` under [`EdgePolicy::Strength`], and under [`EdgePolicy::Anneal`] for the node
-    /// that has only two.
+    /// The inputs of each node; `None` under [`EdgePolicy::Strength`], and under [`EdgePolicy::Anneal`] for a node
+    /// that keeps all it has.
     pub inputs: Vec<Option<Choice>>,
-}
-
-/// What a pruning step removed. Displayed as `normal 3<-0 sep_conv_3x3`, both ends of the edge as states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pruned {
-    /// The cell kind.
-    pub kind: CellKind,
-    /// The edge, in the order of [`SearchSpace::edges`].
-    pub edge: usize,
-    /// The node the edge feeds, from 0.
-    pub node: usize,
-    /// The state the edge reads.
-    pub input: usize,
-    /// The operation; `None` when the whole edge went.
-    pub operation: Option<Operation>,
-}
-
-/// A logit that is NaN or infinite.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct NonFinite {
-    /// The cell kind.
-    pub kind: CellKind,
-    /// The node, from 0.
-    pub node: usize,
-    /// The state that the logit's edge reads.
-    pub input: usize,
-    /// The operation it belongs to; `None` for the weight of the whole edge.
-    pub operation: Option<Operation>,
-    /// The value.
-    pub value: f64,
 }
 
 impl Architecture {
@@ -81,9 +38,12 @@ impl Architecture {
     pub fn new(space: SearchSpace, policy: EdgePolicy) -> Self {
         let cell = CellChoices {
             operations: vec![Choice::new(space.candidates.len(), 1); space.edge_count()],
-            inputs: (0..space.nodes).map(|node| policy.choice_of_inputs(node)).collect(),
+            inputs: (0..space.nodes)
+                .map(|node| policy.choice_of_inputs(space.inputs_of(node), space.family.ending()))
+                .collect(),
         };
-        Self { space, policy, normal: cell.clone(), reduction: cell }
+        let cells = vec![cell; space.kinds().len()];
+        Self { space, policy, cells }
     }
 
     /// The search space.
@@ -91,30 +51,36 @@ impl Architecture {
         &self.space
     }
 
-    /// How nodes come down to two inputs.
+    /// How nodes come down to the inputs that they keep.
     pub fn policy(&self) -> EdgePolicy {
         self.policy
     }
 
+    pub(super) fn into_parts(self) -> (SearchSpace, EdgePolicy, Vec<CellChoices>) {
+        (self.space, self.policy, self.cells)
+    }
+
     /// The choices of a cell kind.
+    ///
+    /// # Panics
+    /// If the space has no such cells; so do all functions of a kind.
     pub fn cell(&self, kind: CellKind) -> &CellChoices {
-        match kind {
-            CellKind::Normal => &self.normal,
-            CellKind::Reduction => &self.reduction,
-        }
+        &self.cells[self.space.family.kind_index(kind)]
     }
 
     pub(crate) fn cell_mut(&mut self, kind: CellKind) -> &mut CellChoices {
-        match kind {
-            CellKind::Normal => &mut self.normal,
-            CellKind::Reduction => &mut self.reduction,
-        }
+        &mut self.cells[self.space.family.kind_index(kind)]
     }
 
-    /// What each operation's output is multiplied by, `[edge][candidate]`; 0 for the pruned.
+    /// [`Architecture::mixing_weights`] of every kind.
+    pub fn mixing_tables(&self, temperature: f64) -> MixingTables {
+        self.space.kinds().iter().map(|&kind| self.mixing_weights(kind, temperature)).collect()
+    }
+
+    /// The factor of each operation's output, `[edge][candidate]`; 0 for the pruned.
     pub fn mixing_weights(&self, kind: CellKind, temperature: f64) -> Vec<Vec<f64>> {
         let cell = self.cell(kind);
-        let inputs = cell.input_weights(temperature);
+        let inputs = cell.input_weights(&self.space, temperature);
         self.space
             .edges()
             .map(|edge| {
@@ -160,9 +126,8 @@ impl Architecture {
         let annealed = self.policy == EdgePolicy::Anneal;
         let edges: Vec<_> = self.space.edges().collect();
         let candidates = self.space.candidates.clone();
-        for kind in CellKind::ALL {
-            let cell = self.cell_mut(kind);
-            let removed = |edge: &Edge, operation| Pruned::new(kind, edge, operation);
+        for (&kind, cell) in self.space.kinds().iter().zip(&mut self.cells) {
+            let removed = |&edge: &Edge, operation| Pruned { kind, edge, operation };
             for (node, choice) in cell.inputs.iter_mut().enumerate() {
                 let Some(choice) = choice.as_mut().filter(|_| annealed) else { continue };
                 for input in choice.prune_ln(temperature, policy.ln_at(t, choice.len())) {
@@ -181,10 +146,9 @@ impl Architecture {
         pruned
     }
 
-    /// Whether nothing is left to choose: one operation on every edge left and, when inputs are annealed, two per node.
+    /// Whether nothing is left to choose: one operation on every edge left and, when inputs are annealed, no input too many.
     pub fn is_decided(&self) -> bool {
-        CellKind::ALL.into_iter().all(|kind| {
-            let cell = self.cell(kind);
+        self.space.kinds().iter().zip(&self.cells).all(|(&kind, cell)| {
             let open = |inputs: &Choice| self.policy == EdgePolicy::Anneal && !inputs.is_decided();
             !cell.inputs.iter().flatten().any(open)
                 && self.alive_edges(kind).all(|edge| cell.operations[edge.index].is_decided())
@@ -203,9 +167,10 @@ impl Architecture {
         self.space.edge_count() * self.space.candidates.len()
     }
 
-    /// The share of operations of both kinds that are gone (Fig. 3).
+    /// The share of operations of all kinds that are gone (Fig. 3).
     pub fn sparsity(&self) -> f64 {
-        CellKind::ALL.map(|kind| self.cell_sparsity(kind)).iter().sum::<f64>() / 2.0
+        let kinds = self.space.kinds();
+        kinds.iter().map(|&kind| self.cell_sparsity(kind)).sum::<f64>() / kinds.len() as f64
     }
 
     /// The share of operations of one kind that are gone.
@@ -224,16 +189,9 @@ impl Architecture {
 
     /// The first logit that is NaN or infinite.
     pub fn first_non_finite(&self) -> Option<NonFinite> {
-        CellKind::ALL.into_iter().find_map(|kind| {
-            let cell = self.cell(kind);
+        self.space.kinds().iter().zip(&self.cells).find_map(|(&kind, cell)| {
             self.alive_edges(kind).find_map(|edge| {
-                let found = |operation, value| NonFinite {
-                    kind,
-                    node: edge.node,
-                    input: edge.input,
-                    operation,
-                    value,
-                };
+                let found = |operation, value| NonFinite { kind, edge, operation, value };
                 let choice = &cell.operations[edge.index];
                 let of_edge = cell.inputs[edge.node].as_ref();
                 of_edge
@@ -254,153 +212,32 @@ impl CellChoices {
     }
 
     /// The weight of every edge, `[node][input]`.
-    pub(crate) fn input_weights(&self, temperature: f64) -> Vec<Vec<f64>> {
+    pub(crate) fn input_weights(&self, space: &SearchSpace, temperature: f64) -> Vec<Vec<f64>> {
         let weights = self.inputs.iter().enumerate().map(|(node, choice)| match choice {
             Some(choice) => choice.weights(temperature),
-            None => vec![1.0; 2 + node],
+            None => vec![1.0; space.inputs_of(node)],
         });
         weights.collect()
-    }
-}
-
-impl EdgePolicy {
-    /// Every policy.
-    pub const ALL: [EdgePolicy; 3] =
-        [EdgePolicy::Strength, EdgePolicy::Anneal, EdgePolicy::Normalize];
-
-    /// "strength", "anneal" or "normalize".
-    pub fn name(self) -> &'static str {
-        match self {
-            EdgePolicy::Strength => "strength",
-            EdgePolicy::Anneal => "anneal",
-            EdgePolicy::Normalize => "normalize",
-        }
-    }
-
-    /// The choice between the inputs of a node, if there is one.
-    fn choice_of_inputs(self, node: usize) -> Option<Choice> {
-        match self {
-            EdgePolicy::Strength => None,
-            EdgePolicy::Anneal => (node > 0).then(|| Choice::new(2 + node, 2)),
-            EdgePolicy::Normalize => Some(Choice::new(2 + node, 1)),
-        }
-    }
-}
-
-impl fmt::Display for EdgePolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for EdgePolicy {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|policy| policy.name() == text)
-            .ok_or_else(|| Error::unknown("edge policy", text, Self::ALL.map(Self::name)))
-    }
-}
-
-impl Pruned {
-    /// An operation of an edge, or with `None` the whole edge.
-    pub fn new(kind: CellKind, edge: &Edge, operation: Option<Operation>) -> Self {
-        Self { kind, edge: edge.index, node: edge.node, input: edge.input, operation }
-    }
-}
-
-impl fmt::Display for Pruned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_edge(f, self.kind, self.node, self.input)?;
-        match self.operation {
-            Some(operation) => write!(f, " {operation}"),
-            None => f.write_str(" (the whole edge)"),
-        }
-    }
-}
-
-impl fmt::Display for NonFinite {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the logit of ")?;
-        write_edge(f, self.kind, self.node, self.input)?;
-        if let Some(operation) = self.operation {
-            write!(f, " {operation}")?;
-        }
-        write!(f, " is {}", self.value)
-    }
-}
-
-pub(crate) fn write_edge(
-    f: &mut fmt::Formatter<'_>,
-    kind: CellKind,
-    node: usize,
-    input: usize,
-) -> fmt::Result {
-    write!(f, "{kind} {}<-{input}", 2 + node)
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawArchitecture {
-    space: SearchSpace,
-    policy: EdgePolicy,
-    normal: CellChoices,
-    reduction: CellChoices,
-}
-
-impl TryFrom<RawArchitecture> for Architecture {
-    type Error = Error;
-
-    fn try_from(raw: RawArchitecture) -> Result<Self, Error> {
-        let expected = Self::new(raw.space, raw.policy);
-        for (kind, cell) in CellKind::ALL.into_iter().zip([&raw.normal, &raw.reduction]) {
-            let shape = |cell: &CellChoices| {
-                let of = |choice: &Choice| (choice.len(), choice.keep());
-                let operations: Vec<_> = cell.operations.iter().map(of).collect();
-                let inputs: Vec<_> = cell.inputs.iter().map(|c| c.as_ref().map(of)).collect();
-                (operations, inputs)
-            };
-            if shape(cell) != shape(expected.cell(kind)) {
-                return Err(Error::value(
-                    kind.name(),
-                    "a set of choices of another shape",
-                    format!(
-                        "one choice of 1 from {} operations for each of {} edges, and of inputs as policy `{}` has them",
-                        expected.space.candidates.len(),
-                        expected.space.edge_count(),
-                        expected.policy
-                    ),
-                ));
-            }
-        }
-        Ok(Self {
-            space: expected.space,
-            policy: expected.policy,
-            normal: raw.normal,
-            reduction: raw.reduction,
-        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Adam;
+    use crate::{Adam, Family};
 
     fn full(policy: EdgePolicy) -> Architecture {
         Architecture::new(SearchSpace::default(), policy)
     }
 
     /// Numbers between -1 and 1 without any pattern, the same at every call.
-    fn upstream(salt: usize) -> [Vec<Vec<f64>>; 2] {
+    fn upstream(salt: usize) -> MixingTables {
         let number = |kind: usize, edge: usize, candidate: usize| {
             ((salt * 197 + kind * 101 + edge * 7 + candidate) as f64 * 12.9898).sin()
         };
-        [0, 1].map(|kind| {
-            (0..14).map(|edge| (0..7).map(|c| number(kind, edge, c)).collect()).collect()
-        })
+        let cell =
+            |kind| (0..14).map(|edge| (0..7).map(|c| number(kind, edge, c)).collect()).collect();
+        vec![cell(0), cell(1)]
     }
 
     #[test]
@@ -425,11 +262,11 @@ mod tests {
     #[test]
     fn an_edge_goes_with_all_its_operations() {
         let mut architecture = full(EdgePolicy::Anneal);
-        architecture.normal.inputs[1].as_mut().unwrap().descend(&[0.0, 3.0, 0.0], 1.0);
+        architecture.cells[0].inputs[1].as_mut().unwrap().descend(&[0.0, 3.0, 0.0], 1.0);
         let pruned = architecture.prune(1.0, &ThresholdPolicy::default(), 0.0);
         let names: Vec<_> = pruned.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["normal 3<-1 (the whole edge)"]);
-        let edge = pruned[0].edge;
+        let edge = pruned[0].edge.index;
         assert_eq!(edge, architecture.space().edge_index(1, 1));
         assert!(!architecture.edge_is_alive(CellKind::Normal, edge));
         assert!(architecture.edge_is_alive(CellKind::Reduction, edge));
@@ -445,7 +282,7 @@ mod tests {
     fn an_input_falls_below_the_threshold_for_the_inputs_of_its_node() {
         let prune = |logit: f64| {
             let mut architecture = full(EdgePolicy::Anneal);
-            let node = architecture.normal.inputs[3].as_mut().unwrap();
+            let node = architecture.cells[0].inputs[3].as_mut().unwrap();
             node.descend(&[0.0, 0.0, 0.0, 0.0, -logit], 1.0);
             architecture.prune(1.0, &ThresholdPolicy::default(), 0.0).len()
         };
@@ -456,14 +293,14 @@ mod tests {
     #[test]
     fn equal_edges_are_pruned_equally() {
         let mut architecture = full(EdgePolicy::Strength);
-        let gradients = [0, 1].map(|_| vec![vec![-1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]; 14]);
+        let gradients = vec![vec![vec![-1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]; 14]; 2];
         let mut pruned = Vec::new();
         while pruned.is_empty() {
             architecture.step(&gradients, 0.2, &Adam { lr: 0.01, ..Adam::default() });
             pruned = architecture.prune(0.2, &ThresholdPolicy::default(), 0.0);
         }
         let of_edge = |kind, edge| -> Vec<_> {
-            let same = pruned.iter().filter(|p| p.kind == kind && p.edge == edge);
+            let same = pruned.iter().filter(|p| p.kind == kind && p.edge.index == edge);
             same.map(|p| p.operation).collect()
         };
         let first = of_edge(CellKind::Normal, 0);
@@ -491,7 +328,7 @@ mod tests {
                 let json = serde_json::to_string(&reloaded).unwrap();
                 reloaded = serde_json::from_str(&json).unwrap();
                 assert_eq!(reloaded, kept);
-                for kind in CellKind::ALL {
+                for &kind in kept.space.kinds() {
                     let weights = kept.mixing_weights(kind, temperature);
                     let positive = weights.iter().flatten().filter(|w| **w > 0.0).count();
                     assert_eq!(positive, kept.alive_count(kind));
@@ -513,7 +350,7 @@ mod tests {
         gradients[1][4][2] = f64::NAN;
         architecture.step(&gradients, 1.0, &Adam::default());
         let found = architecture.first_non_finite().unwrap();
-        assert_eq!((found.kind, found.node), (CellKind::Reduction, 1));
+        assert_eq!((found.kind, found.edge.node), (CellKind::Reduction, 1));
         let text = found.to_string();
         assert!(
             text.starts_with("the logit of reduction 3<-0") && text.ends_with("is NaN"),
@@ -522,11 +359,37 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_of_another_space_is_refused() {
-        let json = serde_json::to_string(&full(EdgePolicy::Anneal)).unwrap();
-        let error =
-            serde_json::from_str::<Architecture>(&json.replace("\"anneal\"", "\"strength\""));
-        assert!(error.unwrap_err().to_string().contains("another shape"));
+    fn of_nas_bench_201_every_edge_stays_under_any_policy() {
+        let adam = Adam { lr: 0.03, ..Adam::default() };
+        for policy in EdgePolicy::ALL {
+            let mut architecture = Architecture::new(SearchSpace::of(Family::NasBench201), policy);
+            let inputs = &architecture.cell(CellKind::Normal).inputs;
+            assert!(inputs.iter().all(|i| i.is_some() == (policy == EdgePolicy::Normalize)));
+            assert_eq!((architecture.total_count(), architecture.sparsity()), (24, 0.0));
+            let mut pruned = Vec::new();
+            for step in 0..400 {
+                let temperature = 1.3 * 0.99_f64.powi(step);
+                let mut salt = 0.0;
+                let gradients = architecture.space().tables(|| {
+                    salt += 1.0_f64;
+                    (salt * 12.9898).sin()
+                });
+                architecture.step(&gradients, temperature, &adam);
+                pruned.extend(architecture.prune(temperature, &ThresholdPolicy::default(), 0.0));
+            }
+            assert!(architecture.is_decided(), "{policy}");
+            assert_eq!((pruned.len(), architecture.sparsity()), (18, 0.75));
+            assert!(pruned.iter().all(|p| p.operation.is_some()));
+            let first = pruned.iter().find(|p| p.edge.index == 5).unwrap().to_string();
+            assert!(first.starts_with("normal 3<-2 "), "{first}");
+            let derived = architecture.derive();
+            assert!(derived.fallback.is_empty());
+            assert_eq!(derived.genotype.cell(CellKind::Normal).genes().count(), 6);
+        }
+    }
+
+    #[test]
+    fn an_unknown_policy_lists_the_choices() {
         let error = "cut".parse::<EdgePolicy>().unwrap_err().to_string();
         assert!(error.contains("strength, anneal"));
     }

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::error::Error;
 
 /// A choice between candidates, annealed and pruned until `keep` of them are left.
 ///
-/// Candidates are numbers from 0. On an edge they are the operations and one is kept; of a node's incoming edges two
-/// are kept. Logits start at 0. A pruned candidate has probability 0 and never comes back; the logits and optimizer
+/// Candidates are numbers from 0. On an edge they are the operations and one is kept; of a node's incoming edges
+/// some are kept. Logits start at 0. A pruned candidate has probability 0 and never comes back; the logits and optimizer
 /// state of the others stay as they are. A copy through JSON is equal to the bit.
 ///
 /// ```
@@ -71,7 +71,7 @@ impl Choice {
         self.alive.len()
     }
 
-    /// How many candidates survive.
+    /// Number of candidates that survive.
     pub fn keep(&self) -> usize {
         self.keep
     }
@@ -135,7 +135,7 @@ impl Choice {
         energies
     }
 
-    /// What each candidate's output is multiplied by: `keep` times its probability, and exactly 1 once decided.
+    /// The factor of each candidate's output: `keep` times its probability, and exactly 1 once decided.
     pub fn weights(&self, temperature: f64) -> Vec<f64> {
         if self.is_decided() {
             return self.alive.iter().map(|&alive| f64::from(alive)).collect();
@@ -147,7 +147,7 @@ impl Choice {
 
     /// The gradient for the logits, from the gradient for [`Choice::weights`] at the same temperature (eq. 4).
     ///
-    /// The true gradient: `keep * phi_k (g_k - sum_j phi_j g_j) / T`. Equation 4 leaves the `1 / T` out.
+    /// The true gradient: `keep * phi_k (g_k - sum_j phi_j g_j) / T`; eq. 4 leaves the `1 / T` out.
     /// 0 for pruned candidates, and everywhere once decided.
     ///
     /// # Panics
@@ -192,7 +192,7 @@ impl Choice {
         }
     }
 
-    /// One step of plain gradient descent, as equation 4 is written; a decided choice does not move.
+    /// One step of plain gradient descent, as eq. 4 is written; a decided choice does not move.
     ///
     /// # Panics
     /// If `logit_gradient` has not one entry per candidate.

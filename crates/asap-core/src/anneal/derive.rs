@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use super::architecture::write_edge;
-use crate::{Architecture, CellGenotype, CellKind, Edge, EdgePolicy, Gene, Genotype, Operation};
+use super::architecture::Architecture;
+use super::edge_policy::EdgePolicy;
+use crate::genotype::{CellGenotype, Gene, Genotype};
+use crate::space::{CellKind, Edge, Ending, Operation};
 
 /// The genotype of an architecture, and what had to be decided without annealing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Derived {
     /// The cells.
     pub genotype: Genotype,
@@ -16,87 +16,92 @@ pub struct Derived {
     pub fallback: Vec<Fallback>,
 }
 
-/// A choice that was still open at the end and fell to the largest logit. States as in [`Pruned`](crate::Pruned).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// A choice that was still open at the end and fell to the largest logit. Displayed with states, as
+/// [`Pruned`](crate::Pruned) is.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fallback {
     /// An edge with several operations left.
     Operation {
         /// The cell kind.
         kind: CellKind,
-        /// The node the edge feeds, from 0.
-        node: usize,
-        /// The state the edge reads.
-        input: usize,
+        /// The edge.
+        edge: Edge,
         /// The operation with the largest probability.
         chosen: Operation,
-        /// How many operations were left.
+        /// Number of operations that were left.
         alive: usize,
     },
-    /// A node with more than two inputs left, under [`EdgePolicy::Anneal`].
+    /// A node with more inputs left than it keeps, under [`EdgePolicy::Anneal`].
     Inputs {
         /// The cell kind.
         kind: CellKind,
-        /// The node, from 0.
-        node: usize,
-        /// The two inputs with the largest weight.
-        chosen: [usize; 2],
-        /// How many inputs were left.
+        /// The state that the node is.
+        state: usize,
+        /// The inputs with the largest weight.
+        chosen: Vec<usize>,
+        /// Number of inputs that were left.
         alive: usize,
     },
 }
 
 impl Architecture {
-    /// The genotype: the two inputs of each node and their operations, by the largest logit where still open.
+    /// The genotype: the inputs that each node keeps and their operations, by the largest logit where still open.
     pub fn derive(&self) -> Derived {
         let mut fallback = Vec::new();
-        let [normal, reduce] = CellKind::ALL.map(|kind| self.derive_cell(kind, &mut fallback));
-        Derived { genotype: Genotype { normal, reduce }, fallback }
+        let kinds = self.space().kinds().iter();
+        let cells = kinds.map(|&kind| self.derive_cell(kind, &mut fallback)).collect();
+        let genotype = Genotype::new(self.space().family, cells).expect("a space has sound cells");
+        Derived { genotype, fallback }
     }
 
     fn derive_cell(&self, kind: CellKind, fallback: &mut Vec<Fallback>) -> CellGenotype {
-        let cell = self.cell(kind);
-        let operation = |edge: &Edge| {
-            let choice = &cell.operations[edge.index];
-            (self.space().candidates[choice.best()], choice)
-        };
+        let choices = &self.cell(kind).operations;
+        let operation = |edge: &Edge| self.space().candidates[choices[edge.index].best()];
         for edge in self.alive_edges(kind) {
-            let (chosen, choice) = operation(&edge);
+            let choice = &choices[edge.index];
             if !choice.is_decided() {
-                fallback.push(Fallback::Operation {
-                    kind,
-                    node: edge.node,
-                    input: edge.input,
-                    chosen,
-                    alive: choice.alive_count(),
-                });
+                let (chosen, alive) = (operation(&edge), choice.alive_count());
+                fallback.push(Fallback::Operation { kind, edge, chosen, alive });
             }
         }
         let nodes = (0..self.space().nodes).map(|node| {
             let mut edges: Vec<_> = self.alive_edges(kind).filter(|e| e.node == node).collect();
-            // the sort is stable: of equals, the lowest input stays in front
-            edges.sort_by(|a, b| {
-                let ([p_a, logit_a], [p_b, logit_b]) =
-                    (self.strength(kind, a), self.strength(kind, b));
-                p_b.total_cmp(&p_a).then(logit_b.total_cmp(&logit_a))
-            });
-            let mut pair = [edges[0], edges[1]];
-            pair.sort_by_key(|edge| edge.input);
-            let annealed = self.policy() == EdgePolicy::Anneal;
-            if annealed && cell.inputs[node].is_some() && edges.len() > 2 {
-                fallback.push(Fallback::Inputs {
-                    kind,
-                    node,
-                    chosen: pair.map(|edge| edge.input),
-                    alive: edges.len(),
-                });
+            if let Ending::Inputs(kept) = self.space().family.ending() {
+                self.cut(kind, node, kept, &mut edges, fallback);
             }
-            pair.map(|edge| Gene { operation: operation(&edge).0, input: edge.input })
+            edges
+                .iter()
+                .map(|edge| Gene { operation: operation(edge), input: edge.input })
+                .collect()
         });
-        CellGenotype { nodes: nodes.collect(), concat: self.space().concat() }
+        CellGenotype { nodes: nodes.collect(), output: self.space().output_states() }
     }
 
-    /// What ranks an edge among the inputs of its node: its own logit; without one the probability of its best
+    /// Leaves the `kept` strongest of the edges of a node.
+    fn cut(
+        &self,
+        kind: CellKind,
+        node: usize,
+        kept: usize,
+        edges: &mut Vec<Edge>,
+        fallback: &mut Vec<Fallback>,
+    ) {
+        let alive = edges.len();
+        // the sort is stable: of equals, the lowest input stays in front
+        edges.sort_by(|a, b| {
+            let ([p_a, logit_a], [p_b, logit_b]) = (self.strength(kind, a), self.strength(kind, b));
+            p_b.total_cmp(&p_a).then(logit_b.total_cmp(&logit_a))
+        });
+        edges.truncate(kept);
+        edges.sort_by_key(|edge| edge.input);
+        let annealed = self.policy() == EdgePolicy::Anneal;
+        if annealed && self.cell(kind).inputs[node].is_some() && alive > kept {
+            let chosen = edges.iter().map(|edge| edge.input).collect();
+            fallback.push(Fallback::Inputs { kind, state: edges[0].state, chosen, alive });
+        }
+    }
+
+    /// The rank of an edge among the inputs of its node: its own logit; without one the probability of its best
     /// operation at T = 1, as in DARTS, and among the decided, where that is 1, the operation's logit. Under
     /// [`EdgePolicy::Normalize`] that probability times the edge's own.
     fn strength(&self, kind: CellKind, edge: &Edge) -> [f64; 2] {
@@ -116,13 +121,13 @@ impl Architecture {
 
 impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Fallback::Operation { kind, node, input, chosen, alive } => {
-                write_edge(f, kind, node, input)?;
-                write!(f, " {chosen} (of {alive} operations left)")
+        match self {
+            Fallback::Operation { kind, edge, chosen, alive } => {
+                write!(f, "{kind} {edge} {chosen} (of {alive} operations left)")
             }
-            Fallback::Inputs { kind, node, chosen: [a, b], alive } => {
-                write!(f, "{kind} {}<-{a},{b} (of {alive} inputs left)", 2 + node)
+            Fallback::Inputs { kind, state, chosen, alive } => {
+                let chosen: Vec<_> = chosen.iter().map(ToString::to_string).collect();
+                write!(f, "{kind} {state}<-{} (of {alive} inputs left)", chosen.join(","))
             }
         }
     }
@@ -131,20 +136,24 @@ impl fmt::Display for Fallback {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Adam, EdgePolicy, SearchSpace, ThresholdPolicy};
+    use crate::{Adam, Family, MixingTables, SearchSpace, ThresholdPolicy};
 
     /// Gradients of 0 but for some (edge, candidate) of the normal cell.
-    fn gradients(wanted: &[(usize, usize, f64)]) -> [Vec<Vec<f64>>; 2] {
+    fn gradients(wanted: &[(usize, usize, f64)]) -> MixingTables {
         let mut normal = vec![vec![0.0; 7]; 14];
         for &(edge, candidate, gradient) in wanted {
             normal[edge][candidate] = gradient;
         }
-        [normal, vec![vec![0.0; 7]; 14]]
+        vec![normal, vec![vec![0.0; 7]; 14]]
     }
 
-    fn pairs(cell: &CellGenotype) -> Vec<[(&'static str, usize); 2]> {
-        let pair = |gene: Gene| (gene.operation.name(), gene.input);
-        cell.nodes.iter().map(|node| node.map(pair)).collect()
+    fn genes(genotype: &Genotype, node: usize) -> Vec<(&'static str, usize)> {
+        let genes = &genotype.cell(CellKind::Normal).nodes[node];
+        genes.iter().map(|gene| (gene.operation.name(), gene.input)).collect()
+    }
+
+    fn inputs(genotype: &Genotype, node: usize) -> Vec<usize> {
+        genes(genotype, node).into_iter().map(|(_, input)| input).collect()
     }
 
     fn adam(lr: f64) -> Adam {
@@ -163,14 +172,12 @@ mod tests {
         pull(20, 13, 6, &mut architecture);
         pull(10, 10, 3, &mut architecture);
         let Derived { genotype, fallback } = architecture.derive();
-        let pairs = pairs(&genotype.normal);
-        assert_eq!(pairs[3], [("sep_conv_3x3", 1), ("dil_conv_5x5", 4)]);
-        assert_eq!(pairs[0], [("max_pool_3x3", 0), ("max_pool_3x3", 1)]);
-        assert_eq!(pairs[2], [("max_pool_3x3", 0), ("max_pool_3x3", 1)]);
-        assert_eq!(genotype.normal.concat, [2, 3, 4, 5]);
+        assert_eq!(genes(&genotype, 3), [("sep_conv_3x3", 1), ("dil_conv_5x5", 4)]);
+        assert_eq!(genes(&genotype, 0), [("max_pool_3x3", 0), ("max_pool_3x3", 1)]);
+        assert_eq!(genes(&genotype, 2), [("max_pool_3x3", 0), ("max_pool_3x3", 1)]);
+        assert_eq!(genotype.cell(CellKind::Normal).output, [2, 3, 4, 5]);
         assert_eq!(fallback.len(), 28);
         assert_eq!(fallback[13].to_string(), "normal 5<-4 dil_conv_5x5 (of 7 operations left)");
-        CellGenotype::new(genotype.normal.nodes, genotype.normal.concat).unwrap();
     }
 
     #[test]
@@ -180,7 +187,7 @@ mod tests {
         let all: Vec<_> = (0..7).map(|candidate| (13, candidate, -1.0)).collect();
         architecture.step(&gradients(&all), 1.0, &adam(0.1));
         let Derived { genotype, fallback } = architecture.derive();
-        assert_eq!(pairs(&genotype.normal)[3].map(|(_, input)| input), [0, 4]);
+        assert_eq!(inputs(&genotype, 3), [0, 4]);
         let inputs: Vec<_> =
             fallback.iter().filter(|f| matches!(f, Fallback::Inputs { .. })).collect();
         assert_eq!(inputs.len(), 6);
@@ -190,7 +197,7 @@ mod tests {
         assert!(architecture.is_decided());
         let decided = architecture.derive();
         assert_eq!(decided.fallback, []);
-        assert_eq!(pairs(&decided.genotype.normal)[3].map(|(_, input)| input), [0, 4]);
+        assert_eq!(inputs(&decided.genotype, 3), [0, 4]);
     }
 
     #[test]
@@ -206,7 +213,7 @@ mod tests {
             let mut architecture = architecture.clone();
             architecture.step(&gradients(&alone(edges)), 1.0, &adam(0.5));
             let Derived { genotype, fallback } = architecture.derive();
-            assert_eq!(pairs(&genotype.normal)[3].map(|(_, input)| input), expected);
+            assert_eq!(inputs(&genotype, 3), expected);
             assert!(fallback.iter().all(|f| matches!(f, Fallback::Operation { .. })));
         }
         // the weight counts too: an edge whose operation leads by less wins by its own weight
@@ -219,5 +226,22 @@ mod tests {
             |edge: usize| cell.operations[edge].probabilities(1.0).into_iter().fold(0.0, f64::max);
         assert!(best(10) > best(13) && inputs[4] > inputs[1]);
         assert!((inputs.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn every_edge_of_nas_bench_201_is_derived_with_its_largest_logit() {
+        for policy in EdgePolicy::ALL {
+            let mut architecture = Architecture::new(SearchSpace::of(Family::NasBench201), policy);
+            let mut gradients = architecture.space().tables(|| 0.0);
+            gradients[0][4][2] = -1.0; // nor_conv_3x3 from state 1 to state 3
+            architecture.step(&gradients, 1.0, &adam(0.1));
+            let Derived { genotype, fallback } = architecture.derive();
+            assert_eq!(
+                genotype.to_string(),
+                "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+            );
+            assert_eq!(fallback.len(), 6);
+            assert_eq!(fallback[4].to_string(), "normal 3<-1 nor_conv_3x3 (of 4 operations left)");
+        }
     }
 }

@@ -1,37 +1,40 @@
 //! From the gradient for the mixing weights to a step of the logits.
 
-use crate::{Adam, Architecture, CellKind};
+use super::architecture::Architecture;
+use super::choice::Adam;
+use crate::space::{CellKind, MixingTables};
 
 /// The gradient of the loss for every logit; 0 for what is pruned or decided.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogitGradients {
-    /// For the operations, `[normal, reduction][edge][candidate]`.
-    pub operations: [Vec<Vec<f64>>; 2],
-    /// For the inputs of the nodes, `[normal, reduction][node][input]`; 0 for a node that does not choose.
-    pub inputs: [Vec<Vec<f64>>; 2],
+    /// For the operations.
+    pub operations: MixingTables,
+    /// For the inputs of the nodes, `[kind][node][input]`; 0 for a node that does not choose.
+    pub inputs: Vec<Vec<Vec<f64>>>,
 }
 
 impl Architecture {
     /// The gradient for the logits from that for [`Architecture::mixing_weights`] at the same temperature.
     ///
-    /// `mixing_gradients` is `[normal, reduction][edge][candidate]`; entries of pruned operations have no effect.
+    /// Entries of pruned operations have no effect.
     ///
     /// # Panics
     /// If the gradients have another shape.
     pub fn logit_gradients(
         &self,
-        mixing_gradients: &[Vec<Vec<f64>>; 2],
+        mixing_gradients: &MixingTables,
         temperature: f64,
     ) -> LogitGradients {
-        let of_kind = |kind: CellKind| {
-            let gradients = &mixing_gradients[kind as usize];
+        let kinds = self.space().kinds();
+        assert_eq!(mixing_gradients.len(), kinds.len(), "one table of gradients per kind");
+        let of_kind = |(&kind, gradients): (&CellKind, &Vec<Vec<f64>>)| {
             assert_eq!(
                 gradients.len(),
                 self.space().edge_count(),
                 "one list of gradients per edge"
             );
             let cell = self.cell(kind);
-            let weights = cell.input_weights(temperature);
+            let weights = cell.input_weights(self.space(), temperature);
             let mut of_inputs: Vec<_> = weights.iter().map(|node| vec![0.0; node.len()]).collect();
             let mut operations: Vec<_> = gradients.iter().map(|g| vec![0.0; g.len()]).collect();
             for edge in self.alive_edges(kind) {
@@ -50,8 +53,8 @@ impl Architecture {
             });
             (operations, inputs.collect())
         };
-        let [(normal, of_normal), (reduction, of_reduction)] = CellKind::ALL.map(of_kind);
-        LogitGradients { operations: [normal, reduction], inputs: [of_normal, of_reduction] }
+        let (operations, inputs) = kinds.iter().zip(mixing_gradients).map(of_kind).unzip();
+        LogitGradients { operations, inputs }
     }
 
     /// One Adam step on every logit, line 6 of Algorithm 1.
@@ -60,7 +63,7 @@ impl Architecture {
     ///
     /// # Panics
     /// If the gradients have another shape.
-    pub fn step(&mut self, mixing_gradients: &[Vec<Vec<f64>>; 2], temperature: f64, adam: &Adam) {
+    pub fn step(&mut self, mixing_gradients: &MixingTables, temperature: f64, adam: &Adam) {
         self.step_logits(&self.logit_gradients(mixing_gradients, temperature), adam);
     }
 
@@ -69,9 +72,9 @@ impl Architecture {
     /// # Panics
     /// If the gradients have another shape.
     pub fn step_logits(&mut self, gradients: &LogitGradients, adam: &Adam) {
-        for kind in CellKind::ALL {
+        for (index, &kind) in self.space().kinds().iter().enumerate() {
             let alive: Vec<_> = self.alive_edges(kind).collect();
-            let operations = &gradients.operations[kind as usize];
+            let operations = &gradients.operations[index];
             assert_eq!(
                 operations.len(),
                 self.space().edge_count(),
@@ -81,7 +84,7 @@ impl Architecture {
             for edge in alive {
                 cell.operations[edge.index].step(&operations[edge.index], adam);
             }
-            let inputs = &gradients.inputs[kind as usize];
+            let inputs = &gradients.inputs[index];
             assert_eq!(inputs.len(), cell.inputs.len(), "one list of gradients per node");
             for (choice, gradient) in cell.inputs.iter_mut().zip(inputs) {
                 if let Some(choice) = choice {
@@ -98,12 +101,13 @@ mod tests {
     use crate::{Choice, EdgePolicy, SearchSpace};
 
     /// Numbers between -1 and 1 without any pattern.
-    fn upstream(salt: usize) -> [Vec<Vec<f64>>; 2] {
+    fn upstream(salt: usize) -> MixingTables {
         let number = |i: usize| ((salt * 197 + i) as f64 * 12.9898).sin();
-        [0, 1].map(|kind| {
+        let cell = |kind: usize| {
             let edge = |e: usize| (0..7).map(|c| number(kind * 101 + e * 7 + c)).collect();
             (0..14).map(edge).collect()
-        })
+        };
+        vec![cell(0), cell(1)]
     }
 
     fn moved(policy: EdgePolicy) -> Architecture {
@@ -125,11 +129,8 @@ mod tests {
         let gradients = upstream(1);
         let noise = upstream(9);
         let loss = |architecture: &Architecture| -> f64 {
-            let of_kind = |kind: CellKind| {
-                let weights = architecture.mixing_weights(kind, temperature);
-                weights.into_iter().flatten().zip(gradients[kind as usize].iter().flatten())
-            };
-            CellKind::ALL.into_iter().flat_map(of_kind).map(|(w, g)| w * g).sum()
+            let weights = architecture.mixing_tables(temperature).into_iter().flatten().flatten();
+            weights.zip(gradients.iter().flatten().flatten()).map(|(w, g)| w * g).sum()
         };
         for (policy, noisy) in EdgePolicy::ALL.into_iter().flat_map(|p| [(p, false), (p, true)]) {
             let start = moved(policy);
@@ -177,16 +178,16 @@ mod tests {
         let mut stepped = start.clone();
         stepped.step(&upstream(1), 0.6, &adam);
         let gradients = start.logit_gradients(&upstream(1), 0.6);
-        for kind in CellKind::ALL {
+        for (index, &kind) in start.space().kinds().iter().enumerate() {
             for edge in start.space().edges() {
                 let mut choice = start.cell(kind).operations[edge.index].clone();
                 if start.edge_is_alive(kind, edge.index) {
-                    choice.step(&gradients.operations[kind as usize][edge.index], &adam);
+                    choice.step(&gradients.operations[index][edge.index], &adam);
                 }
                 assert_eq!(stepped.cell(kind).operations[edge.index], choice);
             }
             let mut node = start.cell(kind).inputs[3].clone().unwrap();
-            node.step(&gradients.inputs[kind as usize][3], &adam);
+            node.step(&gradients.inputs[index][3], &adam);
             assert_eq!(stepped.cell(kind).inputs[3].as_ref(), Some(&node));
         }
         assert_ne!(stepped, start);

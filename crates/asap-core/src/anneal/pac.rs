@@ -5,7 +5,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{Annealing, anneal_and_prune};
-use crate::{Choice, Error, Pac, TemperatureSchedule, ThresholdPolicy};
+use super::choice::Choice;
+use super::schedule::{Pac, TemperatureSchedule, ThresholdPolicy};
+use crate::error::Error;
 
 /// A bandit for the setting of Theorem 2: gradients independent in time and bounded.
 ///

@@ -5,17 +5,20 @@
 
 use std::fmt::Write;
 
+use super::cells::Genotype;
 use super::layout::{BOX_HEIGHT, BOX_WIDTH, Item, LABEL_HEIGHT, LABEL_WIDTH, Layout, NECK, RADIUS};
-use crate::{CellGenotype, OperationKind};
+use crate::space::{CellKind, Family, OperationKind};
 
-/// A self-contained SVG picture of a cell, for light and dark pages.
+/// A self-contained SVG picture of the cell of a kind, for light and dark pages.
 ///
-/// `c_{k-2}` and `c_{k-1}` are the cell's inputs, `c_{k}` its output; dashed wires lead to the output.
+/// The inputs and the output of a DARTS cell are `c_{k-2}`, `c_{k-1}` and `c_{k}`, of a NAS-Bench-201 cell `in` and
+/// `out`; dashed wires lead to the output.
 ///
 /// # Panics
-/// If the cell breaks the rules of [`CellGenotype::new`].
-pub fn svg(cell: &CellGenotype, title: &str) -> String {
-    let layout = Layout::new(cell);
+/// If the genotype's family has no such cells.
+pub fn svg(genotype: &Genotype, kind: CellKind, title: &str) -> String {
+    let (family, cell) = (genotype.family(), genotype.cell(kind));
+    let layout = Layout::new(cell, family.inputs());
     let title = escape(title);
     let (width, height) = (layout.width() + 2.0 * MARGIN, layout.height + TITLE + MARGIN);
     let mut out = String::new();
@@ -35,35 +38,72 @@ pub fn svg(cell: &CellGenotype, title: &str) -> String {
     for wire in wires(&layout) {
         line(wire);
     }
-    for piece in pieces(&layout) {
+    for piece in pieces(&layout, family) {
         line(piece);
     }
     line("</g>\n</svg>".to_owned());
     out
 }
 
-/// The cell in the DOT language of Graphviz.
+/// The cell of a kind in the DOT language of Graphviz.
 ///
 /// # Panics
-/// If the cell breaks the rules of [`CellGenotype::new`].
-pub fn dot(cell: &CellGenotype, title: &str) -> String {
-    let state = |state: usize| match state {
-        0 => "\"c_{k-2}\"".to_owned(),
-        1 => "\"c_{k-1}\"".to_owned(),
-        _ => format!("\"{}\"", state - 2),
+/// If the genotype's family has no such cells.
+pub fn dot(genotype: &Genotype, kind: CellKind, title: &str) -> String {
+    let (family, cell) = (genotype.family(), genotype.cell(kind));
+    let inputs = family.inputs();
+    let outer = |name: Outer| match name {
+        Outer::Index(index) => format!("c_{{{index}}}"),
+        Outer::Word(word) => word.to_owned(),
     };
+    let state = |state: usize| match state.checked_sub(inputs) {
+        None => format!("\"{}\"", outer(input_name(family, state))),
+        Some(node) => format!("\"{}\"", node_name(family, node)),
+    };
+    let end = outer(output_name(family));
     let title = title.replace('\\', "\\\\").replace('"', "\\\"");
     let mut out =
         format!("digraph \"{title}\" {{\n  rankdir=LR;\n  node [shape=box, style=rounded];\n");
     for (node, gene) in cell.genes() {
-        let (from, to) = (state(gene.input), state(2 + node));
+        let (from, to) = (state(gene.input), state(inputs + node));
         writeln!(out, "  {from} -> {to} [label=\"{}\"];", gene.operation).expect("a string grows");
     }
-    for &from in &cell.concat {
-        writeln!(out, "  {} -> \"c_{{k}}\" [style=dashed];", state(from)).expect("a string grows");
+    for &from in &cell.output {
+        writeln!(out, "  {} -> \"{end}\" [style=dashed];", state(from)).expect("a string grows");
     }
     out.push_str("}\n");
     out
+}
+
+/// The name of what stands outside the cell.
+#[derive(Clone, Copy)]
+enum Outer {
+    /// `c` with an index.
+    Index(&'static str),
+    Word(&'static str),
+}
+
+fn input_name(family: Family, input: usize) -> Outer {
+    match (family, input) {
+        (Family::Darts, 0) => Outer::Index("k-2"),
+        (Family::Darts, _) => Outer::Index("k-1"),
+        (Family::NasBench201, _) => Outer::Word("in"),
+    }
+}
+
+fn output_name(family: Family) -> Outer {
+    match family {
+        Family::Darts => Outer::Index("k"),
+        Family::NasBench201 => Outer::Word("out"),
+    }
+}
+
+/// The number of a node, which NAS-Bench-201 counts from 1.
+fn node_name(family: Family, node: usize) -> usize {
+    match family {
+        Family::Darts => node,
+        Family::NasBench201 => node + 1,
+    }
 }
 
 const MARGIN: f64 = 16.0;
@@ -72,7 +112,7 @@ const TITLE: f64 = 44.0;
 /// From the middle of a text to its baseline; not every viewer knows `dominant-baseline`.
 const BASELINE: f64 = 4.0;
 
-/// Both palettes; the labels' colours tell the families of operations apart. The class keeps the rules off the rest of a
+/// Both palettes; the labels' colours tell kinds of operations apart. The class keeps the rules off the rest of a
 /// page into which the picture is pasted.
 const STYLE: &str = "<style>
   .asap-cell text { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; fill: #1c2127; text-anchor: middle }
@@ -114,12 +154,12 @@ fn wire(layout: &Layout, state: usize, column: usize, y: f64, class: &str) -> St
 fn wires(layout: &Layout) -> Vec<String> {
     let last = layout.columns.len() - 1;
     let (_, output_y) = layout.columns[last][0];
-    let to_output = layout.cell.concat.iter();
+    let to_output = layout.cell.output.iter();
     let mut wires: Vec<_> =
         to_output.map(|&state| wire(layout, state, last, output_y, "wire concat")).collect();
     for node in 0..layout.cell.nodes.len() {
-        let column = layout.column_of[2 + node];
-        let end_y = layout.y_in(2 + node, column);
+        let column = layout.column_of[layout.inputs + node];
+        let end_y = layout.y_in(layout.inputs + node, column);
         let start = layout.left(column) + LABEL_WIDTH;
         let (middle, end) = (start + NECK / 2.0, start + NECK);
         for (gene, y) in layout.labels(node) {
@@ -133,29 +173,28 @@ fn wires(layout: &Layout) -> Vec<String> {
 }
 
 /// All states and labels.
-fn pieces(layout: &Layout) -> Vec<String> {
+fn pieces(layout: &Layout, family: Family) -> Vec<String> {
     let mut pieces = Vec::new();
     for (column, items) in layout.columns.iter().enumerate() {
         let left = layout.left(column);
         for &(item, y) in items {
             match item {
                 Item::Lane(_) => {}
-                Item::State(0) => pieces.push(outer_box(left, y, "k-2")),
-                Item::State(1) => pieces.push(outer_box(left, y, "k-1")),
-                Item::Output => pieces.push(outer_box(left, y, "k")),
-                Item::State(state) => {
-                    for (gene, y) in layout.labels(state - 2) {
-                        let family = family(gene.operation.kind());
+                Item::Input(state) => pieces.push(outer_box(left, y, input_name(family, state))),
+                Item::Output => pieces.push(outer_box(left, y, output_name(family))),
+                Item::Node(node, _) => {
+                    for (gene, y) in layout.labels(node) {
+                        let class = class(gene.operation.kind());
                         let (top, middle) = (y - LABEL_HEIGHT / 2.0, left + LABEL_WIDTH / 2.0);
                         pieces.push(format!(
-                            r#"<rect class="op {family}" x="{left:.1}" y="{top:.1}" width="{LABEL_WIDTH}" height="{LABEL_HEIGHT}" rx="6"/>{}"#,
+                            r#"<rect class="op {class}" x="{left:.1}" y="{top:.1}" width="{LABEL_WIDTH}" height="{LABEL_HEIGHT}" rx="6"/>{}"#,
                             text(middle, y, gene.operation.name())
                         ));
                     }
                     let x = left + LABEL_WIDTH + NECK + RADIUS;
                     pieces.push(format!(
                         r#"<circle class="state" cx="{x:.1}" cy="{y:.1}" r="{RADIUS}"/>{}"#,
-                        text(x, y, &(state - 2).to_string())
+                        text(x, y, &node_name(family, node).to_string())
                     ));
                 }
             }
@@ -164,12 +203,16 @@ fn pieces(layout: &Layout) -> Vec<String> {
     pieces
 }
 
-/// An input or the output of the cell, `c` with an index.
-fn outer_box(left: f64, y: f64, index: &str) -> String {
+/// An input or the output of the cell.
+fn outer_box(left: f64, y: f64, name: Outer) -> String {
     let (top, middle) = (y - BOX_HEIGHT / 2.0, left + BOX_WIDTH / 2.0);
+    let content = match name {
+        Outer::Index(index) => format!(r#"c<tspan dy="4" font-size="9">{index}</tspan>"#),
+        Outer::Word(word) => word.to_owned(),
+    };
     format!(
         r#"<rect class="state" x="{left:.1}" y="{top:.1}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="6"/>{}"#,
-        text(middle, y, &format!(r#"c<tspan dy="4" font-size="9">{index}</tspan>"#))
+        text(middle, y, &content)
     )
 }
 
@@ -178,12 +221,15 @@ fn text(x: f64, y: f64, content: &str) -> String {
     format!(r#"<text x="{x:.1}" y="{baseline:.1}">{content}</text>"#)
 }
 
-fn family(kind: OperationKind) -> &'static str {
+/// The style of an operation's label.
+fn class(kind: OperationKind) -> &'static str {
     match kind {
         OperationKind::None => "none",
         OperationKind::MaxPool | OperationKind::AvgPool => "pool",
         OperationKind::Skip => "skip",
-        OperationKind::SepConv { .. } | OperationKind::Conv7x1Then1x7 => "sep",
+        OperationKind::SepConv { .. }
+        | OperationKind::Conv7x1Then1x7
+        | OperationKind::Conv { .. } => "sep",
         OperationKind::DilConv { .. } => "dil",
     }
 }
@@ -205,46 +251,60 @@ mod tests {
     use super::*;
     use crate::PublishedCell;
 
-    fn cells() -> impl Iterator<Item = (String, CellGenotype)> {
-        PublishedCell::all().iter().flat_map(|published| {
-            let genotype = published.genotype();
-            [
-                (format!("{} normal", published.name), genotype.normal),
-                (format!("{} reduce", published.name), genotype.reduce),
-            ]
-        })
+    const NAS_BENCH_201: &str =
+        "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|";
+
+    fn genotypes() -> impl Iterator<Item = Genotype> {
+        let published = PublishedCell::all().iter().map(PublishedCell::genotype);
+        published.chain([NAS_BENCH_201.parse().unwrap()])
     }
 
     #[test]
     fn every_gene_is_a_label_and_every_state_is_drawn() {
-        for (name, cell) in cells() {
-            let svg = svg(&cell, &name);
-            let nodes = cell.nodes.len();
-            assert_eq!(svg.matches("class=\"op ").count(), 2 * nodes, "{name}");
-            assert_eq!(svg.matches("<circle").count(), nodes, "{name}");
-            let arrows = 2 * nodes + cell.concat.len();
-            assert_eq!(svg.matches("marker-end").count(), arrows, "{name}");
-            for (_, gene) in cell.genes() {
-                assert!(svg.contains(&format!(">{}</text>", gene.operation)), "{name}");
+        for genotype in genotypes() {
+            for (kind, cell) in genotype.kinds() {
+                let svg = svg(&genotype, kind, "a cell");
+                let genes = cell.genes().count();
+                assert_eq!(svg.matches("class=\"op ").count(), genes, "{genotype}");
+                assert_eq!(svg.matches("<circle").count(), cell.nodes.len(), "{genotype}");
+                let arrows = genes + cell.output.len();
+                assert_eq!(svg.matches("marker-end").count(), arrows, "{genotype}");
+                for (_, gene) in cell.genes() {
+                    assert!(svg.contains(&format!(">{}</text>", gene.operation)), "{genotype}");
+                }
             }
         }
     }
 
     #[test]
     fn a_title_cannot_break_out_of_the_picture() {
-        let (_, cell) = cells().next().unwrap();
-        let svg = svg(&cell, "<script>&\u{1}");
+        let genotype = genotypes().next().unwrap();
+        let svg = svg(&genotype, CellKind::Normal, "<script>&\u{1}");
         assert!(svg.contains("&lt;script&gt;&amp; ") && !svg.contains("<script>"));
-        assert!(dot(&cell, "a \"b\" \\").starts_with(r#"digraph "a \"b\" \\" {"#));
+        let dot = dot(&genotype, CellKind::Normal, "a \"b\" \\");
+        assert!(dot.starts_with(r#"digraph "a \"b\" \\" {"#));
     }
 
     #[test]
     fn dot_lists_every_edge() {
         let asap = PublishedCell::find("ASAP").unwrap().genotype();
-        let dot = dot(&asap.reduce, "ASAP");
-        assert_eq!(dot.matches(" -> ").count(), 8 + 4);
-        assert!(dot.contains("\"c_{k-2}\" -> \"1\" [label=\"avg_pool_3x3\"];"));
-        assert!(dot.contains("\"0\" -> \"1\" [label=\"dil_conv_5x5\"];"));
-        assert!(dot.contains("\"3\" -> \"c_{k}\" [style=dashed];"));
+        let text = dot(&asap, CellKind::Reduction, "ASAP");
+        assert_eq!(text.matches(" -> ").count(), 8 + 4);
+        assert!(text.contains("\"c_{k-2}\" -> \"1\" [label=\"avg_pool_3x3\"];"));
+        assert!(text.contains("\"0\" -> \"1\" [label=\"dil_conv_5x5\"];"));
+        assert!(text.contains("\"3\" -> \"c_{k}\" [style=dashed];"));
+    }
+
+    #[test]
+    fn a_cell_of_nas_bench_201_has_its_own_numbers() {
+        let genotype = NAS_BENCH_201.parse().unwrap();
+        let text = dot(&genotype, CellKind::Normal, "a cell");
+        assert_eq!(text.matches(" -> ").count(), 6 + 1);
+        assert!(text.contains("\"in\" -> \"1\" [label=\"nor_conv_3x3\"];"));
+        assert!(text.contains("\"2\" -> \"3\" [label=\"nor_conv_3x3\"];"));
+        assert!(text.contains("\"3\" -> \"out\" [style=dashed];"));
+        let picture = svg(&genotype, CellKind::Normal, "a cell");
+        assert!(picture.contains(">in</text>") && picture.contains(">out</text>"));
+        assert!(!picture.contains("tspan"));
     }
 }

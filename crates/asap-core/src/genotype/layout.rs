@@ -1,10 +1,12 @@
 //! Where everything of a cell's picture stands: columns from left to right, no two things of a column in one place.
 
-use crate::{CellGenotype, Gene};
+use super::cells::{CellGenotype, Gene};
 
 /// Where everything stands.
 pub(crate) struct Layout<'a> {
     pub(crate) cell: &'a CellGenotype,
+    /// Number of states that come from outside the cell.
+    pub(crate) inputs: usize,
     /// The items of each column and the height of their centres, from the top.
     pub(crate) columns: Vec<Vec<(Item, f64)>>,
     /// The column of each state.
@@ -15,8 +17,10 @@ pub(crate) struct Layout<'a> {
 /// What stands in a column.
 #[derive(Clone, Copy)]
 pub(crate) enum Item {
-    /// A state of the cell: an input, or a node with its labels.
-    State(usize),
+    /// An input of the cell.
+    Input(usize),
+    /// A node, and the number of its labels.
+    Node(usize, usize),
     /// The cell's output.
     Output,
     /// A lane for the wires that leave a state and pass this column.
@@ -25,7 +29,7 @@ pub(crate) enum Item {
 
 pub(crate) const LABEL_WIDTH: f64 = 112.0;
 pub(crate) const LABEL_HEIGHT: f64 = 22.0;
-/// Between the two labels of a node.
+/// Between the labels of a node.
 const LABEL_GAP: f64 = 8.0;
 /// From the labels of a node to its circle.
 pub(crate) const NECK: f64 = 26.0;
@@ -39,29 +43,32 @@ const ROW_GAP: f64 = 18.0;
 const LANE_HEIGHT: f64 = 6.0;
 /// A node with its labels.
 const NODE_WIDTH: f64 = LABEL_WIDTH + NECK + 2.0 * RADIUS;
-const NODE_HEIGHT: f64 = 2.0 * LABEL_HEIGHT + LABEL_GAP;
 
 impl<'a> Layout<'a> {
-    pub(crate) fn new(cell: &'a CellGenotype) -> Self {
-        let mut column_of = vec![0, 0];
+    pub(crate) fn new(cell: &'a CellGenotype, inputs: usize) -> Self {
+        let mut column_of = vec![0; inputs];
         for genes in &cell.nodes {
-            let before = genes.map(|gene| column_of[gene.input]);
-            column_of.push(1 + before[0].max(before[1]));
+            let before = genes.iter().map(|gene| column_of[gene.input]).max();
+            column_of.push(1 + before.unwrap_or(0));
         }
-        let last = 1 + column_of.iter().max().expect("the inputs are there");
+        let last = 1 + column_of.iter().max().expect("a cell has states");
         let mut columns = vec![Vec::new(); last + 1];
         for (state, &column) in column_of.iter().enumerate() {
-            columns[column].push((Item::State(state), 0.0));
+            let item = match state.checked_sub(inputs) {
+                None => Item::Input(state),
+                Some(node) => Item::Node(node, cell.nodes[node].len()),
+            };
+            columns[column].push((item, 0.0));
             let genes = cell.genes().filter(|(_, gene)| gene.input == state);
-            let targets = genes.map(|(node, _)| column_of[2 + node]);
-            let end = cell.concat.iter().filter(|&&s| s == state).map(|_| last);
+            let targets = genes.map(|(node, _)| column_of[inputs + node]);
+            let end = cell.output.iter().filter(|&&s| s == state).map(|_| last);
             let farthest = targets.chain(end).max().unwrap_or(0);
             for passed in columns.iter_mut().take(farthest).skip(column + 1) {
                 passed.push((Item::Lane(state), 0.0));
             }
         }
         columns[last].push((Item::Output, 0.0));
-        let mut layout = Self { cell, columns, column_of, height: 0.0 };
+        let mut layout = Self { cell, inputs, columns, column_of, height: 0.0 };
         layout.place();
         layout
     }
@@ -92,18 +99,18 @@ impl<'a> Layout<'a> {
 
     fn mean_of_neighbours(&self, item: Item, column: usize, forward: bool) -> Option<f64> {
         let neighbours: Vec<f64> = match (forward, item) {
-            (true, Item::State(state)) if state < 2 => Vec::new(),
-            (true, Item::State(state)) => {
-                let genes = self.cell.nodes[state - 2].iter();
+            (true, Item::Input(_)) | (false, Item::Output) => Vec::new(),
+            (true, Item::Node(node, _)) => {
+                let genes = self.cell.nodes[node].iter();
                 genes.map(|gene| self.y_in(gene.input, column - 1)).collect()
             }
             (true, Item::Lane(state)) => vec![self.y_in(state, column - 1)],
             (true, Item::Output) => {
-                let states = self.cell.concat.iter();
+                let states = self.cell.output.iter();
                 states.map(|&state| self.y_in(state, column - 1)).collect()
             }
-            (false, Item::Output) => Vec::new(),
-            (false, Item::State(state) | Item::Lane(state)) => {
+            (false, item) => {
+                let state = self.state_of(item).expect("only the output is no state");
                 let next = self.columns.get(column + 1).into_iter().flatten();
                 next.flat_map(|&(target, y)| self.reached(state, target, y)).collect()
             }
@@ -116,20 +123,27 @@ impl<'a> Layout<'a> {
     fn reached(&self, state: usize, target: Item, y: f64) -> Vec<f64> {
         match target {
             Item::Lane(of) if of == state => vec![y],
-            Item::Output if self.cell.concat.contains(&state) => vec![y],
-            Item::State(node) if node >= 2 => {
-                let genes = self.cell.nodes[node - 2].iter();
+            Item::Output if self.cell.output.contains(&state) => vec![y],
+            Item::Node(node, _) => {
+                let genes = self.cell.nodes[node].iter();
                 genes.filter(|gene| gene.input == state).map(|_| y).collect()
             }
             _ => Vec::new(),
         }
     }
 
+    fn state_of(&self, item: Item) -> Option<usize> {
+        match item {
+            Item::Input(state) | Item::Lane(state) => Some(state),
+            Item::Node(node, _) => Some(self.inputs + node),
+            Item::Output => None,
+        }
+    }
+
     /// The height of a state, or of its lane, in a column.
     pub(crate) fn y_in(&self, state: usize, column: usize) -> f64 {
         let mut items = self.columns[column].iter();
-        let found =
-            items.find(|(item, _)| matches!(item, Item::State(s) | Item::Lane(s) if *s == state));
+        let found = items.find(|(item, _)| self.state_of(*item) == Some(state));
         found.expect("a state or its lane in every column it passes").1
     }
 
@@ -150,22 +164,27 @@ impl<'a> Layout<'a> {
     }
 
     /// The labels of a node with the heights of their centres, in the order in which their wires arrive.
-    pub(crate) fn labels(&self, node: usize) -> [(Gene, f64); 2] {
-        let column = self.column_of[2 + node];
-        let y = self.y_in(2 + node, column);
-        let mut genes = self.cell.nodes[node];
+    pub(crate) fn labels(&self, node: usize) -> impl Iterator<Item = (Gene, f64)> {
+        let state = self.inputs + node;
+        let column = self.column_of[state];
+        let y = self.y_in(state, column);
+        let mut genes = self.cell.nodes[node].clone();
         let height = |gene: &Gene| self.y_in(gene.input, column - 1);
         genes.sort_by(|a, b| height(a).total_cmp(&height(b)));
-        let offset = (LABEL_HEIGHT + LABEL_GAP) / 2.0;
-        [(genes[0], y - offset), (genes[1], y + offset)]
+        let middle = (genes.len() as f64 - 1.0) / 2.0;
+        let offset = move |index: usize| (index as f64 - middle) * (LABEL_HEIGHT + LABEL_GAP);
+        genes.into_iter().enumerate().map(move |(index, gene)| (gene, y + offset(index)))
     }
 }
 
 impl Item {
     fn height(self) -> f64 {
         match self {
-            Item::State(0 | 1) | Item::Output => BOX_HEIGHT,
-            Item::State(_) => NODE_HEIGHT,
+            Item::Input(_) | Item::Output => BOX_HEIGHT,
+            Item::Node(_, labels) => {
+                let labels = labels as f64 * (LABEL_HEIGHT + LABEL_GAP) - LABEL_GAP;
+                labels.max(2.0 * RADIUS)
+            }
             Item::Lane(_) => LANE_HEIGHT,
         }
     }
@@ -192,17 +211,25 @@ fn stack(column: &mut [(Item, f64)], wanted: impl Fn(Item) -> Option<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PublishedCell;
+    use crate::{Genotype, PublishedCell};
+
+    fn genotypes() -> Vec<Genotype> {
+        let small = ["|nor_conv_3x3~0|", "|none~0|+|skip_connect~0|none~1|"];
+        let large = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|none~0|skip_connect~1|avg_pool_3x3~2|\
+            +|none~0|none~1|none~2|none~3|";
+        let read = |text: &&str| text.parse().unwrap();
+        let published = PublishedCell::all().iter().map(PublishedCell::genotype);
+        published.chain(small.iter().chain([&large]).map(read)).collect()
+    }
 
     #[test]
-    fn nothing_overlaps_in_any_column_of_any_published_cell() {
-        for published in PublishedCell::all() {
-            let genotype = published.genotype();
-            for cell in [&genotype.normal, &genotype.reduce] {
-                for column in &Layout::new(cell).columns {
+    fn nothing_overlaps_in_any_column() {
+        for genotype in genotypes() {
+            for cell in genotype.cells() {
+                for column in &Layout::new(cell, genotype.family().inputs()).columns {
                     for pair in column.windows(2) {
                         let room = (pair[0].0.height() + pair[1].0.height()) / 2.0;
-                        assert!(pair[1].1 - pair[0].1 >= room, "{}", published.name);
+                        assert!(pair[1].1 - pair[0].1 >= room, "{genotype}");
                     }
                 }
             }
@@ -210,12 +237,29 @@ mod tests {
     }
 
     #[test]
+    fn labels_of_a_node_stand_apart_and_within_its_height() {
+        for genotype in genotypes() {
+            for cell in genotype.cells() {
+                let layout = Layout::new(cell, genotype.family().inputs());
+                for (node, genes) in cell.nodes.iter().enumerate() {
+                    let heights: Vec<_> = layout.labels(node).map(|(_, y)| y).collect();
+                    assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= LABEL_HEIGHT));
+                    let span = heights[heights.len() - 1] - heights[0] + LABEL_HEIGHT;
+                    assert!(span <= Item::Node(node, genes.len()).height());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_state_stands_to_the_right_of_what_it_reads() {
-        for published in PublishedCell::all() {
-            let cell = published.genotype().reduce;
-            let layout = Layout::new(&cell);
-            for (node, gene) in cell.genes() {
-                assert!(layout.column_of[gene.input] < layout.column_of[2 + node]);
+        for genotype in genotypes() {
+            let inputs = genotype.family().inputs();
+            for cell in genotype.cells() {
+                let layout = Layout::new(cell, inputs);
+                for (node, gene) in cell.genes() {
+                    assert!(layout.column_of[gene.input] < layout.column_of[inputs + node]);
+                }
             }
         }
     }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Architecture, CellKind, Error, Genotype, Operation, OperationKind, reduction_cells, space,
+    Architecture, CellGenotype, CellKind, Error, Family, Genotype, Operation, OperationKind,
+    reduction_cells,
 };
 
 /// What a network costs. Numbers too large for 64 bits stay at the largest.
@@ -70,7 +71,7 @@ const MAX_CELLS: usize = 1000;
 /// ```
 pub fn evaluation_cost(genotype: &Genotype, shape: &NetworkShape) -> Result<Cost, Error> {
     let mut counter = Counter::new(true);
-    counter.network(&genotype_plans(genotype), shape)?;
+    counter.network(&genotype_plans(genotype)?, shape)?;
     Ok(counter.cost)
 }
 
@@ -81,7 +82,7 @@ pub fn evaluation_cost(genotype: &Genotype, shape: &NetworkShape) -> Result<Cost
 /// # Errors
 /// As [`evaluation_cost`].
 pub fn auxiliary_cost(genotype: &Genotype, shape: &NetworkShape) -> Result<Cost, Error> {
-    let outputs = Counter::new(true).network(&genotype_plans(genotype), shape)?;
+    let outputs = Counter::new(true).network(&genotype_plans(genotype)?, shape)?;
     let mut counter = Counter::new(true);
     let pooled = counter.output(Map { height: 2, width: 2, ..outputs[2 * shape.cells / 3] });
     let mixed = counter.conv(pooled, 128, [1, 1], 1, 1);
@@ -103,7 +104,8 @@ pub fn auxiliary_cost(genotype: &Genotype, shape: &NetworkShape) -> Result<Cost,
 /// As [`evaluation_cost`].
 pub fn search_cost(architecture: &Architecture, shape: &NetworkShape) -> Result<Cost, Error> {
     let space = architecture.space();
-    let plans = CellKind::ALL.map(|kind| Plan {
+    only_darts(space.family)?;
+    let plan = |&kind| Plan {
         kind,
         operations: architecture
             .alive_edges(kind)
@@ -114,7 +116,8 @@ pub fn search_cost(architecture: &Architecture, shape: &NetworkShape) -> Result<
             .collect(),
         multiplier: space.nodes as u64,
         partial: space.partial as u64,
-    });
+    };
+    let plans: Vec<_> = space.kinds().iter().map(plan).collect();
     let mut counter = Counter::new(false);
     counter.network(&plans, shape)?;
     Ok(counter.cost)
@@ -149,16 +152,22 @@ struct Plan {
     partial: u64,
 }
 
-fn genotype_plans(genotype: &Genotype) -> [Plan; 2] {
-    CellKind::ALL.map(|kind| {
-        let cell = genotype.cell(kind);
-        Plan {
-            kind,
-            operations: cell.genes().map(|(_, gene)| (gene.operation, gene.input)).collect(),
-            multiplier: cell.multiplier() as u64,
-            partial: 1,
-        }
-    })
+fn genotype_plans(genotype: &Genotype) -> Result<Vec<Plan>, Error> {
+    only_darts(genotype.family())?;
+    let plan = |(kind, cell): (CellKind, &CellGenotype)| Plan {
+        kind,
+        operations: cell.genes().map(|(_, gene)| (gene.operation, gene.input)).collect(),
+        multiplier: cell.multiplier() as u64,
+        partial: 1,
+    };
+    Ok(genotype.kinds().map(plan).collect())
+}
+
+fn only_darts(family: Family) -> Result<(), Error> {
+    match family {
+        Family::Darts => Ok(()),
+        Family::NasBench201 => Err(Error::value("space", family, "darts")),
+    }
 }
 
 /// The shape of a feature map.
@@ -192,7 +201,7 @@ impl Counter {
     }
 
     /// Counts everything but the auxiliary head; returns the output of each cell.
-    fn network(&mut self, plans: &[Plan; 2], shape: &NetworkShape) -> Result<Vec<Map>, Error> {
+    fn network(&mut self, plans: &[Plan], shape: &NetworkShape) -> Result<Vec<Map>, Error> {
         shape.check()?;
         let image = Map {
             channels: shape.in_channels as u64,
@@ -241,11 +250,11 @@ impl Counter {
     }
 
     fn cell(&mut self, plan: &Plan, input: Map) -> Map {
-        let node = input.strided(space::stride(plan.kind, 0) as u64);
+        let node = input.strided(Family::Darts.stride(plan.kind, 0) as u64);
         for &(operation, state) in &plan.operations {
             let source = if state < 2 { input } else { node };
             let source = Map { channels: source.channels / plan.partial, ..source };
-            self.operation(operation, source, space::stride(plan.kind, state) as u64);
+            self.operation(operation, source, Family::Darts.stride(plan.kind, state) as u64);
         }
         Map { channels: input.channels.saturating_mul(plan.multiplier), ..node }
     }
@@ -268,6 +277,10 @@ impl Counter {
             }
             OperationKind::DilConv { kernel } => {
                 self.separable(input, kernel as u64, stride);
+            }
+            OperationKind::Conv { kernel } => {
+                let output = self.conv(input, channels, [kernel as u64; 2], stride, 1);
+                self.norm(output);
             }
             OperationKind::Conv7x1Then1x7 => {
                 // the stride of 1x7 is along the width, that of 7x1 along the height

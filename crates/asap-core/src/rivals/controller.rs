@@ -11,15 +11,18 @@ use serde::{Deserialize, Serialize};
 pub use settings::ControllerSettings;
 
 use super::lstm::{LstmStep, add_scaled, dot, lstm_step, lstm_weights};
-use crate::{CellGenotype, CellKind, Error, Gene, Genotype, SearchSpace};
+use crate::error::Error;
+use crate::genotype::{CellGenotype, Gene, Genotype};
+use crate::space::{Ending, SearchSpace};
 
 /// An LSTM that samples genotypes and learns by REINFORCE which are rewarded.
 ///
-/// It takes 4 decisions for each node, the normal cell first: an input, another input, and an operation for each.
+/// In the order of kinds and nodes it decides, where a node keeps some of its inputs, which, and then the operation of
+/// each: of DARTS two inputs and two operations for each node, of NAS-Bench-201 an operation for each edge.
 /// At each the LSTM reads the embedding of the last decision; one linear head scores the states, another the
 /// operations, and `tanh_constant * tanh(score / temperature)` are the logits of a softmax over what may be chosen.
 /// The inputs are scored by a head of their own, where the ENAS code attends over the hidden states of the nodes, and
-/// a node's two inputs always differ, as in the cells that the other methods derive.
+/// a node's inputs always differ, as in the cells that the other methods derive.
 ///
 /// A copy through JSON is equal to the bit and learns on as the original does.
 ///
@@ -59,13 +62,13 @@ pub struct Sample {
     decisions: Vec<usize>,
 }
 
-/// What one decision was between.
+/// What one decision is between.
 #[derive(Clone, Copy)]
 enum Question {
-    /// A state below this number, other than the one taken.
+    /// A state below `states`, other than the last `taken` decisions.
     Input {
         states: usize,
-        taken: Option<usize>,
+        taken: usize,
     },
     Operation,
 }
@@ -169,18 +172,22 @@ impl Controller {
         Ok(())
     }
 
-    /// The decisions in order, the normal cell first.
-    fn questions(&self) -> usize {
-        CellKind::ALL.len() * self.space.nodes * 4
+    /// What is decided for a node.
+    fn questions_of(&self, node: usize) -> Vec<Question> {
+        let states = self.space.inputs_of(node);
+        match self.space.family.ending() {
+            Ending::EveryEdge => vec![Question::Operation; states],
+            Ending::Inputs(count) => {
+                let inputs = (0..count).map(|taken| Question::Input { states, taken });
+                inputs.chain(vec![Question::Operation; count]).collect()
+            }
+        }
     }
 
-    fn question(&self, index: usize, decisions: &[usize]) -> Question {
-        let states = self.space.inputs_of(index / 4 % self.space.nodes);
-        match index % 4 {
-            0 => Question::Input { states, taken: None },
-            1 => Question::Input { states, taken: decisions.last().copied() },
-            _ => Question::Operation,
-        }
+    /// All decisions in order.
+    fn questions(&self) -> Vec<Question> {
+        let nodes = self.space.kinds().iter().flat_map(|_| 0..self.space.nodes);
+        nodes.flat_map(|node| self.questions_of(node)).collect()
     }
 
     /// Takes every decision with `choose`, which gets its number and the logarithms of the probabilities.
@@ -190,8 +197,7 @@ impl Controller {
         let mut state = (vec![0.0; hidden], vec![0.0; hidden]);
         let mut embedding = layout.start();
         let (mut pass, mut decisions) = (Vec::new(), Vec::new());
-        for index in 0..self.questions() {
-            let question = self.question(index, &decisions);
+        for (index, question) in self.questions().into_iter().enumerate() {
             let input = &self.parameters[embedding.clone()];
             let lstm = lstm_step(&self.parameters[layout.lstm()], input, &state.0, &state.1);
             state = (lstm.hidden.clone(), lstm.cell.clone());
@@ -200,7 +206,8 @@ impl Controller {
             let squashed: Vec<_> = rows
                 .map(|row| (dot(row, &lstm.hidden) / self.settings.temperature).tanh())
                 .collect();
-            let ln_probabilities = ln_softmax(&squashed, self.settings.tanh_constant, question);
+            let ln_probabilities =
+                ln_softmax(&squashed, self.settings.tanh_constant, question, &decisions);
             let chosen = choose(index, &ln_probabilities);
             decisions.push(chosen);
             let read = std::mem::replace(&mut embedding, layout.embedding(question, chosen));
@@ -210,7 +217,7 @@ impl Controller {
     }
 
     fn replay(&self, decisions: &[usize]) -> Vec<Decision> {
-        assert_eq!(decisions.len(), self.questions(), "a sample of this controller's space");
+        assert_eq!(decisions.len(), self.questions().len(), "a sample of this controller's space");
         self.pass(|index, ln| {
             let chosen = decisions[index];
             assert!(ln.get(chosen).is_some_and(|ln| *ln > f64::NEG_INFINITY), "a legal decision");
@@ -220,25 +227,27 @@ impl Controller {
 
     fn sample_of(&self, pass: &[Decision]) -> Sample {
         let decisions: Vec<_> = pass.iter().map(|decision| decision.chosen).collect();
-        let nodes: Vec<[Gene; 2]> = decisions
-            .chunks_exact(4)
-            .map(|node| {
-                let gene = |k: usize| Gene {
-                    operation: self.space.candidates[node[2 + k]],
-                    input: node[k],
-                };
-                let mut pair = [gene(0), gene(1)];
-                pair.sort_by_key(|gene| gene.input);
-                pair
-            })
-            .collect();
-        let (normal, reduce) = nodes.split_at(self.space.nodes);
-        let cell = |nodes: &[[Gene; 2]]| CellGenotype {
-            nodes: nodes.to_vec(),
-            concat: self.space.concat(),
+        let mut rest = &decisions[..];
+        let mut node = |node: usize| {
+            let (own, after) = rest.split_at(self.questions_of(node).len());
+            rest = after;
+            let (inputs, operations): (Vec<_>, _) = match self.space.family.ending() {
+                Ending::EveryEdge => ((0..own.len()).collect(), own),
+                Ending::Inputs(count) => (own[..count].to_vec(), &own[count..]),
+            };
+            let mut genes: Vec<_> = (inputs.into_iter().zip(operations))
+                .map(|(input, &k)| Gene { operation: self.space.candidates[k], input })
+                .collect();
+            genes.sort_by_key(|gene| gene.input);
+            genes
         };
+        let mut cell = || CellGenotype {
+            nodes: (0..self.space.nodes).map(&mut node).collect(),
+            output: self.space.output_states(),
+        };
+        let cells = self.space.kinds().iter().map(|_| cell()).collect();
         Sample {
-            genotype: Genotype { normal: cell(normal), reduce: cell(reduce) },
+            genotype: Genotype::new(self.space.family, cells).expect("a space has sound cells"),
             ln_probability: pass.iter().map(|d| d.ln_probabilities[d.chosen]).sum(),
             entropy: pass.iter().map(|d| entropy(&d.ln_probabilities)).sum(),
             decisions,
@@ -301,8 +310,11 @@ struct Layout {
 
 impl Layout {
     fn new(space: &SearchSpace, hidden: usize) -> Self {
-        // the last node is the input of none
-        Self { hidden, states: 1 + space.nodes, candidates: space.candidates.len() }
+        let states = match space.family.ending() {
+            Ending::Inputs(_) => space.states() - 1, // the last node is the input of none
+            Ending::EveryEdge => 0,
+        };
+        Self { hidden, states, candidates: space.candidates.len() }
     }
 
     fn lstm(&self) -> Range<usize> {
@@ -335,12 +347,20 @@ impl Layout {
 }
 
 fn parameter_count(space: &SearchSpace, hidden: usize) -> usize {
-    lstm_weights(hidden) + (2 * (1 + space.nodes + space.candidates.len()) + 1) * hidden
+    let Layout { states, candidates, .. } = Layout::new(space, hidden);
+    lstm_weights(hidden) + (2 * (states + candidates) + 1) * hidden
 }
 
-fn ln_softmax(squashed: &[f64], tanh_constant: f64, question: Question) -> Vec<f64> {
+fn ln_softmax(
+    squashed: &[f64],
+    tanh_constant: f64,
+    question: Question,
+    decisions: &[usize],
+) -> Vec<f64> {
     let legal = |k: usize| match question {
-        Question::Input { states, taken } => k < states && Some(k) != taken,
+        Question::Input { states, taken } => {
+            k < states && !decisions[decisions.len() - taken..].contains(&k)
+        }
         Question::Operation => true,
     };
     let logit = |k: usize| if legal(k) { tanh_constant * squashed[k] } else { f64::NEG_INFINITY };
@@ -412,7 +432,7 @@ impl TryFrom<RawController> for Controller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Adam, Operation};
+    use crate::{Adam, Family, Operation};
 
     fn small(hidden: usize, lr: f64, seed: u64) -> Controller {
         let default = ControllerSettings::default();
@@ -422,9 +442,15 @@ mod tests {
 
     #[test]
     fn the_gradient_is_that_of_finite_differences() {
-        let space = SearchSpace::new(2, Operation::CANDIDATES[..3].to_vec()).unwrap();
+        for family in Family::ALL {
+            let space = SearchSpace::new(family, 2, family.candidates()[..3].to_vec()).unwrap();
+            gradient_is_that_of_finite_differences(&space);
+        }
+    }
+
+    fn gradient_is_that_of_finite_differences(space: &SearchSpace) {
         let settings = ControllerSettings { hidden: 4, ..ControllerSettings::default() };
-        let mut controller = Controller::with_settings(&space, settings, 3).unwrap();
+        let mut controller = Controller::with_settings(space, settings, 3).unwrap();
         controller.parameters.iter_mut().for_each(|p| *p *= 20.0); // far from uniform
         let sample = controller.sample(&mut ChaCha8Rng::seed_from_u64(4));
         for (of_ln, of_entropy) in [(1.0, 0.0), (0.0, 1.0)] {
@@ -446,7 +472,8 @@ mod tests {
 
     #[test]
     fn probabilities_sum_to_1_over_everything_that_can_be_sampled() {
-        let space = SearchSpace::new(1, Operation::CANDIDATES[..2].to_vec()).unwrap();
+        let space =
+            SearchSpace::new(Family::Darts, 1, Family::Darts.candidates()[..2].to_vec()).unwrap();
         let settings = ControllerSettings { hidden: 3, ..ControllerSettings::default() };
         let mut controller = Controller::with_settings(&space, settings, 5).unwrap();
         controller.parameters.iter_mut().for_each(|p| *p *= 20.0);
@@ -468,11 +495,30 @@ mod tests {
     }
 
     #[test]
+    fn of_nas_bench_201_it_decides_the_operation_of_every_edge() {
+        let space = SearchSpace::of(Family::NasBench201);
+        let controller = Controller::new(&space, 7);
+        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        let mut seen = space.tables(|| 0.0);
+        for _ in 0..400 {
+            let sample = controller.sample(&mut rng);
+            assert_eq!(sample.decisions.len(), 6);
+            let weights = space.one_hot(&sample.genotype).unwrap();
+            let seen = seen.iter_mut().flatten().flatten();
+            seen.zip(weights.iter().flatten().flatten()).for_each(|(seen, w)| *seen += w);
+        }
+        // nearly uniform while untrained
+        assert!(
+            seen.iter().flatten().flatten().all(|seen| (seen - 100.0).abs() < 50.0),
+            "{seen:?}"
+        );
+    }
+
+    #[test]
     fn a_planted_operation_is_learned() {
-        let planted = Operation::CANDIDATES[3];
+        let planted = Operation::SepConv3x3;
         let share = |genotype: &Genotype| {
-            let cells = [&genotype.normal, &genotype.reduce];
-            let genes = cells.into_iter().flat_map(|cell| cell.genes());
+            let genes = genotype.cells().iter().flat_map(CellGenotype::genes);
             genes.filter(|(_, gene)| gene.operation == planted).count() as f64 / 16.0
         };
         let mut learned = 0;

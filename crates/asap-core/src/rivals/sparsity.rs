@@ -4,7 +4,10 @@ use std::cmp::Reverse;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, CellKind, Error, Pruned};
+use crate::anneal::architecture::Architecture;
+use crate::anneal::found::Pruned;
+use crate::error::Error;
+use crate::space::MixingTables;
 
 /// The sparsity that a cell must have reached at a time (eq. 13; Zhu and Gupta 2017).
 ///
@@ -75,8 +78,7 @@ impl Architecture {
     /// All edges of a kind compete together. As few operations go as make the sparsity `sparsity` or more, where a
     /// shortfall of 1e-9 operations is a rounding error. An edge keeps its last operation, so a greater sparsity than
     /// one operation per edge is not reached. Of equal scores the last candidate of the last edge goes first; NaN
-    /// counts as the smallest. `scores` is `[normal, reduction][edge][candidate]`; those of pruned operations have no
-    /// effect.
+    /// counts as the smallest. The scores of pruned operations have no effect.
     ///
     /// Magnitude pruning scores by [`Architecture::operation_logits`], the raw alpha and not its absolute value: a
     /// connection's multiplier is phi, which grows with alpha, so that a large negative alpha marks the weakest
@@ -85,13 +87,14 @@ impl Architecture {
     ///
     /// # Panics
     /// If the scores have another shape.
-    pub fn prune_smallest(&mut self, sparsity: f64, scores: &[Vec<Vec<f64>>; 2]) -> Vec<Pruned> {
+    pub fn prune_smallest(&mut self, sparsity: f64, scores: &MixingTables) -> Vec<Pruned> {
         let total = self.total_count();
         let to_go = (sparsity * total as f64 - 1e-9).ceil().max(0.0) as usize;
         let candidates = self.space().candidates.clone();
         let mut pruned = Vec::new();
-        for kind in CellKind::ALL {
-            let scores = &scores[kind as usize];
+        let kinds = self.space().kinds();
+        assert_eq!(scores.len(), kinds.len(), "one table of scores per kind");
+        for (&kind, scores) in kinds.iter().zip(scores) {
             let mut missing = to_go.saturating_sub(total - self.alive_count(kind));
             let mut ranked: Vec<_> = self
                 .alive_edges(kind)
@@ -112,25 +115,27 @@ impl Architecture {
             for (edge, candidate) in ranked {
                 if missing > 0 && cell.operations[edge.index].remove(candidate) {
                     missing -= 1;
-                    pruned.push(Pruned::new(kind, &edge, Some(candidates[candidate])));
+                    let operation = Some(candidates[candidate]);
+                    pruned.push(Pruned { kind, edge, operation });
                 }
             }
         }
         pruned
     }
 
-    /// The logits of all operations, `[normal, reduction][edge][candidate]`, those of pruned ones included.
-    pub fn operation_logits(&self) -> [Vec<Vec<f64>>; 2] {
-        CellKind::ALL.map(|kind| {
+    /// The logits of all operations, those of pruned ones included.
+    pub fn operation_logits(&self) -> MixingTables {
+        let of_kind = |&kind| {
             self.cell(kind).operations.iter().map(|choice| choice.logits().to_vec()).collect()
-        })
+        };
+        self.space().kinds().iter().map(of_kind).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Adam, EdgePolicy, SearchSpace};
+    use crate::{Adam, CellKind, EdgePolicy, SearchSpace};
 
     fn close(a: f64, b: f64) {
         assert!((a - b).abs() < 1e-12, "{a} is not {b}");
@@ -176,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_smallest_scores_go_first_whatever_the_edge() {
-        let mut scores = [0, 1].map(|_| vec![vec![1.0; 7]; 14]);
+        let mut scores = vec![vec![vec![1.0; 7]; 14]; 2];
         scores[0][3][4] = -2.0;
         scores[0][9][1] = -3.0;
         scores[1][0] = vec![0.5, 0.4, 0.3, 0.2, 0.1, f64::NAN, -f64::NAN];
@@ -210,7 +215,7 @@ mod tests {
     #[test]
     fn magnitude_pruning_cuts_what_the_search_pushed_down() {
         let mut architecture = full();
-        let gradients = [0, 1].map(|_| vec![vec![0.0, -1.0, 0.0, 9.0, 0.0, 0.0, 0.0]; 14]);
+        let gradients = vec![vec![vec![0.0, -1.0, 0.0, 9.0, 0.0, 0.0, 0.0]; 14]; 2];
         architecture.step(&gradients, 1.0, &Adam::default());
         let logits = architecture.operation_logits();
         assert_eq!(logits[1][5], architecture.cell(CellKind::Reduction).operations[5].logits());

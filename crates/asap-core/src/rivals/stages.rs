@@ -1,6 +1,10 @@
 //! A search in stages (P-DARTS, Chen et al. 2019): from stage to stage fewer operations compete, from equal alphas.
 
-use crate::{Architecture, CellKind, Derived, Operation, Pruned};
+use crate::anneal::architecture::Architecture;
+use crate::anneal::choice::Choice;
+use crate::anneal::derive::Derived;
+use crate::anneal::found::Pruned;
+use crate::space::{CellKind, Operation};
 
 impl Architecture {
     /// Leaves on each edge the `count` operations with the largest logits, of equals the first; returns what was removed.
@@ -9,12 +13,13 @@ impl Architecture {
     pub fn keep_largest(&mut self, count: usize) -> Vec<Pruned> {
         let candidates = self.space().candidates.clone();
         let mut pruned = Vec::new();
-        for kind in CellKind::ALL {
+        for &kind in self.space().kinds() {
             for edge in self.alive_edges(kind).collect::<Vec<_>>() {
                 let choice = &mut self.cell_mut(kind).operations[edge.index];
                 for candidate in choice.ranked().into_iter().skip(count.max(1)) {
                     choice.remove(candidate);
-                    pruned.push(Pruned::new(kind, &edge, Some(candidates[candidate])));
+                    let operation = Some(candidates[candidate]);
+                    pruned.push(Pruned { kind, edge, operation });
                 }
             }
         }
@@ -23,10 +28,10 @@ impl Architecture {
 
     /// Sets every logit and its optimizer back to the start; what was removed stays so.
     pub fn restart(&mut self) {
-        for kind in CellKind::ALL {
+        for &kind in self.space().kinds() {
             let cell = self.cell_mut(kind);
             let inputs = cell.inputs.iter_mut().flatten();
-            cell.operations.iter_mut().chain(inputs).for_each(crate::Choice::restart);
+            cell.operations.iter_mut().chain(inputs).for_each(Choice::restart);
         }
     }
 
@@ -36,7 +41,7 @@ impl Architecture {
         let mut limited = self.clone();
         loop {
             let derived = limited.derive();
-            let normal = &derived.genotype.normal;
+            let normal = derived.genotype.cell(CellKind::Normal);
             if normal.skip_count() <= limit {
                 return derived;
             }
@@ -65,7 +70,7 @@ mod tests {
     /// Logits that follow no pattern.
     fn moved() -> Architecture {
         let mut architecture = Architecture::new(SearchSpace::default(), EdgePolicy::Strength);
-        for kind in CellKind::ALL {
+        for &kind in SearchSpace::default().kinds() {
             for (edge, choice) in architecture.cell_mut(kind).operations.iter_mut().enumerate() {
                 let push: Vec<f64> =
                     (0..7).map(|c| ((edge * 7 + c) as f64 * 12.9898).sin()).collect();
@@ -105,11 +110,11 @@ mod tests {
             push[skip] = -5.0 - 0.1 * edge as f64;
             choice.descend(&push, 1.0);
         }
-        assert_eq!(architecture.derive().genotype.normal.skip_count(), 8);
+        assert_eq!(architecture.derive().genotype.cell(CellKind::Normal).skip_count(), 8);
         for limit in [0, 2, 8] {
             let derived = architecture.derive_with_skips(limit).genotype;
-            assert_eq!(derived.normal.skip_count(), limit);
-            assert_eq!(derived.reduce, architecture.derive().genotype.reduce);
+            assert_eq!(derived.cell(CellKind::Normal).skip_count(), limit);
+            assert_eq!(derived.cells()[1], architecture.derive().genotype.cells()[1]);
         }
     }
 }

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Architecture, CellKind, Choice, Error, Pruned};
+use crate::anneal::architecture::Architecture;
+use crate::anneal::choice::Choice;
+use crate::anneal::found::Pruned;
+use crate::error::Error;
+use crate::space::MixingTables;
 
 /// The constants of Algorithm 1 of XNAS (Nayman et al. 2019, arXiv 1906.08031).
 ///
@@ -92,23 +96,25 @@ impl Architecture {
     /// If the gradients have another shape.
     pub fn exponentiate(
         &mut self,
-        mixing_gradients: &[Vec<Vec<f64>>; 2],
+        mixing_gradients: &MixingTables,
         constants: &ExponentiatedGradient,
         t: u64,
     ) -> Vec<Pruned> {
         let candidates = self.space().candidates.clone();
         let mut pruned = Vec::new();
-        for kind in CellKind::ALL {
-            let weights = self.cell(kind).input_weights(1.0);
+        let kinds = self.space().kinds();
+        assert_eq!(mixing_gradients.len(), kinds.len(), "one table of gradients per kind");
+        for (&kind, gradients) in kinds.iter().zip(mixing_gradients) {
+            let weights = self.cell(kind).input_weights(self.space(), 1.0);
             for edge in self.alive_edges(kind).collect::<Vec<_>>() {
                 let weight = weights[edge.node][edge.input];
-                let gradient = &mixing_gradients[kind as usize][edge.index];
-                let gradient: Vec<_> = gradient.iter().map(|g| g * weight).collect();
+                let gradient: Vec<_> = gradients[edge.index].iter().map(|g| g * weight).collect();
                 let choice = &mut self.cell_mut(kind).operations[edge.index];
                 let gone = choice.exponentiate(&gradient, constants, t).into_iter();
-                pruned.extend(
-                    gone.map(|candidate| Pruned::new(kind, &edge, Some(candidates[candidate]))),
-                );
+                pruned.extend(gone.map(|candidate| {
+                    let operation = Some(candidates[candidate]);
+                    Pruned { kind, edge, operation }
+                }));
             }
         }
         pruned
@@ -118,7 +124,7 @@ impl Architecture {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EdgePolicy, SearchSpace};
+    use crate::{CellKind, EdgePolicy, SearchSpace};
 
     /// Algorithm 1 of XNAS on the weights v themselves.
     fn naive(
@@ -186,7 +192,7 @@ mod tests {
     fn every_edge_of_an_architecture_has_its_experts() {
         let constants = ExponentiatedGradient { rate: 1.0, bound: 1.0, steps: 2 };
         let mut architecture = Architecture::new(SearchSpace::default(), EdgePolicy::Strength);
-        let mut gradients = [0, 1].map(|_| vec![vec![0.0; 7]; 14]);
+        let mut gradients = vec![vec![vec![0.0; 7]; 14]; 2];
         gradients[1][4] = vec![1.0, 1.0, 1.0, 1.0, -1.0, 1.0, 1.0];
         assert!(architecture.exponentiate(&gradients, &constants, 1).is_empty());
         assert_eq!(architecture.exponentiate(&gradients, &constants, 2).len(), 6);

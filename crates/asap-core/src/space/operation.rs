@@ -5,11 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::error::Error;
 
-/// An operation on a feature map, named as in the DARTS code.
-///
-/// The seven [`Operation::CANDIDATES`] are the paper's; the others occur in published cells.
+/// An operation on a feature map, named as in the code of DARTS and NAS-Bench-201.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "String")]
 pub enum Operation {
@@ -33,6 +31,10 @@ pub enum Operation {
     DilConv5x5,
     /// A 1x7 convolution followed by a 7x1 convolution.
     Conv7x1Then1x7,
+    /// Full 1x1 convolution.
+    NorConv1x1,
+    /// Full 3x3 convolution.
+    NorConv3x3,
 }
 
 /// What an operation is made of.
@@ -58,11 +60,16 @@ pub enum OperationKind {
     },
     /// ReLU, full 1x7, full 7x1, BN.
     Conv7x1Then1x7,
+    /// ReLU, full kxk, BN.
+    Conv {
+        /// Side of the kernel.
+        kernel: usize,
+    },
 }
 
 /// One line per operation: the name in a genotype, the short name, and what it is made of.
 #[rustfmt::skip]
-const TABLE: [(Operation, &str, &str, OperationKind); 10] = [
+const TABLE: [(Operation, &str, &str, OperationKind); 12] = [
     (Operation::None,           "none",         "none", OperationKind::None),
     (Operation::MaxPool3x3,     "max_pool_3x3", "mp",   OperationKind::MaxPool),
     (Operation::AvgPool3x3,     "avg_pool_3x3", "ap",   OperationKind::AvgPool),
@@ -73,20 +80,11 @@ const TABLE: [(Operation, &str, &str, OperationKind); 10] = [
     (Operation::DilConv3x3,     "dil_conv_3x3", "d3",   OperationKind::DilConv { kernel: 3 }),
     (Operation::DilConv5x5,     "dil_conv_5x5", "d5",   OperationKind::DilConv { kernel: 5 }),
     (Operation::Conv7x1Then1x7, "conv_7x1_1x7", "c71",  OperationKind::Conv7x1Then1x7),
+    (Operation::NorConv1x1,     "nor_conv_1x1", "n1",   OperationKind::Conv { kernel: 1 }),
+    (Operation::NorConv3x3,     "nor_conv_3x3", "n3",   OperationKind::Conv { kernel: 3 }),
 ];
 
 impl Operation {
-    /// The seven candidates of an edge (section 3.1), in the order of the DARTS code.
-    pub const CANDIDATES: [Operation; 7] = [
-        Operation::MaxPool3x3,
-        Operation::AvgPool3x3,
-        Operation::SkipConnect,
-        Operation::SepConv3x3,
-        Operation::SepConv5x5,
-        Operation::DilConv3x3,
-        Operation::DilConv5x5,
-    ];
-
     /// Every operation, in the order of the enum.
     pub fn all() -> impl Iterator<Item = Operation> {
         TABLE.iter().map(|row| row.0)
@@ -163,19 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn the_candidates_stand_in_the_order_of_darts() {
-        assert_eq!(
-            Operation::CANDIDATES.map(Operation::name).join(" "),
-            "max_pool_3x3 avg_pool_3x3 skip_connect sep_conv_3x3 sep_conv_5x5 dil_conv_3x3 dil_conv_5x5"
-        );
-    }
-
-    #[test]
     fn json_is_the_name_and_an_unknown_name_lists_the_choices() {
         let json = serde_json::to_string(&Operation::Conv7x1Then1x7).unwrap();
         assert_eq!(json, "\"conv_7x1_1x7\"");
         assert_eq!(serde_json::from_str::<Operation>(&json).unwrap(), Operation::Conv7x1Then1x7);
         let error = "sep_conv_9x9".parse::<Operation>().unwrap_err().to_string();
-        assert!(error.contains("`sep_conv_9x9`") && error.contains("dil_conv_5x5, conv_7x1_1x7"));
+        assert!(
+            error.contains("`sep_conv_9x9`")
+                && error.contains("conv_7x1_1x7, nor_conv_1x1, nor_conv_3x3")
+        );
     }
 }

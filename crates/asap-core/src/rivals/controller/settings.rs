@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Adam, Error};
+use crate::anneal::choice::Adam;
+use crate::error::Error;
 
 /// The constants of a [`Controller`](crate::Controller).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,49 @@
+//! Single operations of a search by name: what was pruned, and what is no number.
+
+use std::fmt;
+
+use crate::space::{CellKind, Edge, Operation};
+
+/// An operation that was pruned. Displayed as `normal 3<-0 sep_conv_3x3`, both ends of the edge as states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruned {
+    /// The cell kind.
+    pub kind: CellKind,
+    /// The edge.
+    pub edge: Edge,
+    /// The operation; `None` when the whole edge went.
+    pub operation: Option<Operation>,
+}
+
+/// A logit that is NaN or infinite.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NonFinite {
+    /// The cell kind.
+    pub kind: CellKind,
+    /// The edge.
+    pub edge: Edge,
+    /// The operation it belongs to; `None` for the weight of the whole edge.
+    pub operation: Option<Operation>,
+    /// The value.
+    pub value: f64,
+}
+
+impl fmt::Display for Pruned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.edge)?;
+        match self.operation {
+            Some(operation) => write!(f, " {operation}"),
+            None => f.write_str(" (the whole edge)"),
+        }
+    }
+}
+
+impl fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the logit of {} {}", self.kind, self.edge)?;
+        if let Some(operation) = self.operation {
+            write!(f, " {operation}")?;
+        }
+        write!(f, " is {}", self.value)
+    }
+}

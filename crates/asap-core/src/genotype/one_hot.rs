@@ -1,0 +1,121 @@
+//! A genotype as the mixing weights of the search network.
+
+use super::cells::Genotype;
+use crate::error::Error;
+use crate::space::{MixingTables, SearchSpace};
+
+impl SearchSpace {
+    /// The mixing weights that make the search network compute a genotype.
+    ///
+    /// 1 for each operation of the genotype and exactly 0 elsewhere; 2 where a node has the same operation on the same
+    /// input twice.
+    ///
+    /// # Errors
+    /// [`Error::Cell`] if the genotype is of another family, or has another number of nodes, an operation that is no
+    /// candidate, or an output of anything but all nodes in order.
+    pub fn one_hot(&self, genotype: &Genotype) -> Result<MixingTables, Error> {
+        if genotype.family() != self.family {
+            let reason =
+                format!("of the family {}; the search space is {}", genotype.family(), self.family);
+            return Err(Error::Cell { place: "genotype".to_owned(), reason });
+        }
+        let mut tables = self.tables(|| 0.0);
+        for ((kind, cell), weights) in genotype.kinds().zip(&mut tables) {
+            let fault = |part: &str, reason| {
+                Err(Error::Cell { place: format!("{kind} cell{part}"), reason })
+            };
+            if cell.nodes.len() != self.nodes {
+                let found = cell.nodes.len();
+                let reason = format!("{found} nodes; the search space has {}", self.nodes);
+                return fault("", reason);
+            }
+            if cell.output != self.output_states() {
+                let (found, expected) = (&cell.output, self.output_states());
+                let reason = format!("{found:?}; the search space joins all nodes, {expected:?}");
+                return fault(", concat", reason);
+            }
+            for (node, gene) in cell.genes() {
+                let Some(candidate) = self.candidates.iter().position(|&c| c == gene.operation)
+                else {
+                    let names: Vec<_> = self.candidates.iter().map(|c| c.name()).collect();
+                    let reason = format!(
+                        "{} is no candidate of the search space; expected one of: {}",
+                        gene.operation,
+                        names.join(", ")
+                    );
+                    return fault(&format!(", node {node}"), reason);
+                };
+                weights[self.edge_index(node, gene.input)][candidate] += 1.0;
+            }
+        }
+        Ok(tables)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CellGenotype, Family, Gene, Operation, PublishedCell};
+
+    #[test]
+    fn a_genotype_is_ones_on_its_operations_and_zeros_elsewhere() {
+        let space = SearchSpace::default();
+        let asap = PublishedCell::find("ASAP").unwrap().genotype();
+        let weights = space.one_hot(&asap).unwrap();
+        for (cell, weights) in asap.cells().iter().zip(&weights) {
+            let mut found = vec![Vec::new(); 4];
+            for edge in space.edges() {
+                for (candidate, &weight) in weights[edge.index].iter().enumerate() {
+                    let operation = space.candidates[candidate];
+                    assert!(weight == 0.0 || weight == 1.0);
+                    if weight == 1.0 {
+                        found[edge.node].push(Gene { operation, input: edge.input });
+                    }
+                }
+            }
+            let mut expected = cell.nodes.clone();
+            expected.iter_mut().for_each(|genes| genes.sort_by_key(|gene| gene.input));
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_cell_of_nas_bench_201_has_a_one_on_every_edge() {
+        let cell = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|skip_connect~1|nor_conv_3x3~2|";
+        let space = SearchSpace::of(Family::NasBench201);
+        let weights = space.one_hot(&cell.parse().unwrap()).unwrap();
+        let ones = weights[0].iter().map(|edge| edge.iter().position(|&w| w == 1.0));
+        assert_eq!(ones.collect::<Option<Vec<_>>>(), Some(vec![2, 0, 1, 3, 0, 2]));
+        assert_eq!(weights.iter().flatten().flatten().sum::<f64>(), 6.0);
+    }
+
+    #[test]
+    fn a_genotype_outside_the_space_is_refused() {
+        let space = SearchSpace::default();
+        let refused = |space: &SearchSpace, genotype: &Genotype| {
+            space.one_hot(genotype).unwrap_err().to_string()
+        };
+        let edited = |edit: fn(&mut Vec<CellGenotype>)| {
+            let mut cells = PublishedCell::find("ASAP").unwrap().genotype().cells().to_vec();
+            edit(&mut cells);
+            Genotype::new(Family::Darts, cells).unwrap()
+        };
+        let asap = edited(|_| ());
+        let small = SearchSpace::new(Family::Darts, 3, space.candidates.clone()).unwrap();
+        assert_eq!(refused(&small, &asap), "normal cell: 4 nodes; the search space has 3");
+        let skips = SearchSpace::new(Family::Darts, 4, vec![Operation::SkipConnect]).unwrap();
+        assert_eq!(
+            refused(&skips, &asap),
+            "normal cell, node 0: sep_conv_3x3 is no candidate of the search space; expected one of: skip_connect"
+        );
+        let other = edited(|cells| cells[1].output = vec![3, 4, 5]);
+        assert!(refused(&space, &other).starts_with("reduction cell, concat: [3, 4, 5]; "));
+        assert_eq!(
+            refused(&SearchSpace::of(Family::NasBench201), &asap),
+            "genotype: of the family darts; the search space is nas-bench-201"
+        );
+        let double = edited(|cells| cells[0].nodes[0] = vec![cells[0].nodes[0][0]; 2]);
+        let weights = space.one_hot(&double).unwrap();
+        assert_eq!(weights[0][..2].concat().iter().sum::<f64>(), 2.0);
+    }
+}
