@@ -3,26 +3,25 @@
 //!
 //! This crate knows no search, no run folder and no configuration file.
 
-mod backbone;
 pub mod device;
+pub mod engine;
 pub mod error;
 pub mod evaluation;
 pub mod export;
 pub mod files;
-mod fused;
-pub mod layers;
 pub mod network;
-pub mod ops;
 pub mod optimizer;
 pub mod parameters;
 pub mod pass;
 pub mod steps;
-pub mod supernet;
 pub mod tensor_file;
 pub mod trained;
 
 pub use asap_kernels::Precision;
 pub use device::DeviceName;
+pub use engine::Engine;
 pub use error::Error;
 pub use evaluation::Evaluation;
+pub use network::Network;
+pub use parameters::Parameters;
 pub use trained::TrainedNetwork;

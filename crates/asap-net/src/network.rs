@@ -1,16 +1,14 @@
-//! The network that is trained with a found cell (ASAP section 4.2): the cells of a genotype, stacked.
+//! A plan made to run: the search network and the network that is trained with a cell.
 
-use asap_core::{CellGenotype, CellKind, Gene, Genotype, NetworkShape, space};
+use asap_core::plan::{Body, Plan};
+use asap_core::{Architecture, Genotype, MixingTables, Pruned, SearchSpace};
 use burn::tensor::{Device, Tensor};
 
-use crate::backbone::Backbone;
-use crate::error::Error;
-use crate::layers::{AuxiliaryHead, Candidate, MixedEdge, Norm};
-use crate::ops;
+use crate::engine::{Engine, Mixing, Value};
 use crate::parameters::Parameters;
 use crate::pass::{Mode, Pass};
 
-/// What a network says of a batch: unnormalised log probabilities, `[images, classes]`.
+/// The answer of a network to a batch: unnormalized log probabilities, `[images, classes]`.
 #[derive(Clone, Debug)]
 pub struct Logits {
     /// Of the classifier.
@@ -20,95 +18,128 @@ pub struct Logits {
     pub auxiliary: Option<Tensor<2>>,
 }
 
-impl From<Tensor<2>> for Logits {
-    fn from(main: Tensor<2>) -> Self {
-        Self { main, auxiliary: None }
-    }
-}
-
-/// The evaluation network of a genotype. Its tensors live in [`Parameters`].
+/// A network: a plan and the engine that runs it. Its tensors live in [`Parameters`].
 #[derive(Clone, Debug)]
 pub struct Network {
-    backbone: Backbone,
-    /// The second classifier, and the cell whose output it reads.
-    auxiliary: Option<(usize, AuxiliaryHead)>,
+    plan: Plan,
+    engine: Engine,
 }
 
 impl Network {
-    /// Builds the network, and its parameters on `device`; with an auxiliary head after cell
-    /// `2 * cells / 3` (counted from 0, as in DARTS) if asked.
-    ///
-    /// Its weights are as many as [`asap_core::evaluation_cost`] and [`asap_core::auxiliary_cost`] say.
-    ///
-    /// # Errors
-    /// When a number of `shape` is zero; when a cell has no node or no output, reads or puts out a state
-    /// that it does not have, or is a reduction cell that puts out one of its inputs, which are twice
-    /// as large as its nodes.
-    pub fn new(
-        genotype: &Genotype,
-        shape: &NetworkShape,
-        auxiliary: bool,
-        device: &Device,
-        seed: u64,
-    ) -> Result<(Self, Parameters), Error> {
-        check(genotype)?;
-        let mut parameters = Parameters::new(device.clone(), seed);
-        let backbone = Backbone::new(
-            &mut parameters,
-            shape,
-            true,
-            1,
-            |parameters, plan| {
-                let cell = genotype.cell(plan.kind);
-                let mut genes = 0..;
-                let mut edge = |gene: &Gene| {
-                    let gene_index = genes.next().expect("numbers do not run out");
-                    let stride = space::stride(plan.kind, gene.input);
-                    let path = format!("{}.ops.{gene_index}", plan.path);
-                    let size = [plan.channels, stride];
-                    let operation = (0, gene.operation);
-                    let candidate =
-                        Candidate::new(parameters, &path, operation, size, Norm::Evaluation);
-                    MixedEdge {
-                        path,
-                        offset: 0,
-                        input: gene.input,
-                        stride,
-                        candidates: vec![candidate],
-                    }
-                };
-                cell.nodes.iter().map(|pair| pair.iter().map(&mut edge).collect()).collect()
-            },
-            |kind: CellKind| genotype.cell(kind).concat.clone(),
-        )?;
-        let auxiliary = auxiliary.then(|| {
-            let cell = 2 * shape.cells / 3;
-            let channels = backbone.output_channels(cell);
-            (cell, AuxiliaryHead::new(&mut parameters, channels, shape.classes))
-        });
-        Ok((Self { backbone, auxiliary }, parameters))
+    /// A network of a plan.
+    pub fn new(plan: Plan, engine: Engine) -> Self {
+        Self { plan, engine }
     }
 
-    /// Images `[n, h, w, c]` to logits.
-    pub fn forward(&self, pass: &Pass, images: Tensor<4>) -> Logits {
-        let one = Tensor::<1>::ones([1], &images.device());
-        let auxiliary = self.auxiliary.as_ref().filter(|_| pass.mode() == Mode::Weights);
-        let tap = auxiliary.map(|&(cell, _)| cell);
-        let (main, tapped) = self.backbone.forward_tapped(pass, images, &[one.clone(), one], tap);
-        let auxiliary =
-            auxiliary.zip(tapped).map(|((_, head), x)| ops::auxiliary_head(pass, head, x));
-        Logits { main, auxiliary }
+    /// What it is.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What runs it.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Its tensors with fresh values, on `device`.
+    pub fn parameters(&self, device: &Device, seed: u64) -> Parameters {
+        Parameters::new(&self.plan, device, seed)
+    }
+
+    /// Images `[n, h, w, c]` to logits. `mixing` holds the mixing weights of each kind of cell, in the order of
+    /// [`asap_core::Family::kinds`] (see [`mixing_tensors`]); a network of a genotype takes none.
+    pub fn forward(&self, pass: &Pass<'_>, images: Tensor<4>, mixing: &[Mixing]) -> Logits {
+        let Self { plan, engine } = self;
+        let layers = engine.layers();
+        let auxiliary = plan.auxiliary.filter(|_| pass.mode() == Mode::Weights);
+        let needed = plan.needed(auxiliary.is_some());
+        let last_reader = self.last_readers(&needed);
+        let mut images = Some(images);
+        let mut values: Vec<Option<Value>> = Vec::with_capacity(plan.layers.len());
+        for (id, layer) in plan.layers.iter().enumerate() {
+            if !needed[id] {
+                values.push(None);
+                continue;
+            }
+            let map = |id: usize| match &values[id] {
+                Some(Value::Map(map)) => map,
+                _ => unreachable!("a layer that is read gives a map and was computed"),
+            };
+            let value = match &layer.body {
+                Body::Images => {
+                    Value::Map(images.take().expect("only the first layer is the images"))
+                }
+                Body::Chain { input, steps } => layers.chain(pass, steps, map(*input).clone()),
+                Body::Node(node) => {
+                    let kind = plan.family.kind_index(node.kind);
+                    let sum = engine.node(pass, node, map, mixing.get(kind));
+                    Value::Map(sum.expect("a node that is needed has an operation left"))
+                }
+                Body::Concat { inputs } => {
+                    let maps = inputs.iter().map(|&input| map(input).clone()).collect();
+                    release(engine, &mut values, layer.inputs(), id, &last_reader);
+                    Value::Map(layers.concat(pass, maps))
+                }
+                Body::Sum { inputs } => {
+                    let maps = inputs.iter().map(|&input| map(input).clone());
+                    Value::Map(maps.reduce(|sum, map| sum + map).expect("a sum has terms"))
+                }
+                body => unreachable!("{body:?} has an arm above"),
+            };
+            values.push(Some(value));
+            release(engine, &mut values, layer.inputs(), id, &last_reader);
+        }
+        let mut logits = |id: usize| values[id].take().expect("the logits are needed").flat();
+        Logits { main: logits(plan.logits), auxiliary: auxiliary.map(logits) }
+    }
+
+    /// The last needed layer that reads each layer.
+    fn last_readers(&self, needed: &[bool]) -> Vec<usize> {
+        let mut last: Vec<usize> = (0..self.plan.layers.len()).collect();
+        for (id, layer) in self.plan.layers.iter().enumerate().filter(|(id, _)| needed[*id]) {
+            layer.inputs().for_each(|input| last[input] = id);
+        }
+        last
+    }
+
+    /// Removes pruned operations and edges, with their weights and optimizer state.
+    pub fn prune(&mut self, parameters: &mut Parameters, pruned: &[Pruned]) {
+        parameters.remove(&self.plan.prune(pruned));
+    }
+
+    /// Removes whatever `architecture` no longer has alive: how a checkpoint is brought back.
+    pub fn prune_to(&mut self, parameters: &mut Parameters, architecture: &Architecture) {
+        parameters.remove(&self.plan.prune_to(architecture));
+    }
+
+    /// Removes whatever is not in `genotype`.
+    pub fn keep(&mut self, parameters: &mut Parameters, space: &SearchSpace, genotype: &Genotype) {
+        parameters.remove(&self.plan.keep(space, genotype));
     }
 }
 
-/// The fields of a genotype are public; this is what its constructors check.
-fn check(genotype: &Genotype) -> Result<(), Error> {
-    for kind in CellKind::ALL {
-        let CellGenotype { nodes, concat } = genotype.cell(kind).clone();
-        CellGenotype::new(nodes, concat)
-            .map_err(|error| Error::Network(format!("{kind} {error}")))?;
+/// Gives back the maps that `reader` is the last to read.
+fn release(
+    engine: &Engine,
+    values: &mut [Option<Value>],
+    inputs: impl Iterator<Item = usize>,
+    reader: usize,
+    last_reader: &[usize],
+) {
+    for input in inputs {
+        if last_reader[input] == reader
+            && let Some(Value::Map(map)) = values[input].take()
+        {
+            engine.layers().release(&mut std::iter::once(map));
+        }
     }
-    Genotype::new(genotype.normal.clone(), genotype.reduce.clone())
-        .map_err(|error| Error::Network(error.to_string()))?;
-    Ok(())
+}
+
+/// Mixing tables as tensors `[edges * candidates]`, one per kind of cell.
+pub fn mixing_tensors(tables: &MixingTables, device: &Device) -> Vec<Mixing> {
+    let tensor = |table: &Vec<Vec<f64>>| {
+        let flat: Vec<f32> = table.iter().flatten().map(|&weight| weight as f32).collect();
+        Tensor::from_floats(flat.as_slice(), device)
+    };
+    tables.iter().map(tensor).collect()
 }

@@ -1,11 +1,12 @@
 //! Every tensor that a network owns, by name: weights, their momentum, and running statistics.
 //!
-//! A network is plain data that refers to its tensors by [`ParameterId`]. One flat table makes
-//! removal of a pruned operation, strict loading, and an optimizer step one loop each.
+//! A plan refers to its tensors by their position in [`Plan::parameters`]. One flat table makes removal of a pruned
+//! operation, strict loading, and an optimizer step one loop each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use asap_kernels::Precision;
+use asap_core::plan::{Init, Plan, Role};
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -13,34 +14,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Error;
 use crate::pass::WeightGradients;
 
-/// Refers to one tensor of [`Parameters`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ParameterId(usize);
-
-/// What a tensor is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Trained by the optimizer.
-    Weight,
-    /// Kept by the network itself: the running mean and variance of a batch norm.
-    Buffer,
-}
-
-/// How a tensor starts.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// Uniform in `[-bound, bound]`.
-    Uniform(f32),
-    /// Every element the same.
-    Constant(f32),
-}
-
-impl Init {
-    /// PyTorch's default for convolutions and linear layers: the bound is `1 / sqrt(fan_in)`.
-    pub fn fan_in(fan_in: usize) -> Self {
-        Self::Uniform(1.0 / (fan_in as f32).sqrt())
-    }
-}
+/// Position of a tensor in [`Plan::parameters`] and in [`Parameters`].
+pub type ParameterId = usize;
 
 /// One named tensor, stored flat.
 #[derive(Clone, Debug)]
@@ -59,13 +34,12 @@ pub struct Parameter {
     pub average: Option<Tensor<1>>,
 }
 
-/// The table of a network's tensors.
+/// The tensors of a network.
 #[derive(Clone, Debug)]
 pub struct Parameters {
     device: Device,
-    seed: u64,
-    kernels: bool,
-    precision: Precision,
+    /// Names a state of the values: two tables with one number hold the same.
+    revision: u64,
     table: Vec<Option<Parameter>>,
 }
 
@@ -77,30 +51,32 @@ const AVERAGE: &str = ":average";
 pub type NamedValues = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
 impl Parameters {
-    /// An empty table; `seed` decides every initial value.
-    pub fn new(device: Device, seed: u64) -> Self {
-        let kernels = device == Device::flex();
-        Self { device, seed, kernels, precision: Precision::F32, table: Vec::new() }
-    }
-
-    /// The same table, with layers composed of Burn's operations also on the CPU.
-    pub fn without_kernels(self) -> Self {
-        Self { kernels: false, ..self }
-    }
-
-    /// The same table, with another precision of the kernels in training.
-    pub fn with_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
-    }
-
-    /// How exactly the kernels compute in training.
-    pub fn precision(&self) -> Precision {
-        self.precision
-    }
-
-    /// Whether layers run on our own CPU kernels: on the CPU, unless they were refused.
-    pub fn kernels(&self) -> bool {
-        self.kernels
+    /// The tensors that a plan refers to, on `device`.
+    ///
+    /// An initial value depends on the seed and the tensor's name only, not on what else is in the plan.
+    pub fn new(plan: &Plan, device: &Device, seed: u64) -> Self {
+        let mut table: Vec<Option<Parameter>> = plan.parameters.iter().map(|_| None).collect();
+        for id in plan.live_parameters() {
+            let planned = &plan.parameters[id];
+            let count = planned.shape.iter().product();
+            let values = match planned.init {
+                Init::Constant(value) => vec![value; count],
+                Init::Uniform(bound) => {
+                    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                    rng.set_stream(fnv1a(&planned.name));
+                    (0..count).map(|_| rng.random_range(-bound..=bound)).collect()
+                }
+            };
+            table[id] = Some(Parameter {
+                name: planned.name.clone(),
+                shape: planned.shape.clone(),
+                role: planned.role,
+                value: tensor(values, device),
+                momentum: None,
+                average: None,
+            });
+        }
+        Self { device: device.clone(), revision: next_revision(), table }
     }
 
     /// The device that holds the tensors.
@@ -108,43 +84,9 @@ impl Parameters {
         &self.device
     }
 
-    /// Adds a weight.
-    ///
-    /// Its initial value depends on the seed and its name only, not on what else is in the table.
-    pub fn weight(&mut self, name: String, shape: &[usize], init: Init) -> ParameterId {
-        let count = shape.iter().product();
-        let values = match init {
-            Init::Constant(value) => vec![value; count],
-            Init::Uniform(bound) => {
-                let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-                rng.set_stream(fnv1a(&name));
-                (0..count).map(|_| rng.random_range(-bound..=bound)).collect()
-            }
-        };
-        self.add(name, shape, Role::Weight, values)
-    }
-
-    /// Adds a buffer of `len` equal elements.
-    pub fn buffer(&mut self, name: String, len: usize, value: f32) -> ParameterId {
-        self.add(name, &[len], Role::Buffer, vec![value; len])
-    }
-
-    fn add(&mut self, name: String, shape: &[usize], role: Role, values: Vec<f32>) -> ParameterId {
-        let value = self.tensor(values);
-        self.table.push(Some(Parameter {
-            name,
-            shape: shape.to_vec(),
-            role,
-            value,
-            momentum: None,
-            average: None,
-        }));
-        ParameterId(self.table.len() - 1)
-    }
-
-    fn tensor(&self, values: Vec<f32>) -> Tensor<1> {
-        let shape = [values.len()];
-        Tensor::from_data(TensorData::new(values, shape), &self.device)
+    /// A number that changes with every change of a value, and that no other table with other values has.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The tensor behind an id.
@@ -152,35 +94,27 @@ impl Parameters {
     /// # Panics
     /// When it was removed: the network kept a reference to a pruned operation.
     pub fn get(&self, id: ParameterId) -> &Parameter {
-        self.table[id.0].as_ref().expect("a live network refers to live parameters")
+        self.table[id].as_ref().expect("a live network refers to live parameters")
     }
 
     /// Replaces the value behind an id.
     pub fn set(&mut self, id: ParameterId, value: Tensor<1>) {
-        self.table[id.0].as_mut().expect("a live network refers to live parameters").value = value;
+        self.get_mut(id).value = value;
     }
 
-    /// All live tensors, in the order in which they were added.
+    /// All live tensors, in the order of the plan.
     pub fn iter(&self) -> impl Iterator<Item = (ParameterId, &Parameter)> {
-        self.table.iter().enumerate().filter_map(|(i, p)| p.as_ref().map(|p| (ParameterId(i), p)))
+        self.table.iter().enumerate().filter_map(|(id, p)| p.as_ref().map(|p| (id, p)))
     }
 
     pub(crate) fn get_mut(&mut self, id: ParameterId) -> &mut Parameter {
-        self.table[id.0].as_mut().expect("a live network refers to live parameters")
+        self.revision = next_revision();
+        self.table[id].as_mut().expect("a live network refers to live parameters")
     }
 
-    /// Drops everything below `path`: values, momentum and statistics.
-    pub fn remove(&mut self, path: &str) {
-        for slot in &mut self.table {
-            let below = |p: &Parameter| {
-                p.name
-                    .strip_prefix(path)
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            };
-            if slot.as_ref().is_some_and(below) {
-                *slot = None;
-            }
-        }
+    /// Drops tensors with their momentum and statistics.
+    pub fn remove(&mut self, ids: &[ParameterId]) {
+        ids.iter().for_each(|&id| self.table[id] = None);
     }
 
     /// Number of trained elements.
@@ -216,7 +150,7 @@ impl Parameters {
 
     /// The table with the averages in the place of the values, where they are kept.
     pub fn averaged(&self) -> Self {
-        let mut averaged = self.clone();
+        let mut averaged = Self { revision: next_revision(), ..self.clone() };
         for parameter in averaged.table.iter_mut().flatten() {
             if let Some(average) = parameter.average.take() {
                 parameter.value = average;
@@ -269,17 +203,27 @@ impl Parameters {
         }
         for i in 0..self.table.len() {
             let Some(name) = self.table[i].as_ref().map(|p| p.name.clone()) else { continue };
-            let tensor = |suffix| {
+            let saved = |suffix| {
                 let values = named.get(&format!("{name}{suffix}"));
-                values.map(|(_, values)| self.tensor(values.clone()))
+                values.map(|(_, values)| tensor(values.clone(), &self.device))
             };
-            let value = tensor("").expect("nothing is missing");
-            let (momentum, average) = (tensor(MOMENTUM), tensor(AVERAGE));
-            let parameter = self.get_mut(ParameterId(i));
+            let value = saved("").expect("nothing is missing");
+            let (momentum, average) = (saved(MOMENTUM), saved(AVERAGE));
+            let parameter = self.get_mut(i);
             (parameter.value, parameter.momentum, parameter.average) = (value, momentum, average);
         }
         Ok(())
     }
+}
+
+fn tensor(values: Vec<f32>, device: &Device) -> Tensor<1> {
+    let shape = [values.len()];
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
+fn next_revision() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn host(tensor: &Tensor<1>) -> Vec<f32> {
@@ -295,14 +239,33 @@ pub fn fnv1a(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use asap_core::Family;
+    use asap_core::plan::{Body, Layer, Map, Primitive, Step};
+
     use super::*;
 
+    fn plan() -> Plan {
+        let parameter = |name: &str, shape: &[usize], role, init| asap_core::plan::Parameter {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            role,
+            init,
+        };
+        let parameters = vec![
+            parameter("a.one", &[2, 3], Role::Weight, Init::fan_in(4)),
+            parameter("a.two", &[4], Role::Weight, Init::Constant(1.0)),
+            parameter("ab.mean", &[3], Role::Buffer, Init::Constant(0.0)),
+        ];
+        let map = Map::flat(1);
+        let step =
+            |parameters| Step { primitive: Primitive::Relu, input: map, output: map, parameters };
+        let body = Body::Chain { input: 0, steps: vec![step(0..2), step(2..3)] };
+        let layers = vec![Layer { name: "a".to_owned(), output: map, body }];
+        Plan { family: Family::Darts, layers, parameters, logits: 0, auxiliary: None }
+    }
+
     fn table(seed: u64) -> Parameters {
-        let mut parameters = Parameters::new(Device::flex(), seed);
-        parameters.weight("a.one".into(), &[2, 3], Init::fan_in(4));
-        parameters.weight("a.two".into(), &[4], Init::Constant(1.0));
-        parameters.buffer("ab.mean".into(), 3, 0.0);
-        parameters
+        Parameters::new(&plan(), &Device::flex(), seed)
     }
 
     #[test]
@@ -310,19 +273,27 @@ mod tests {
         let (a, b, other) = (table(1), table(1), table(2));
         assert_eq!(a.to_named(), b.to_named());
         assert_ne!(a.to_named()["a.one"], other.to_named()["a.one"]);
-        let mut alone = Parameters::new(Device::flex(), 1);
-        alone.weight("a.one".into(), &[2, 3], Init::fan_in(4));
+        let mut later = plan();
+        later.parameters.insert(0, later.parameters[2].clone());
+        let Body::Chain { steps, .. } = &mut later.layers[0].body else { unreachable!() };
+        steps[0].parameters = 1..2;
+        let alone = Parameters::new(&later, &Device::flex(), 1);
         assert_eq!(alone.to_named()["a.one"], a.to_named()["a.one"]);
         assert!(a.to_named()["a.one"].1.iter().all(|v| v.abs() <= 0.5));
     }
 
     #[test]
-    fn removal_takes_a_path_and_not_its_namesakes() {
+    fn removal_and_change_are_seen_in_count_and_revision() {
         let mut parameters = table(1);
         assert_eq!(parameters.weight_count(), 10);
-        parameters.remove("a");
+        parameters.remove(&[0, 1]);
         let names: Vec<_> = parameters.iter().map(|(_, p)| p.name.clone()).collect();
         assert_eq!(names, ["ab.mean"]);
+        let (copy, before) = (parameters.clone(), parameters.revision());
+        parameters.set(2, Tensor::full([3], 2.0, &Device::flex()));
+        assert_eq!(copy.revision(), before);
+        assert_ne!(parameters.revision(), before);
+        assert_ne!(parameters.averaged().revision(), parameters.revision());
     }
 
     #[test]

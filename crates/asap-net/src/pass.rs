@@ -3,13 +3,11 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use asap_kernels::Precision;
+use asap_core::plan::{MixedEdge, Step};
 use burn::tensor::{Gradients, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::fused::PreparedEdges;
-use crate::layers::{BatchNorm, MixedEdge};
 use crate::parameters::{ParameterId, Parameters, fnv1a};
 
 /// Fraction of the batch's statistics that enters the running ones.
@@ -71,9 +69,28 @@ pub struct Pass<'a> {
     parameters: &'a Parameters,
     mode: Mode,
     drop_path: Option<DropPath>,
-    prepared_edges: Option<&'a PreparedEdges>,
     tracked: RefCell<HashMap<ParameterId, Tensor<1>>>,
     statistics: RefCell<Vec<(ParameterId, ParameterId, BatchStatistics)>>,
+}
+
+/// The parameters of a batch norm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Norm {
+    /// Running mean.
+    pub(crate) mean: ParameterId,
+    /// Running variance, unbiased.
+    pub(crate) variance: ParameterId,
+    /// Gamma and beta; absent inside search cells.
+    pub(crate) affine: Option<[ParameterId; 2]>,
+}
+
+impl Norm {
+    /// Those of a step of [`asap_core::plan::Primitive::BatchNorm`].
+    pub(crate) fn of(step: &Step) -> Self {
+        let first = step.parameters.start;
+        let affine = (step.parameters.len() == 4).then_some([first + 2, first + 3]);
+        Self { mean: first, variance: first + 1, affine }
+    }
 }
 
 /// Gradients by parameter, in the order of the table.
@@ -83,16 +100,7 @@ impl<'a> Pass<'a> {
     /// A pass over `parameters`.
     pub fn new(parameters: &'a Parameters, mode: Mode) -> Self {
         let (tracked, statistics) = Default::default();
-        Self { parameters, mode, drop_path: None, prepared_edges: None, tracked, statistics }
-    }
-
-    /// The same pass with edges that other passes over the same parameters made ready for inference.
-    pub(crate) fn with_prepared_edges(self, edges: &'a PreparedEdges) -> Self {
-        Self { prepared_edges: Some(edges), ..self }
-    }
-
-    pub(crate) fn prepared_edges(&self) -> Option<&PreparedEdges> {
-        self.prepared_edges
+        Self { parameters, mode, drop_path: None, tracked, statistics }
     }
 
     /// The same pass with operations that drop out, if it trains the weights; a pass for another
@@ -112,7 +120,7 @@ impl<'a> Pass<'a> {
     /// What drop-path multiplies each image of the edge's sum by; nothing where the edge stays whole.
     pub fn image_weights(&self, edge: &MixedEdge, images: usize) -> Option<Vec<f32>> {
         let drop_path = self.drop_path.filter(|_| edge.drops())?;
-        Some(drop_path.image_weights(&edge.path, images))
+        Some(drop_path.image_weights(&edge.name, images))
     }
 
     /// What the pass is for.
@@ -138,51 +146,44 @@ impl<'a> Pass<'a> {
     }
 
     /// Running mean and variance of a batch norm.
-    pub fn running(&self, bn: &BatchNorm) -> (Tensor<1>, Tensor<1>) {
-        (self.parameters.get(bn.mean).value.clone(), self.parameters.get(bn.variance).value.clone())
+    pub(crate) fn running(&self, norm: &Norm) -> (Tensor<1>, Tensor<1>) {
+        (
+            self.parameters.get(norm.mean).value.clone(),
+            self.parameters.get(norm.variance).value.clone(),
+        )
     }
 
     /// Takes note of a batch's statistics (biased variance over `count` values each).
     ///
     /// Only a pass that trains the weights keeps them.
-    pub fn observe(&self, bn: &BatchNorm, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
+    pub(crate) fn observe(&self, norm: &Norm, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
         if self.mode == Mode::Weights {
             let statistics = BatchStatistics {
                 mean: mean.without_autodiff(),
                 variance: variance.without_autodiff(),
                 count,
             };
-            self.statistics.borrow_mut().push((bn.mean, bn.variance, statistics));
+            self.statistics.borrow_mut().push((norm.mean, norm.variance, statistics));
         }
     }
 
     /// The same with the statistics on the host.
-    pub fn observe_host(&self, bn: &BatchNorm, mean: &[f32], variance: &[f32], count: usize) {
+    pub(crate) fn observe_host(&self, norm: &Norm, mean: &[f32], variance: &[f32], count: usize) {
         if self.mode == Mode::Weights {
             let device = self.parameters.device();
             let tensor = |values: &[f32]| Tensor::from_floats(values, device);
-            self.observe(bn, tensor(mean), tensor(variance), count);
+            self.observe(norm, tensor(mean), tensor(variance), count);
         }
     }
 
-    /// Whether the layers run on our own CPU kernels.
-    pub fn kernels(&self) -> bool {
-        self.parameters.kernels()
-    }
-
-    /// How exactly the kernels compute in training.
-    pub(crate) fn precision(&self) -> Precision {
-        self.parameters.precision()
+    /// Names the values of the parameters, see [`Parameters::revision`].
+    pub(crate) fn revision(&self) -> u64 {
+        self.parameters.revision()
     }
 
     /// Logical shape of a parameter.
-    pub fn shape(&self, id: ParameterId) -> &[usize] {
+    pub(crate) fn shape(&self, id: ParameterId) -> &[usize] {
         &self.parameters.get(id).shape
-    }
-
-    /// Number of elements of a parameter.
-    pub fn len(&self, id: ParameterId) -> usize {
-        self.shape(id).iter().product()
     }
 
     /// Ends the pass: the gradient of each weight that took part, and what updates the statistics.
@@ -242,7 +243,14 @@ mod tests {
     #[test]
     #[should_panic(expected = "expected a probability in [0, 1), found 1")]
     fn a_probability_of_one_leaves_nothing() {
-        let parameters = Parameters::new(burn::tensor::Device::flex(), 0);
+        let plan = asap_core::plan::Plan {
+            family: asap_core::Family::Darts,
+            layers: Vec::new(),
+            parameters: Vec::new(),
+            logits: 0,
+            auxiliary: None,
+        };
+        let parameters = Parameters::new(&plan, &burn::tensor::Device::flex(), 0);
         let drop_path = DropPath { probability: 1.0, seed: 0, step: 0 };
         let _ = Pass::new(&parameters, Mode::Weights).with_drop_path(Some(drop_path));
     }

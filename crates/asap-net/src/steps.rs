@@ -6,8 +6,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::fused::PreparedEdges;
-use crate::network::Logits;
+use crate::engine::Mixing;
+use crate::network::Network;
 use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
 use crate::pass::{DropPath, Mode, Pass};
@@ -70,17 +70,19 @@ impl Descent {
     }
 }
 
-/// A descent step on the weights of any network; the score is that of its classifier.
+/// A descent step on the weights of any network; the score is that of its classifier. `mixing` as
+/// [`Network::forward`] takes it.
 ///
 /// # Errors
 /// When the loss or a gradient is not finite; nothing is changed then.
 pub fn descend(
+    network: &Network,
     parameters: &mut Parameters,
+    mixing: &[Mixing],
     batch: &Batch,
     descent: &Descent,
-    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Logits + Send,
 ) -> Result<Score, NonFinite> {
-    on_worker(|| descend_here(parameters, batch, descent, forward))
+    on_worker(|| descend_here(network, parameters, mixing, batch, descent))
 }
 
 /// Runs `step` on a worker thread, which then takes part in the parallel loops of its layers: a thread outside of the
@@ -90,15 +92,16 @@ pub fn on_worker<R: Send>(step: impl FnOnce() -> R + Send) -> R {
 }
 
 fn descend_here(
+    network: &Network,
     parameters: &mut Parameters,
+    mixing: &[Mixing],
     batch: &Batch,
     descent: &Descent,
-    forward: impl FnOnce(&Pass<'_>, Tensor<4>) -> Logits,
 ) -> Result<Score, NonFinite> {
     let Descent { sgd, learning_rate, key, drop_path, label_smoothing, auxiliary_weight } =
         *descent;
     let pass = Pass::new(parameters, Mode::Weights).with_drop_path(drop_path);
-    let logits = forward(&pass, images(batch, parameters.device()));
+    let logits = network.forward(&pass, images(batch, parameters.device()), mixing);
     let (mut loss, score) = cross_entropy(logits.main, batch, label_smoothing);
     finite("the loss of the step on the weights", score.loss, key)?;
     if let Some(auxiliary) = logits.auxiliary {
@@ -116,45 +119,46 @@ fn descend_here(
 
 /// Scores any network on a batch, with running statistics.
 pub fn evaluate(
+    network: &Network,
     parameters: &Parameters,
+    mixing: &[Mixing],
     batch: &Batch,
-    forward: impl Fn(&Pass<'_>, Tensor<4>) -> Tensor<2> + Sync,
 ) -> Score {
-    let logits = infer(parameters, &PreparedEdges::default(), batch, forward);
-    cross_entropy(logits, batch, 0.0).1
+    cross_entropy(infer(network, parameters, mixing, batch), batch, 0.0).1
 }
 
-/// What any network says of each image of a batch, with running statistics: one row of logits an image.
+/// The logits of each image of a batch, with running statistics: one row per image.
 pub(crate) fn logits(
+    network: &Network,
     parameters: &Parameters,
-    edges: &PreparedEdges,
+    mixing: &[Mixing],
     batch: &Batch,
-    forward: impl Fn(&Pass<'_>, Tensor<4>) -> Tensor<2> + Sync,
 ) -> Vec<Vec<f32>> {
-    let logits = infer(parameters, edges, batch, forward);
+    let logits = infer(network, parameters, mixing, batch);
     let classes = logits.dims()[1];
     let flat: Vec<f32> = logits.into_data().iter::<f32>().collect();
     flat.chunks(classes.max(1)).map(<[f32]>::to_vec).collect()
 }
 
-/// Inference, on the CPU a few images at a time: what a layer yields is in the cache when the next one reads it.
+/// Inference, a few images at a time where the engine is faster so.
 fn infer(
+    network: &Network,
     parameters: &Parameters,
-    edges: &PreparedEdges,
+    mixing: &[Mixing],
     batch: &Batch,
-    forward: impl Fn(&Pass<'_>, Tensor<4>) -> Tensor<2> + Sync,
 ) -> Tensor<2> {
     on_worker(|| {
         let device = parameters.device();
-        let pass = || Pass::new(parameters, Mode::Evaluation).with_prepared_edges(edges);
+        let forward =
+            |images| network.forward(&Pass::new(parameters, Mode::Evaluation), images, mixing).main;
         let [n, h, w, c] = batch.shape;
-        if !parameters.kernels() || n == 0 {
-            return forward(&pass(), images(batch, device));
+        if !network.engine().prefers_few_images() || n == 0 {
+            return forward(images(batch, device));
         }
         let together = n.div_ceil(TASKS).min(TOGETHER);
         let parts = batch.images.par_chunks(together * h * w * c).map(|part| {
             let part = TensorData::new(part.to_vec(), [part.len() / (h * w * c), h, w, c]);
-            forward(&pass(), Tensor::from_data(part, device))
+            forward(Tensor::from_data(part, device))
         });
         Tensor::cat(parts.collect(), 0)
     })

@@ -3,18 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use asap_core::plan::Plan;
 use asap_core::{Genotype, NetworkShape};
 use asap_data::{Augment, Batch, Dataset, Loader, Normalization};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceName;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::evaluation::{Evaluation, softmax};
-use crate::fused::PreparedEdges;
 use crate::network::Network;
 use crate::parameters::{NamedValues, Parameters};
-use crate::pass::Pass;
 use crate::steps::logits;
 use crate::tensor_file::{self, Header};
 
@@ -51,7 +51,6 @@ pub struct TrainedNetwork {
     card: NetworkCard,
     network: Network,
     parameters: Parameters,
-    edges: PreparedEdges,
 }
 
 impl TrainedNetwork {
@@ -60,10 +59,11 @@ impl TrainedNetwork {
     /// # Errors
     /// When a tensor is missing, too many, or of another shape.
     pub fn new(card: NetworkCard, tensors: NamedValues, device: &Device) -> Result<Self, Error> {
-        let (network, mut parameters) =
-            Network::new(&card.genotype, &card.shape, false, device, 0)?;
+        let plan = Plan::evaluation(&card.genotype, &card.shape, false)?;
+        let network = Network::new(plan, Engine::new(device));
+        let mut parameters = network.parameters(device, 0);
         parameters.load_named(&without_auxiliary(tensors))?;
-        Ok(Self { card, network, parameters, edges: PreparedEdges::default() })
+        Ok(Self { card, network, parameters })
     }
 
     /// Reads the network from a file.
@@ -86,6 +86,11 @@ impl TrainedNetwork {
     /// When the disk refuses.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         save(path, &self.card, self.parameters.values())
+    }
+
+    /// The layers of the network.
+    pub fn plan(&self) -> &Plan {
+        self.network.plan()
     }
 
     /// The values of its tensors.
@@ -160,8 +165,7 @@ impl TrainedNetwork {
     }
 
     fn classify(&self, batch: &Batch) -> Vec<Vec<f32>> {
-        let forward = |pass: &Pass<'_>, images| self.network.forward(pass, images).main;
-        logits(&self.parameters, &self.edges, batch, forward)
+        logits(&self.network, &self.parameters, &[], batch)
     }
 
     /// The network's class for each class of a data set.

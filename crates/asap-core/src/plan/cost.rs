@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    Architecture, CellGenotype, CellKind, Error, Family, Genotype, Operation, OperationKind,
-    reduction_cells,
-};
+use super::Plan;
+use crate::space::{Family, Stacking};
+use crate::{Architecture, Error, Genotype};
 
 /// What a network costs. Numbers too large for 64 bits stay at the largest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,10 +56,8 @@ const MAX_CELLS: usize = 1000;
 
 /// The cost of the evaluation network of a genotype, without the auxiliary head.
 ///
-/// Batch norms have affine parameters, and poolings no batch norm.
-///
 /// # Errors
-/// [`Error::Value`] if the shape has a 0 or more than 1000 cells.
+/// As [`Plan::evaluation`].
 ///
 /// ```
 /// use asap_core::{NetworkShape, PublishedCell, Stem, evaluation_cost};
@@ -70,61 +67,29 @@ const MAX_CELLS: usize = 1000;
 /// # Ok::<(), asap_core::Error>(())
 /// ```
 pub fn evaluation_cost(genotype: &Genotype, shape: &NetworkShape) -> Result<Cost, Error> {
-    let mut counter = Counter::new(true);
-    counter.network(&genotype_plans(genotype)?, shape)?;
-    Ok(counter.cost)
+    Ok(Plan::evaluation(genotype, shape, false)?.cost())
 }
 
 /// The cost of the auxiliary head of an evaluation network, which exists in training only.
 ///
-/// It stands after cell `2 * cells / 3`: pooling to 2x2 whatever the size, 1x1 to 128 channels, BN, 2x2 to 768, BN, linear.
-///
 /// # Errors
-/// As [`evaluation_cost`].
+/// As [`Plan::evaluation`].
 pub fn auxiliary_cost(genotype: &Genotype, shape: &NetworkShape) -> Result<Cost, Error> {
-    let outputs = Counter::new(true).network(&genotype_plans(genotype)?, shape)?;
-    let mut counter = Counter::new(true);
-    let pooled = counter.output(Map { height: 2, width: 2, ..outputs[2 * shape.cells / 3] });
-    let mixed = counter.conv(pooled, 128, [1, 1], 1, 1);
-    counter.norm(mixed);
-    let flat = Map { height: 1, width: 1, channels: 768 };
-    // a 2x2 kernel without padding on 2x2 pixels
-    counter.weights(128 * 4 * 768, 1);
-    counter.output(flat);
-    counter.norm(flat);
-    counter.linear(flat.channels, shape.classes);
-    Ok(counter.cost)
+    Ok(Plan::evaluation(genotype, shape, true)?.auxiliary_cost())
 }
 
 /// The cost of the search network with the operations that are left in an architecture.
 ///
-/// Batch norms inside cells have no affine parameters; the one of the stem has.
-///
 /// # Errors
-/// As [`evaluation_cost`].
+/// As [`Plan::search`].
 pub fn search_cost(architecture: &Architecture, shape: &NetworkShape) -> Result<Cost, Error> {
-    let space = architecture.space();
-    only_darts(space.family)?;
-    let plan = |&kind| Plan {
-        kind,
-        operations: architecture
-            .alive_edges(kind)
-            .flat_map(|edge| {
-                let operations = architecture.alive_operations(kind, edge.index).into_iter();
-                operations.map(move |candidate| (space.candidates[candidate], edge.input))
-            })
-            .collect(),
-        multiplier: space.nodes as u64,
-        partial: space.partial as u64,
-    };
-    let plans: Vec<_> = space.kinds().iter().map(plan).collect();
-    let mut counter = Counter::new(false);
-    counter.network(&plans, shape)?;
-    Ok(counter.cost)
+    let mut plan = Plan::search(architecture.space(), shape)?;
+    plan.prune_to(architecture);
+    Ok(plan.cost())
 }
 
 impl NetworkShape {
-    fn check(&self) -> Result<(), Error> {
+    pub(super) fn check(&self, family: Family) -> Result<(), Error> {
         for (key, value) in [
             ("channels", self.channels),
             ("height", self.height),
@@ -139,228 +104,27 @@ impl NetworkShape {
         if !(1..=MAX_CELLS).contains(&self.cells) {
             return Err(Error::value("cells", self.cells, format!("1 to {MAX_CELLS}")));
         }
+        if family.stacking() == Stacking::Stages && self.stem == Stem::Large {
+            let expected = format!("small: networks of {family} have one stem");
+            return Err(Error::value("stem", "large", expected));
+        }
         Ok(())
     }
 }
 
-/// What the cells of one kind compute: operations with the states they read, and the number of states in the output.
-struct Plan {
-    kind: CellKind,
-    operations: Vec<(Operation, usize)>,
-    multiplier: u64,
-    /// The operations see one of so many parts of the channels.
-    partial: u64,
-}
-
-fn genotype_plans(genotype: &Genotype) -> Result<Vec<Plan>, Error> {
-    only_darts(genotype.family())?;
-    let plan = |(kind, cell): (CellKind, &CellGenotype)| Plan {
-        kind,
-        operations: cell.genes().map(|(_, gene)| (gene.operation, gene.input)).collect(),
-        multiplier: cell.multiplier() as u64,
-        partial: 1,
-    };
-    Ok(genotype.kinds().map(plan).collect())
-}
-
-fn only_darts(family: Family) -> Result<(), Error> {
-    match family {
-        Family::Darts => Ok(()),
-        Family::NasBench201 => Err(Error::value("space", family, "darts")),
-    }
-}
-
-/// The shape of a feature map.
-#[derive(Clone, Copy)]
-struct Map {
-    channels: u64,
-    height: u64,
-    width: u64,
-}
-
-impl Map {
-    fn pixels(self) -> u64 {
-        self.height.saturating_mul(self.width)
-    }
-
-    fn strided(self, stride: u64) -> Self {
-        Self { height: self.height.div_ceil(stride), width: self.width.div_ceil(stride), ..self }
-    }
-}
-
-/// Adds up the cost of layers in the order of the data.
-struct Counter {
-    cost: Cost,
-    /// Whether batch norms inside cells have affine parameters.
-    affine: bool,
-}
-
-impl Counter {
-    fn new(affine: bool) -> Self {
-        Self { cost: Cost::default(), affine }
-    }
-
-    /// Counts everything but the auxiliary head; returns the output of each cell.
-    fn network(&mut self, plans: &[Plan], shape: &NetworkShape) -> Result<Vec<Map>, Error> {
-        shape.check()?;
-        let image = Map {
-            channels: shape.in_channels as u64,
-            height: shape.height as u64,
-            width: shape.width as u64,
-        };
-        let mut channels = shape.channels as u64;
-        let (mut before, mut previous) = self.stem(image, channels, shape.stem);
-        let mut after_reduction = shape.stem == Stem::Large;
-        let reductions: Vec<_> = reduction_cells(shape.cells).collect();
-        let mut outputs = Vec::with_capacity(shape.cells);
-        for cell in 0..shape.cells {
-            let reduction = reductions.contains(&cell);
-            channels = channels.saturating_mul(1 + u64::from(reduction));
-            match after_reduction {
-                true => self.factorized_reduce(before, channels),
-                false => self.pointwise(before, channels),
-            };
-            let input = self.pointwise(previous, channels);
-            let output = self.cell(&plans[usize::from(reduction)], input);
-            (before, previous, after_reduction) = (previous, output, reduction);
-            outputs.push(output);
-        }
-        self.linear(previous.channels, shape.classes);
-        Ok(outputs)
-    }
-
-    /// The two inputs of the first cell.
-    fn stem(&mut self, image: Map, channels: u64, stem: Stem) -> (Map, Map) {
-        let mut block = |input, channels, stride| {
-            let output = self.conv(input, channels, [3, 3], stride, 1);
-            self.cost.add(output.channels.saturating_mul(2), 0, 0);
-            output
-        };
-        match stem {
-            Stem::Small => {
-                let output = block(image, channels.saturating_mul(3), 1);
-                (output, output)
-            }
-            Stem::Large => {
-                let half = block(image, channels.div_ceil(2), 2);
-                let quarter = block(half, channels, 2);
-                (quarter, block(quarter, channels, 2))
-            }
-        }
-    }
-
-    fn cell(&mut self, plan: &Plan, input: Map) -> Map {
-        let node = input.strided(Family::Darts.stride(plan.kind, 0) as u64);
-        for &(operation, state) in &plan.operations {
-            let source = if state < 2 { input } else { node };
-            let source = Map { channels: source.channels / plan.partial, ..source };
-            self.operation(operation, source, Family::Darts.stride(plan.kind, state) as u64);
-        }
-        Map { channels: input.channels.saturating_mul(plan.multiplier), ..node }
-    }
-
-    fn operation(&mut self, operation: Operation, input: Map, stride: u64) {
-        let channels = input.channels;
-        match operation.kind() {
-            OperationKind::None => {}
-            // the search network's BN after a pooling has no affine parameters, the evaluation network has none
-            OperationKind::MaxPool | OperationKind::AvgPool => {
-                self.output(input.strided(stride));
-            }
-            OperationKind::Skip if stride == 1 => {}
-            OperationKind::Skip => {
-                self.factorized_reduce(input, channels);
-            }
-            OperationKind::SepConv { kernel } => {
-                let middle = self.separable(input, kernel as u64, stride);
-                self.separable(middle, kernel as u64, 1);
-            }
-            OperationKind::DilConv { kernel } => {
-                self.separable(input, kernel as u64, stride);
-            }
-            OperationKind::Conv { kernel } => {
-                let output = self.conv(input, channels, [kernel as u64; 2], stride, 1);
-                self.norm(output);
-            }
-            OperationKind::Conv7x1Then1x7 => {
-                // the stride of 1x7 is along the width, that of 7x1 along the height
-                let narrow = Map { width: input.width.div_ceil(stride), ..input };
-                self.conv(narrow, channels, [1, 7], 1, 1);
-                let output = self.conv(input.strided(stride), channels, [7, 1], 1, 1);
-                self.norm(output);
-            }
-        }
-    }
-
-    fn separable(&mut self, input: Map, kernel: u64, stride: u64) -> Map {
-        let deep = self.conv(input, input.channels, [kernel, kernel], stride, input.channels);
-        self.pointwise(deep, input.channels)
-    }
-
-    fn pointwise(&mut self, input: Map, channels: u64) -> Map {
-        let output = self.conv(input, channels, [1, 1], 1, 1);
-        self.norm(output);
-        output
-    }
-
-    fn factorized_reduce(&mut self, input: Map, channels: u64) -> Map {
-        self.conv(input, channels / 2, [1, 1], 2, 1);
-        self.conv(input, channels - channels / 2, [1, 1], 2, 1);
-        let output = Map { channels, ..input.strided(2) };
-        self.norm(output);
-        output
-    }
-
-    /// A convolution without bias whose padding keeps the size at stride 1.
-    fn conv(
-        &mut self,
-        input: Map,
-        channels: u64,
-        kernel: [u64; 2],
-        stride: u64,
-        groups: u64,
-    ) -> Map {
-        let output = Map { channels, ..input.strided(stride) };
-        let per_channel = (input.channels / groups).saturating_mul(kernel[0] * kernel[1]);
-        self.weights(per_channel.saturating_mul(channels), output.pixels());
-        self.output(output)
-    }
-
-    fn norm(&mut self, map: Map) {
-        if self.affine {
-            self.cost.add(map.channels.saturating_mul(2), 0, 0);
-        }
-    }
-
-    fn linear(&mut self, features: u64, classes: usize) {
-        let classes = classes as u64;
-        self.weights(features.saturating_mul(classes), 1);
-        self.cost.add(classes, 0, classes);
-    }
-
-    /// Weights that are each used once per pixel.
-    fn weights(&mut self, weights: u64, pixels: u64) {
-        self.cost.add(weights, weights.saturating_mul(pixels), 0);
-    }
-
-    fn output(&mut self, map: Map) -> Map {
-        self.cost.add(0, 0, map.channels.saturating_mul(map.pixels()));
-        map
-    }
-}
-
 impl Cost {
-    fn add(&mut self, params: u64, multiply_adds: u64, activations: u64) {
-        self.params = self.params.saturating_add(params);
-        self.multiply_adds = self.multiply_adds.saturating_add(multiply_adds);
-        self.activations = self.activations.saturating_add(activations);
+    pub(super) fn add(&mut self, other: Self) {
+        self.params = self.params.saturating_add(other.params);
+        self.multiply_adds = self.multiply_adds.saturating_add(other.multiply_adds);
+        self.activations = self.activations.saturating_add(other.activations);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EdgePolicy, PublishedCell, SearchSpace, ThresholdPolicy};
+    use crate::plan::{Map, factorized_reduce};
+    use crate::{CellKind, EdgePolicy, PublishedCell, SearchSpace, ThresholdPolicy};
 
     fn shape(channels: usize) -> NetworkShape {
         NetworkShape {
@@ -462,13 +226,46 @@ mod tests {
 
     #[test]
     fn odd_sizes_round_up_and_odd_channels_are_split_without_loss() {
-        let mut counter = Counter::new(true);
-        let map = Map { channels: 5, height: 7, width: 3 };
-        let out = counter.factorized_reduce(map, 5);
+        let mut plan = Plan::of_images(Family::Darts, Map { channels: 5, height: 7, width: 3 });
+        plan.logits = plan.chain("reduce", 0, |chain| factorized_reduce(chain, 5, true));
+        let out = plan.layers[plan.logits].output;
         assert_eq!((out.channels, out.height, out.width), (5, 4, 2));
-        assert_eq!(counter.cost.params, 25 + 10);
-        assert_eq!(counter.cost.multiply_adds, 25 * 8);
-        assert_eq!(counter.cost.activations, 5 * 8);
+        let expected = Cost { params: 25 + 10, multiply_adds: 25 * 8, activations: 5 * 8 };
+        assert_eq!(plan.cost(), expected);
+    }
+
+    #[test]
+    fn nas_bench_201_networks_have_their_exact_cost() {
+        let shape = NetworkShape { cells: 15, ..shape(16) };
+        for (operation, params, multiply_adds) in
+            [("nor_conv_3x3", 1_531_546, 220_119_680), ("skip_connect", 73_306, 7_783_040)]
+        {
+            let o = operation;
+            let text = format!("|{o}~0|+|{o}~0|{o}~1|+|{o}~0|{o}~1|{o}~2|");
+            let cost = evaluation_cost(&text.parse().unwrap(), &shape).unwrap();
+            assert_eq!((cost.params, cost.multiply_adds), (params, multiply_adds), "{o}");
+        }
+        let text = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|";
+        let large = NetworkShape { stem: Stem::Large, ..shape };
+        let error = evaluation_cost(&text.parse().unwrap(), &large).unwrap_err().to_string();
+        assert!(error.contains("`stem` is large"), "{error}");
+    }
+
+    #[test]
+    fn the_cost_of_the_layers_adds_up_to_that_of_the_network() {
+        let asap = PublishedCell::find("ASAP").unwrap().genotype();
+        let plan = Plan::evaluation(&asap, &shape(8), true).unwrap();
+        let mut sum = Cost::default();
+        plan.layers.iter().for_each(|layer| sum.add(plan.layer_cost(layer)));
+        let mut whole = plan.cost();
+        whole.add(plan.auxiliary_cost());
+        assert_eq!(sum, whole);
+        let named = |name: &str| plan.layers.iter().find(|layer| layer.name == name).unwrap();
+        assert_eq!(plan.layer_cost(named("stem")).params, 3 * 24 * 9 + 2 * 24);
+        assert_eq!(
+            named("cells.19").output,
+            plan.layers[named("head").inputs().next().unwrap()].output
+        );
     }
 
     #[test]

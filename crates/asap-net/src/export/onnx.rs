@@ -1,13 +1,13 @@
 //! ONNX: the trained network as a graph of standard operators, with its parameters under their own names.
 
-use asap_core::{CellGenotype, CellKind, Gene, OperationKind, Stem, reduction_cells, space};
+use asap_core::plan::{Body, LayerId, Plan, Primitive, Step};
 use prost::Message;
 
 use super::proto::{
     Attribute, Dimension, Entry, FLOAT, Graph, INT64, Model, Node, OperatorSet, Shape, Tensor,
     TensorType, Type, ValueInfo,
 };
-use crate::ops::BATCH_NORM_EPSILON;
+use crate::engine::BATCH_NORM_EPSILON;
 use crate::parameters::NamedValues;
 use crate::trained::{NetworkCard, TrainedNetwork};
 
@@ -33,12 +33,17 @@ pub enum Input {
 /// Classes, mean and standard deviation are in the metadata as JSON.
 pub fn onnx(network: &TrainedNetwork, input: Input) -> Vec<u8> {
     let card = network.card();
-    let mut writer = Writer { parameters: network.values(), nodes: vec![], tensors: vec![] };
+    let mut writer = Writer {
+        plan: network.plan(),
+        parameters: network.values(),
+        nodes: vec![],
+        tensors: vec![],
+    };
     let images = match input {
         Input::Normalized => INPUT.to_owned(),
         Input::Unit => writer.normalize(card),
     };
-    writer.network(card, images);
+    writer.network(images);
     let mut metadata = vec![("genotype", card.genotype.to_string()), ("data", card.data.clone())];
     for (key, value) in [
         ("classes", serde_json::to_string(&card.classes)),
@@ -79,157 +84,149 @@ fn value(name: &str, sides: &[usize]) -> ValueInfo {
     ValueInfo { name: name.to_owned(), r#type: Some(Type { tensor_type: Some(tensor_type) }) }
 }
 
-/// A value of the graph and the size of its maps.
-#[derive(Clone)]
-struct Map {
-    name: String,
-    size: [usize; 2],
-}
-
-struct Writer {
+struct Writer<'a> {
+    plan: &'a Plan,
     parameters: NamedValues,
     nodes: Vec<Node>,
     tensors: Vec<Tensor>,
 }
 
-impl Writer {
-    fn network(&mut self, card: &NetworkCard, images: String) {
-        let shape = &card.shape;
-        let images = Map { name: images, size: [shape.height, shape.width] };
-        let [mut before, mut last] = match shape.stem {
-            Stem::Small => {
-                let stem = self.conv3x3(images, "stem", 1);
-                [stem.clone(), stem]
-            }
-            Stem::Large => {
-                let half = self.conv3x3(images, "stem.0", 2);
-                let half = self.relu(half);
-                let quarter = self.conv3x3(half, "stem.1", 2);
-                let input = self.relu(quarter.clone());
-                let eighth = self.conv3x3(input, "stem.2", 2);
-                [quarter, eighth]
-            }
-        };
-        let mut halve = shape.stem == Stem::Large;
-        let reductions: Vec<usize> = reduction_cells(shape.cells).collect();
-        for i in 0..shape.cells {
-            let reduction = reductions.contains(&i);
-            let kind = if reduction { CellKind::Reduction } else { CellKind::Normal };
-            let path = format!("cells.{i}");
-            let first = format!("{path}.preprocess0");
-            let states = [
-                if halve { self.reduce(before, &first) } else { self.relu_conv_bn(before, &first) },
-                self.relu_conv_bn(last.clone(), &format!("{path}.preprocess1")),
-            ];
-            let output = self.cell(card.genotype.cell(kind), kind, &path, states);
-            (before, last, halve) = (last, output, reduction);
+impl Writer<'_> {
+    /// Every layer of the plan that the logits depend on.
+    fn network(&mut self, images: String) {
+        let plan = self.plan;
+        let needed = plan.needed(false);
+        let mut outputs: Vec<String> = Vec::with_capacity(plan.layers.len());
+        for (id, layer) in plan.layers.iter().enumerate() {
+            let name = |inputs: &[LayerId]| inputs.iter().map(|&i| outputs[i].clone()).collect();
+            let output = match &layer.body {
+                _ if !needed[id] => String::new(),
+                Body::Images => images.clone(),
+                Body::Chain { input, steps } => {
+                    let x = outputs[*input].clone();
+                    self.steps(steps, &layer.name, x)
+                }
+                Body::Node(node) => {
+                    let terms = node.counting().map(|edge| {
+                        let x = outputs[edge.input].clone();
+                        self.steps(&edge.candidates[0].steps, &edge.name, x)
+                    });
+                    let terms: Vec<String> = terms.collect();
+                    self.sum(terms, &layer.name)
+                }
+                Body::Concat { inputs } => {
+                    let axis = vec![Attribute::int("axis", 1)];
+                    self.node("Concat", &layer.name, name(inputs), axis)
+                }
+                Body::Sum { inputs } => self.sum(name(inputs), &layer.name),
+                body => unreachable!("{body:?} has an arm above"),
+            };
+            outputs.push(output);
         }
-        let pooled = self.node("GlobalAveragePool", "head.pool", vec![last.name], vec![]);
-        let flat = self.node("Flatten", "head.flatten", vec![pooled], vec![]);
-        let inputs = vec![flat, self.parameter("head.weight"), self.parameter("head.bias")];
-        let logits = self.node("Gemm", "head", inputs, vec![Attribute::int("transB", 1)]);
-        if let Some(node) = self.nodes.last_mut().filter(|node| node.output[0] == logits) {
+        let logits = outputs.swap_remove(plan.logits);
+        if let Some(node) = self.nodes.iter_mut().find(|node| node.output[0] == logits) {
             OUTPUT.clone_into(&mut node.output[0]);
         }
     }
 
-    fn cell(&mut self, cell: &CellGenotype, kind: CellKind, path: &str, inputs: [Map; 2]) -> Map {
-        let mut states = Vec::from(inputs);
-        let mut number = 0;
-        for (node, genes) in cell.nodes.iter().enumerate() {
-            let mut sum: Option<Map> = None;
-            for gene in genes {
-                let name = format!("{path}.ops.{number}");
-                number += 1;
-                let stride = space::stride(kind, gene.input);
-                let Some(term) = self.operation(gene, stride, &name, states[gene.input].clone())
-                else {
-                    continue;
-                };
-                sum = Some(match sum {
-                    Some(sum) => {
-                        let inputs = vec![sum.name, term.name];
-                        let name =
-                            self.node("Add", &format!("{path}.nodes.{node}"), inputs, vec![]);
-                        Map { name, size: sum.size }
-                    }
-                    None => term,
-                });
+    fn sum(&mut self, terms: Vec<String>, name: &str) -> String {
+        let sum =
+            terms.into_iter().reduce(|sum, term| self.node("Add", name, vec![sum, term], vec![]));
+        sum.expect("a sum has terms")
+    }
+
+    fn steps(&mut self, steps: &[Step], path: &str, x: String) -> String {
+        steps.iter().fold(x, |x, step| self.step(step, path, x))
+    }
+
+    fn step(&mut self, step: &Step, path: &str, x: String) -> String {
+        let kernel = |side, stride| {
+            vec![
+                Attribute::ints("kernel_shape", &[side; 2]),
+                Attribute::ints("strides", &[stride; 2]),
+            ]
+        };
+        let pool = |stride| [kernel(3, stride), vec![Attribute::ints("pads", &[1; 4])]].concat();
+        match step.primitive {
+            Primitive::Zero { stride } => {
+                let x = self.node("MaxPool", &format!("{path}.shape"), vec![x], kernel(1, stride));
+                let zero = self.floats(&format!("{path}.zero"), &[], &[0.0]);
+                self.node("Mul", &format!("{path}.out"), vec![x, zero], vec![])
             }
-            let sum = sum.unwrap_or_else(|| {
-                let gene = genes[0];
-                let stride = space::stride(kind, gene.input);
-                self.zeros(states[gene.input].clone(), stride, &format!("{path}.nodes.{node}"))
-            });
-            states.push(sum);
+            Primitive::Relu => self.relu(x),
+            Primitive::Conv { .. } => self.conv(step, x),
+            Primitive::FactorizedConv => self.factorized_conv(step, path, x),
+            Primitive::BatchNorm { .. } => self.batch_norm(step, x),
+            Primitive::MaxPool { stride } => {
+                self.node("MaxPool", &format!("{path}.out"), vec![x], pool(stride))
+            }
+            Primitive::AvgPool { stride } => {
+                self.node("AveragePool", &format!("{path}.out"), vec![x], pool(stride))
+            }
+            Primitive::AvgPool2x2 => {
+                let [bottom, right] = [step.input.height % 2, step.input.width % 2];
+                let pads = vec![Attribute::ints("pads", &[0, 0, bottom, right])];
+                let attributes = [kernel(2, 2), pads].concat();
+                self.node("AveragePool", &format!("{path}.pool"), vec![x], attributes)
+            }
+            Primitive::GlobalPool => {
+                let pooled =
+                    self.node("GlobalAveragePool", &format!("{path}.pool"), vec![x], vec![]);
+                self.node("Flatten", &format!("{path}.flatten"), vec![pooled], vec![])
+            }
+            Primitive::Linear => {
+                let mut inputs = vec![x];
+                inputs.extend(step.parameters.clone().map(|id| self.parameter(id)));
+                self.node("Gemm", path, inputs, vec![Attribute::int("transB", 1)])
+            }
+            primitive => unreachable!("{primitive:?} is in no network that is exported"),
         }
-        let names = cell.concat.iter().map(|&state| states[state].name.clone()).collect();
-        let size = states[cell.concat[0]].size;
-        let name = self.node("Concat", path, names, vec![Attribute::int("axis", 1)]);
-        Map { name, size }
     }
 
-    /// Nothing for `none`, which adds zero.
-    fn operation(&mut self, gene: &Gene, stride: usize, path: &str, x: Map) -> Option<Map> {
-        let pads = Attribute::ints("pads", &[1; 4]);
-        let pool = vec![
-            Attribute::ints("kernel_shape", &[3, 3]),
-            Attribute::ints("strides", &[stride; 2]),
-            pads,
+    fn relu(&mut self, x: String) -> String {
+        let name = format!("{x}.relu");
+        // Several operations read the same state.
+        if !self.nodes.iter().any(|node| node.output[0] == name) {
+            self.node("Relu", &name, vec![x], vec![]);
+        }
+        name
+    }
+
+    fn conv(&mut self, step: &Step, x: String) -> String {
+        let Primitive::Conv { kernel, stride, padding, dilation, depthwise } = step.primitive
+        else {
+            unreachable!("a convolution's step");
+        };
+        let [pad_h, pad_w] = padding;
+        let group = if depthwise { step.input.channels } else { 1 };
+        let attributes = vec![
+            Attribute::ints("kernel_shape", &kernel),
+            Attribute::ints("strides", &stride),
+            Attribute::ints("pads", &[pad_h, pad_w, pad_h, pad_w]),
+            Attribute::ints("dilations", &[dilation; 2]),
+            Attribute::int("group", group as i64),
         ];
-        Some(match gene.operation.kind() {
-            OperationKind::None => return None,
-            OperationKind::MaxPool => self.strided("MaxPool", path, x, stride, pool),
-            OperationKind::AvgPool => self.strided("AveragePool", path, x, stride, pool),
-            OperationKind::Skip if stride == 1 => x,
-            OperationKind::Skip => self.reduce(x, path),
-            OperationKind::SepConv { kernel } => {
-                let x = self.half(x, &format!("{path}.halves.0"), [kernel, stride, 1]);
-                self.half(x, &format!("{path}.halves.1"), [kernel, 1, 1])
-            }
-            OperationKind::DilConv { kernel } => {
-                self.half(x, &format!("{path}.halves.0"), [kernel, stride, 2])
-            }
-            OperationKind::Conv7x1Then1x7 => {
-                let x = self.relu(x);
-                let x = self.conv(x, &format!("{path}.conv_1x7"), [1, stride], [0, 3], 1);
-                let x = self.conv(x, &format!("{path}.conv_7x1"), [stride, 1], [3, 0], 1);
-                self.batch_norm(x, &format!("{path}.bn"))
-            }
-        })
+        let parameter = self.parameter(step.parameters.start);
+        let name = format!("{parameter}.out");
+        self.node("Conv", &name, vec![x, parameter], attributes)
     }
 
-    /// ReLU, depthwise, 1x1, batch norm.
-    fn half(&mut self, x: Map, path: &str, [kernel, stride, dilation]: [usize; 3]) -> Map {
-        let x = self.relu(x);
-        let pad = dilation * (kernel - 1) / 2;
-        let x = self.conv(x, &format!("{path}.depthwise"), [stride; 2], [pad; 2], dilation);
-        let x = self.conv(x, &format!("{path}.pointwise"), [1; 2], [0; 2], 1);
-        self.batch_norm(x, &format!("{path}.bn"))
-    }
-
-    fn relu_conv_bn(&mut self, x: Map, path: &str) -> Map {
-        let x = self.relu(x);
-        let x = self.conv(x, &format!("{path}.conv"), [1; 2], [0; 2], 1);
-        self.batch_norm(x, &format!("{path}.bn"))
-    }
-
-    fn conv3x3(&mut self, x: Map, path: &str, stride: usize) -> Map {
-        let x = self.conv(x, &format!("{path}.conv"), [stride; 2], [1; 2], 1);
-        self.batch_norm(x, &format!("{path}.bn"))
-    }
-
-    /// Factorized reduce: even rows and columns by one convolution, odd ones by the other; where the last odd one is
-    /// missing it counts as zero.
-    fn reduce(&mut self, x: Map, path: &str) -> Map {
-        let x = self.relu(x);
-        let [h, w] = x.size;
-        let even = self.conv(x.clone(), &format!("{path}.conv_a"), [2; 2], [0; 2], 1);
+    /// Even rows and columns by one convolution, odd ones by the other; where the last odd one is missing it counts as
+    /// zero.
+    fn factorized_conv(&mut self, step: &Step, path: &str, x: String) -> String {
+        let conv = |stride: usize| {
+            vec![Attribute::ints("kernel_shape", &[1, 1]), Attribute::ints("strides", &[stride; 2])]
+        };
+        let parameters: Vec<String> =
+            step.parameters.clone().map(|id| self.parameter(id)).collect();
+        let name = |i: usize| format!("{}.out", parameters[i]);
+        let even = self.node("Conv", &name(0), vec![x.clone(), parameters[0].clone()], conv(2));
         let mut odd = x;
+        let (h, w) = (step.input.height, step.input.width);
         if h % 2 + w % 2 > 0 {
             let pads = [0, 0, 0, 0, 0, 0, h % 2, w % 2].map(|pad| pad as i64);
             let pads = self.integers(&format!("{path}.pads"), &pads);
-            odd.name = self.node("Pad", &format!("{path}.pad"), vec![odd.name, pads], vec![]);
+            odd = self.node("Pad", &format!("{path}.pad"), vec![odd, pads], vec![]);
         }
         let slice: Vec<String> = [
             ("starts", [1, 1]),
@@ -240,25 +237,19 @@ impl Writer {
         .into_iter()
         .map(|(name, values)| self.integers(&format!("{path}.{name}"), &values))
         .collect();
-        let inputs = std::iter::once(odd.name).chain(slice).collect();
-        let size = [h.div_ceil(2), w.div_ceil(2)];
-        let name = self.node("Slice", &format!("{path}.odd"), inputs, vec![]);
-        let odd = self.conv(Map { name, size }, &format!("{path}.conv_b"), [1; 2], [0; 2], 1);
-        let inputs = vec![even.name, odd.name];
+        let inputs = std::iter::once(odd).chain(slice).collect();
+        let odd = self.node("Slice", &format!("{path}.odd"), inputs, vec![]);
+        let odd = self.node("Conv", &name(1), vec![odd, parameters[1].clone()], conv(1));
         let axis = vec![Attribute::int("axis", 1)];
-        let name = self.node("Concat", &format!("{path}.concat"), inputs, axis);
-        self.batch_norm(Map { name, size }, &format!("{path}.bn"))
+        self.node("Concat", &format!("{path}.concat"), vec![even, odd], axis)
     }
 
-    fn zeros(&mut self, x: Map, stride: usize, path: &str) -> Map {
-        let kernel = vec![
-            Attribute::ints("kernel_shape", &[1, 1]),
-            Attribute::ints("strides", &[stride; 2]),
-        ];
-        let x = self.strided("MaxPool", &format!("{path}.shape"), x, stride, kernel);
-        let zero = self.floats(&format!("{path}.zero"), &[], &[0.0]);
-        let name = self.node("Mul", path, vec![x.name, zero], vec![]);
-        Map { name, ..x }
+    fn batch_norm(&mut self, step: &Step, x: String) -> String {
+        let [mean, variance, gamma, beta] =
+            [0, 1, 2, 3].map(|i| self.parameter(step.parameters.start + i));
+        let name = gamma.trim_end_matches("gamma").to_owned() + "out";
+        let epsilon = vec![Attribute::float("epsilon", BATCH_NORM_EPSILON)];
+        self.node("BatchNormalization", &name, vec![x, gamma, beta, mean, variance], epsilon)
     }
 
     fn normalize(&mut self, card: &NetworkCard) -> String {
@@ -269,62 +260,6 @@ impl Writer {
         let centred =
             self.node("Sub", "normalization.centred", vec![INPUT.to_owned(), mean], vec![]);
         self.node("Div", "normalization", vec![centred, std], vec![])
-    }
-
-    fn relu(&mut self, x: Map) -> Map {
-        let name = format!("{}.relu", x.name);
-        // Several operations read the same state.
-        if !self.nodes.iter().any(|node| node.output[0] == name) {
-            self.node("Relu", &name, vec![x.name], vec![]);
-        }
-        Map { name, size: x.size }
-    }
-
-    /// A convolution whose groups follow from its weight.
-    fn conv(
-        &mut self,
-        x: Map,
-        path: &str,
-        strides: [usize; 2],
-        [pad_h, pad_w]: [usize; 2],
-        dilation: usize,
-    ) -> Map {
-        let shape = self.parameters[path].0.clone();
-        let depthwise = path.ends_with(".depthwise");
-        let attributes = vec![
-            Attribute::ints("kernel_shape", &shape[2..]),
-            Attribute::ints("strides", &strides),
-            Attribute::ints("pads", &[pad_h, pad_w, pad_h, pad_w]),
-            Attribute::ints("dilations", &[dilation; 2]),
-            Attribute::int("group", if depthwise { shape[0] as i64 } else { 1 }),
-        ];
-        let size = [x.size[0].div_ceil(strides[0]), x.size[1].div_ceil(strides[1])];
-        let inputs = vec![x.name, self.parameter(path)];
-        let name = self.node("Conv", &format!("{path}.out"), inputs, attributes);
-        Map { name, size }
-    }
-
-    fn batch_norm(&mut self, x: Map, path: &str) -> Map {
-        let mut inputs = vec![x.name];
-        for part in ["gamma", "beta", "running_mean", "running_var"] {
-            inputs.push(self.parameter(&format!("{path}.{part}")));
-        }
-        let epsilon = vec![Attribute::float("epsilon", BATCH_NORM_EPSILON)];
-        let name = self.node("BatchNormalization", &format!("{path}.out"), inputs, epsilon);
-        Map { name, size: x.size }
-    }
-
-    fn strided(
-        &mut self,
-        operator: &str,
-        path: &str,
-        x: Map,
-        stride: usize,
-        attributes: Vec<Attribute>,
-    ) -> Map {
-        let size = x.size.map(|side| side.div_ceil(stride));
-        let name = self.node(operator, &format!("{path}.out"), vec![x.name], attributes);
-        Map { name, size }
     }
 
     /// Adds a node and returns the name of its output: `name`, with a number where that is taken.
@@ -350,7 +285,8 @@ impl Writer {
         output
     }
 
-    fn parameter(&mut self, name: &str) -> String {
+    fn parameter(&mut self, id: usize) -> String {
+        let name = self.plan.parameters[id].name.as_str();
         let (shape, values) = self.parameters[name].clone();
         self.floats(name, &shape, &values)
     }

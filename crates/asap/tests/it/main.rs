@@ -2,10 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod export;
-mod goldens;
 mod methods;
-mod networks;
 mod planted;
 mod search;
 mod small;

@@ -1,10 +1,10 @@
 //! DARTS (Liu et al. 2019): T = 1, nothing is pruned, the largest alphas are cut out at the end.
 
-use asap_core::{Adam, Pruned};
+use asap_core::{Adam, MixingTables, Pruned};
 use asap_data::Batch;
 
 use super::{Clock, Method, Step};
-use crate::search::learner::{Learner, MixingTables};
+use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::pass::Mode;
 use asap_net::steps::NonFinite;

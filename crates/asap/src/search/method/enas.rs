@@ -1,12 +1,12 @@
 //! ENAS (Pham et al. 2018): an LSTM controller samples cells, all share the weights of the search network, and
 //! REINFORCE makes cells with a high validation accuracy likelier.
 
-use asap_core::{Controller, ControllerSettings, Derived, Pruned, SearchSpace};
+use asap_core::{Controller, ControllerSettings, Derived, MixingTables, Pruned, SearchSpace};
 use asap_data::Batch;
 
 use super::{Clock, Method, Step, generator};
 use crate::error::Error;
-use crate::search::learner::{Learner, MixingTables};
+use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::{NonFinite, Score};
 

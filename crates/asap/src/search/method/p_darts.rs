@@ -4,13 +4,13 @@
 //!
 //! What drops out is the whole output of a skip connection on an edge in a step; the published code drops single values.
 
-use asap_core::{Adam, Derived, Operation, Pruned};
+use asap_core::{Adam, Derived, MixingTables, Operation, Pruned};
 use asap_data::Batch;
 use rand::RngExt;
 
 use super::darts::TEMPERATURE;
 use super::{Clock, Method, Step, generator};
-use crate::search::learner::{Learner, MixingTables};
+use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::{NonFinite, Score};
 
@@ -78,10 +78,9 @@ impl PDarts {
             _ => 1.0,
         };
         let space = learner.architecture.space();
-        [(); 2].map(|()| {
-            let edges = 0..space.edge_count();
-            edges.map(|_| space.candidates.iter().map(&mut factor).collect()).collect()
-        })
+        let mut row = || space.candidates.iter().map(&mut factor).collect();
+        let mut table = || (0..space.edge_count()).map(|_| row()).collect();
+        space.kinds().iter().map(|_| table()).collect()
     }
 }
 

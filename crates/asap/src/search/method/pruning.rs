@@ -1,11 +1,11 @@
 //! Pruning to a planned sparsity (section 4.4 of the paper): DARTS whose operations with the smallest score go, epoch
 //! by epoch, as equation 13 says.
 
-use asap_core::{Adam, Pruned, SparsitySchedule};
+use asap_core::{Adam, MixingTables, Pruned, SearchSpace, SparsitySchedule};
 use asap_data::Batch;
 
 use super::{Clock, Method, Step};
-use crate::search::learner::{Learner, MixingTables};
+use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::NonFinite;
 
@@ -36,10 +36,9 @@ impl Pruning {
     }
 
     /// The operations go whose alphas had the smallest gradients so far.
-    pub(super) fn accumulated_gradient(config: &Config, adam: Adam) -> Self {
-        let edges = (0..config.network.nodes).map(|node| 2 + node).sum();
-        let zeros = vec![vec![0.0; config.network.candidates.len()]; edges];
-        let accumulated = Some([zeros.clone(), zeros]);
+    pub(super) fn accumulated_gradient(config: &Config, space: &SearchSpace, adam: Adam) -> Self {
+        let zeros = vec![vec![0.0; space.candidates.len()]; space.edge_count()];
+        let accumulated = Some(vec![zeros; space.kinds().len()]);
         Self { accumulated, ..Self::magnitude(config, adam) }
     }
 }

@@ -1,11 +1,11 @@
 //! Random search: a cell drawn at random, or the best of a few that were trained for the same budget together.
 
-use asap_core::{Derived, Genotype, Pruned, SearchSpace};
+use asap_core::{Derived, Genotype, MixingTables, Pruned, SearchSpace};
 use asap_data::Batch;
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Method, Step, seeded};
-use crate::search::learner::{Learner, MixingTables};
+use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::{NonFinite, Score};
 

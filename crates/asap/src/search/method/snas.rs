@@ -1,12 +1,12 @@
 //! SNAS (Xie et al. 2019): each step samples relaxed architectures by Gumbel noise, and T is annealed.
 
-use asap_core::{Adam, CellKind, Pruned, SearchSpace, TemperatureSchedule, gumbel_noise};
+use asap_core::{Adam, MixingTables, Pruned, SearchSpace, TemperatureSchedule, gumbel_noise};
 use asap_data::Batch;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Clock, Method, Step, generator};
-use crate::search::learner::{Learner, MixingTables};
+use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::{NonFinite, Score};
 
@@ -23,11 +23,9 @@ impl Snas {
     }
 
     fn noise(&self, space: &SearchSpace, mut random: ChaCha8Rng) -> MixingTables {
-        CellKind::ALL.map(|_| {
-            let mut edge =
-                |_| space.candidates.iter().map(|_| gumbel_noise(random.random())).collect();
-            (0..space.edge_count()).map(&mut edge).collect()
-        })
+        let mut row = || space.candidates.iter().map(|_| gumbel_noise(random.random())).collect();
+        let mut table = || (0..space.edge_count()).map(|_| row()).collect();
+        space.kinds().iter().map(|_| table()).collect()
     }
 }
 
@@ -41,7 +39,7 @@ impl Method for Snas {
         let sample =
             learner.architecture.perturbed(&self.noise(learner.architecture.space(), random));
         let temperature = self.temperature(&step.clock);
-        let mixing = CellKind::ALL.map(|kind| sample.mixing_weights(kind, temperature));
+        let mixing = sample.mixing_tables(temperature);
         learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
     }
 
@@ -55,7 +53,7 @@ impl Method for Snas {
         let sample =
             learner.architecture.perturbed(&self.noise(learner.architecture.space(), random));
         let temperature = self.temperature(&step.clock);
-        let mixing = CellKind::ALL.map(|kind| sample.mixing_weights(kind, temperature));
+        let mixing = sample.mixing_tables(temperature);
         let (_, gradients) = learner.mixing_gradients(valid, &mixing)?;
         let gradients = sample.logit_gradients(&gradients, temperature);
         learner.architecture.step_logits(&gradients, &self.adam);

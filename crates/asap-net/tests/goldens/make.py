@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 FOLDER = Path(__file__).parent
-SIZE_LIMIT = 3_100_000
+SIZE_LIMIT = 3_600_000
 
 SEARCHED = [
     "max_pool_3x3", "avg_pool_3x3", "skip_connect", "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5",
@@ -39,6 +39,11 @@ ASAP_CELLS = [
     [("avg_pool_3x3", 0), ("sep_conv_3x3", 1), ("avg_pool_3x3", 0), ("dil_conv_5x5", 2),
      ("max_pool_3x3", 1), ("skip_connect", 2), ("max_pool_3x3", 0), ("skip_connect", 2)],
 ]
+# NAS-Bench-201: one operation left out of the second network, every other on some edge of both kinds.
+NB201 = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
+NB201_EDGES = [(node, source) for node in range(3) for source in range(1 + node)]
+NB201_CELL = ["nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3", "skip_connect", "none", "nor_conv_3x3"]
+NB201_SHAPE = dict(channels=4, cells=4, input_shape=(4, 2, 9, 7), classes=3)
 NETWORK = dict(channels=6, cells=5, input_shape=(4, 2, 9, 7), classes=3)
 LABEL_SMOOTHING, AUXILIARY_WEIGHT = 0.1, 0.4
 # Weights from this many elements on follow `formula`, so that the file need not hold them, and every 97th element
@@ -353,6 +358,97 @@ class Network(nn.Module):
         return (self.head(last), auxiliary) if self.training else self.head(last)
 
 
+# ---- NAS-Bench-201 -------------------------------------------------------------------------------------------------
+
+
+class Conv3x3(nn.Module):
+    """ReLU, 3x3 convolution, batch norm."""
+
+    def __init__(self, c_in, c_out, stride=1, affine=True):
+        super().__init__()
+        self.conv, self.bn, self.stride = weight(c_out, c_in, 3, 3), BatchNorm(c_out, affine), stride
+
+    def forward(self, x):
+        return self.bn(F.conv2d(relu(x), self.conv, stride=self.stride, padding=1))
+
+
+class Shortcut(nn.Module):
+    """2x2 average pool, 1x1 convolution; at the end of an odd side the average is over the pixels that there are."""
+
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.conv = weight(c_out, c_in, 1, 1)
+
+    def forward(self, x):
+        return F.conv2d(F.avg_pool2d(x, 2, 2, ceil_mode=True), self.conv)
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, c_in, c_out):
+        super().__init__()
+        self.conv_a, self.conv_b, self.shortcut = Conv3x3(c_in, c_out, 2), Conv3x3(c_out, c_out), Shortcut(c_in, c_out)
+
+    def forward(self, x):
+        return self.shortcut(x) + self.conv_b(self.conv_a(x))
+
+
+class Zero(nn.Module):
+    def forward(self, x):
+        return torch.zeros_like(x)
+
+
+def nb201_operation(name, channels, affine):
+    match name:
+        case "none":
+            return Zero()
+        case "skip_connect":
+            return nn.Identity()
+        case "nor_conv_1x1":
+            return ReluConvBn(channels, channels, affine)
+        case "nor_conv_3x3":
+            return Conv3x3(channels, channels, 1, affine)
+        case "avg_pool_3x3":
+            return Pool("avg", channels, 1, affine=True)
+
+
+class Nb201(nn.Module):
+    """Three stages of cells; `cell` names the operation of each edge, or without it every edge mixes all by `phi`."""
+
+    def __init__(self, channels, cells, c_in, classes, cell=None):
+        super().__init__()
+        self.stem = Stem(c_in, channels)
+        self.cells, self.blocks, self.cell, self.reductions = nn.ModuleList(), nn.ModuleList(), cell, []
+        for i in range(cells):
+            if i in (cells // 3, 2 * cells // 3):
+                self.reductions.append(i)
+                self.blocks.append(ResidualBlock(channels, 2 * channels))
+                channels *= 2
+            one = nn.Module()
+            if cell:
+                one.ops = nn.ModuleList(nb201_operation(name, channels, True) for name in cell)
+            else:
+                names = [{name: nb201_operation(name, channels, False) for name in NB201} for _ in NB201_EDGES]
+                one.edges = nn.ModuleList(nn.ModuleDict(edge) for edge in names)
+            self.cells.append(one)
+        self.head = Head(channels, classes)
+        self.head.bn = BatchNorm(channels, affine=True)
+
+    def forward(self, x, phi=None):
+        x, blocks = self.stem(x), iter(self.blocks)
+        for i, cell in enumerate(self.cells):
+            if i in self.reductions:
+                x = next(blocks)(x)
+            states = [x, 0, 0, 0]
+            for e, (node, source) in enumerate(NB201_EDGES):
+                if self.cell:
+                    y = cell.ops[e](states[source])
+                else:
+                    y = sum(phi[e, o] * op(states[source]) for o, op in enumerate(cell.edges[e].values()))
+                states[1 + node] = states[1 + node] + y
+            x = states[3]
+        return self.head(relu(self.head.bn(x)))
+
+
 # ---- golden files --------------------------------------------------------------------------------------------------
 
 
@@ -476,6 +572,22 @@ def golden_network(channels, cells, input_shape, classes):
     return tensors
 
 
+def golden_nb201(channels, cells, input_shape, classes, cell):
+    net = Nb201(channels, cells, input_shape[1], classes, cell)
+    x, labels = draw(*input_shape), torch.randint(classes, (input_shape[0],))
+    phi = None if cell else torch.softmax(draw(len(NB201_EDGES), len(NB201)), 1).float().double().requires_grad_()
+    logits = net(x, phi)
+    loss = F.cross_entropy(logits, labels)
+    loss.backward()
+    tensors = {"x": x, "labels": labels, "logits": logits, "loss": loss, **weights_and_gradients(net)}
+    if phi is not None:
+        tensors |= {"mixing": phi, "grad_mixing": phi.grad}
+    tensors |= {key: value.clone() for key, value in running_statistics(net).items()}
+    with torch.no_grad():
+        tensors["logits_eval"] = net.eval()(x, phi)
+    return tensors
+
+
 def golden_large_stem(shape, channels):
     """As `golden_module`, for a layer of two outputs."""
     stem, x = LargeStem(shape[1], channels), draw(*shape).requires_grad_()
@@ -552,6 +664,14 @@ def network_file():
     return tensors | away_from_kinks("large_stem", 1e-5, lambda: golden_large_stem((3, 2, 11, 18), channels=5))
 
 
+def nas_bench_201_file():
+    for name, expected in [("nor_conv_3x3", 1_531_546), ("skip_connect", 73_306)]:
+        found = sum(p.numel() for p in Nb201(16, 15, 3, 10, [name] * 6).parameters())
+        assert found == expected, f"{name}: {expected} weights expected, found {found}"
+    tensors = away_from_kinks("search", 1e-5, lambda: golden_nb201(**NB201_SHAPE, cell=None))
+    return tensors | away_from_kinks("network", 1e-5, lambda: golden_nb201(**NB201_SHAPE, cell=NB201_CELL))
+
+
 def optimizers_file():
     steps = range(6)
     cosine = [0.001 + (0.025 - 0.001) * (1 + math.cos(math.pi * step / len(steps))) / 2 for step in steps]
@@ -573,6 +693,7 @@ def main():
     total = 0
     files = [
         ("ops", operations_file), ("supernet", supernet_file), ("network", network_file), ("optimizers", optimizers_file),
+        ("nas_bench_201", nas_bench_201_file),
     ]
     for name, make in files:
         tensors = {key: value.detach() for key, value in make().items()}

@@ -4,16 +4,19 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use asap_core::{
-    Adam, Choice, NetworkShape, Operation, PublishedCell, SearchSpace, Stem as StemKind,
+use asap_core::plan::{
+    Body, Init, Layer, Map, MixedEdge, Node, Norms, Parameter, Plan, Primitive, Role, Step,
+    factorized_reduce,
 };
-use asap_net::layers::{Candidate, FactorizedReduce, Head, MixedEdge, Norm, Preprocess, Stem};
+use asap_core::{
+    Adam, CellKind, Choice, Family, Genotype, NetworkShape, Operation, Pruned, PublishedCell,
+    SearchSpace, Stem,
+};
+use asap_net::engine::Engine;
 use asap_net::network::Network;
-use asap_net::ops;
 use asap_net::optimizer::Sgd;
-use asap_net::parameters::{Init, ParameterId, Parameters};
+use asap_net::parameters::{ParameterId, Parameters};
 use asap_net::pass::{Mode, Pass};
-use asap_net::supernet::Supernet;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
@@ -94,11 +97,9 @@ fn choice(logits: &[f64]) -> Choice {
     choice
 }
 
-/// Every layer is checked twice: on our kernels, and composed of Burn's operations.
-fn tables() -> [Parameters; 2] {
-    let parameters = Parameters::new(Device::flex(), 0);
-    assert!(parameters.kernels());
-    [parameters.clone(), parameters.without_kernels()]
+/// Everything is checked twice: on our kernels, and composed of Burn's operations.
+fn engines() -> [Engine; 2] {
+    [Engine::new(&Device::flex()), Engine::composed()]
 }
 
 fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
@@ -118,14 +119,22 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     }
 }
 
-/// Forward, input gradient, weight gradients and running statistics of one layer.
-fn check_layer(
-    goldens: &Goldens,
-    prefix: &str,
-    (mut parameters, root): (Parameters, &str),
-    forward: impl Fn(&Pass, Tensor<4>) -> Tensor<4>,
-) {
+/// A plan of this input alone.
+fn images(channels: usize) -> Plan {
+    Plan::of_images(Family::Darts, Map { channels, height: 8, width: 8 })
+}
+
+/// Forward, input gradient, weight gradients and running statistics of a plan that ends in a map.
+fn check_layer(goldens: &Goldens, prefix: &str, plan: &Plan, root: &str) {
+    engines().into_iter().for_each(|engine| check_with(goldens, prefix, plan, root, engine));
+}
+
+fn check_with(goldens: &Goldens, prefix: &str, plan: &Plan, root: &str, engine: Engine) {
+    let network = Network::new(plan.clone(), engine);
+    let mut parameters = network.parameters(&Device::flex(), 0);
     goldens.load(&mut parameters, prefix, root);
+    let dims = goldens.map(&format!("{prefix}y")).dims();
+    let forward = |pass: &Pass<'_>, x| network.forward(pass, x, &[]).main.reshape(dims);
     let x = goldens.map(&format!("{prefix}x")).autodiff().require_grad();
     let pass = Pass::new(&parameters, Mode::Weights);
     let y = forward(&pass, x.clone());
@@ -163,39 +172,52 @@ fn check_statistics(goldens: &Goldens, prefix: &str, parameters: &Parameters, ro
     }
 }
 
+/// An edge of one operation into a node.
+fn node_of(operation: Operation, channels: usize, stride: usize, norms: Norms) -> Plan {
+    let mut plan = images(channels);
+    let map = plan.layers[0].output;
+    let candidate = plan.candidate((0, operation), "op".to_owned(), map, stride, norms);
+    let (name, candidates) = ("edge".to_owned(), vec![candidate]);
+    let edge = MixedEdge { name, input: 0, stride, row: None, columns: 1, candidates };
+    let node = Node { kind: CellKind::Normal, edges: vec![edge], partial: 1 };
+    plan.logits = plan.layer("node".to_owned(), map.strided(stride), Body::Node(node));
+    plan
+}
+
 #[test]
 fn operations_match_pytorch() {
     let goldens = Goldens::open("ops.safetensors");
+    let search = Norms { affine: false, after_pool: true };
+    let evaluation = Norms { affine: true, after_pool: false };
     let mut checked = 0;
     for operation in Operation::all().filter(|&o| o != Operation::None) {
         for stride in [1, 2] {
-            for (prefix, norm) in [
-                (format!("{operation}.s{stride}.even."), Norm::Search),
-                (format!("{operation}.s{stride}.odd."), Norm::Search),
-                (format!("affine.{operation}.s{stride}.odd."), Norm::Evaluation),
+            for (prefix, norms) in [
+                (format!("{operation}.s{stride}.even."), search),
+                (format!("{operation}.s{stride}.odd."), search),
+                (format!("affine.{operation}.s{stride}.odd."), evaluation),
             ] {
                 let Some((shape, _)) = goldens.get(&format!("{prefix}x")) else { continue };
-                for mut parameters in tables() {
-                    let size = [shape[1], stride];
-                    let candidate =
-                        Candidate::new(&mut parameters, "op", (0, operation), size, norm);
-                    let edge = MixedEdge {
-                        path: "edge".to_owned(),
-                        offset: 0,
-                        input: 0,
-                        stride,
-                        candidates: vec![candidate],
-                    };
-                    check_layer(&goldens, &prefix, (parameters, "op."), |pass, x| {
-                        let mixing = Tensor::from_floats([1.0], &Device::flex());
-                        ops::mixed_edge(pass, &edge, &x, &mixing, None).unwrap()
-                    });
-                }
+                let plan = node_of(operation, shape[1], stride, norms);
+                check_layer(&goldens, &prefix, &plan, "op.");
                 checked += 1;
             }
         }
     }
     assert_eq!(checked, 9 * 4 + 5 * 2);
+}
+
+fn shape(channels: usize, in_channels: usize, stem: Stem) -> NetworkShape {
+    NetworkShape { channels, cells: 3, height: 8, width: 8, in_channels, classes: 3, stem }
+}
+
+/// The first layers of the paper's search network.
+fn stem(channels: usize, in_channels: usize, stem: Stem, layers: usize) -> Plan {
+    let space = SearchSpace::of(Family::Darts);
+    let mut plan = Plan::search(&space, &shape(channels, in_channels, stem)).unwrap();
+    plan.layers.truncate(1 + layers);
+    (plan.logits, plan.auxiliary) = (layers, None);
+    plan
 }
 
 #[test]
@@ -207,36 +229,32 @@ fn preprocess_and_stem_match_pytorch() {
             (format!("factorized_reduce.10to6.{size}."), 6, true),
             (format!("factorized_reduce.10to5.{size}."), 5, true),
         ] {
-            for mut parameters in tables() {
-                let layer = Preprocess::new(&mut parameters, "p", [10, c_out], halve, false);
-                assert_eq!(halve, matches!(layer, Preprocess::Reduce(FactorizedReduce { .. })));
-                check_layer(&goldens, &prefix, (parameters, "p."), |pass, x| {
-                    ops::preprocess(pass, &layer, x)
-                });
-            }
+            let mut plan = images(10);
+            plan.logits = plan.chain("p", 0, |chain| match halve {
+                true => factorized_reduce(chain, c_out, false),
+                false => chain.relu().pointwise("conv", c_out).norm("bn", false),
+            });
+            check_layer(&goldens, &prefix, &plan, "p.");
         }
     }
-    for mut parameters in tables() {
-        let stem = Stem::new(&mut parameters, StemKind::Small, [2, 4]);
-        check_layer(&goldens, "stem.", (parameters, "stem."), |pass, x| {
-            let [first, second] = ops::stem(pass, &stem, x);
-            assert_eq!(host(first.clone()), host(second));
-            first
-        });
-    }
+    check_layer(&goldens, "stem.", &stem(4, 2, Stem::Small, 1), "stem.");
 }
 
 #[test]
 fn large_stem_matches_pytorch() {
     let (goldens, prefix) = (Goldens::open("network.safetensors"), "large_stem.");
     let key = |name: &str| format!("{prefix}{name}");
-    for mut parameters in tables() {
-        let stem = Stem::new(&mut parameters, StemKind::Large, [2, 5]);
+    // The second and third step are the inputs of the first cell.
+    let plan = Plan { logits: 2, auxiliary: Some(3), ..stem(5, 2, Stem::Large, 3) };
+    for engine in engines() {
+        let network = Network::new(plan.clone(), engine);
+        let mut parameters = network.parameters(&Device::flex(), 0);
         goldens.load(&mut parameters, prefix, "stem.");
         let x = goldens.map(&key("x")).autodiff().require_grad();
         let pass = Pass::new(&parameters, Mode::Weights);
-        let [first, second] = ops::stem(&pass, &stem, x.clone());
-        assert_eq!([first.dims(), second.dims()], [[3, 3, 5, 5], [3, 2, 3, 5]]);
+        let found = network.forward(&pass, x.clone(), &[]);
+        let first = found.main.reshape([3, 3, 5, 5]);
+        let second = found.auxiliary.unwrap().reshape([3, 2, 3, 5]);
         for (name, y) in [("y0", &first), ("y1", &second)] {
             let found = channels_first(y.clone());
             assert_close(&key(name), &found, &goldens.values(&key(name)), CLOSE);
@@ -267,12 +285,15 @@ fn cross_entropy(logits: Tensor<2>, labels: &[f32]) -> Tensor<1> {
 #[test]
 fn head_matches_pytorch() {
     let goldens = Goldens::open("ops.safetensors");
-    for mut parameters in tables() {
-        let head = Head::new(&mut parameters, 6, 7);
+    let mut plan = images(6);
+    plan.logits = plan.chain("head", 0, |chain| chain.global_pool().linear(7));
+    for engine in engines() {
+        let network = Network::new(plan.clone(), engine);
+        let mut parameters = network.parameters(&Device::flex(), 0);
         goldens.load(&mut parameters, "head.", "head.");
         let x = goldens.map("head.x").autodiff().require_grad();
         let pass = Pass::new(&parameters, Mode::Weights);
-        let logits = ops::head(&pass, &head, x.clone());
+        let logits = network.forward(&pass, x.clone(), &[]).main;
         assert_close("logits", &host(logits.clone()), &goldens.values("head.logits"), CLOSE);
         let loss = cross_entropy(logits, &goldens.values("head.labels"));
         assert_close("loss", &host(loss.clone()), &goldens.values("head.loss"), CLOSE);
@@ -288,38 +309,90 @@ fn head_matches_pytorch() {
     }
 }
 
+/// A step on the weights, one on alpha and an evaluation of a search network: loss, gradients of the weights and of the
+/// mixing weights (flat, kind by kind), statistics. `tables` are the mixing weights of each kind.
+fn check_search(
+    goldens: &Goldens,
+    prefix: &str,
+    network: &Network,
+    mut parameters: Parameters,
+    tables: &[Vec<f32>],
+) {
+    let key = |name: &str| format!("{prefix}{name}");
+    let (x, labels) = (goldens.map(&key("x")), goldens.values(&key("labels")));
+    let logits = goldens.values(&key("logits"));
+    let mixing = |track: bool| -> Vec<Tensor<1>> {
+        let tensor = |table: &Vec<f32>| {
+            let tensor = Tensor::<1>::from_floats(table.as_slice(), &Device::flex());
+            if track { tensor.autodiff().require_grad() } else { tensor }
+        };
+        tables.iter().map(tensor).collect()
+    };
+    goldens.load(&mut parameters, prefix, "");
+    let pass = Pass::new(&parameters, Mode::Weights);
+    let found = network.forward(&pass, x.clone(), &mixing(false)).main;
+    assert_close(&key("logits"), &host(found.clone()), &logits, CLOSE);
+    let loss = cross_entropy(found, &labels);
+    assert_close(&key("loss"), &host(loss.clone()), &goldens.values(&key("loss")), CLOSE);
+    let mut gradients = loss.backward();
+    let (weights, statistics) = pass.finish(&mut gradients);
+    let expected = goldens.names().iter().filter(|n| n.starts_with(&key("grad."))).count();
+    assert_eq!(weights.len(), expected);
+    for (id, gradient) in weights {
+        let name = key(&format!("grad.{}", parameters.get(id).name));
+        assert_close(&name, &host(gradient), &goldens.values(&name), LOOSE);
+    }
+
+    // A step on alpha: the same loss, the gradient of each mixing weight, nothing else.
+    if !tables.is_empty() {
+        let pass = Pass::new(&parameters, Mode::Architecture);
+        let tracked = mixing(true);
+        let found = network.forward(&pass, x.clone(), &tracked).main;
+        assert_close(&key("logits"), &host(found.clone()), &logits, CLOSE);
+        let mut gradients = cross_entropy(found, &labels).backward();
+        let by_weight: Vec<f32> =
+            tracked.iter().flat_map(|m| host(m.grad(&gradients).unwrap())).collect();
+        let expected = goldens.values(&key("grad_mixing"));
+        assert_close(&key("grad_mixing"), &by_weight, &expected, LOOSE);
+        assert!(pass.finish(&mut gradients).0.is_empty());
+    }
+
+    statistics.apply(&mut parameters);
+    check_statistics(goldens, prefix, &parameters, "");
+    let pass = Pass::new(&parameters, Mode::Evaluation);
+    let found = network.forward(&pass, x, &mixing(false)).main;
+    let expected = goldens.values(&key("logits_eval"));
+    assert_close(&key("logits_eval"), &host(found), &expected, LOOSE);
+}
+
 #[test]
 fn search_network_matches_pytorch() {
     let goldens = Goldens::open("supernet.safetensors");
-    for (configuration, cells, kernels) in
-        [("a", 3, true), ("b", 4, true), ("a", 3, false), ("b", 4, false)]
-    {
+    let space = SearchSpace::of(Family::Darts);
+    for (configuration, cells) in [("a", 3), ("b", 4)] {
         let prefix = format!("{configuration}.");
         let key = |name: &str| format!("{prefix}{name}");
-        let x = goldens.map(&key("x"));
-        let [_, height, width, image_channels] = x.dims();
-        let (logits_shape, logits) = goldens.get(&key("logits")).unwrap();
+        let [_, height, width, in_channels] = goldens.map(&key("x")).dims();
         let shape = NetworkShape {
-            channels: goldens.values(&key("param.stem.conv")).len() / (3 * 9 * image_channels),
+            channels: goldens.values(&key("param.stem.conv")).len() / (3 * 9 * in_channels),
             cells,
-            in_channels: image_channels,
+            in_channels,
             height,
             width,
-            classes: logits_shape[1],
-            stem: StemKind::Small,
+            classes: goldens.get(&key("logits")).unwrap().0[1],
+            stem: Stem::Small,
         };
-        let space = SearchSpace::default();
-        let (mut supernet, mut parameters) =
-            Supernet::new(&shape, &space, &Device::flex(), 0).unwrap();
-        if !kernels {
-            parameters = parameters.without_kernels();
-        }
         let alive = goldens.values(&key("alive"));
-        supernet.retain(&mut parameters, |kind, edge, candidate| {
-            alive[(kind as usize * 14 + edge.index) * 7 + candidate] == 1.0
-        });
-        goldens.load(&mut parameters, &prefix, "");
-
+        let mut pruned = Vec::new();
+        for (k, &kind) in space.kinds().iter().enumerate() {
+            for edge in space.edges() {
+                for (candidate, &operation) in space.candidates.iter().enumerate() {
+                    if alive[(k * 14 + edge.index) * 7 + candidate] == 0.0 {
+                        pruned.push(Pruned::new(kind, &edge, Some(operation)));
+                    }
+                }
+            }
+        }
         let temperature = f64::from(goldens.values(&key("temperature"))[0]);
         let alpha = goldens.values(&key("alpha"));
         let phi: Vec<f32> = alpha
@@ -334,49 +407,45 @@ fn search_network_matches_pytorch() {
                 weights.into_iter().map(move |w| (w / sum) as f32)
             })
             .collect();
-        let mixing = |track: bool| {
-            [0, 1].map(|kind| {
-                let phi = Tensor::<1>::from_floats(&phi[kind * 98..][..98], &Device::flex());
-                if track { phi.autodiff().require_grad() } else { phi }
-            })
-        };
-
-        // A step on the weights: loss, gradients, statistics.
-        let labels = goldens.values(&key("labels"));
-        let pass = Pass::new(&parameters, Mode::Weights);
-        let found = supernet.forward(&pass, x.clone(), &mixing(false));
-        assert_close(&key("logits"), &host(found.clone()), &logits, CLOSE);
-        let loss = cross_entropy(found, &labels);
-        assert_close(&key("loss"), &host(loss.clone()), &goldens.values(&key("loss")), CLOSE);
-        let mut gradients = loss.backward();
-        let (weights, statistics) = pass.finish(&mut gradients);
-        let expected = goldens.names().iter().filter(|n| n.starts_with(&key("grad."))).count();
-        assert_eq!(weights.len(), expected);
-        for (id, gradient) in weights {
-            let name = key(&format!("grad.{}", parameters.get(id).name));
-            assert_close(&name, &host(gradient), &goldens.values(&name), LOOSE);
+        let tables: Vec<Vec<f32>> = phi.chunks(98).map(<[f32]>::to_vec).collect();
+        for engine in engines() {
+            let mut network = Network::new(Plan::search(&space, &shape).unwrap(), engine);
+            let mut parameters = network.parameters(&Device::flex(), 0);
+            network.prune(&mut parameters, &pruned);
+            check_search(&goldens, &prefix, &network, parameters, &tables);
         }
-
-        // A step on alpha: the same loss, the gradient of each mixing weight, nothing else.
-        let pass = Pass::new(&parameters, Mode::Architecture);
-        let tracked = mixing(true);
-        let found = supernet.forward(&pass, x.clone(), &tracked);
-        assert_close(&key("logits"), &host(found.clone()), &logits, CLOSE);
-        let mut gradients = cross_entropy(found, &labels).backward();
-        let by_weight: Vec<f32> =
-            tracked.iter().flat_map(|m| host(m.grad(&gradients).unwrap())).collect();
-        let expected = goldens.values(&key("grad_mixing"));
-        assert_close(&key("grad_mixing"), &by_weight, &expected, LOOSE);
-        assert!(pass.finish(&mut gradients).0.is_empty());
-
-        statistics.apply(&mut parameters);
-        check_statistics(&goldens, &prefix, &parameters, "");
-        let pass = Pass::new(&parameters, Mode::Evaluation);
-        let found = supernet.forward(&pass, x, &mixing(false));
-        let expected = goldens.values(&key("logits_eval"));
-        assert_close(&key("logits_eval"), &host(found), &expected, LOOSE);
-
         check_alpha_gradient(&goldens, &prefix, &alive, temperature);
+    }
+}
+
+#[test]
+fn nas_bench_201_matches_pytorch() {
+    let goldens = Goldens::open("nas_bench_201.safetensors");
+    let family = Family::NasBench201;
+    let space = SearchSpace::new(family, 3, family.operations().to_vec()).unwrap();
+    let cell =
+        "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|";
+    let genotype: Genotype = cell.parse().unwrap();
+    let stem = Stem::Small;
+    let shape = NetworkShape {
+        channels: 4,
+        cells: 4,
+        height: 9,
+        width: 7,
+        in_channels: 2,
+        classes: 3,
+        stem,
+    };
+    let mixing = goldens.values("search.mixing");
+    for engine in engines() {
+        for (prefix, plan, tables) in [
+            ("search.", Plan::search(&space, &shape), vec![mixing.clone()]),
+            ("network.", Plan::evaluation(&genotype, &shape, false), vec![]),
+        ] {
+            let network = Network::new(plan.unwrap(), engine.clone());
+            let parameters = network.parameters(&Device::flex(), 0);
+            check_search(&goldens, prefix, &network, parameters, &tables);
+        }
     }
 }
 
@@ -394,14 +463,11 @@ fn evaluation_network_matches_pytorch() {
     let x = goldens.map(&key("x"));
     let genotype = PublishedCell::find("ASAP").unwrap().genotype();
     let [_, height, width, in_channels] = x.dims();
-    let (channels, cells, classes, stem) = (6, 5, 3, StemKind::Small);
+    let (channels, cells, classes, stem) = (6, 5, 3, Stem::Small);
     let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
-    for kernels in [true, false] {
-        let (network, mut parameters) =
-            Network::new(&genotype, &shape, true, &Device::flex(), 0).unwrap();
-        if !kernels {
-            parameters = parameters.without_kernels();
-        }
+    for engine in engines() {
+        let network = Network::new(Plan::evaluation(&genotype, &shape, true).unwrap(), engine);
+        let mut parameters = network.parameters(&Device::flex(), 0);
         goldens.load(&mut parameters, prefix, "");
         let large: Vec<(ParameterId, usize)> = parameters
             .iter()
@@ -416,7 +482,7 @@ fn evaluation_network_matches_pytorch() {
 
         let labels = goldens.values(&key("labels"));
         let pass = Pass::new(&parameters, Mode::Weights);
-        let found = network.forward(&pass, x.clone());
+        let found = network.forward(&pass, x.clone(), &[]);
         let auxiliary = found.auxiliary.unwrap();
         for (name, logits) in [("logits", &found.main), ("auxiliary_logits", &auxiliary)] {
             let found = host(logits.clone());
@@ -442,7 +508,7 @@ fn evaluation_network_matches_pytorch() {
 
         statistics.apply(&mut parameters);
         check_statistics(&goldens, prefix, &parameters, "");
-        let logits = network.forward(&Pass::new(&parameters, Mode::Evaluation), x.clone());
+        let logits = network.forward(&Pass::new(&parameters, Mode::Evaluation), x.clone(), &[]);
         assert!(logits.auxiliary.is_none());
         let expected = goldens.values(&key("logits_eval"));
         assert_close(&key("logits_eval"), &host(logits.main), &expected, LOOSE);
@@ -470,18 +536,35 @@ fn check_alpha_gradient(goldens: &Goldens, prefix: &str, alive: &[f32], temperat
     }
 }
 
+/// Weights of these shapes.
+fn table(shapes: [Vec<usize>; 3]) -> Parameters {
+    let mut plan = images(1);
+    plan.parameters = shapes
+        .into_iter()
+        .enumerate()
+        .map(|(k, shape)| {
+            let init = Init::Constant(0.0);
+            Parameter { name: k.to_string(), shape, role: Role::Weight, init }
+        })
+        .collect();
+    let map = plan.layers[0].output;
+    let step = Step { primitive: Primitive::Relu, input: map, output: map, parameters: 0..3 };
+    let body = Body::Chain { input: 0, steps: vec![step] };
+    plan.layers.push(Layer { name: "all".to_owned(), output: map, body });
+    Parameters::new(&plan, &Device::flex(), 0)
+}
+
 #[test]
 fn sgd_matches_pytorch() {
     let goldens = Goldens::open("optimizers.safetensors");
     for (method, nesterov) in [("sgd", false), ("nesterov", true)] {
         let sgd = Sgd { momentum: 0.9, weight_decay: 3e-4, gradient_clip: 5.0, nesterov };
-        let mut parameters = Parameters::new(Device::flex(), 0);
-        let ids = [0, 1, 2].map(|k| {
-            let (shape, values) = goldens.get(&format!("{method}.param.{k}.init")).unwrap();
-            let id = parameters.weight(k.to_string(), &shape, Init::Constant(0.0));
-            parameters.set(id, Tensor::from_floats(values.as_slice(), &Device::flex()));
-            id
-        });
+        let initial = |k: usize| goldens.get(&format!("{method}.param.{k}.init")).unwrap();
+        let mut parameters = table([0, 1, 2].map(|k| initial(k).0));
+        let ids = [0, 1, 2];
+        for id in ids {
+            parameters.set(id, Tensor::from_floats(initial(id).1.as_slice(), &Device::flex()));
+        }
         let rates = goldens.values(&format!("{method}.lr"));
         let norms = goldens.values(&format!("{method}.grad_norm"));
         for (step, (&lr, &norm)) in rates.iter().zip(&norms).enumerate() {

@@ -1,6 +1,6 @@
 //! Between Burn's graph and slices of numbers.
 
-use asap_kernels::buffers;
+use asap_kernels::Buffers;
 use burn::backend::Flex;
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -74,10 +74,10 @@ pub(super) fn flat(values: Vec<f32>) -> FlexTensor {
 }
 
 /// Gives the memory of a tensor that nobody else holds to the next step.
-pub(super) fn recycle(tensor: FlexTensor) {
+pub(super) fn recycle(buffers: &Buffers, tensor: FlexTensor) {
     if tensor.is_unique()
         && let Ok(values) = tensor.into_data().try_into_vec::<f32>()
     {
-        buffers::give(values);
+        buffers.give(values);
     }
 }

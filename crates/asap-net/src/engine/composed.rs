@@ -1,0 +1,218 @@
+//! Layers composed of Burn's operations: for every device, and the reference for the fused ones.
+
+use asap_core::plan::{Candidate, Map, MixedEdge, Primitive, Step};
+use burn::tensor::activation::relu;
+use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions, PadMode};
+use burn::tensor::{Tensor, TensorData, s};
+
+use super::{BATCH_NORM_EPSILON, Layers, Mixing, Value, place};
+use crate::pass::{Mode, Norm, Pass};
+
+/// The engine of every device.
+pub(super) struct Composed;
+
+impl Layers for Composed {
+    fn edge(
+        &self,
+        pass: &Pass<'_>,
+        edge: &MixedEdge,
+        x: &Tensor<4>,
+        weights: Option<&Mixing>,
+        partial: Option<Tensor<4>>,
+    ) -> Option<Tensor<4>> {
+        let images = x.dims()[0];
+        let kept = pass.image_weights(edge, images).map(|weights| {
+            Tensor::<1>::from_floats(weights.as_slice(), &x.device()).reshape([images, 1, 1, 1])
+        });
+        edge.candidates.iter().fold(partial, |partial, candidate| {
+            let mut term = operation(pass, candidate, x.clone());
+            if let Some((weights, at)) = weights.zip(place(edge, candidate.index)) {
+                term = term * weights.clone().narrow(0, at, 1).reshape([1, 1, 1, 1]);
+            }
+            if let Some(kept) = &kept {
+                term = term * kept.clone();
+            }
+            Some(match partial {
+                Some(partial) => partial + term,
+                None => term,
+            })
+        })
+    }
+
+    fn chain(&self, pass: &Pass<'_>, steps: &[Step], x: Tensor<4>) -> Value {
+        run_steps(pass, steps, Value::Map(x))
+    }
+
+    fn concat(&self, _: &Pass<'_>, maps: Vec<Tensor<4>>) -> Tensor<4> {
+        Tensor::cat(maps, 3)
+    }
+}
+
+/// An operation: `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), c]`.
+fn operation(pass: &Pass<'_>, candidate: &Candidate, x: Tensor<4>) -> Tensor<4> {
+    run_steps(pass, &candidate.steps, Value::Map(x)).map()
+}
+
+/// Steps one after the other.
+pub(super) fn run_steps(pass: &Pass<'_>, steps: &[Step], x: Value) -> Value {
+    steps.iter().fold(x, |x, step| run_step(pass, step, x))
+}
+
+fn run_step(pass: &Pass<'_>, step: &Step, x: Value) -> Value {
+    let stride = |stride: usize| [stride; 2];
+    let Map { height, width, .. } = step.output;
+    Value::Map(match step.primitive {
+        Primitive::Zero { .. } => {
+            let x = x.map();
+            let [n, _, _, c] = x.dims();
+            Tensor::zeros([n, height, width, c], &x.device())
+        }
+        Primitive::Relu => relu(x.map()),
+        Primitive::Conv { .. } => conv(pass, step, x.map()),
+        Primitive::FactorizedConv => factorized_conv(pass, step, x.map()),
+        Primitive::BatchNorm { .. } => batch_norm(pass, &Norm::of(step), x.map()),
+        Primitive::MaxPool { stride: s } => {
+            let options = MaxPoolOptions::new([3, 3]).with_stride(stride(s)).with_padding([1, 1]);
+            channels_last(x.map(), |x| max_pool2d(x, options))
+        }
+        Primitive::AvgPool { stride: s } => {
+            let options = AvgPoolOptions::new([3, 3])
+                .with_stride(stride(s))
+                .with_padding([1, 1])
+                .with_count_include_pad(false);
+            channels_last(x.map(), |x| avg_pool2d(x, options))
+        }
+        Primitive::AvgPool2x2 => {
+            averages(x.map(), [height, width], |size, i| 2 * i..(2 * i + 2).min(size))
+        }
+        Primitive::AdaptivePool2x2 => {
+            averages(x.map(), [2, 2], |size, i| i * size / 2..((i + 1) * size).div_ceil(2))
+        }
+        Primitive::GlobalPool => {
+            let x = x.map();
+            let [n, _, _, c] = x.dims();
+            return Value::Flat(x.mean_dims(&[1, 2]).reshape([n, c]));
+        }
+        Primitive::Linear => {
+            let [weight, bias] = [step.parameters.start, step.parameters.start + 1];
+            let bias: Tensor<1> = pass.flat(bias);
+            let product = x.flat().matmul(pass.weight::<2>(weight).transpose());
+            return Value::Flat(product + bias.unsqueeze::<2>());
+        }
+        primitive => unreachable!("{primitive:?} has an arm above"),
+    })
+}
+
+/// A convolution; one that sees each pixel alone, or the whole map at once, is a product of matrices.
+fn conv(pass: &Pass<'_>, step: &Step, x: Tensor<4>) -> Tensor<4> {
+    let Primitive::Conv { kernel, stride, padding, dilation, depthwise } = step.primitive else {
+        unreachable!("a convolution's step");
+    };
+    let id = step.parameters.start;
+    let [n, h, w, c] = x.dims();
+    let alone = kernel == [1, 1] && stride == [1, 1];
+    let whole = kernel == [h, w] && padding == [0, 0];
+    if !depthwise && (alone || whole) {
+        let (rows, columns) = if alone { (n * h * w, c) } else { (n, h * w * c) };
+        let filter: Tensor<4> = pass.weight(id);
+        let out = filter.dims()[0];
+        let matrix = filter.permute([0, 2, 3, 1]).reshape([out, columns]).transpose();
+        let [height, width] = if alone { [h, w] } else { [1, 1] };
+        return x.reshape([rows, columns]).matmul(matrix).reshape([n, height, width, out]);
+    }
+    let groups = if depthwise { c } else { 1 };
+    let options = ConvOptions::new(stride, padding, [dilation; 2], groups);
+    channels_last(x, |x| conv2d(x, pass.weight(id), None, options))
+}
+
+fn factorized_conv(pass: &Pass<'_>, step: &Step, x: Tensor<4>) -> Tensor<4> {
+    let [_, h, w, _] = x.dims();
+    let options = || ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
+    let x = x.pad([(0, 0), (0, h % 2), (0, w % 2), (0, 0)], PadMode::Constant(0.0));
+    let conv = |id, x| channels_last(x, |x| conv2d(x, pass.weight(id), None, options()));
+    let even = conv(step.parameters.start, x.clone().slice(s![.., 0..;2, 0..;2, ..]));
+    let odd = conv(step.parameters.start + 1, x.slice(s![.., 1..;2, 1..;2, ..]));
+    Tensor::cat(vec![even, odd], 3)
+}
+
+/// Normalises each channel over images, rows and columns (biased variance, as PyTorch).
+fn batch_norm(pass: &Pass<'_>, norm: &Norm, x: Tensor<4>) -> Tensor<4> {
+    let [n, h, w, c] = x.dims();
+    let (mean, variance) = if pass.mode() == Mode::Evaluation {
+        let (mean, variance) = pass.running(norm);
+        (mean.reshape([1, 1, 1, c]), variance.reshape([1, 1, 1, c]))
+    } else {
+        let mean = x.clone().mean_dims(&[0, 1, 2]);
+        let centred = x.clone() - mean.clone();
+        let variance = (centred.clone() * centred).mean_dims(&[0, 1, 2]);
+        pass.observe(norm, mean.clone().reshape([c]), variance.clone().reshape([c]), n * h * w);
+        (mean, variance)
+    };
+    let y = (x - mean) / (variance + BATCH_NORM_EPSILON).sqrt();
+    match norm.affine {
+        None => y,
+        Some([gamma, beta]) => {
+            y * pass.flat(gamma).reshape([1, 1, 1, c]) + pass.flat(beta).reshape([1, 1, 1, c])
+        }
+    }
+}
+
+/// Averages over rows and columns as a product with a matrix; `part` gives the rows of `size` that belong to each row of
+/// the result, and the columns alike.
+fn averages(
+    x: Tensor<4>,
+    [height, width]: [usize; 2],
+    part: impl Fn(usize, usize) -> std::ops::Range<usize>,
+) -> Tensor<4> {
+    let [n, h, w, c] = x.dims();
+    let matrix = average_matrix([h, w], [height, width], part);
+    let matrix = TensorData::new(matrix, [1, height * width, h * w]);
+    let matrix = Tensor::<3>::from_data(matrix, &x.device());
+    matrix.matmul(x.reshape([n, h * w, c])).reshape([n, height, width, c])
+}
+
+/// The matrix `[height * width, h * w]` of such averages.
+fn average_matrix(
+    [h, w]: [usize; 2],
+    [height, width]: [usize; 2],
+    part: impl Fn(usize, usize) -> std::ops::Range<usize>,
+) -> Vec<f32> {
+    let mut matrix = vec![0.0; height * width * h * w];
+    for (pixel, row) in matrix.chunks_exact_mut(h * w).enumerate() {
+        let (rows, columns) = (part(h, pixel / width), part(w, pixel % width));
+        let share = 1.0 / (rows.len() * columns.len()) as f32;
+        for y in rows {
+            row[y * w..][columns.clone()].fill(share);
+        }
+    }
+    matrix
+}
+
+/// Runs `f`, which wants `[n, c, h, w]`, on a channels-last tensor.
+pub(super) fn channels_last(x: Tensor<4>, f: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+    f(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_adaptive_pool_averages_overlapping_halves() {
+        let halves = |size: usize, i: usize| i * size / 2..((i + 1) * size).div_ceil(2);
+        assert_eq!(average_matrix([1, 1], [2, 2], halves), [1.0; 4]);
+        // 3 rows: 0 and 1, then 1 and 2; 2 columns: one each
+        let expected = [
+            [0.5, 0.0, 0.5, 0.0, 0.0, 0.0],
+            [0.0, 0.5, 0.0, 0.5, 0.0, 0.0],
+            [0.0, 0.0, 0.5, 0.0, 0.5, 0.0],
+            [0.0, 0.0, 0.0, 0.5, 0.0, 0.5],
+        ];
+        assert_eq!(average_matrix([3, 2], [2, 2], halves), expected.concat());
+        // an even size falls into quarters
+        let eight = average_matrix([8, 8], [2, 2], halves);
+        assert!(eight.iter().all(|&v| v == 0.0 || v == 1.0 / 16.0));
+        assert_eq!(eight[64 + 3 * 8 + 4], 1.0 / 16.0, "row 3, column 4 is top right");
+    }
+}
