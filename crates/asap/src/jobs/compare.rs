@@ -16,7 +16,7 @@ use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::memory::reset_peak;
 use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::search::Search;
-use crate::search::method::MethodName;
+use crate::settings::MethodName;
 use crate::settings::config::Config;
 
 /// What is compared.

@@ -3,7 +3,7 @@
 use asap_core::{Genotype, Pruned};
 use serde::{Deserialize, Serialize};
 
-use crate::search::method::MethodName;
+use crate::settings::MethodName;
 use asap_net::evaluation::Evaluation;
 
 /// What a run knows of its images.

@@ -88,7 +88,7 @@ impl Search {
         let alpha_loader = loader(&valid, augment, 1, true)?;
         let valid_loader = loader(&valid, Augment::none(), 1, false)?;
         let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
-        let method = config.search.method.build(&config, steps)?;
+        let method = method::build(config.search.method, &config, steps)?;
         let shape = NetworkShape {
             cells: method.cells(0, config.network.cells),
             ..network_shape(&config, &summary)
