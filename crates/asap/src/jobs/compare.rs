@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::planned::{self, Planned, at_least_one};
-use crate::jobs::spread::Spread;
 use crate::report;
 use crate::report::chart::{Chart, Series};
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::memory::reset_peak;
 use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
+use crate::run::spread::Spread;
+use crate::run::tables::{Comparison, ComparisonRow};
 use crate::search::Search;
 use crate::settings::MethodName;
 use crate::settings::config::Config;
@@ -31,40 +32,6 @@ pub struct Plan {
     /// Minutes of each search; without it `search.epochs` of them.
     #[serde(default)]
     pub minutes: Option<f64>,
-}
-
-/// The table; `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// Version of asap that wrote it.
-    pub version: String,
-    /// One row a method.
-    pub rows: Vec<Row>,
-}
-
-/// A method over all seeds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// The method.
-    pub method: MethodName,
-    /// Test error of the trained networks, of the last weights.
-    pub error: Option<Spread>,
-    /// Weights of the trained networks.
-    pub params: Option<Spread>,
-    /// Multiply-adds of inference on one image.
-    pub multiply_adds: Option<Spread>,
-    /// Seconds of search.
-    pub search_seconds: Option<Spread>,
-    /// Largest resident memory of a search in MiB.
-    pub search_peak_mb: Option<f64>,
-    /// Validation accuracy of the search network at its last step, statistics measured anew.
-    pub search_accuracy: Option<Spread>,
-    /// The same of the derived network with the same weights.
-    pub derived_accuracy: Option<Spread>,
-    /// Share of operations that the search itself removed.
-    pub sparsity: Option<Spread>,
-    /// Searches and trainings that failed, with the reason.
-    pub failures: Vec<String>,
 }
 
 impl planned::Plan for Plan {
@@ -196,7 +163,11 @@ impl Compare {
     ) -> Result<Comparison, Error> {
         let rows = self.plan.methods.iter().enumerate().map(|(number, &method)| {
             let of_method: Vec<&Done> = done.iter().filter(|one| one.method == method).collect();
-            Row::new(method, &of_method, failures.get(&number).cloned().unwrap_or_default())
+            ComparisonRow::new(
+                method,
+                &of_method,
+                failures.get(&number).cloned().unwrap_or_default(),
+            )
         });
         let table =
             Comparison { version: env!("CARGO_PKG_VERSION").to_owned(), rows: rows.collect() };
@@ -210,7 +181,7 @@ impl Compare {
     }
 }
 
-impl Row {
+impl ComparisonRow {
     fn new(method: MethodName, done: &[&Done], failures: Vec<String>) -> Self {
         let spread = |read: &dyn Fn(&Done) -> Option<f64>| {
             Spread::of(&done.iter().filter_map(|one| read(one)).collect::<Vec<_>>())

@@ -5,7 +5,6 @@ pub mod compare;
 pub mod overview;
 pub mod planned;
 pub mod search_and_train;
-pub mod spread;
 pub mod transfer;
 
 use std::path::Path;

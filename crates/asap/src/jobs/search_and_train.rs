@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::planned::{self, Planned};
-use crate::jobs::spread::Spread;
 use crate::report;
 use crate::run::folder as run_folder;
-use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
+use crate::run::record::{Event, Observer, Outcome};
+use crate::run::spread::Spread;
+use crate::run::tables::{RunResult, SearchAndTrainings};
 use crate::settings::config::Config;
 
 /// How often a run searches, and how often it trains what a search found; with the seeds that follow the
@@ -21,34 +22,6 @@ pub struct Repeats {
     pub searches: u32,
     /// Trainings of each found cell.
     pub trainings: u32,
-}
-
-/// What a run came to; its `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunResult {
-    /// Version of asap that wrote it.
-    pub version: String,
-    /// Each search with the trainings of its cell.
-    pub searches: Vec<SearchAndTrainings>,
-    /// Test error over all trainings, of their last weights.
-    pub error: Option<Spread>,
-    /// Standard deviation of the mean errors of the searches.
-    pub search_deviation: Option<f64>,
-    /// Standard deviation of the errors of trainings of one cell.
-    pub training_deviation: Option<f64>,
-    /// Seconds of all searches and trainings together.
-    pub seconds: f64,
-}
-
-/// A search with the trainings of its cell.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SearchAndTrainings {
-    /// Its folder inside that of the run.
-    pub folder: String,
-    /// The search.
-    pub search: SearchResult,
-    /// Folder and result of each training.
-    pub trainings: Vec<(String, TrainResult)>,
 }
 
 impl planned::Plan for Repeats {

@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::planned::{self, Planned, at_least_one};
-use crate::jobs::spread::Spread;
 use crate::report;
 use crate::run::folder as run_folder;
 use crate::run::record::{Event, Observer, Outcome, TrainResult};
+use crate::run::spread::Spread;
+use crate::run::tables::{TransferRow, TransferTable};
 use crate::settings::config::Config;
 
 /// What is trained: each cell on each data set with each seed.
@@ -33,34 +34,6 @@ pub struct NamedCell {
     pub name: String,
     /// The cell.
     pub genotype: Genotype,
-}
-
-/// The table; `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Table {
-    /// Version of asap that wrote it.
-    pub version: String,
-    /// One row for each cell and data set.
-    pub rows: Vec<Row>,
-}
-
-/// A cell on a data set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// The cell's name.
-    pub cell: String,
-    /// The data set.
-    pub data: String,
-    /// Trained weights.
-    pub params: Option<usize>,
-    /// Multiply-adds of inference on one image.
-    pub multiply_adds: Option<u64>,
-    /// Test error over the seeds, of the last weights.
-    pub error: Option<Spread>,
-    /// Mean seconds of a training.
-    pub seconds: Option<f64>,
-    /// Trainings that failed, with the reason.
-    pub failures: Vec<String>,
 }
 
 impl planned::Plan for Plan {
@@ -99,7 +72,7 @@ impl Transfer {
         &self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<Outcome<Table>, Error> {
+    ) -> Result<Outcome<TransferTable>, Error> {
         let _lock = self.folder.lock()?;
         let mut done: Vec<(Training<'_>, Result<TrainResult, String>)> = Vec::new();
         let all = self.plan.trainings().count();
@@ -127,7 +100,10 @@ impl Transfer {
         Ok(Outcome::Finished(Box::new(self.write(&done)?)))
     }
 
-    fn write(&self, done: &[(Training<'_>, Result<TrainResult, String>)]) -> Result<Table, Error> {
+    fn write(
+        &self,
+        done: &[(Training<'_>, Result<TrainResult, String>)],
+    ) -> Result<TransferTable, Error> {
         let mut rows = Vec::new();
         for cell in &self.plan.cells {
             for data in &self.plan.data {
@@ -137,7 +113,7 @@ impl Transfer {
                 let errors: Vec<f64> =
                     results.iter().filter_map(|r| Some(r.test.as_ref()?.error)).collect();
                 let seconds: Vec<f64> = results.iter().map(|r| r.seconds).collect();
-                rows.push(Row {
+                rows.push(TransferRow {
                     cell: cell.name.clone(),
                     data: data.clone(),
                     params: results.first().map(|r| r.params),
@@ -148,7 +124,7 @@ impl Transfer {
                 });
             }
         }
-        let table = Table { version: env!("CARGO_PKG_VERSION").to_owned(), rows };
+        let table = TransferTable { version: env!("CARGO_PKG_VERSION").to_owned(), rows };
         self.folder.write_json(run_folder::RESULT, &table)?;
         let links = done.iter().map(|(training, _)| (training.title(), training.path()));
         report::write_transfer(&self.folder, &self.config, &table, links)?;

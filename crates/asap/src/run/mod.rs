@@ -5,4 +5,6 @@ pub mod folder;
 pub mod memory;
 pub(crate) mod pace;
 pub mod record;
+pub mod spread;
+pub mod tables;
 mod tensorboard;
