@@ -99,6 +99,7 @@
 
 pub mod error;
 pub mod jobs;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod run;
 pub mod search;

@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::planned::{self, Planned, at_least_one};
+#[cfg(feature = "report")]
 use crate::report;
+#[cfg(feature = "report")]
 use crate::report::chart::{Chart, Series};
+use crate::run::driver::with_threads;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::memory::reset_peak;
 use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
@@ -83,6 +86,14 @@ impl Compare {
         stop: &AtomicBool,
     ) -> Result<Outcome<Comparison>, Error> {
         let _lock = self.folder.lock()?;
+        with_threads(self.config.threads, || self.run_locked(observer, stop))?
+    }
+
+    fn run_locked(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<Comparison>, Error> {
         let (mut done, mut failures) = (Vec::new(), BTreeMap::<usize, Vec<String>>::new());
         for &seed in &self.plan.seeds {
             for (number, &method) in self.plan.methods.iter().enumerate() {
@@ -171,11 +182,14 @@ impl Compare {
         });
         let table =
             Comparison { version: env!("CARGO_PKG_VERSION").to_owned(), rows: rows.collect() };
-        let figures = figures(&self.plan.methods, done);
-        for (name, chart) in &figures {
-            self.folder.write(&format!("{name}.svg"), chart.svg().as_bytes())?;
+        #[cfg(feature = "report")]
+        {
+            let figures = figures(&self.plan.methods, done);
+            for (name, chart) in &figures {
+                self.folder.write(&format!("{name}.svg"), chart.svg().as_bytes())?;
+            }
+            report::write_comparison(&self.folder, &self.config, &table, &figures)?;
         }
-        report::write_comparison(&self.folder, &self.config, &table, &figures)?;
         self.folder.write_json(run_folder::RESULT, &table)?;
         Ok(table)
     }
@@ -204,6 +218,7 @@ impl ComparisonRow {
     }
 }
 
+#[cfg(feature = "report")]
 /// The paper's figures 3, 6 and 7: each curve is the mean of a method over the seeds that came so far.
 fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'static>)> {
     let lines_of = |methods: &[MethodName], read: &dyn Fn(&Done, &EpochRecord) -> f64| {
@@ -253,6 +268,7 @@ fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'s
     ]
 }
 
+#[cfg(feature = "report")]
 /// The mean over the runs that have the epoch.
 fn mean_curve<'a>(
     done: impl Iterator<Item = &'a Done>,

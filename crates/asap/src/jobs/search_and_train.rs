@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::planned::{self, Planned};
+#[cfg(feature = "report")]
 use crate::report;
+use crate::run::driver::with_threads;
 use crate::run::folder as run_folder;
 use crate::run::record::{Event, Observer, Outcome};
 use crate::run::spread::Spread;
@@ -48,12 +50,20 @@ impl Run {
     ///
     /// # Errors
     /// Those of a search or a training; what is done stays.
-    pub fn go_on(
+    pub fn run(
         &self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<RunResult>, Error> {
         let _lock = self.folder.lock()?;
+        with_threads(self.config.threads, || self.run_locked(observer, stop))?
+    }
+
+    fn run_locked(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<RunResult>, Error> {
         let mut searches = Vec::new();
         for search_seed in self.config.seeds(self.plan.searches) {
             let folder = format!("search-{search_seed}");
@@ -82,6 +92,7 @@ impl Run {
             searches.push(SearchAndTrainings { folder, search, trainings });
         }
         let result = RunResult::new(searches);
+        #[cfg(feature = "report")]
         report::write_run(&self.folder, &self.config, &result)?;
         self.folder.write_json(run_folder::RESULT, &result)?;
         Ok(Outcome::Finished(Box::new(result)))

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::planned::{self, Planned, at_least_one};
+#[cfg(feature = "report")]
 use crate::report;
+use crate::run::driver::with_threads;
 use crate::run::folder as run_folder;
 use crate::run::record::{Event, Observer, Outcome, TrainResult};
 use crate::run::spread::Spread;
@@ -74,7 +76,15 @@ impl Transfer {
         stop: &AtomicBool,
     ) -> Result<Outcome<TransferTable>, Error> {
         let _lock = self.folder.lock()?;
-        let mut done: Vec<(Training<'_>, Result<TrainResult, String>)> = Vec::new();
+        with_threads(self.config.threads, || self.run_locked(observer, stop))?
+    }
+
+    fn run_locked(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<TransferTable>, Error> {
+        let mut done: Vec<(Training<'_>, Result<TrainResult, Error>)> = Vec::new();
         let all = self.plan.trainings().count();
         for (number, training) in self.plan.trainings().enumerate() {
             observer.on_event(Event::Begin(&format!(
@@ -89,9 +99,8 @@ impl Transfer {
                 Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
                 Ok(Outcome::Finished(result)) => Ok(*result),
                 Err(error) => {
-                    let reason = format!("{}: {error}", training.title());
-                    observer.on_event(Event::Note(&reason));
-                    Err(reason)
+                    observer.on_event(Event::Note(&training.failure(&error)));
+                    Err(error)
                 }
             };
             done.push((training, outcome));
@@ -102,7 +111,7 @@ impl Transfer {
 
     fn write(
         &self,
-        done: &[(Training<'_>, Result<TrainResult, String>)],
+        done: &[(Training<'_>, Result<TrainResult, Error>)],
     ) -> Result<TransferTable, Error> {
         let mut rows = Vec::new();
         for cell in &self.plan.cells {
@@ -120,13 +129,17 @@ impl Transfer {
                     multiply_adds: results.first().map(|r| r.multiply_adds),
                     error: Spread::of(&errors),
                     seconds: Spread::of(&seconds).map(|spread| spread.mean),
-                    failures: of_row.filter_map(|(_, o)| o.as_ref().err().cloned()).collect(),
+                    failures: of_row
+                        .filter_map(|(t, o)| Some(t.failure(o.as_ref().err()?)))
+                        .collect(),
                 });
             }
         }
         let table = TransferTable { version: env!("CARGO_PKG_VERSION").to_owned(), rows };
         self.folder.write_json(run_folder::RESULT, &table)?;
+        #[cfg(feature = "report")]
         let links = done.iter().map(|(training, _)| (training.title(), training.path()));
+        #[cfg(feature = "report")]
         report::write_transfer(&self.folder, &self.config, &table, links)?;
         Ok(table)
     }
@@ -153,6 +166,10 @@ impl Plan {
 impl Training<'_> {
     fn title(&self) -> String {
         format!("{} on {}, seed {}", self.cell.name, self.data, self.seed)
+    }
+
+    fn failure(&self, error: &Error) -> String {
+        format!("{}: {error}", self.title())
     }
 
     /// Folder of the training, inside that of the whole.
