@@ -39,6 +39,12 @@ pub enum Error {
         /// What is wrong and what to do.
         problem: String,
     },
+    /// A run without a folder cannot go on.
+    #[error("the run cannot go on: {0}")]
+    Run(String),
+    /// The worker threads could not be started.
+    #[error("cannot start the worker threads: {0}; a smaller number of threads may help")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// A loss, gradient or alpha is NaN or infinite.
     #[error(
         "{what} is {value} at epoch {epoch}, step {step}; the last good checkpoint stays in the run \

@@ -99,6 +99,7 @@
 
 pub mod error;
 pub mod jobs;
+#[cfg(feature = "report")]
 pub mod report;
 pub mod run;
 pub mod search;
@@ -111,7 +112,7 @@ pub use run::folder::RunFolder;
 pub use run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 pub use search::Search;
 pub use search::learner::Learner;
-pub use search::method::MethodName;
+
 pub use settings::config::Config;
-pub use settings::{Layers, Preset};
+pub use settings::{Layers, MethodName, Preset};
 pub use train::Training;

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use asap::MethodName;
-use asap::jobs::compare::{Compare, Comparison, Plan};
-use asap::jobs::spread::Spread;
+use asap::jobs::compare::{Compare, Plan};
+use asap::run::spread::Spread;
+use asap::run::tables::Comparison;
 
 use crate::args::{Common, CompareArgs};
 use crate::output::{self, duration, megabytes, percent};

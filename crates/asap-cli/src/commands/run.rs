@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use asap::RunFolder;
-use asap::jobs::search_and_train::{Repeats, Run, RunResult};
+use asap::jobs::search_and_train::{Repeats, Run};
+use asap::run::tables::RunResult;
 use asap::settings::config::Config;
 use asap_data::Splits;
 use serde::Serialize;

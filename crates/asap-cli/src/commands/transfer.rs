@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use asap::jobs::transfer::{NamedCell, Plan, Table, Transfer};
+use asap::jobs::transfer::{NamedCell, Plan, Transfer};
+use asap::run::tables::TransferTable;
 use asap_core::PublishedCell;
 
 use crate::args::{Common, TransferArgs};
@@ -45,7 +46,7 @@ pub(crate) fn go_on(transfer: &Transfer, common: &Common) -> anyhow::Result<()> 
     super::fail_after_table(failures, "trainings", "transfer", folder)
 }
 
-fn text(table: &Table, path: &str) -> anyhow::Result<String> {
+fn text(table: &TransferTable, path: &str) -> anyhow::Result<String> {
     let mut text = format!(
         "{:<20} {:<16} {:>10} {:>14} {:>18} {:>14}\n",
         "cell", "data", "weights", "multiply-adds", "test error", "time"

@@ -9,14 +9,18 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::planned::{self, Planned, at_least_one};
-use crate::jobs::spread::Spread;
+#[cfg(feature = "report")]
 use crate::report;
+#[cfg(feature = "report")]
 use crate::report::chart::{Chart, Series};
+use crate::run::driver::with_threads;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::memory::reset_peak;
 use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
+use crate::run::spread::Spread;
+use crate::run::tables::{Comparison, ComparisonRow};
 use crate::search::Search;
-use crate::search::method::MethodName;
+use crate::settings::MethodName;
 use crate::settings::config::Config;
 
 /// What is compared.
@@ -31,40 +35,6 @@ pub struct Plan {
     /// Minutes of each search; without it `search.epochs` of them.
     #[serde(default)]
     pub minutes: Option<f64>,
-}
-
-/// The table; `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Comparison {
-    /// Version of asap that wrote it.
-    pub version: String,
-    /// One row a method.
-    pub rows: Vec<Row>,
-}
-
-/// A method over all seeds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// The method.
-    pub method: MethodName,
-    /// Test error of the trained networks, of the last weights.
-    pub error: Option<Spread>,
-    /// Weights of the trained networks.
-    pub params: Option<Spread>,
-    /// Multiply-adds of inference on one image.
-    pub multiply_adds: Option<Spread>,
-    /// Seconds of search.
-    pub search_seconds: Option<Spread>,
-    /// Largest resident memory of a search in MiB.
-    pub search_peak_mb: Option<f64>,
-    /// Validation accuracy of the search network at its last step, statistics measured anew.
-    pub search_accuracy: Option<Spread>,
-    /// The same of the derived network with the same weights.
-    pub derived_accuracy: Option<Spread>,
-    /// Share of operations that the search itself removed.
-    pub sparsity: Option<Spread>,
-    /// Searches and trainings that failed, with the reason.
-    pub failures: Vec<String>,
 }
 
 impl planned::Plan for Plan {
@@ -116,6 +86,14 @@ impl Compare {
         stop: &AtomicBool,
     ) -> Result<Outcome<Comparison>, Error> {
         let _lock = self.folder.lock()?;
+        with_threads(self.config.threads, || self.run_locked(observer, stop))?
+    }
+
+    fn run_locked(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<Comparison>, Error> {
         let (mut done, mut failures) = (Vec::new(), BTreeMap::<usize, Vec<String>>::new());
         for &seed in &self.plan.seeds {
             for (number, &method) in self.plan.methods.iter().enumerate() {
@@ -196,21 +174,28 @@ impl Compare {
     ) -> Result<Comparison, Error> {
         let rows = self.plan.methods.iter().enumerate().map(|(number, &method)| {
             let of_method: Vec<&Done> = done.iter().filter(|one| one.method == method).collect();
-            Row::new(method, &of_method, failures.get(&number).cloned().unwrap_or_default())
+            ComparisonRow::new(
+                method,
+                &of_method,
+                failures.get(&number).cloned().unwrap_or_default(),
+            )
         });
         let table =
             Comparison { version: env!("CARGO_PKG_VERSION").to_owned(), rows: rows.collect() };
-        let figures = figures(&self.plan.methods, done);
-        for (name, chart) in &figures {
-            self.folder.write(&format!("{name}.svg"), chart.svg().as_bytes())?;
+        #[cfg(feature = "report")]
+        {
+            let figures = figures(&self.plan.methods, done);
+            for (name, chart) in &figures {
+                self.folder.write(&format!("{name}.svg"), chart.svg().as_bytes())?;
+            }
+            report::write_comparison(&self.folder, &self.config, &table, &figures)?;
         }
-        report::write_comparison(&self.folder, &self.config, &table, &figures)?;
         self.folder.write_json(run_folder::RESULT, &table)?;
         Ok(table)
     }
 }
 
-impl Row {
+impl ComparisonRow {
     fn new(method: MethodName, done: &[&Done], failures: Vec<String>) -> Self {
         let spread = |read: &dyn Fn(&Done) -> Option<f64>| {
             Spread::of(&done.iter().filter_map(|one| read(one)).collect::<Vec<_>>())
@@ -233,6 +218,7 @@ impl Row {
     }
 }
 
+#[cfg(feature = "report")]
 /// The paper's figures 3, 6 and 7: each curve is the mean of a method over the seeds that came so far.
 fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'static>)> {
     let lines_of = |methods: &[MethodName], read: &dyn Fn(&Done, &EpochRecord) -> f64| {
@@ -282,6 +268,7 @@ fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'s
     ]
 }
 
+#[cfg(feature = "report")]
 /// The mean over the runs that have the epoch.
 fn mean_curve<'a>(
     done: impl Iterator<Item = &'a Done>,

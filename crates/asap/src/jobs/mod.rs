@@ -1,55 +1,175 @@
-//! Runs that go on wherever they stand: from the start, from their checkpoint, or not at all once they have a
-//! result. What a command of several runs is made of.
+//! Searches and trainings in folders: begun, resumed, or left as they are once they have a result. Commands of several
+//! runs are made of them.
 
 pub mod compare;
+pub mod dry_run;
+mod inherit;
 pub mod overview;
 pub mod planned;
 pub mod search_and_train;
-pub mod spread;
 pub mod transfer;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use asap_core::{CellKind, Genotype, SearchSpace, reduction_cells};
+use asap_core::Genotype;
 use asap_data::Splits;
 use asap_kernels::{Level, Precision};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::run::checkpoint;
-use crate::run::folder::{self as run_folder, CHECKPOINT, RunFolder};
+use crate::run::driver::{self, Epochs, with_threads};
+use crate::run::folder::{CHECKPOINT, GENOTYPE_JSON, Lock, Place, RESULT, RunFolder};
 use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
+use crate::run::sink::{Sink, Tensors};
 use crate::search::Search;
 use crate::settings::config::Config;
 use crate::train::Training;
-use asap_net::parameters::NamedValues;
 
-/// Searches in the folder `path`.
+pub use inherit::searched_weights;
+
+/// A [`Search`] or a [`Training`] in its folder, ready for its next step. The folder is locked as long as this lives.
+pub struct Job<R> {
+    run: R,
+    folder: RunFolder,
+    _lock: Lock,
+    begun: bool,
+}
+
+/// The run of a folder that is resumed.
+pub enum Resumed<R, T> {
+    /// It goes on from its checkpoint.
+    Job(Box<Job<R>>),
+    /// It had come to its end before, with this result.
+    Finished(RunFolder, Box<T>),
+}
+
+impl<R> Job<R> {
+    /// The folder.
+    pub fn folder(&self) -> &RunFolder {
+        &self.folder
+    }
+
+    /// The search or the training.
+    pub fn of(&self) -> &R {
+        &self.run
+    }
+}
+
+impl Job<Search> {
+    /// Prepares a new search in a new folder, which is made only if configuration and images fit.
+    ///
+    /// # Errors
+    /// See [`load`] and [`Search::new`]; or when the folder is in use.
+    pub fn start(
+        place: &Place,
+        config: &Config,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        start(place, config, observer, |splits| Search::new(config.clone(), splits))
+    }
+
+    /// Prepares the search of a folder to go on, with another number of threads if one is given.
+    ///
+    /// # Errors
+    /// When it is no folder of a search, another process works in it, or its checkpoint does not fit its images.
+    pub fn resume(
+        path: &Path,
+        threads: Option<usize>,
+        observer: &mut dyn Observer,
+    ) -> Result<Resumed<Search, SearchResult>, Error> {
+        let (folder, config) = open(path, threads)?;
+        let lock = folder.lock()?;
+        resume(folder, lock, &config, observer, |splits| Search::new(config.clone(), splits))
+    }
+
+    /// Searches to the end, or until `stop` is set.
+    ///
+    /// # Errors
+    /// See [`Search::run`].
+    pub fn run(
+        mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<SearchResult>, Error> {
+        driver::run_locked(&mut self.run, &mut self.folder, observer, stop)
+    }
+}
+
+impl Job<Training> {
+    /// Prepares the training of a cell in a new folder, which is made only if configuration, cell and images fit.
+    ///
+    /// # Errors
+    /// See [`load`] and [`Training::new`]; or when the folder is in use.
+    pub fn start(
+        place: &Place,
+        config: &Config,
+        genotype: &Genotype,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        start(place, config, observer, |splits| {
+            Training::new(config.clone(), genotype.clone(), splits)
+        })
+    }
+
+    /// Prepares the training of a folder to go on, with another number of threads if one is given.
+    ///
+    /// # Errors
+    /// When it is no folder of a training, another process works in it, or its checkpoint does not fit its images.
+    pub fn resume(
+        path: &Path,
+        threads: Option<usize>,
+        observer: &mut dyn Observer,
+    ) -> Result<Resumed<Training, TrainResult>, Error> {
+        let (folder, config) = open(path, threads)?;
+        let lock = folder.lock()?;
+        let genotype: Genotype =
+            folder.read_json(GENOTYPE_JSON)?.ok_or_else(|| Error::RunFolder {
+                path: path.to_owned(),
+                problem: format!(
+                    "expected a {GENOTYPE_JSON}, found none; give the folder of a training"
+                ),
+            })?;
+        resume(folder, lock, &config, observer, |splits| {
+            Training::new(config.clone(), genotype, splits)
+        })
+    }
+
+    /// Trains to the end, or until `stop` is set.
+    ///
+    /// # Errors
+    /// See [`Training::run`].
+    pub fn run(
+        mut self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<TrainResult>, Error> {
+        driver::run_locked(&mut self.run, &mut self.folder, observer, stop)
+    }
+}
+
+/// Searches in the folder `path`: from the start, from its checkpoint, or not at all if it has a result.
 ///
 /// # Errors
-/// See [`Search::new`], [`Search::restore`] and [`Search::run`].
+/// See [`Search::new`], [`Search::resume`] and [`Search::run`].
 pub fn search(
     path: &Path,
     config: &Config,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<SearchResult>, Error> {
-    let (folder, state) = open_or_create(path, config)?;
-    if let State::Finished(result) = state {
-        return Ok(Outcome::Finished(result));
+    let make = |splits| Search::new(config.clone(), splits);
+    match start_or_resume(path, config, observer, make)? {
+        Resumed::Job(job) => job.run(observer, stop),
+        Resumed::Finished(_, result) => Ok(Outcome::Finished(result)),
     }
-    let mut search = Search::new(config.clone(), load(config, observer)?)?;
-    if matches!(state, State::Begun) {
-        search.restore(&folder)?;
-    }
-    search.run(&folder, observer, stop)
 }
 
-/// Trains a cell in the folder `path`; with the weights of the search in the folder `inherit`, if given.
+/// Trains a cell in the folder `path`: from the start, from its checkpoint, or not at all if it has a result. It starts
+/// with the weights of the search in the folder `inherit`, if given.
 ///
 /// # Errors
-/// See [`Training::new`], [`Training::restore`] and [`Training::run`]; or when the search network has another size.
+/// See [`Training::new`], [`Training::resume`] and [`Training::run`]; or when the search network has another size.
 pub fn train(
     path: &Path,
     config: &Config,
@@ -58,26 +178,89 @@ pub fn train(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<TrainResult>, Error> {
-    let (folder, state) = open_or_create(path, config)?;
-    if let State::Finished(result) = state {
-        return Ok(Outcome::Finished(result));
+    let make = |splits| Training::new(config.clone(), genotype.clone(), splits);
+    let mut job = match start_or_resume(path, config, observer, make)? {
+        Resumed::Job(job) => job,
+        Resumed::Finished(_, result) => return Ok(Outcome::Finished(result)),
+    };
+    if let Some(search) = inherit.filter(|_| !job.begun) {
+        let (search, _) = RunFolder::open(search)?;
+        job.run.inherit(&searched_weights(&search, config, genotype)?)?;
     }
-    let mut training = Training::new(config.clone(), genotype.clone(), load(config, observer)?)?;
-    match state {
-        State::Begun => training.restore(&folder)?,
-        _ => {
-            if let Some(search) = inherit {
-                training.inherit(&searched_weights(search, config, genotype)?)?;
-            }
+    job.run(observer, stop)
+}
+
+fn open(path: &Path, threads: Option<usize>) -> Result<(RunFolder, Config), Error> {
+    let (folder, mut config) = RunFolder::open(path)?;
+    config.threads = threads.unwrap_or(config.threads);
+    Ok((folder, config))
+}
+
+/// Reads the images, and makes a run of them.
+fn prepare<R: Send>(
+    config: &Config,
+    observer: &mut dyn Observer,
+    make: impl FnOnce(Splits) -> Result<R, Error> + Send,
+) -> Result<R, Error> {
+    with_threads(config.threads, || make(load(config, observer)?))?
+}
+
+fn start<R: Send>(
+    place: &Place,
+    config: &Config,
+    observer: &mut dyn Observer,
+    make: impl FnOnce(Splits) -> Result<R, Error> + Send,
+) -> Result<Job<R>, Error> {
+    let run = prepare(config, observer, make)?;
+    let (folder, lock) = RunFolder::create_locked(place, config)?;
+    Ok(Job { run, folder, _lock: lock, begun: false })
+}
+
+/// Goes back to the checkpoint of a folder that is locked.
+fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
+    mut folder: RunFolder,
+    lock: Lock,
+    config: &Config,
+    observer: &mut dyn Observer,
+    make: impl FnOnce(Splits) -> Result<R, Error> + Send,
+) -> Result<Resumed<R, R::Result>, Error> {
+    let state: Tensors<R::State> = (&folder as &dyn Sink).load_tensors(CHECKPOINT)?;
+    if let Some(result) = folder.read_json(RESULT)? {
+        return Ok(Resumed::Finished(folder, Box::new(result)));
+    }
+    let mut run = prepare(config, observer, make)?;
+    driver::restore(&mut run, &mut folder, state)?;
+    Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: true })))
+}
+
+fn start_or_resume<R: Epochs<Result: DeserializeOwned> + Send>(
+    path: &Path,
+    config: &Config,
+    observer: &mut dyn Observer,
+    make: impl FnOnce(Splits) -> Result<R, Error> + Send,
+) -> Result<Resumed<R, R::Result>, Error> {
+    let checkpoint = path.join(CHECKPOINT);
+    let folder = match RunFolder::open(path) {
+        Ok((folder, _)) => folder,
+        Err(error) if checkpoint.exists() => return Err(error),
+        Err(_) => {
+            let job = start(&Place::Folder(path.to_owned()), config, observer, make)?;
+            return Ok(Resumed::Job(Box::new(job)));
         }
+    };
+    let lock = folder.lock()?;
+    if checkpoint.exists() {
+        return resume(folder, lock, config, observer, make);
     }
-    training.run(&folder, observer, stop)
+    // A run that was broken off before its first checkpoint has nothing to keep.
+    let run = prepare(config, observer, make)?;
+    Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: false })))
 }
 
 const SLOWER: &str =
     "precision = bf16 is slower than f32 on this processor, which has no AVX-512 BF16";
 
-/// Reads the images of a configuration; what a user should know of them, or of its precision here, goes to the observer.
+/// Reads the images of a configuration; notes on them, and on its precision here, go to the observer.
 ///
 /// # Errors
 /// When they cannot be read.
@@ -90,87 +273,4 @@ pub fn load(config: &Config, observer: &mut dyn Observer) -> Result<Splits, Erro
         observer.on_event(Event::Note(SLOWER));
     }
     Ok(splits)
-}
-
-/// How far the run in a folder is.
-enum State<T> {
-    New,
-    Begun,
-    Finished(Box<T>),
-}
-
-fn open_or_create<T: DeserializeOwned>(
-    path: &Path,
-    config: &Config,
-) -> Result<(RunFolder, State<T>), Error> {
-    if !path.join(CHECKPOINT).exists() {
-        // A run that was broken off before its first checkpoint has nothing to keep.
-        let folder = match RunFolder::open(path) {
-            Ok((folder, _)) => folder,
-            Err(_) => RunFolder::create(path, config)?,
-        };
-        return Ok((folder, State::New));
-    }
-    let (folder, _) = RunFolder::open(path)?;
-    let state = match folder.read_json(run_folder::RESULT)? {
-        Some(result) => State::Finished(Box::new(result)),
-        None => State::Begun,
-    };
-    Ok((folder, state))
-}
-
-/// The weights of the search in the folder `path`, under their names in the evaluation network of its cell.
-///
-/// # Errors
-/// When the networks of `config` differ in size, or there is no such search.
-pub fn searched_weights(
-    path: &Path,
-    config: &Config,
-    genotype: &Genotype,
-) -> Result<NamedValues, Error> {
-    for (key, train, searched) in [
-        ("channels", config.train.channels, config.network.channels),
-        ("cells", config.train.cells, config.network.cells),
-    ] {
-        if train != searched {
-            return Err(Error::Config(format!(
-                "train.inherit: expected a trained network of the size of the search network, found \
-                 train.{key} = {train} and network.{key} = {searched}; make them equal, or do not inherit"
-            )));
-        }
-    }
-    let (state, tensors) = checkpoint::load(&RunFolder::open(path)?.0)?;
-    let space = state.architecture.space();
-    let mut weights = NamedValues::new();
-    for (name, value) in tensors.iter().filter(|(name, _)| !name.contains(':')) {
-        let name = if name.contains(".edges.") {
-            let Some(gene) = gene_of(name, space, genotype, config.network.cells) else { continue };
-            gene
-        } else {
-            name.clone()
-        };
-        weights.insert(name, value.clone());
-    }
-    Ok(weights)
-}
-
-/// `cells.<i>.edges.<edge>.<operation>.<rest>` as `cells.<i>.ops.<gene>.<rest>`; nothing for an operation that
-/// is not in the cell.
-fn gene_of(name: &str, space: &SearchSpace, genotype: &Genotype, cells: usize) -> Option<String> {
-    let mut parts = name.splitn(6, '.');
-    let ("cells", cell) = (parts.next()?, parts.next()?.parse::<usize>().ok()?) else {
-        return None;
-    };
-    let ("edges", edge) = (parts.next()?, parts.next()?.parse::<usize>().ok()?) else {
-        return None;
-    };
-    let (operation, rest) = (parts.next()?, parts.next()?);
-    let reduction = reduction_cells(cells).any(|reduction| reduction == cell);
-    let kind = if reduction { CellKind::Reduction } else { CellKind::Normal };
-    let edge = space.edges().find(|e| e.index == edge)?;
-    let genes = genotype.cell(kind).genes();
-    let gene = genes.enumerate().position(|(_, (node, gene))| {
-        node == edge.node && gene.input == edge.input && gene.operation.to_string() == operation
-    })?;
-    Some(format!("cells.{cell}.ops.{gene}.{rest}"))
 }

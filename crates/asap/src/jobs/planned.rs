@@ -1,4 +1,4 @@
-//! The folder of a command that makes several runs: what they share, and the plan of what is run.
+//! The folder of a command that makes several runs: their common settings, and their plan.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::run::folder::RunFolder;
+use crate::run::folder::{Place, RunFolder};
 use crate::settings::config::Config;
 
-/// What a command is to run.
+/// The runs that a command is to make.
 pub trait Plan: Clone + Serialize + DeserializeOwned {
     /// The file with the plan, in the folder of the whole.
     const FILE: &'static str;
@@ -37,9 +37,9 @@ impl<P: Plan> Planned<P> {
     ///
     /// # Errors
     /// When the plan is refused, or the folder is in use.
-    pub fn create(path: &Path, config: &Config, plan: P) -> Result<Self, Error> {
+    pub fn create(place: &Place, config: &Config, plan: P) -> Result<Self, Error> {
         plan.check()?;
-        let folder = RunFolder::create(path, config)?;
+        let (folder, _lock) = RunFolder::create_locked(place, config)?;
         folder.write_json(P::FILE, &plan)?;
         Ok(Self { folder, config: config.clone(), plan })
     }
@@ -70,6 +70,12 @@ impl<P: Plan> Planned<P> {
     /// The settings that the runs share.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The same with another number of threads, if one is given.
+    pub fn with_threads(mut self, threads: Option<usize>) -> Self {
+        self.config.threads = threads.unwrap_or(self.config.threads);
+        self
     }
 
     /// The folder of one of the runs.

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::planned::{self, Planned};
-use crate::jobs::spread::Spread;
+#[cfg(feature = "report")]
 use crate::report;
+use crate::run::driver::with_threads;
 use crate::run::folder as run_folder;
-use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
+use crate::run::record::{Event, Observer, Outcome};
+use crate::run::spread::Spread;
+use crate::run::tables::{RunResult, SearchAndTrainings};
 use crate::settings::config::Config;
 
 /// How often a run searches, and how often it trains what a search found; with the seeds that follow the
@@ -21,34 +24,6 @@ pub struct Repeats {
     pub searches: u32,
     /// Trainings of each found cell.
     pub trainings: u32,
-}
-
-/// What a run came to; its `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunResult {
-    /// Version of asap that wrote it.
-    pub version: String,
-    /// Each search with the trainings of its cell.
-    pub searches: Vec<SearchAndTrainings>,
-    /// Test error over all trainings, of their last weights.
-    pub error: Option<Spread>,
-    /// Standard deviation of the mean errors of the searches.
-    pub search_deviation: Option<f64>,
-    /// Standard deviation of the errors of trainings of one cell.
-    pub training_deviation: Option<f64>,
-    /// Seconds of all searches and trainings together.
-    pub seconds: f64,
-}
-
-/// A search with the trainings of its cell.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SearchAndTrainings {
-    /// Its folder inside that of the run.
-    pub folder: String,
-    /// The search.
-    pub search: SearchResult,
-    /// Folder and result of each training.
-    pub trainings: Vec<(String, TrainResult)>,
 }
 
 impl planned::Plan for Repeats {
@@ -75,12 +50,20 @@ impl Run {
     ///
     /// # Errors
     /// Those of a search or a training; what is done stays.
-    pub fn go_on(
+    pub fn run(
         &self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<RunResult>, Error> {
         let _lock = self.folder.lock()?;
+        with_threads(self.config.threads, || self.run_locked(observer, stop))?
+    }
+
+    fn run_locked(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<RunResult>, Error> {
         let mut searches = Vec::new();
         for search_seed in self.config.seeds(self.plan.searches) {
             let folder = format!("search-{search_seed}");
@@ -109,6 +92,7 @@ impl Run {
             searches.push(SearchAndTrainings { folder, search, trainings });
         }
         let result = RunResult::new(searches);
+        #[cfg(feature = "report")]
         report::write_run(&self.folder, &self.config, &result)?;
         self.folder.write_json(run_folder::RESULT, &result)?;
         Ok(Outcome::Finished(Box::new(result)))

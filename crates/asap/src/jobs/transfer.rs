@@ -9,10 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::planned::{self, Planned, at_least_one};
-use crate::jobs::spread::Spread;
+#[cfg(feature = "report")]
 use crate::report;
+use crate::run::driver::with_threads;
 use crate::run::folder as run_folder;
 use crate::run::record::{Event, Observer, Outcome, TrainResult};
+use crate::run::spread::Spread;
+use crate::run::tables::{TransferRow, TransferTable};
 use crate::settings::config::Config;
 
 /// What is trained: each cell on each data set with each seed.
@@ -33,34 +36,6 @@ pub struct NamedCell {
     pub name: String,
     /// The cell.
     pub genotype: Genotype,
-}
-
-/// The table; `result.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Table {
-    /// Version of asap that wrote it.
-    pub version: String,
-    /// One row for each cell and data set.
-    pub rows: Vec<Row>,
-}
-
-/// A cell on a data set.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// The cell's name.
-    pub cell: String,
-    /// The data set.
-    pub data: String,
-    /// Trained weights.
-    pub params: Option<usize>,
-    /// Multiply-adds of inference on one image.
-    pub multiply_adds: Option<u64>,
-    /// Test error over the seeds, of the last weights.
-    pub error: Option<Spread>,
-    /// Mean seconds of a training.
-    pub seconds: Option<f64>,
-    /// Trainings that failed, with the reason.
-    pub failures: Vec<String>,
 }
 
 impl planned::Plan for Plan {
@@ -99,9 +74,17 @@ impl Transfer {
         &self,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<Outcome<Table>, Error> {
+    ) -> Result<Outcome<TransferTable>, Error> {
         let _lock = self.folder.lock()?;
-        let mut done: Vec<(Training<'_>, Result<TrainResult, String>)> = Vec::new();
+        with_threads(self.config.threads, || self.run_locked(observer, stop))?
+    }
+
+    fn run_locked(
+        &self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome<TransferTable>, Error> {
+        let mut done: Vec<(Training<'_>, Result<TrainResult, Error>)> = Vec::new();
         let all = self.plan.trainings().count();
         for (number, training) in self.plan.trainings().enumerate() {
             observer.on_event(Event::Begin(&format!(
@@ -116,9 +99,8 @@ impl Transfer {
                 Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
                 Ok(Outcome::Finished(result)) => Ok(*result),
                 Err(error) => {
-                    let reason = format!("{}: {error}", training.title());
-                    observer.on_event(Event::Note(&reason));
-                    Err(reason)
+                    observer.on_event(Event::Note(&training.failure(&error)));
+                    Err(error)
                 }
             };
             done.push((training, outcome));
@@ -127,7 +109,10 @@ impl Transfer {
         Ok(Outcome::Finished(Box::new(self.write(&done)?)))
     }
 
-    fn write(&self, done: &[(Training<'_>, Result<TrainResult, String>)]) -> Result<Table, Error> {
+    fn write(
+        &self,
+        done: &[(Training<'_>, Result<TrainResult, Error>)],
+    ) -> Result<TransferTable, Error> {
         let mut rows = Vec::new();
         for cell in &self.plan.cells {
             for data in &self.plan.data {
@@ -137,20 +122,24 @@ impl Transfer {
                 let errors: Vec<f64> =
                     results.iter().filter_map(|r| Some(r.test.as_ref()?.error)).collect();
                 let seconds: Vec<f64> = results.iter().map(|r| r.seconds).collect();
-                rows.push(Row {
+                rows.push(TransferRow {
                     cell: cell.name.clone(),
                     data: data.clone(),
                     params: results.first().map(|r| r.params),
                     multiply_adds: results.first().map(|r| r.multiply_adds),
                     error: Spread::of(&errors),
                     seconds: Spread::of(&seconds).map(|spread| spread.mean),
-                    failures: of_row.filter_map(|(_, o)| o.as_ref().err().cloned()).collect(),
+                    failures: of_row
+                        .filter_map(|(t, o)| Some(t.failure(o.as_ref().err()?)))
+                        .collect(),
                 });
             }
         }
-        let table = Table { version: env!("CARGO_PKG_VERSION").to_owned(), rows };
+        let table = TransferTable { version: env!("CARGO_PKG_VERSION").to_owned(), rows };
         self.folder.write_json(run_folder::RESULT, &table)?;
+        #[cfg(feature = "report")]
         let links = done.iter().map(|(training, _)| (training.title(), training.path()));
+        #[cfg(feature = "report")]
         report::write_transfer(&self.folder, &self.config, &table, links)?;
         Ok(table)
     }
@@ -177,6 +166,10 @@ impl Plan {
 impl Training<'_> {
     fn title(&self) -> String {
         format!("{} on {}, seed {}", self.cell.name, self.data, self.seed)
+    }
+
+    fn failure(&self, error: &Error) -> String {
+        format!("{}: {error}", self.title())
     }
 
     /// Folder of the training, inside that of the whole.

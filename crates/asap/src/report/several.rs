@@ -5,12 +5,10 @@ use std::path::PathBuf;
 
 use super::{cells, document, percent, table};
 use crate::error::Error;
-use crate::jobs::compare::Comparison;
-use crate::jobs::search_and_train::RunResult;
-use crate::jobs::spread::Spread;
-use crate::jobs::transfer::Table;
 use crate::report::chart::{Chart, escape};
 use crate::run::folder::{REPORT, RunFolder};
+use crate::run::spread::Spread;
+use crate::run::tables::{Comparison, RunResult, TransferTable};
 use crate::settings::config::Config;
 
 /// Writes the page of an `asap run`.
@@ -65,7 +63,7 @@ pub fn write_run(folder: &RunFolder, config: &Config, result: &RunResult) -> Res
 pub fn write_transfer(
     folder: &RunFolder,
     config: &Config,
-    result: &Table,
+    result: &TransferTable,
     links: impl Iterator<Item = (String, PathBuf)>,
 ) -> Result<(), Error> {
     let mut body = String::new();

@@ -1,16 +1,17 @@
-//! A search at rest: what stands beside its tensors in the checkpoint.
+//! A search at rest: the state beside the tensors of its checkpoint.
 
 use asap_core::Architecture;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::run::folder::{CHECKPOINT, RunFolder};
+use crate::run::folder::CHECKPOINT;
 use crate::run::record::DataSummary;
+use crate::run::sink::{Sink, Tensors};
 use asap_net::parameters::NamedValues;
 use asap_net::steps::Score;
-use asap_net::tensor_file::{self, Header};
+use asap_net::tensor_file::Header;
 
-/// Where a search stands; all of it but the tensors.
+/// The state of a search but for the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// The images that it is about.
@@ -29,7 +30,7 @@ impl Header for State {
     const REMEDY: &'static str = "give the folder of a search, or start the search anew";
 }
 
-/// How far a search is.
+/// The progress of a search.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// Epoch that is going on, from 0.
@@ -52,6 +53,7 @@ pub struct Progress {
 ///
 /// # Errors
 /// When there is none, it is damaged, or another version wrote it.
-pub fn load(folder: &RunFolder) -> Result<(State, NamedValues), Error> {
-    Ok(tensor_file::load(&folder.file(CHECKPOINT))?)
+pub fn load(sink: &dyn Sink) -> Result<(State, NamedValues), Error> {
+    let Tensors { header, values } = sink.load_tensors(CHECKPOINT)?;
+    Ok((header, values))
 }

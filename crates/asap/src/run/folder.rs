@@ -1,10 +1,11 @@
-//! The folder of a run: what is written, when, and how it is read back.
+//! The folder of a run: its files, and how they are written and read back.
 //!
 //! Every file is replaced as a whole, so that a crash leaves the old or the new one.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,14 +15,14 @@ use asap_net::files::replace;
 use asap_net::{DeviceName, TrainedNetwork};
 
 use crate::error::Error;
-use crate::report::picture::Picture;
-use crate::run::record::Curves;
+use crate::run::sink::{self, Record, Sink, Stored, TensorFile};
+#[cfg(feature = "tensorboard")]
 use crate::run::tensorboard;
 use crate::settings::{Layers, Preset};
 
 /// The resolved configuration.
 pub const CONFIG: &str = "config.toml";
-/// One line of JSON an epoch.
+/// One line of JSON for each epoch.
 pub const EVENTS: &str = "events.jsonl";
 /// The state to resume from.
 pub const CHECKPOINT: &str = "checkpoint/latest.safetensors";
@@ -33,7 +34,7 @@ pub const GENOTYPE_TEXT: &str = "genotype.txt";
 pub const WEIGHTS: &str = "weights.safetensors";
 /// The trained network as it was after its best epoch on the validation images.
 pub const BEST: &str = "checkpoint/best.safetensors";
-/// What came out.
+/// The result.
 pub const RESULT: &str = "result.json";
 /// The page to look at.
 pub const REPORT: &str = "report.html";
@@ -59,22 +60,35 @@ impl RunFolder {
     /// # Errors
     /// When it exists with anything in it, or cannot be written.
     pub fn create(path: &Path, config: &Config) -> Result<Self, Error> {
-        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file() {
-            return Err(Error::RunFolder {
-                path: path.to_owned(),
-                problem: format!(
-                    "expected a new or empty folder, found one in use; nothing was changed; \
-                     choose another with --out, or continue that run with --resume {}",
-                    path.display()
-                ),
-            });
+        Ok(Self::create_locked(&Place::Folder(path.to_owned()), config)?.0)
+    }
+
+    /// The same at any place; the folder is locked before the first file is written.
+    pub(crate) fn create_locked(place: &Place, config: &Config) -> Result<(Self, Lock), Error> {
+        let path = place.claim()?;
+        let in_use = || Error::RunFolder {
+            path: path.clone(),
+            problem: format!(
+                "expected a new or empty folder, found one in use; nothing was changed; \
+                 choose another with --out, or continue that run with --resume {}",
+                path.display()
+            ),
+        };
+        if path.is_file() || !is_free(&path) {
+            return Err(in_use());
         }
-        fs::create_dir_all(path.join("checkpoint")).map_err(Error::io("create", path))?;
-        let folder = Self { path: path.to_owned() };
+        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        let folder = Self { path: path.clone() };
+        let lock = folder.lock()?;
+        // Another process may have been faster.
+        if !is_free(&path) {
+            return Err(in_use());
+        }
+        fs::create_dir_all(path.join("checkpoint")).map_err(Error::io("create", &path))?;
         let text = toml::to_string_pretty(config).expect("a configuration is TOML");
         let header = format!("# Resolved configuration, asap {}\n", env!("CARGO_PKG_VERSION"));
         folder.write(CONFIG, (header + &text).as_bytes())?;
-        Ok(folder)
+        Ok((folder, lock))
     }
 
     /// Opens the folder of an earlier run, and reads its configuration.
@@ -149,9 +163,7 @@ impl RunFolder {
     /// # Errors
     /// When the disk refuses.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
-        let mut text = serde_json::to_vec_pretty(value).expect("plain data is JSON");
-        text.push(b'\n');
-        self.write(name, &text)
+        self.write(name, &sink::json(value))
     }
 
     /// Reads a JSON file, if it is there.
@@ -159,13 +171,9 @@ impl RunFolder {
     /// # Errors
     /// When it is there and cannot be read.
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
-        let path = self.file(name);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+        let Some(bytes) = self.read(name)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::RunFolder {
-            path,
+            path: self.file(name),
             problem: format!("expected JSON of asap {}: {error}", env!("CARGO_PKG_VERSION")),
         })
     }
@@ -174,29 +182,36 @@ impl RunFolder {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn append_event(&self, event: &(impl Serialize + Curves)) -> Result<(), Error> {
-        let mut line = serde_json::to_string(event).expect("plain data is JSON");
-        line.push('\n');
-        self.append(EVENTS, line.as_bytes())?;
-        self.append_tensorboard(&tensorboard::scalars(event))
+    pub fn append_event(&self, event: &dyn Record) -> Result<(), Error> {
+        self.append(EVENTS, (event.json() + "\n").as_bytes())?;
+        #[cfg(feature = "tensorboard")]
+        self.append_tensorboard(&tensorboard::scalars(event))?;
+        Ok(())
     }
 
     /// Shows a text, in Markdown, in TensorBoard.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn append_text(&self, name: &str, markdown: &str) -> Result<(), Error> {
-        self.append_tensorboard(&tensorboard::text(name, markdown))
+    #[cfg_attr(not(feature = "tensorboard"), expect(unused_variables, clippy::unused_self))]
+    pub(crate) fn append_text(&self, name: &str, markdown: &str) -> Result<(), Error> {
+        #[cfg(feature = "tensorboard")]
+        self.append_tensorboard(&tensorboard::text(name, markdown))?;
+        Ok(())
     }
 
-    /// Shows a picture in TensorBoard.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn append_picture(&self, name: &str, picture: Picture) -> Result<(), Error> {
-        self.append_tensorboard(&tensorboard::image(name, picture))
+    /// Shows a picture, a PNG of so many pixels, in TensorBoard.
+    #[cfg(feature = "report")]
+    #[cfg_attr(not(feature = "tensorboard"), expect(unused_variables, clippy::unused_self))]
+    pub(crate) fn append_picture(
+        &self,
+        name: &str,
+        png: Vec<u8>,
+        size: [u32; 2],
+    ) -> Result<(), Error> {
+        #[cfg(feature = "tensorboard")]
+        self.append_tensorboard(&tensorboard::image(name, png, size))?;
+        Ok(())
     }
 
+    #[cfg(feature = "tensorboard")]
     fn append_tensorboard(&self, record: &[u8]) -> Result<(), Error> {
         if !self.file(TENSORBOARD).exists() {
             self.append(TENSORBOARD, &tensorboard::header())?;
@@ -219,39 +234,100 @@ impl RunFolder {
     /// # Errors
     /// When the file cannot be read.
     pub fn events<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
-        let path = self.file(EVENTS);
-        if !path.exists() {
-            return Ok(Vec::new());
-        }
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+        Ok(self.read(EVENTS)?.map_or_else(Vec::new, |bytes| sink::records(&bytes)))
     }
 
-    /// Drops events, when a resumed run goes back to its checkpoint.
-    ///
-    /// # Errors
-    /// When the disk refuses.
-    pub fn retain_events<T: Serialize + DeserializeOwned + Curves>(
-        &self,
-        keep: impl FnMut(&T) -> bool,
-    ) -> Result<(), Error> {
-        let mut events: Vec<T> = self.events()?;
-        events.retain(keep);
-        let lines = events.iter().map(|e| serde_json::to_string(e).expect("plain data is JSON"));
-        let text: String = lines.map(|line| line + "\n").collect();
-        self.write(EVENTS, text.as_bytes())?;
-        let mut records = tensorboard::header();
-        events.iter().for_each(|event| records.extend(tensorboard::scalars(event)));
-        self.write(TENSORBOARD, &records)
+    /// Reads a file, if it is there.
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.file(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", &path)(error)),
+        }
     }
 }
 
-/// The first free `<parent>/<name>-N`, N counting from 1.
-pub fn next_free(parent: &Path, name: &str) -> PathBuf {
-    (1..)
-        .map(|n| parent.join(format!("{name}-{n}")))
-        .find(|path| !path.exists())
-        .expect("numbers do not run out")
+impl Sink for RunFolder {
+    fn lock(&self) -> Result<Option<Lock>, Error> {
+        self.lock().map(Some)
+    }
+
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        Self::write(self, name, bytes)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.read(name)
+    }
+
+    fn append_event(&mut self, record: &dyn Record) -> Result<(), Error> {
+        Self::append_event(self, record)
+    }
+
+    fn replace_events(&mut self, records: &[&dyn Record]) -> Result<(), Error> {
+        let text: String = records.iter().map(|record| record.json() + "\n").collect();
+        Self::write(self, EVENTS, text.as_bytes())?;
+        #[cfg(feature = "tensorboard")]
+        {
+            let mut bytes = tensorboard::header();
+            records.iter().for_each(|record| bytes.extend(tensorboard::scalars(*record)));
+            Self::write(self, TENSORBOARD, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn save_tensors(&mut self, name: &str, tensors: Arc<dyn TensorFile>) -> Result<(), Error> {
+        tensors.save(&self.file(name))
+    }
+
+    fn tensors(&self, name: &str) -> Stored {
+        Stored::File(self.file(name))
+    }
+
+    fn folder(&self) -> Option<&RunFolder> {
+        Some(self)
+    }
+}
+
+/// The place of a new run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A folder that is new or empty.
+    Folder(PathBuf),
+    /// The first free `<parent>/<name>-N`, N counting from 1.
+    Next {
+        /// The folder of all runs.
+        parent: PathBuf,
+        /// The name before the number.
+        name: String,
+    },
+}
+
+impl Place {
+    /// The path of the folder. One with a number is made here, so that no other process gets the same.
+    fn claim(&self) -> Result<PathBuf, Error> {
+        let (parent, name) = match self {
+            Self::Folder(path) => return Ok(path.clone()),
+            Self::Next { parent, name } => (parent, name),
+        };
+        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+        for number in 1_u64.. {
+            let path = parent.join(format!("{name}-{number}"));
+            match fs::create_dir(&path) {
+                Ok(()) => return Ok(path),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io("create", &path)(error)),
+            }
+        }
+        unreachable!("numbers do not run out")
+    }
+}
+
+/// Whether there is nothing in a folder but a lock, or no folder at all.
+fn is_free(path: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(path) else { return true };
+    entries.flatten().all(|entry| entry.file_name() == LOCK)
 }
 
 /// Opens the network of a finished training (or of an `asap run`), or a file of one.

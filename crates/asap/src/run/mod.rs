@@ -1,8 +1,13 @@
-//! A run: what it reports, and its folder.
+//! A run: its loop, what it reports, and its folder.
 
 pub mod checkpoint;
+pub(crate) mod driver;
 pub mod folder;
 pub mod memory;
-pub(crate) mod pace;
+mod pace;
 pub mod record;
+pub mod sink;
+pub mod spread;
+pub mod tables;
+#[cfg(feature = "tensorboard")]
 mod tensorboard;

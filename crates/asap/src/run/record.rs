@@ -1,13 +1,14 @@
-//! What a search and a training tell: their images, epochs, results, and events while they go on.
+//! The records of searches and trainings: their images, epochs and results, and the events while they run.
 
 use asap_core::{Genotype, Pruned};
 use serde::{Deserialize, Serialize};
 
-use crate::search::method::MethodName;
+use crate::settings::MethodName;
 use asap_net::evaluation::Evaluation;
 
-/// What a run knows of its images.
+/// The images of a run, in numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct DataSummary {
     /// Name of the data set.
     pub name: String,
@@ -28,8 +29,49 @@ pub struct DataSummary {
     pub std: Vec<f32>,
 }
 
+/// A search before its first step, in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SearchOutline {
+    /// The images.
+    #[serde(skip)]
+    pub data: DataSummary,
+    /// Weights of the search network.
+    pub weights: usize,
+    /// Steps of an epoch.
+    pub steps_per_epoch: usize,
+    /// Most epochs.
+    pub epochs: usize,
+    /// Epochs in which only the weights move.
+    pub grace_epochs: usize,
+    /// Effective learning rate of alpha.
+    pub alpha_lr: f64,
+    /// About how much memory the search needs at its start, in MiB; pruning lowers it.
+    pub memory_estimate_mb: f64,
+}
+
+/// A training before its first step, in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct TrainOutline {
+    /// The images.
+    #[serde(skip)]
+    pub data: DataSummary,
+    /// Weights of the network, without an auxiliary head.
+    pub params: u64,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: u64,
+    /// Steps of an epoch.
+    pub steps_per_epoch: usize,
+    /// Number of epochs.
+    pub epochs: usize,
+    /// About how much memory the training needs, in MiB.
+    pub memory_estimate_mb: f64,
+}
+
 /// One line of `events.jsonl`: an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct EpochRecord {
     /// From 0.
     pub epoch: usize,
@@ -111,6 +153,7 @@ impl Curves for EpochRecord {
 ///
 /// Both with the statistics of the batch norms measured anew; their difference is what the relaxation hides.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RelaxationGap {
     /// Of the search network.
     pub search: f64,
@@ -118,8 +161,9 @@ pub struct RelaxationGap {
     pub derived: f64,
 }
 
-/// What a search came to; `result.json`.
+/// The result of a search; its `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SearchResult {
     /// Version of asap that wrote it.
     pub version: String,
@@ -159,6 +203,7 @@ pub struct SearchResult {
 
 /// One line of `events.jsonl` of a training: an epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TrainRecord {
     /// From 0.
     pub epoch: usize,
@@ -200,8 +245,9 @@ impl Curves for TrainRecord {
     }
 }
 
-/// What a training came to; its `result.json`.
+/// The result of a training; its `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct TrainResult {
     /// Version of asap that wrote it.
     pub version: String,
@@ -231,17 +277,18 @@ pub struct TrainResult {
     pub warnings: Vec<String>,
 }
 
-/// How a run that can be stopped has ended.
+/// The end of a run that can be stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome<T> {
     /// It is over.
     Finished(Box<T>),
-    /// It was asked to stop; a checkpoint is on the disk.
+    /// It was asked to stop; a checkpoint is in its sink.
     Stopped,
 }
 
-/// What a run tells while it goes on.
+/// An event of a run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// One of several runs begins.
     Begin(&'a str),
@@ -255,12 +302,13 @@ pub enum Event<'a> {
     TrainStep(TrainStep),
     /// An epoch of a training is complete.
     TrainEpoch(&'a TrainRecord),
-    /// A checkpoint is on the disk.
+    /// A checkpoint is in the sink.
     Checkpoint,
 }
 
 /// Where a search stands after a step.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct StepReport<'a> {
     /// Epoch, from 0.
     pub epoch: usize,
@@ -282,6 +330,7 @@ pub struct StepReport<'a> {
 
 /// Where a training stands after a step.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct TrainStep {
     /// Epoch, from 0.
     pub epoch: usize,
@@ -299,8 +348,8 @@ pub struct TrainStep {
     pub train_accuracy: f64,
 }
 
-/// Is told what happens; the library itself prints nothing.
-pub trait Observer {
+/// A receiver of events; the library itself prints nothing.
+pub trait Observer: Send {
     /// Called for each event.
     fn on_event(&mut self, event: Event<'_>);
 }

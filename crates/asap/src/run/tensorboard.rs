@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crc::{CRC_32_ISCSI, Crc};
 use prost::Message;
 
-use crate::report::picture::Picture;
 use crate::run::record::Curves;
 
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
@@ -94,7 +93,7 @@ pub(crate) fn header() -> Vec<u8> {
 }
 
 /// The numbers of an epoch.
-pub(crate) fn scalars(record: &impl Curves) -> Vec<u8> {
+pub(crate) fn scalars(record: &(impl Curves + ?Sized)) -> Vec<u8> {
     let value = |(tag, value): (&str, f64)| Value {
         tag: tag.replace(' ', "_"),
         simple_value: Some(value as f32),
@@ -121,13 +120,13 @@ pub(crate) fn text(tag: &str, markdown: &str) -> Vec<u8> {
     summary(0, vec![value])
 }
 
-/// A picture.
-pub(crate) fn image(tag: &str, picture: Picture) -> Vec<u8> {
+/// A picture, as a PNG of so many pixels.
+pub(crate) fn image(tag: &str, png: Vec<u8>, [width, height]: [u32; 2]) -> Vec<u8> {
     let image = Image {
-        height: picture.height as i32,
-        width: picture.width as i32,
+        height: height as i32,
+        width: width as i32,
         colorspace: RGBA,
-        encoded_image_string: picture.png,
+        encoded_image_string: png,
     };
     let value = Value { tag: tag.to_owned(), image: Some(image), ..Value::default() };
     summary(0, vec![value])

@@ -4,9 +4,9 @@ use asap_core::{Derived, Genotype, Operation};
 
 use super::Search;
 use crate::error::Error;
-use crate::report;
-use crate::report::picture::picture;
-use crate::run::folder::{self as run_folder, RunFolder};
+#[cfg(feature = "report")]
+use crate::report::picture::{Picture, picture};
+use crate::run::folder::RunFolder;
 use crate::run::memory::peak_rss_mb;
 use crate::run::record::{RelaxationGap, SearchResult};
 use crate::search::learner::MixingTables;
@@ -16,7 +16,7 @@ const STATISTICS_BATCHES: usize = 50;
 
 impl Search {
     /// Derives the cell, and measures what the cut costs. The learner keeps the cell only.
-    pub(super) fn finish(&mut self, valid_accuracy: f64) -> Result<SearchResult, Error> {
+    pub(super) fn end(&mut self, valid_accuracy: f64) -> Result<SearchResult, Error> {
         let derived = self.method.derive(&self.learner);
         let weights = self.learner.parameters.weight_count();
         let warnings = self.warnings(&derived);
@@ -36,9 +36,9 @@ impl Search {
                 && derived.fallback.is_empty(),
             fallback: derived.fallback.iter().map(ToString::to_string).collect(),
             genotype: derived.genotype,
-            epochs: self.progress.epoch,
-            alpha_steps: self.progress.alpha_steps,
-            seconds: self.progress.seconds,
+            epochs: self.position.epoch,
+            alpha_steps: self.alpha_steps,
+            seconds: self.position.seconds,
             valid_accuracy,
             derived_valid_accuracy,
             relaxation_gap,
@@ -57,17 +57,17 @@ impl Search {
         self.learner.parameters = as_they_are;
         self.learner.supernet.keep(&mut self.learner.parameters, genotype);
         let mixing = self.learner.unmixed();
-        let accuracy = self.validate(&mixing).accuracy().unwrap_or(0.0);
+        let accuracy = self.score(&mut self.valid.epoch(0), &mixing).accuracy().unwrap_or(0.0);
         let derived = self.recomputed_accuracy(&mixing)?;
         Ok((accuracy, RelaxationGap { search, derived }))
     }
 
     /// Accuracy on the validation half with the statistics of batch norms measured anew on the training half.
     fn recomputed_accuracy(&mut self, mixing: &MixingTables) -> Result<f64, Error> {
-        let batches = self.train.epoch(self.progress.epoch).take(STATISTICS_BATCHES);
+        let batches = self.train.epoch(self.position.epoch).take(STATISTICS_BATCHES);
         let outcome = self.learner.recompute_statistics(batches, mixing);
         outcome.map_err(|error| self.at_this_step(error))?;
-        Ok(self.validate(mixing).accuracy().unwrap_or(0.0))
+        Ok(self.score(&mut self.valid.epoch(0), mixing).accuracy().unwrap_or(0.0))
     }
 
     /// What a user should know before trusting the cell.
@@ -90,7 +90,7 @@ impl Search {
                 "alpha has hardly moved and nothing was pruned: the largest distance between two alphas of an edge is {:.2e} \
                  after {} steps on alpha; the cell is close to arbitrary",
                 self.alpha_spread(),
-                self.progress.alpha_steps
+                self.alpha_steps
             ));
         }
         let free =
@@ -105,23 +105,18 @@ impl Search {
         }
         warnings
     }
+}
 
-    pub(super) fn write_result(
-        &self,
-        folder: &RunFolder,
-        result: &SearchResult,
-    ) -> Result<(), Error> {
-        folder.write_json(run_folder::GENOTYPE_JSON, &result.genotype)?;
-        folder.write(run_folder::GENOTYPE_TEXT, format!("{}\n", result.genotype).as_bytes())?;
-        for (name, cell) in
-            [("normal", &result.genotype.normal), ("reduction", &result.genotype.reduce)]
+/// Draws the cell that was found.
+pub(super) fn publish(folder: &RunFolder, genotype: &Genotype) -> Result<(), Error> {
+    for (name, cell) in [("normal", &genotype.normal), ("reduction", &genotype.reduce)] {
+        let title = format!("{name} cell");
+        folder.write(&format!("{name}.svg"), asap_core::svg(cell, &title).as_bytes())?;
+        #[cfg(feature = "report")]
         {
-            let title = format!("{name} cell");
-            folder.write(&format!("{name}.svg"), asap_core::svg(cell, &title).as_bytes())?;
-            folder.append_picture(&format!("cell/{name}"), picture(cell, &title))?;
+            let Picture { png, width, height } = picture(cell, &title);
+            folder.append_picture(&format!("cell/{name}"), png, [width, height])?;
         }
-        folder.append_text("genotype", &format!("    {}\n", result.genotype))?;
-        report::write(folder, &self.data, &self.config, Some(result))?;
-        folder.write_json(run_folder::RESULT, result)
     }
+    folder.append_text("genotype", &format!("    {genotype}\n"))
 }

@@ -6,32 +6,29 @@ pub mod learner;
 pub mod method;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
-use asap_core::{CellKind, Choice, CosineLearningRate, NetworkShape, Stem, search_cost};
+use asap_core::{CellKind, Choice, CosineLearningRate, NetworkShape, Pruned, Stem, search_cost};
 use asap_data::{
-    Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
+    Augment, Batch, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
-use asap_kernels::buffers;
+use asap_net::parameters::NamedValues;
+use asap_net::steps::{NonFinite, Score};
 
 use crate::error::Error;
+#[cfg(feature = "report")]
 use crate::report;
-use crate::run::checkpoint::{self, Progress, State};
-use crate::run::folder::{self as run_folder, RunFolder};
+use crate::run::checkpoint::{Progress, State};
+use crate::run::driver::{self, Epochs, Position};
+use crate::run::folder::{GENOTYPE_JSON, GENOTYPE_TEXT, RunFolder};
 use crate::run::memory::{activations_mb, peak_rss_mb, rss_mb};
-use crate::run::pace::Pace;
 use crate::run::record::{
-    DataSummary, EpochRecord, Event, Observer, Outcome, SearchResult, StepReport,
+    DataSummary, EpochRecord, Event, Observer, Outcome, SearchOutline, SearchResult, StepReport,
 };
+use crate::run::sink::{Sink, Tensors};
 use crate::search::learner::{Learner, MixingTables};
 use crate::search::method::{Clock, Method, Step};
 use crate::settings::config::Config;
-use asap_net::steps::{NonFinite, Score, finite};
-use asap_net::tensor_file;
-
-/// Steps from which the time of an epoch is told.
-const TIMED_STEPS: usize = 3;
 
 /// A search: a learner, the two halves of the training set, and where it stands.
 pub struct Search {
@@ -46,7 +43,11 @@ pub struct Search {
     method: Box<dyn Method>,
     /// Learning rate of alpha.
     alpha_lr: f64,
-    progress: Progress,
+    position: Position,
+    /// Steps on alpha so far.
+    alpha_steps: usize,
+    /// What the epoch has pruned so far, in words.
+    pruned: Vec<String>,
 }
 
 impl Search {
@@ -88,7 +89,7 @@ impl Search {
         let alpha_loader = loader(&valid, augment, 1, true)?;
         let valid_loader = loader(&valid, Augment::none(), 1, false)?;
         let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
-        let method = config.search.method.build(&config, steps)?;
+        let method = method::build(config.search.method, &config, steps)?;
         let shape = NetworkShape {
             cells: method.cells(0, config.network.cells),
             ..network_shape(&config, &summary)
@@ -109,52 +110,11 @@ impl Search {
             train: train_loader,
             alpha: alpha_loader,
             valid: valid_loader,
-            progress: Progress::default(),
+            position: Position::default(),
+            alpha_steps: 0,
+            pruned: Vec::new(),
             config,
         })
-    }
-
-    /// Brings back the state of a run's checkpoint, and drops events written after it.
-    ///
-    /// # Errors
-    /// When there is no checkpoint, or it does not fit this search.
-    pub fn restore(&mut self, folder: &RunFolder) -> Result<(), Error> {
-        let (state, tensors) = checkpoint::load(folder)?;
-        let refuse = |problem: &str| {
-            Err(Error::RunFolder { path: folder.path().to_owned(), problem: problem.to_owned() })
-        };
-        let fresh = &self.learner.architecture;
-        if state.architecture.space() != fresh.space()
-            || state.architecture.policy() != fresh.policy()
-        {
-            return refuse(
-                "the checkpoint is of another search space than config.toml; \
-                 put the original config.toml back",
-            );
-        }
-        if state.data != self.data {
-            return refuse(
-                "expected the images that the search began with, found others (their number, \
-                 classes, size or mean has changed); put them back, or start a new search",
-            );
-        }
-        self.learner.architecture = state.architecture;
-        let cells = |epoch| self.method.cells(epoch, self.config.network.cells);
-        if cells(state.progress.epoch) == cells(0) {
-            let Learner { supernet, parameters, architecture, .. } = &mut self.learner;
-            supernet.prune_to(parameters, architecture);
-        } else {
-            self.learner.restart(cells(state.progress.epoch));
-        }
-        self.learner.parameters.load_named(&tensors)?;
-        self.progress = state.progress;
-        self.method.restore(state.method).map_err(|error| Error::RunFolder {
-            path: folder.path().to_owned(),
-            problem: format!(
-                "expected a checkpoint of this method ({error}); start the search anew"
-            ),
-        })?;
-        folder.retain_events(|record: &EpochRecord| record.epoch < self.progress.epoch)
     }
 
     /// What the search knows of its images.
@@ -183,38 +143,13 @@ impl Search {
         (0..self.epochs()).take_while(|epoch| !moves(epoch)).count()
     }
 
-    /// About how long an epoch takes here while nothing is pruned, in seconds. A few steps are made for it, so that
-    /// this search should not be run any more.
+    /// About how long an epoch takes here while nothing is pruned, in seconds. A few steps are made for it.
     ///
     /// # Errors
     /// When a number is not finite.
     pub fn seconds_per_epoch(mut self) -> Result<f64, Error> {
-        let (epoch, sgd) = (self.grace_epochs(), self.config.sgd());
-        let clock = Clock { epoch, ..self.clock() };
-        let learning_rate = self.learning_rate(epoch);
-        let batches = self.train.epoch(epoch).zip(self.alpha.epoch(epoch)).take(1 + TIMED_STEPS);
-        let mut started = Instant::now();
-        let mut steps = 0;
-        for (made, (train, valid)) in batches.enumerate() {
-            if made == 1 {
-                // The first step takes its memory from the system.
-                (started, steps) = (Instant::now(), 0);
-            }
-            let step = Step { clock, train: &train, sgd: &sgd, learning_rate };
-            let outcome = self.method.weight_step(&mut self.learner, &step);
-            outcome.map_err(|error| self.at_this_step(error))?;
-            let outcome = self.method.architecture_step(&mut self.learner, &step, &valid);
-            outcome.map_err(|error| self.at_this_step(error))?;
-            steps += 1;
-        }
-        let step = started.elapsed().as_secs_f64() / f64::from(steps.max(1));
-        let mixing = self.method.mixing(&self.learner, &clock);
-        let started = Instant::now();
-        if let Some(batch) = self.valid.epoch(0).next() {
-            self.learner.evaluate(&batch, &mixing);
-        }
-        let inference = started.elapsed().as_secs_f64();
-        Ok(step * self.steps_per_epoch() as f64 + inference * self.valid.batches_per_epoch() as f64)
+        self.position.epoch = self.grace_epochs();
+        driver::seconds_per_epoch(self)
     }
 
     /// About how much memory the search needs at its start, in MiB; pruning lowers it.
@@ -224,123 +159,52 @@ impl Search {
         activations_mb(&cost, self.config.search.batch.min(self.data.train_images))
     }
 
-    /// Effective learning rate of alpha.
-    pub fn alpha_lr(&self) -> f64 {
-        self.alpha_lr
+    /// The search as it will be, in numbers.
+    pub fn outline(&self) -> SearchOutline {
+        SearchOutline {
+            data: self.data.clone(),
+            weights: self.learner.parameters.weight_count(),
+            steps_per_epoch: self.steps_per_epoch(),
+            epochs: self.epochs(),
+            grace_epochs: self.grace_epochs(),
+            alpha_lr: self.alpha_lr,
+            memory_estimate_mb: self.memory_estimate_mb(),
+        }
     }
 
     /// Searches to the end, or until `stop` is set.
     ///
     /// # Errors
-    /// When a number is no longer finite or the disk refuses; the last good checkpoint stays.
+    /// When a number is no longer finite or the sink refuses; the last good checkpoint stays.
     pub fn run(
         &mut self,
-        folder: &RunFolder,
+        sink: &mut dyn Sink,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<SearchResult>, Error> {
-        let _lock = folder.lock()?;
-        if self.progress.epoch == 0 && self.progress.step == 0 {
-            self.save(folder)?;
-        }
-        // An epoch that was broken off is brought to its end first.
-        while self.progress.step > 0
-            || self.progress.epoch < self.epochs() && !self.method.is_over(&self.learner)
-        {
-            if !self.epoch(folder, observer, stop)? {
-                self.save(folder)?;
-                observer.on_event(Event::Checkpoint);
-                return Ok(Outcome::Stopped);
-            }
-            let record = self.record()?;
-            buffers::trim();
-            folder.append_event(&record)?;
-            observer.on_event(Event::Epoch(&record));
-            let clock = self.clock();
-            self.method.validated(&mut self.learner, &clock, record.valid_accuracy);
-            self.progress = Progress {
-                epoch: self.progress.epoch + 1,
-                alpha_steps: self.progress.alpha_steps,
-                seconds: self.progress.seconds,
-                ..Progress::default()
-            };
-            self.save(folder)?;
-            observer.on_event(Event::Checkpoint);
-            report::write(folder, &self.data, &self.config, None)?;
-        }
-        let records: Vec<EpochRecord> = folder.events()?;
-        let result = self.finish(records.last().map_or(0.0, |record| record.valid_accuracy))?;
-        self.write_result(folder, &result)?;
-        Ok(Outcome::Finished(Box::new(result)))
+        driver::run(self, sink, observer, stop)
     }
 
-    /// The steps of an epoch; false if asked to stop before its end.
-    fn epoch(
+    /// Goes on from the checkpoint of an earlier run in the same sink, as [`Search::run`] does; events written after the
+    /// checkpoint are dropped.
+    ///
+    /// # Errors
+    /// When there is no checkpoint, it does not fit this search, or as of [`Search::run`].
+    pub fn resume(
         &mut self,
-        folder: &RunFolder,
+        sink: &mut dyn Sink,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<bool, Error> {
-        let (epoch, first) = (self.progress.epoch, self.progress.step);
-        let lr = self.learning_rate(epoch);
-        let sgd = self.config.sgd();
-        let steps = self.steps_per_epoch();
-        let moves = self.method.moves(&self.clock());
-        let mut alpha_batches = moves.then(|| self.alpha.epoch_from(epoch, first));
-        let mut pace = Pace::new(self.config.search.checkpoint_minutes);
-        for batch in self.train.epoch_from(epoch, first) {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(false);
-            }
-            let clock = self.clock();
-            let step = Step { clock, train: &batch, sgd: &sgd, learning_rate: lr };
-            let score = self.method.weight_step(&mut self.learner, &step);
-            self.progress.train.add(score.map_err(|error| self.at_this_step(error))?);
-            let mut pruned = Vec::new();
-            if let Some(valid) = alpha_batches.as_mut().and_then(Iterator::next) {
-                let outcome = self.method.architecture_step(&mut self.learner, &step, &valid);
-                pruned = outcome.map_err(|error| self.at_this_step(error))?;
-                self.progress.alpha_steps += 1;
-            }
-            let made = self.progress.step + 1;
-            if made == steps {
-                pruned.extend(self.method.end_epoch(&mut self.learner, &clock));
-            }
-            let told = pruned.iter().map(|p| format!("step {}: {p}", self.progress.step));
-            self.progress.pruned.extend(told);
-            self.progress.step = made;
-            let seconds = pace.lap();
-            self.progress.epoch_seconds += seconds;
-            self.progress.seconds += seconds;
-            observer.on_event(Event::Step(StepReport {
-                epoch,
-                epochs: self.epochs(),
-                step: made,
-                steps,
-                temperature: self.method.temperature(&clock),
-                alive_ops: self.alive_ops(),
-                train_accuracy: self.progress.train.accuracy().unwrap_or(0.0),
-                pruned: &pruned,
-            }));
-            if self.learner.architecture.is_decided() {
-                break;
-            }
-            if pace.checkpoint_is_due() {
-                self.save(folder)?;
-                observer.on_event(Event::Checkpoint);
-                pace.checkpoint_written();
-            }
-        }
-        Ok(true)
+    ) -> Result<Outcome<SearchResult>, Error> {
+        driver::resume(self, sink, observer, stop)
     }
 
     fn clock(&self) -> Clock {
-        let Progress { epoch, alpha_steps, .. } = self.progress;
-        Clock { epoch, alpha_steps }
+        Clock { epoch: self.position.epoch, alpha_steps: self.alpha_steps }
     }
 
     fn at_this_step(&self, error: NonFinite) -> Error {
-        Error::non_finite(error, self.progress.epoch, self.progress.step)
+        self.position.error(error)
     }
 
     fn learning_rate(&self, epoch: usize) -> f64 {
@@ -356,53 +220,13 @@ impl Search {
         CellKind::ALL.map(|kind| self.learner.architecture.alive_count(kind)).iter().sum()
     }
 
-    /// Scores the search network on the validation half.
-    fn validate(&self, mixing: &MixingTables) -> Score {
+    /// Scores the search network on images of the validation half.
+    fn score(&self, batches: &mut dyn Iterator<Item = Batch>, mixing: &MixingTables) -> Score {
         let mut score = Score::default();
-        for batch in self.valid.epoch(0) {
+        for batch in batches {
             score.add(self.learner.evaluate(&batch, mixing));
         }
         score
-    }
-
-    /// Closes an epoch: measures it on the validation half.
-    fn record(&mut self) -> Result<EpochRecord, Error> {
-        let started = Instant::now();
-        let valid = self.validate(&self.method.mixing(&self.learner, &self.clock()));
-        let finite = finite("the loss on the validation half", valid.loss, "weights.lr");
-        finite.map_err(|error| self.at_this_step(error))?;
-        let seconds = started.elapsed().as_secs_f64();
-        self.progress.epoch_seconds += seconds;
-        self.progress.seconds += seconds;
-        let Progress { epoch, train, pruned, epoch_seconds, .. } = &self.progress;
-        let clock = self.clock();
-        let temperature = self.method.temperature(&clock);
-        let architecture = &self.learner.architecture;
-        let candidates = architecture.space().candidates.len();
-        Ok(EpochRecord {
-            epoch: *epoch,
-            temperature,
-            threshold: self.method.threshold(&clock, candidates),
-            lr: self.learning_rate(*epoch),
-            alpha_lr: if self.method.moves(&clock) { self.alpha_lr } else { 0.0 },
-            train_loss: train.mean_loss().unwrap_or(0.0),
-            train_accuracy: train.accuracy().unwrap_or(0.0),
-            valid_loss: valid.mean_loss().unwrap_or(0.0),
-            valid_accuracy: valid.accuracy().unwrap_or(0.0),
-            entropy_normal: architecture.entropy(CellKind::Normal, temperature),
-            entropy_reduce: architecture.entropy(CellKind::Reduction, temperature),
-            alive_ops: self.alive_ops(),
-            sparsity: architecture.sparsity(),
-            alpha_spread: self.alpha_spread(),
-            epoch_seconds: *epoch_seconds,
-            peak_rss_mb: peak_rss_mb(),
-            rss_mb: rss_mb(),
-            pruned: pruned.clone(),
-            probabilities: CellKind::ALL.map(|kind| {
-                let choices = architecture.cell(kind).operations.iter();
-                choices.map(|choice| choice.probabilities(temperature)).collect()
-            }),
-        })
     }
 
     fn alpha_spread(&self) -> f64 {
@@ -416,17 +240,212 @@ impl Search {
             CellKind::ALL.into_iter().flat_map(|kind| &architecture.cell(kind).operations);
         choices.map(spread).fold(0.0, f64::max)
     }
+}
 
-    fn save(&self, folder: &RunFolder) -> Result<(), Error> {
+/// A step of a search that was made.
+pub(crate) struct Made {
+    /// Where the search stood before it.
+    clock: Clock,
+    /// What it pruned.
+    pruned: Vec<Pruned>,
+}
+
+impl Epochs for Search {
+    type State = State;
+    type Record = EpochRecord;
+    type Step = Made;
+    type Result = SearchResult;
+
+    const RATE_KEY: &'static str = "weights.lr";
+    const VALIDATION: &'static str = "the validation half";
+
+    fn threads(&self) -> usize {
+        self.config.threads
+    }
+
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn position_mut(&mut self) -> &mut Position {
+        &mut self.position
+    }
+
+    fn checkpoint_minutes(&self) -> f64 {
+        self.config.search.checkpoint_minutes
+    }
+
+    fn goes_on(&self) -> bool {
+        self.position.epoch < self.epochs() && !self.method.is_over(&self.learner)
+    }
+
+    fn train(&self) -> &Loader {
+        &self.train
+    }
+
+    /// The steps on alpha.
+    fn companions(&self) -> Option<&Loader> {
+        self.method.moves(&self.clock()).then_some(&self.alpha)
+    }
+
+    fn step(&mut self, train: &Batch, valid: Option<&Batch>) -> Result<Made, NonFinite> {
+        let clock = self.clock();
+        let sgd = self.config.sgd();
+        let step = Step { clock, train, sgd: &sgd, learning_rate: self.learning_rate(clock.epoch) };
+        self.position.train.add(self.method.weight_step(&mut self.learner, &step)?);
+        let mut pruned = Vec::new();
+        if let Some(valid) = valid {
+            pruned = self.method.architecture_step(&mut self.learner, &step, valid)?;
+            self.alpha_steps += 1;
+        }
+        if self.position.step + 1 == self.steps_per_epoch() {
+            pruned.extend(self.method.end_epoch(&mut self.learner, &clock));
+        }
+        let step = self.position.step;
+        self.pruned.extend(pruned.iter().map(|pruned| format!("step {step}: {pruned}")));
+        Ok(Made { clock, pruned })
+    }
+
+    fn step_event<'a>(&'a self, made: &'a Made) -> Event<'a> {
+        Event::Step(StepReport {
+            epoch: self.position.epoch,
+            epochs: self.epochs(),
+            step: self.position.step,
+            steps: self.steps_per_epoch(),
+            temperature: self.method.temperature(&made.clock),
+            alive_ops: self.alive_ops(),
+            train_accuracy: self.position.train.accuracy().unwrap_or(0.0),
+            pruned: &made.pruned,
+        })
+    }
+
+    fn cuts_epoch_short(&self) -> bool {
+        self.learner.architecture.is_decided()
+    }
+
+    fn validation(&self) -> Option<&Loader> {
+        Some(&self.valid)
+    }
+
+    fn validate(&self, batches: &mut dyn Iterator<Item = Batch>) -> Score {
+        self.score(batches, &self.method.mixing(&self.learner, &self.clock()))
+    }
+
+    fn record(&self, valid: Option<Score>) -> EpochRecord {
+        let Position { epoch, train, epoch_seconds, .. } = self.position;
+        let valid = valid.unwrap_or_default();
+        let clock = self.clock();
+        let temperature = self.method.temperature(&clock);
+        let architecture = &self.learner.architecture;
+        let candidates = architecture.space().candidates.len();
+        EpochRecord {
+            epoch,
+            temperature,
+            threshold: self.method.threshold(&clock, candidates),
+            lr: self.learning_rate(epoch),
+            alpha_lr: if self.method.moves(&clock) { self.alpha_lr } else { 0.0 },
+            train_loss: train.mean_loss().unwrap_or(0.0),
+            train_accuracy: train.accuracy().unwrap_or(0.0),
+            valid_loss: valid.mean_loss().unwrap_or(0.0),
+            valid_accuracy: valid.accuracy().unwrap_or(0.0),
+            entropy_normal: architecture.entropy(CellKind::Normal, temperature),
+            entropy_reduce: architecture.entropy(CellKind::Reduction, temperature),
+            alive_ops: self.alive_ops(),
+            sparsity: architecture.sparsity(),
+            alpha_spread: self.alpha_spread(),
+            epoch_seconds,
+            peak_rss_mb: peak_rss_mb(),
+            rss_mb: rss_mb(),
+            pruned: self.pruned.clone(),
+            probabilities: CellKind::ALL.map(|kind| {
+                let choices = architecture.cell(kind).operations.iter();
+                choices.map(|choice| choice.probabilities(temperature)).collect()
+            }),
+        }
+    }
+
+    fn epoch_event(record: &EpochRecord) -> Event<'_> {
+        Event::Epoch(record)
+    }
+
+    fn close(&mut self, record: &EpochRecord, _: &mut dyn Sink) -> Result<(), Error> {
+        let clock = self.clock();
+        self.method.validated(&mut self.learner, &clock, record.valid_accuracy);
+        self.pruned.clear();
+        Ok(())
+    }
+
+    fn state(&self) -> (State, NamedValues) {
+        let Position { epoch, step, train, epoch_seconds, seconds } = self.position;
+        let pruned = self.pruned.clone();
+        let alpha_steps = self.alpha_steps;
         let state = State {
             data: self.data.clone(),
-            progress: self.progress.clone(),
+            progress: Progress { epoch, step, alpha_steps, train, pruned, epoch_seconds, seconds },
             architecture: self.learner.architecture.clone(),
             method: self.method.state(),
         };
-        let tensors = self.learner.parameters.to_named();
-        tensor_file::check_finite(&tensors, "weights.lr").map_err(|e| self.at_this_step(e))?;
-        Ok(tensor_file::save(&folder.file(run_folder::CHECKPOINT), &state, &tensors)?)
+        (state, self.learner.parameters.to_named())
+    }
+
+    fn restore(
+        &mut self,
+        Tensors { header: state, values }: Tensors<State>,
+        refuse: &dyn Fn(&str) -> Error,
+    ) -> Result<(), Error> {
+        let fresh = &self.learner.architecture;
+        if state.architecture.space() != fresh.space()
+            || state.architecture.policy() != fresh.policy()
+        {
+            return Err(refuse(
+                "the checkpoint is of another search space than config.toml; \
+                 put the original config.toml back",
+            ));
+        }
+        if state.data != self.data {
+            return Err(refuse(
+                "expected the images that the search began with, found others (their number, \
+                 classes, size or mean has changed); put them back, or start a new search",
+            ));
+        }
+        self.learner.architecture = state.architecture;
+        let Progress { epoch, step, alpha_steps, train, pruned, epoch_seconds, seconds } =
+            state.progress;
+        let cells = |epoch| self.method.cells(epoch, self.config.network.cells);
+        if cells(epoch) == cells(0) {
+            let Learner { supernet, parameters, architecture, .. } = &mut self.learner;
+            supernet.prune_to(parameters, architecture);
+        } else {
+            self.learner.restart(cells(epoch));
+        }
+        self.learner.parameters.load_named(&values)?;
+        self.position = Position { epoch, step, train, epoch_seconds, seconds };
+        (self.alpha_steps, self.pruned) = (alpha_steps, pruned);
+        self.method.restore(state.method).map_err(|error| {
+            refuse(&format!(
+                "expected a checkpoint of this method ({error}); start the search anew"
+            ))
+        })
+    }
+
+    fn finish(
+        &mut self,
+        last: Option<&EpochRecord>,
+        sink: &mut dyn Sink,
+    ) -> Result<SearchResult, Error> {
+        let result = self.end(last.map_or(0.0, |record| record.valid_accuracy))?;
+        sink.write_json(GENOTYPE_JSON, &result.genotype)?;
+        sink.write(GENOTYPE_TEXT, format!("{}\n", result.genotype).as_bytes())?;
+        Ok(result)
+    }
+
+    fn publish(&self, folder: &RunFolder, result: Option<&SearchResult>) -> Result<(), Error> {
+        if let Some(result) = result {
+            ending::publish(folder, &result.genotype)?;
+        }
+        #[cfg(feature = "report")]
+        report::write(folder, &self.data, &self.config, result)?;
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::search::method::MethodName;
+use crate::settings::MethodName;
 use asap_net::device::DeviceName;
 use asap_net::optimizer::Sgd;
 

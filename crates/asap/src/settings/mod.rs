@@ -1,6 +1,7 @@
 //! Presets, files and overrides in layers, and where each effective value came from.
 
 pub mod config;
+mod method;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use toml::{Table, Value};
 
 use crate::error::Error;
 use crate::settings::config::Config;
+
+pub use method::MethodName;
 
 /// Named settings: what a preset changes on top of the paper's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,32 +1,33 @@
 //! Training of an evaluation network (ASAP section 4.2): the loop, its records, and its ending.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
 
 use asap_core::{Cost, Genotype, NetworkShape, PowerCosineLearningRate, evaluation_cost};
 use asap_data::{
-    Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
+    Augment, Batch, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
-use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
-
-use crate::error::Error;
-use crate::report;
-use crate::run::folder::{self as run_folder, RunFolder};
-use crate::run::memory::{activations_mb, peak_rss_mb};
-use crate::run::pace::Pace;
-use crate::run::record::{
-    DataSummary, Event, Observer, Outcome, TrainRecord, TrainResult, TrainStep,
-};
-use crate::settings::config::Config;
 use asap_net::evaluation::Evaluation;
 use asap_net::network::Network;
 use asap_net::parameters::{NamedValues, Parameters};
 use asap_net::pass::{DropPath, Pass};
-use asap_net::steps::{Descent, NonFinite, Score, descend, evaluate, finite};
-use asap_net::tensor_file::{self, Header};
-use asap_net::trained::{self, NetworkCard, TrainedNetwork};
+use asap_net::steps::{Descent, NonFinite, Score, descend, evaluate};
+use asap_net::tensor_file::Header;
+use asap_net::trained::{NetworkCard, TrainedNetwork};
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+#[cfg(feature = "report")]
+use crate::report;
+use crate::run::driver::{self, Epochs, Position};
+use crate::run::folder::{BEST, GENOTYPE_JSON, RunFolder, WEIGHTS};
+use crate::run::memory::{activations_mb, peak_rss_mb};
+use crate::run::record::{
+    DataSummary, Event, Observer, Outcome, TrainOutline, TrainRecord, TrainResult, TrainStep,
+};
+use crate::run::sink::{Sink, Tensors};
+use crate::settings::config::Config;
 
 /// A training: a network, its images, and where it stands.
 pub struct Training {
@@ -42,12 +43,14 @@ pub struct Training {
     train: Loader,
     valid: Option<Loader>,
     test: Option<Dataset>,
-    progress: Progress,
+    position: Position,
+    /// Epoch with the best accuracy on the validation images, and that accuracy.
+    best: Option<(usize, f64)>,
 }
 
-/// What stands beside the tensors in the checkpoint of a training.
+/// The state of a training beside the tensors of its checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct State {
+pub(crate) struct State {
     data: DataSummary,
     genotype: Genotype,
     progress: Progress,
@@ -58,9 +61,9 @@ impl Header for State {
     const REMEDY: &'static str = "give the folder of a training, or start the training anew";
 }
 
-/// How far a training is.
+/// The progress of a training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Progress {
+pub(crate) struct Progress {
     /// Epoch that is going on, from 0.
     epoch: usize,
     /// Steps of that epoch already made.
@@ -148,7 +151,8 @@ impl Training {
             train,
             valid,
             test,
-            progress: Progress::default(),
+            position: Position::default(),
+            best: None,
         })
     }
 
@@ -167,31 +171,6 @@ impl Training {
         }
         self.parameters.load_named(&own)?;
         Ok(inherited)
-    }
-
-    /// Brings back the state of a run's checkpoint, and drops events written after it.
-    ///
-    /// # Errors
-    /// When there is no checkpoint, or it does not fit this training.
-    pub fn restore(&mut self, folder: &RunFolder) -> Result<(), Error> {
-        let (state, tensors) = tensor_file::load::<State>(&folder.file(run_folder::CHECKPOINT))?;
-        let refuse = |problem: &str| {
-            Err(Error::RunFolder { path: folder.path().to_owned(), problem: problem.to_owned() })
-        };
-        if state.genotype != self.genotype {
-            return refuse(
-                "the checkpoint is of another cell than genotype.json; put the original file back",
-            );
-        }
-        if state.data != self.data {
-            return refuse(
-                "expected the images that the training began with, found others (their number, \
-                 classes, size or mean has changed); put them back, or start a new training",
-            );
-        }
-        self.parameters.load_named(&tensors)?;
-        self.progress = state.progress;
-        folder.retain_events(|record: &TrainRecord| record.epoch < self.progress.epoch)
     }
 
     /// What the training knows of its images.
@@ -224,151 +203,57 @@ impl Training {
         activations_mb(&self.cost, self.config.train.batch.min(self.data.train_images))
     }
 
+    /// The training as it will be, in numbers.
+    pub fn outline(&self) -> TrainOutline {
+        TrainOutline {
+            data: self.data.clone(),
+            params: self.cost.params,
+            multiply_adds: self.cost.multiply_adds,
+            steps_per_epoch: self.steps_per_epoch(),
+            epochs: self.epochs(),
+            memory_estimate_mb: self.memory_estimate_mb(),
+        }
+    }
+
+    /// About how long an epoch takes here, in seconds. A few steps are made for it.
+    ///
+    /// # Errors
+    /// When a number is not finite.
+    pub fn seconds_per_epoch(self) -> Result<f64, Error> {
+        driver::seconds_per_epoch(self)
+    }
+
     /// Trains to the end, or until `stop` is set.
     ///
     /// # Errors
-    /// When a number is no longer finite or the disk refuses; the last good checkpoint stays.
+    /// When a number is no longer finite or the sink refuses; the last good checkpoint stays.
     pub fn run(
         &mut self,
-        folder: &RunFolder,
+        sink: &mut dyn Sink,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<TrainResult>, Error> {
-        let _lock = folder.lock()?;
-        if self.progress.epoch == 0 && self.progress.step == 0 {
-            folder.write_json(run_folder::GENOTYPE_JSON, &self.genotype)?;
-            self.save(folder)?;
-        }
-        while self.progress.epoch < self.epochs() {
-            if !self.epoch(folder, observer, stop)? {
-                self.save(folder)?;
-                observer.on_event(Event::Checkpoint);
-                return Ok(Outcome::Stopped);
-            }
-            let record = self.record()?;
-            folder.append_event(&record)?;
-            observer.on_event(Event::TrainEpoch(&record));
-            self.keep_best(folder, record.valid_accuracy)?;
-            self.progress = Progress {
-                epoch: self.progress.epoch + 1,
-                best: self.progress.best,
-                seconds: self.progress.seconds,
-                ..Progress::default()
-            };
-            self.save(folder)?;
-            observer.on_event(Event::Checkpoint);
-            report::write_training(folder, &self.data, &self.config, &self.genotype, None)?;
-        }
-        let result = self.finish(folder)?;
-        report::write_training(folder, &self.data, &self.config, &self.genotype, Some(&result))?;
-        folder.write_json(run_folder::RESULT, &result)?;
-        Ok(Outcome::Finished(Box::new(result)))
+        driver::run(self, sink, observer, stop)
     }
 
-    /// The steps of an epoch; false if asked to stop before its end.
-    fn epoch(
+    /// Goes on from the checkpoint of an earlier run in the same sink, as [`Training::run`] does; events written after
+    /// the checkpoint are dropped.
+    ///
+    /// # Errors
+    /// When there is no checkpoint, it does not fit this training, or as of [`Training::run`].
+    pub fn resume(
         &mut self,
-        folder: &RunFolder,
+        sink: &mut dyn Sink,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<bool, Error> {
-        let (epoch, first) = (self.progress.epoch, self.progress.step);
-        let (steps, settings) = (self.steps_per_epoch(), self.config.train.clone());
-        let mut pace = Pace::new(settings.checkpoint_minutes);
-        for batch in self.train.epoch_from(epoch, first) {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(false);
-            }
-            let made = epoch * steps + self.progress.step;
-            let descent = Descent {
-                sgd: settings.sgd(),
-                learning_rate: self.rate.at(made as f64 / steps as f64),
-                key: "train.lr",
-                drop_path: Some(DropPath {
-                    probability: settings.drop_path_at(epoch),
-                    seed: self.config.seed,
-                    step: made as u64,
-                }),
-                label_smoothing: settings.label_smoothing,
-                auxiliary_weight: settings.auxiliary_weight,
-            };
-            let network = &self.network;
-            let forward = |pass: &Pass<'_>, images| network.forward(pass, images);
-            let score = descend(&mut self.parameters, &batch, &descent, forward);
-            self.progress.train.add(score.map_err(|error| self.at_this_step(error))?);
-            if settings.average > 0.0 {
-                // The first steps are too far from the last ones to count as long.
-                let young = (1.0 + made as f64) / (10.0 + made as f64);
-                self.parameters.update_average(settings.average.min(young));
-            }
-            self.progress.step += 1;
-            let seconds = pace.lap();
-            self.progress.epoch_seconds += seconds;
-            self.progress.seconds += seconds;
-            observer.on_event(Event::TrainStep(TrainStep {
-                epoch,
-                epochs: self.epochs(),
-                step: self.progress.step,
-                steps,
-                lr: descent.learning_rate,
-                train_loss: self.progress.train.mean_loss().unwrap_or(0.0),
-                train_accuracy: self.progress.train.accuracy().unwrap_or(0.0),
-            }));
-            if pace.checkpoint_is_due() {
-                self.save(folder)?;
-                observer.on_event(Event::Checkpoint);
-                pace.checkpoint_written();
-            }
-        }
-        Ok(true)
+    ) -> Result<Outcome<TrainResult>, Error> {
+        driver::resume(self, sink, observer, stop)
     }
 
-    fn at_this_step(&self, error: NonFinite) -> Error {
-        Error::non_finite(error, self.progress.epoch, self.progress.step)
-    }
-
-    /// Closes an epoch: measures it on the validation images.
-    fn record(&mut self) -> Result<TrainRecord, Error> {
-        let started = Instant::now();
-        let valid = match &self.valid {
-            Some(loader) => {
-                let parameters = self.parameters.averaged();
-                let mut score = Score::default();
-                for batch in loader.epoch(0) {
-                    let forward = |pass: &Pass<'_>, images| self.network.forward(pass, images).main;
-                    score.add(evaluate(&parameters, &batch, forward));
-                }
-                let finite = finite("the loss on the validation images", score.loss, "train.lr");
-                finite.map_err(|error| self.at_this_step(error))?;
-                Some(score)
-            }
-            None => None,
-        };
-        let seconds = started.elapsed().as_secs_f64();
-        self.progress.epoch_seconds += seconds;
-        self.progress.seconds += seconds;
-        let Progress { epoch, train, epoch_seconds, .. } = &self.progress;
-        Ok(TrainRecord {
-            epoch: *epoch,
-            lr: self.rate.at(*epoch as f64),
-            drop_path: self.config.train.drop_path_at(*epoch),
-            train_loss: train.mean_loss().unwrap_or(0.0),
-            train_accuracy: train.accuracy().unwrap_or(0.0),
-            valid_loss: valid.and_then(|score| score.mean_loss()),
-            valid_accuracy: valid.and_then(|score| score.accuracy()),
-            epoch_seconds: *epoch_seconds,
-            peak_rss_mb: peak_rss_mb(),
-        })
-    }
-
-    fn keep_best(&mut self, folder: &RunFolder, accuracy: Option<f64>) -> Result<(), Error> {
-        let Some(accuracy) = accuracy else { return Ok(()) };
-        if self.progress.best.is_none_or(|(_, best)| accuracy > best) {
-            self.progress.best = Some((self.progress.epoch, accuracy));
-            let tensors = self.parameters.averaged().values();
-            trained::save(&folder.file(run_folder::BEST), &self.card(), tensors)?;
-        }
-        Ok(())
+    /// The network as it is.
+    fn trained(&self) -> Result<TrainedNetwork, Error> {
+        let tensors = self.parameters.averaged().values();
+        Ok(TrainedNetwork::new(self.card(), tensors, &self.device)?)
     }
 
     /// What the network is, apart from its weights.
@@ -385,15 +270,177 @@ impl Training {
             data: self.data.name.clone(),
         }
     }
+}
+
+/// A file of a trained network.
+fn file(network: &TrainedNetwork) -> Arc<Tensors<NetworkCard>> {
+    Arc::new(Tensors { header: network.card().clone(), values: network.values() })
+}
+
+impl Epochs for Training {
+    type State = State;
+    type Record = TrainRecord;
+    /// The learning rate.
+    type Step = f64;
+    type Result = TrainResult;
+
+    const RATE_KEY: &'static str = "train.lr";
+    const VALIDATION: &'static str = "the validation images";
+
+    fn threads(&self) -> usize {
+        self.config.threads
+    }
+
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn position_mut(&mut self) -> &mut Position {
+        &mut self.position
+    }
+
+    fn checkpoint_minutes(&self) -> f64 {
+        self.config.train.checkpoint_minutes
+    }
+
+    fn goes_on(&self) -> bool {
+        self.position.epoch < self.epochs()
+    }
+
+    fn begin(&self, sink: &mut dyn Sink) -> Result<(), Error> {
+        sink.write_json(GENOTYPE_JSON, &self.genotype)
+    }
+
+    fn train(&self) -> &Loader {
+        &self.train
+    }
+
+    fn step(&mut self, batch: &Batch, _: Option<&Batch>) -> Result<f64, NonFinite> {
+        let (epoch, steps) = (self.position.epoch, self.steps_per_epoch());
+        let settings = &self.config.train;
+        let made = epoch * steps + self.position.step;
+        let descent = Descent {
+            sgd: settings.sgd(),
+            learning_rate: self.rate.at(made as f64 / steps as f64),
+            key: Self::RATE_KEY,
+            drop_path: Some(DropPath {
+                probability: settings.drop_path_at(epoch),
+                seed: self.config.seed,
+                step: made as u64,
+            }),
+            label_smoothing: settings.label_smoothing,
+            auxiliary_weight: settings.auxiliary_weight,
+        };
+        let network = &self.network;
+        let forward = |pass: &Pass<'_>, images| network.forward(pass, images);
+        let score = descend(&mut self.parameters, batch, &descent, forward)?;
+        self.position.train.add(score);
+        if settings.average > 0.0 {
+            // The first steps are too far from the last ones to count as long.
+            let young = (1.0 + made as f64) / (10.0 + made as f64);
+            self.parameters.update_average(settings.average.min(young));
+        }
+        Ok(descent.learning_rate)
+    }
+
+    fn step_event<'a>(&'a self, lr: &'a f64) -> Event<'a> {
+        Event::TrainStep(TrainStep {
+            epoch: self.position.epoch,
+            epochs: self.epochs(),
+            step: self.position.step,
+            steps: self.steps_per_epoch(),
+            lr: *lr,
+            train_loss: self.position.train.mean_loss().unwrap_or(0.0),
+            train_accuracy: self.position.train.accuracy().unwrap_or(0.0),
+        })
+    }
+
+    fn validation(&self) -> Option<&Loader> {
+        self.valid.as_ref()
+    }
+
+    fn validate(&self, batches: &mut dyn Iterator<Item = Batch>) -> Score {
+        let parameters = self.parameters.averaged();
+        let mut score = Score::default();
+        for batch in batches {
+            let forward = |pass: &Pass<'_>, images| self.network.forward(pass, images).main;
+            score.add(evaluate(&parameters, &batch, forward));
+        }
+        score
+    }
+
+    fn record(&self, valid: Option<Score>) -> TrainRecord {
+        let Position { epoch, train, epoch_seconds, .. } = self.position;
+        TrainRecord {
+            epoch,
+            lr: self.rate.at(epoch as f64),
+            drop_path: self.config.train.drop_path_at(epoch),
+            train_loss: train.mean_loss().unwrap_or(0.0),
+            train_accuracy: train.accuracy().unwrap_or(0.0),
+            valid_loss: valid.and_then(|score| score.mean_loss()),
+            valid_accuracy: valid.and_then(|score| score.accuracy()),
+            epoch_seconds,
+            peak_rss_mb: peak_rss_mb(),
+        }
+    }
+
+    fn epoch_event(record: &TrainRecord) -> Event<'_> {
+        Event::TrainEpoch(record)
+    }
+
+    /// Keeps the network of the best epoch.
+    fn close(&mut self, record: &TrainRecord, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Some(accuracy) = record.valid_accuracy else { return Ok(()) };
+        if self.best.is_none_or(|(_, best)| accuracy > best) {
+            self.best = Some((record.epoch, accuracy));
+            sink.save_tensors(BEST, file(&self.trained()?))?;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> (State, NamedValues) {
+        let Position { epoch, step, train, epoch_seconds, seconds } = self.position;
+        let state = State {
+            data: self.data.clone(),
+            genotype: self.genotype.clone(),
+            progress: Progress { epoch, step, train, best: self.best, epoch_seconds, seconds },
+        };
+        (state, self.parameters.to_named())
+    }
+
+    fn restore(
+        &mut self,
+        Tensors { header: state, values }: Tensors<State>,
+        refuse: &dyn Fn(&str) -> Error,
+    ) -> Result<(), Error> {
+        if state.genotype != self.genotype {
+            return Err(refuse(
+                "the checkpoint is of another cell than genotype.json; put the original file back",
+            ));
+        }
+        if state.data != self.data {
+            return Err(refuse(
+                "expected the images that the training began with, found others (their number, \
+                 classes, size or mean has changed); put them back, or start a new training",
+            ));
+        }
+        self.parameters.load_named(&values)?;
+        let Progress { epoch, step, train, best, epoch_seconds, seconds } = state.progress;
+        self.position = Position { epoch, step, train, epoch_seconds, seconds };
+        self.best = best;
+        Ok(())
+    }
 
     /// Writes the network, and measures it once on the test images.
-    fn finish(&mut self, folder: &RunFolder) -> Result<TrainResult, Error> {
-        let tensors = self.parameters.averaged().values();
-        let trained = TrainedNetwork::new(self.card(), tensors, &self.device)?;
-        trained.save(&folder.file(run_folder::WEIGHTS))?;
+    fn finish(
+        &mut self,
+        last: Option<&TrainRecord>,
+        sink: &mut dyn Sink,
+    ) -> Result<TrainResult, Error> {
+        let trained = self.trained()?;
+        sink.save_tensors(WEIGHTS, file(&trained))?;
         let test: Option<Evaluation> =
             self.test.clone().map(|images| trained.evaluate(images)).transpose()?;
-        let records: Vec<TrainRecord> = folder.events()?;
         let mut warnings = Vec::new();
         if test.is_none() {
             warnings.push(format!(
@@ -408,24 +455,20 @@ impl Training {
             genotype: self.genotype.clone(),
             params: self.cost.params as usize,
             multiply_adds: self.cost.multiply_adds,
-            epochs: self.progress.epoch,
-            seconds: self.progress.seconds,
+            epochs: self.position.epoch,
+            seconds: self.position.seconds,
             test,
-            valid_accuracy: records.last().and_then(|record| record.valid_accuracy),
-            best: self.progress.best,
+            valid_accuracy: last.and_then(|record| record.valid_accuracy),
+            best: self.best,
             peak_rss_mb: peak_rss_mb(),
             warnings,
         })
     }
 
-    fn save(&self, folder: &RunFolder) -> Result<(), Error> {
-        let state = State {
-            data: self.data.clone(),
-            genotype: self.genotype.clone(),
-            progress: self.progress.clone(),
-        };
-        let tensors = self.parameters.to_named();
-        tensor_file::check_finite(&tensors, "train.lr").map_err(|e| self.at_this_step(e))?;
-        Ok(tensor_file::save(&folder.file(run_folder::CHECKPOINT), &state, &tensors)?)
+    #[cfg_attr(not(feature = "report"), expect(unused_variables))]
+    fn publish(&self, folder: &RunFolder, result: Option<&TrainResult>) -> Result<(), Error> {
+        #[cfg(feature = "report")]
+        report::write_training(folder, &self.data, &self.config, &self.genotype, result)?;
+        Ok(())
     }
 }

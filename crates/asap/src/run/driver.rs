@@ -1,0 +1,320 @@
+//! The loop of everything that runs in epochs: steps, validation, records, checkpoints, events, and the way back from a
+//! checkpoint.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use asap_data::{Batch, Loader};
+use asap_kernels::buffers;
+use asap_net::parameters::NamedValues;
+use asap_net::steps::{NonFinite, Score, finite};
+use asap_net::tensor_file::{self, Header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+use crate::run::folder::{CHECKPOINT, RESULT, RunFolder};
+use crate::run::pace::Pace;
+use crate::run::record::{Curves, Event, Observer, Outcome};
+use crate::run::sink::{Record, Sink, Tensors};
+
+/// Steps from which the seconds of an epoch are estimated.
+const TIMED_STEPS: usize = 3;
+
+/// Where a run stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Position {
+    /// Epoch that is going on, from 0.
+    pub(crate) epoch: usize,
+    /// Steps of that epoch already made.
+    pub(crate) step: usize,
+    /// Scores of the epoch's steps.
+    pub(crate) train: Score,
+    /// Seconds that the epoch has taken so far.
+    pub(crate) epoch_seconds: f64,
+    /// Seconds that the run has taken so far.
+    pub(crate) seconds: f64,
+}
+
+impl Position {
+    fn add(&mut self, seconds: f64) {
+        self.epoch_seconds += seconds;
+        self.seconds += seconds;
+    }
+
+    /// The error of a number that is not finite at this step.
+    pub(crate) fn error(&self, error: NonFinite) -> Error {
+        Error::non_finite(error, self.epoch, self.step)
+    }
+}
+
+/// What runs in epochs: a search, or a training.
+pub(crate) trait Epochs {
+    /// What stands beside the tensors in a checkpoint.
+    type State: Header + Clone + Send + Sync + 'static;
+    /// The closing record of an epoch.
+    type Record: Record + DeserializeOwned;
+    /// What is known after a step.
+    type Step;
+    /// What comes out in the end.
+    type Result: Serialize;
+
+    /// The configuration key to lower when a number is not finite.
+    const RATE_KEY: &'static str;
+    /// The images of a validation, for errors.
+    const VALIDATION: &'static str;
+
+    /// Worker threads; 0 for those of the pool that the run is started in.
+    fn threads(&self) -> usize;
+
+    /// Where the run stands.
+    fn position(&self) -> &Position;
+
+    /// The same, to move it.
+    fn position_mut(&mut self) -> &mut Position;
+
+    /// Minutes between checkpoints inside an epoch.
+    fn checkpoint_minutes(&self) -> f64;
+
+    /// Whether there is an epoch to make.
+    fn goes_on(&self) -> bool;
+
+    /// Writes what is known before the first step.
+    fn begin(&self, _: &mut dyn Sink) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// The images of the steps.
+    fn train(&self) -> &Loader;
+
+    /// Images that accompany them, batch by batch, if this epoch has some.
+    fn companions(&self) -> Option<&Loader> {
+        None
+    }
+
+    /// A step, added to the scores.
+    fn step(&mut self, batch: &Batch, companion: Option<&Batch>) -> Result<Self::Step, NonFinite>;
+
+    /// The event of a step that was made.
+    fn step_event<'a>(&'a self, step: &'a Self::Step) -> Event<'a>;
+
+    /// Whether the epoch ends with the step that was made last, before its last batch.
+    fn cuts_epoch_short(&self) -> bool {
+        false
+    }
+
+    /// The images that an epoch is validated on, if there are some.
+    fn validation(&self) -> Option<&Loader>;
+
+    /// Scores some of these images.
+    fn validate(&self, batches: &mut dyn Iterator<Item = Batch>) -> Score;
+
+    /// The closing record of the epoch.
+    fn record(&self, valid: Option<Score>) -> Self::Record;
+
+    /// The event of an epoch that was closed.
+    fn epoch_event(record: &Self::Record) -> Event<'_>;
+
+    /// What follows from an epoch's record, and the state of the next epoch but for the position.
+    fn close(&mut self, record: &Self::Record, sink: &mut dyn Sink) -> Result<(), Error>;
+
+    /// The state to resume from, and its tensors.
+    fn state(&self) -> (Self::State, NamedValues);
+
+    /// Goes back to a state; `refuse` makes the error of one that does not fit.
+    fn restore(
+        &mut self,
+        state: Tensors<Self::State>,
+        refuse: &dyn Fn(&str) -> Error,
+    ) -> Result<(), Error>;
+
+    /// Brings the run to its end, and writes what came out but for the result.
+    fn finish(
+        &mut self,
+        last: Option<&Self::Record>,
+        sink: &mut dyn Sink,
+    ) -> Result<Self::Result, Error>;
+
+    /// Shows the run as it stands to those who look into its folder.
+    fn publish(&self, folder: &RunFolder, result: Option<&Self::Result>) -> Result<(), Error>;
+}
+
+/// Runs to the end, or until `stop` is set; the sink is locked meanwhile.
+pub(crate) fn run<E: Epochs<Result: Send> + Send>(
+    epochs: &mut E,
+    sink: &mut dyn Sink,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome<E::Result>, Error> {
+    let _lock = sink.lock()?;
+    run_locked(epochs, sink, observer, stop)
+}
+
+/// Goes back to the checkpoint of the sink, then runs.
+pub(crate) fn resume<E: Epochs<Result: Send> + Send>(
+    epochs: &mut E,
+    sink: &mut dyn Sink,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome<E::Result>, Error> {
+    let _lock = sink.lock()?;
+    let state = sink.load_tensors(CHECKPOINT)?;
+    restore(epochs, sink, state)?;
+    run_locked(epochs, sink, observer, stop)
+}
+
+/// Goes back to a state of the sink, which is locked, and drops the events written after it.
+pub(crate) fn restore<E: Epochs>(
+    epochs: &mut E,
+    sink: &mut dyn Sink,
+    state: Tensors<E::State>,
+) -> Result<(), Error> {
+    epochs.restore(state, &|problem| sink.refuse(problem))?;
+    let mut records: Vec<E::Record> = sink.events()?;
+    records.retain(|record| record.epoch() < epochs.position().epoch);
+    let records: Vec<&dyn Record> = records.iter().map(|record| record as &dyn Record).collect();
+    sink.replace_events(&records)
+}
+
+/// Runs in a sink that is locked.
+pub(crate) fn run_locked<E: Epochs<Result: Send> + Send>(
+    epochs: &mut E,
+    sink: &mut dyn Sink,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome<E::Result>, Error> {
+    with_threads(epochs.threads(), || run_here(epochs, sink, observer, stop))?
+}
+
+/// Does work with so many threads; 0 takes those of the pool that it is called in.
+pub(crate) fn with_threads<R: Send>(
+    threads: usize,
+    work: impl FnOnce() -> R + Send,
+) -> Result<R, Error> {
+    if threads == 0 || threads == rayon::current_num_threads() {
+        return Ok(work());
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
+    Ok(pool.install(work))
+}
+
+fn run_here<E: Epochs>(
+    epochs: &mut E,
+    sink: &mut dyn Sink,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome<E::Result>, Error> {
+    if (epochs.position().epoch, epochs.position().step) == (0, 0) {
+        epochs.begin(sink)?;
+        save(epochs, sink)?;
+    }
+    // An epoch that was broken off is brought to its end first.
+    while epochs.position().step > 0 || epochs.goes_on() {
+        if !steps(epochs, sink, observer, stop)? {
+            save(epochs, sink)?;
+            observer.on_event(Event::Checkpoint);
+            return Ok(Outcome::Stopped);
+        }
+        let valid = validate(epochs)?;
+        let record = epochs.record(valid);
+        buffers::trim();
+        sink.append_event(&record)?;
+        observer.on_event(E::epoch_event(&record));
+        epochs.close(&record, sink)?;
+        let Position { epoch, seconds, .. } = *epochs.position();
+        *epochs.position_mut() = Position { epoch: epoch + 1, seconds, ..Position::default() };
+        save(epochs, sink)?;
+        observer.on_event(Event::Checkpoint);
+        if let Some(folder) = sink.folder() {
+            epochs.publish(folder, None)?;
+        }
+    }
+    let records: Vec<E::Record> = sink.events()?;
+    let result = epochs.finish(records.last(), sink)?;
+    if let Some(folder) = sink.folder() {
+        epochs.publish(folder, Some(&result))?;
+    }
+    sink.write_json(RESULT, &result)?;
+    Ok(Outcome::Finished(Box::new(result)))
+}
+
+/// The steps of an epoch; false if asked to stop before its end.
+fn steps<E: Epochs>(
+    epochs: &mut E,
+    sink: &mut dyn Sink,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<bool, Error> {
+    let Position { epoch, step: first, .. } = *epochs.position();
+    let mut companions = epochs.companions().map(|images| images.epoch_from(epoch, first));
+    let mut pace = Pace::new(epochs.checkpoint_minutes());
+    for batch in epochs.train().epoch_from(epoch, first) {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let companion = companions.as_mut().and_then(Iterator::next);
+        let step = epochs.step(&batch, companion.as_ref());
+        let step = step.map_err(|error| epochs.position().error(error))?;
+        let position = epochs.position_mut();
+        position.step += 1;
+        position.add(pace.lap());
+        observer.on_event(epochs.step_event(&step));
+        if epochs.cuts_epoch_short() {
+            break;
+        }
+        if pace.checkpoint_is_due() {
+            save(epochs, sink)?;
+            observer.on_event(Event::Checkpoint);
+            pace.checkpoint_written();
+        }
+    }
+    Ok(true)
+}
+
+fn validate<E: Epochs>(epochs: &mut E) -> Result<Option<Score>, Error> {
+    let started = Instant::now();
+    let valid = epochs.validation().map(|images| epochs.validate(&mut images.epoch(0)));
+    if let Some(score) = &valid {
+        let what = format!("the loss on {}", E::VALIDATION);
+        let finite = finite(&what, score.loss, E::RATE_KEY);
+        finite.map_err(|error| epochs.position().error(error))?;
+    }
+    epochs.position_mut().add(started.elapsed().as_secs_f64());
+    Ok(valid)
+}
+
+fn save<E: Epochs>(epochs: &E, sink: &mut dyn Sink) -> Result<(), Error> {
+    let (header, values) = epochs.state();
+    let finite = tensor_file::check_finite(&values, E::RATE_KEY);
+    finite.map_err(|error| epochs.position().error(error))?;
+    sink.save_tensors(CHECKPOINT, Arc::new(Tensors { header, values }))
+}
+
+/// About how long an epoch like that of the position takes here, in seconds. A few steps are made for it, so that the
+/// run is of no use afterwards.
+pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, Error> {
+    with_threads(epochs.threads(), move || {
+        let epoch = epochs.position().epoch;
+        let mut companions = epochs.companions().map(|images| images.epoch(epoch));
+        let mut started = Instant::now();
+        let mut steps = 0;
+        for (made, batch) in epochs.train().epoch(epoch).take(1 + TIMED_STEPS).enumerate() {
+            if made == 1 {
+                // The first step takes its memory from the system.
+                (started, steps) = (Instant::now(), 0);
+            }
+            let companion = companions.as_mut().and_then(Iterator::next);
+            let step = epochs.step(&batch, companion.as_ref());
+            step.map_err(|error| epochs.position().error(error))?;
+            steps += 1;
+        }
+        let step = started.elapsed().as_secs_f64() / f64::from(steps.max(1));
+        let training = step * epochs.train().batches_per_epoch() as f64;
+        let Some(images) = epochs.validation() else { return Ok(training) };
+        let started = Instant::now();
+        epochs.validate(&mut images.epoch(0).take(1));
+        let inference = started.elapsed().as_secs_f64();
+        Ok(training + inference * images.batches_per_epoch() as f64)
+    })?
+}

@@ -1,0 +1,103 @@
+//! The results of commands that make several runs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::record::{SearchResult, TrainResult};
+use crate::run::spread::Spread;
+use crate::settings::MethodName;
+
+/// The result of searches and of the trainings of their cells; its `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RunResult {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// Each search with the trainings of its cell.
+    pub searches: Vec<SearchAndTrainings>,
+    /// Test error over all trainings, of their last weights.
+    pub error: Option<Spread>,
+    /// Standard deviation of the mean errors of the searches.
+    pub search_deviation: Option<f64>,
+    /// Standard deviation of the errors of trainings of one cell.
+    pub training_deviation: Option<f64>,
+    /// Seconds of all searches and trainings together.
+    pub seconds: f64,
+}
+
+/// A search with the trainings of its cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct SearchAndTrainings {
+    /// Its folder inside that of the run.
+    pub folder: String,
+    /// The search.
+    pub search: SearchResult,
+    /// Folder and result of each training.
+    pub trainings: Vec<(String, TrainResult)>,
+}
+
+/// The table of a transfer; its `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TransferTable {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// One row for each cell and data set.
+    pub rows: Vec<TransferRow>,
+}
+
+/// A cell on a data set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TransferRow {
+    /// The cell's name.
+    pub cell: String,
+    /// The data set.
+    pub data: String,
+    /// Trained weights.
+    pub params: Option<usize>,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: Option<u64>,
+    /// Test error over the seeds, of the last weights.
+    pub error: Option<Spread>,
+    /// Mean seconds of a training.
+    pub seconds: Option<f64>,
+    /// Trainings that failed, with the reason.
+    pub failures: Vec<String>,
+}
+
+/// The table of a comparison of methods; its `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// One row for each method.
+    pub rows: Vec<ComparisonRow>,
+}
+
+/// A method over all seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ComparisonRow {
+    /// The method.
+    pub method: MethodName,
+    /// Test error of the trained networks, of the last weights.
+    pub error: Option<Spread>,
+    /// Weights of the trained networks.
+    pub params: Option<Spread>,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: Option<Spread>,
+    /// Seconds of search.
+    pub search_seconds: Option<Spread>,
+    /// Largest resident memory of a search in MiB.
+    pub search_peak_mb: Option<f64>,
+    /// Validation accuracy of the search network at its last step, statistics measured anew.
+    pub search_accuracy: Option<Spread>,
+    /// The same of the derived network with the same weights.
+    pub derived_accuracy: Option<Spread>,
+    /// Share of operations that the search itself removed.
+    pub sparsity: Option<Spread>,
+    /// Searches and trainings that failed, with the reason.
+    pub failures: Vec<String>,
+}

@@ -1,0 +1,146 @@
+//! The search methods by name, and what a configuration must know of each.
+
+use std::fmt;
+use std::str::FromStr;
+
+use asap_core::EdgePolicy;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::settings::config::Config;
+
+/// The methods by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+#[non_exhaustive]
+pub enum MethodName {
+    /// Anneal and prune (Algorithm 1), with the schedule of section 4.1.
+    #[default]
+    Asap,
+    /// The same with the schedule and thresholds of Theorem 2.
+    AsapPac,
+    /// DARTS, first order: T = 1, nothing pruned, a cut at the end.
+    Darts,
+    /// DARTS, second order: the gradient looks a step of the weights ahead.
+    Darts2nd,
+    /// DARTS that stops when the normal cell has two skip connections.
+    DartsPlus,
+    /// DARTS on a part of the channels, with edge normalization.
+    PcDarts,
+    /// DARTS in stages, with deeper networks and fewer operations.
+    PDarts,
+    /// The smallest alphas are pruned to a planned sparsity (equation 13).
+    Magnitude,
+    /// The same for the smallest accumulated gradients of alpha.
+    AccumulatedGradient,
+    /// Relaxed architectures are sampled by Gumbel noise.
+    Snas,
+    /// Exponentiated gradients and wipeout.
+    Xnas,
+    /// A controller samples cells and learns by REINFORCE.
+    Enas,
+    /// One cell drawn at random; no search.
+    Random,
+    /// The best of a few random cells, trained within the same budget.
+    RandomTrained,
+}
+
+impl MethodName {
+    /// Every method.
+    pub const ALL: [Self; 14] = [
+        Self::Asap,
+        Self::AsapPac,
+        Self::Darts,
+        Self::Darts2nd,
+        Self::DartsPlus,
+        Self::PcDarts,
+        Self::PDarts,
+        Self::Magnitude,
+        Self::AccumulatedGradient,
+        Self::Snas,
+        Self::Xnas,
+        Self::Enas,
+        Self::Random,
+        Self::RandomTrained,
+    ];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Asap => "asap",
+            Self::AsapPac => "asap-pac",
+            Self::Darts => "darts",
+            Self::Darts2nd => "darts-2nd",
+            Self::DartsPlus => "darts+",
+            Self::PcDarts => "pc-darts",
+            Self::PDarts => "p-darts",
+            Self::Magnitude => "magnitude",
+            Self::AccumulatedGradient => "accumulated-gradient",
+            Self::Snas => "snas",
+            Self::Xnas => "xnas",
+            Self::Enas => "enas",
+            Self::Random => "random",
+            Self::RandomTrained => "random-trained",
+        }
+    }
+
+    /// Whether operations see a part of the channels only.
+    pub fn is_partial(self) -> bool {
+        self == Self::PcDarts
+    }
+
+    /// How the method comes down to two inputs of a node: only annealing can be told.
+    pub fn edge_policy(self, config: &Config) -> EdgePolicy {
+        match self {
+            Self::Asap | Self::AsapPac => config.search.edge_policy,
+            Self::PcDarts => EdgePolicy::Normalize,
+            _ => EdgePolicy::Strength,
+        }
+    }
+
+    /// Whether annealing is meant to make every choice before the search ends.
+    pub fn anneals(self) -> bool {
+        matches!(self, Self::Asap | Self::AsapPac)
+    }
+
+    /// Whether an alpha of each operation is trained.
+    pub fn has_alpha(self) -> bool {
+        !matches!(self, Self::Enas | Self::Random | Self::RandomTrained)
+    }
+
+    /// Whether the network at the end of the search holds the weights of the cell that was found.
+    pub fn shares_weights(self) -> bool {
+        !matches!(self, Self::Random | Self::RandomTrained)
+    }
+}
+
+impl fmt::Display for MethodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for MethodName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|method| method.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::Config(format!("unknown method `{text}`; choose one of {names}"))
+        })
+    }
+}
+
+impl TryFrom<String> for MethodName {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<MethodName> for String {
+    fn from(method: MethodName) -> Self {
+        method.name().to_owned()
+    }
+}
