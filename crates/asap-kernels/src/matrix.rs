@@ -151,11 +151,11 @@ impl Factor {
         let ((first, count), cp) = (windows.channels, windows.image.cp);
         match self {
             Self::Values(b) => {
-                let places = windows.places(cp, first, count);
+                let places = windows.places(cp, first, count, false);
                 multiply_at(level, &windows.image.data, b, &places, product);
             }
             Self::Pairs(b) => {
-                let places = windows.places(cp.div_ceil(2), first / 2, count.div_ceil(2));
+                let places = windows.places(cp.div_ceil(2), first / 2, count.div_ceil(2), false);
                 multiply_at(level, windows.pairs, b, &places, product);
             }
         }

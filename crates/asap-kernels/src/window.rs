@@ -57,29 +57,37 @@ impl Taps {
 }
 
 impl Windows<'_> {
-    /// The lines of windows whose taps `down` rows below the first pixel are in the image, not its border.
-    fn lines(&self, down: isize) -> (usize, usize) {
-        let (above, stride) = (self.first.0 + down, self.stride.0);
-        let line = |row: isize| (row - above).max(0).cast_unsigned().div_ceil(stride);
-        (line(0), line(self.image.h as isize))
-    }
-
     /// The terms where pixels are `pitch` apart: `k` from term `channel` on at each tap.
-    pub(crate) fn places(&self, pitch: usize, channel: usize, k: usize) -> Places {
+    ///
+    /// Whole pixels side by side are as good as one tap; as such they are taken if `joined`, at the price of the border
+    /// left and right.
+    pub(crate) fn places(&self, pitch: usize, channel: usize, k: usize, joined: bool) -> Places {
         let (image, (y, x)) = (self.image, self.first);
         let at = |(down, right): (isize, isize)| image.pixel(y + down, x + right);
-        // Whole pixels side by side are as good as one tap.
-        let run = if k == pitch { self.taps.run } else { 1 };
+        let run = if joined && k == pitch { self.taps.run } else { 1 };
         let first = self.taps.all.first().map_or(0, |tap| at(*tap));
         let (mut taps, mut count) = ([Tap::default(); MOST], 0);
         for (place, tap) in taps.iter_mut().zip(self.taps.all.iter().step_by(run)) {
-            *place = Tap { at: (at(*tap) - first) * pitch, lines: self.lines(tap.0) };
+            *place = Tap {
+                at: (at(*tap) - first) * pitch,
+                lines: inside(self.first.0 + tap.0, self.stride.0, image.h),
+                columns: match run {
+                    1 => inside(self.first.1 + tap.1, self.stride.1, image.w),
+                    _ => Tap::ALL.columns,
+                },
+            };
             count += 1;
         }
         let (down, right) = self.stride;
         let (step, line) = (right * pitch, down * image.width() * pitch);
         Places { first: first * pitch + channel, taps, count, k: k * run, step, line }
     }
+}
+
+/// The windows whose tap is in the image, where that of the first is at `first` and there are `size` places.
+fn inside(first: isize, stride: usize, size: usize) -> (usize, usize) {
+    let window = |place: isize| (place - first).max(0).cast_unsigned().div_ceil(stride);
+    (window(0), window(size as isize))
 }
 
 impl Places {
@@ -106,16 +114,20 @@ mod tests {
             stride: (2, 2),
             channels: (0, 8),
         };
-        let whole = windows.places(8, 0, 8);
+        let whole = windows.places(8, 0, 8, true);
         let at = |places: &Places| places.taps().iter().map(|tap| tap.at).collect::<Vec<_>>();
         assert_eq!((whole.first, whole.k, at(&whole)), (2 * 7 * 8, 24, vec![0, 56, 112]));
         // Of rows 2, 4, 6 of four, those with a row above, with themselves and with a row below.
         let lines = whole.taps().iter().map(|tap| tap.lines);
         assert_eq!(lines.collect::<Vec<_>>(), [(0, 2), (0, 1), (0, 1)]);
         assert_eq!((whole.step, whole.line), (16, 2 * 7 * 8));
-        let part = windows.places(8, 1, 7);
+        let part = windows.places(8, 1, 7, true);
         assert_eq!((part.first, part.k, part.taps().len()), (2 * 7 * 8 + 1, 7, 9));
         assert_eq!(at(&part)[..4], [0, 8, 16, 56]);
+        // Of columns 0, 2, 4 of five, those with a column to the left, with themselves and with a column to the right.
+        let apart = windows.places(8, 0, 8, false);
+        let columns = apart.taps()[..3].iter().map(|tap| tap.columns);
+        assert_eq!(columns.collect::<Vec<_>>(), [(1, 3), (0, 3), (0, 2)]);
     }
 
     #[test]

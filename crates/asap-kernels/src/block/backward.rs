@@ -282,7 +282,7 @@ impl Conv {
         for matrix in &self.matrices {
             let Some(taps) = &matrix.taps else { continue };
             let windows = self.windows(taps, image, &[], row);
-            let places = windows.places(image.cp, 0, self.block.cin);
+            let places = windows.places(image.cp, 0, self.block.cin, true);
             let grads = grads[matrix.grads.clone()].chunks_mut(places.k * matrix.np.max(1));
             for (tap, w) in places.taps().iter().zip(grads) {
                 let (from, to) = (tap.lines.0.min(rows), tap.lines.1.min(rows));

@@ -78,11 +78,13 @@ pub(crate) struct Tap {
     pub(crate) at: usize,
     /// The lines, first and one past the last, where the part is not all zeros: the border of an image costs nothing.
     pub(crate) lines: (usize, usize),
+    /// The same of the rows of a line.
+    pub(crate) columns: (usize, usize),
 }
 
 impl Tap {
     /// A whole row, everywhere.
-    pub(crate) const ALL: Self = Self { at: 0, lines: (0, usize::MAX) };
+    pub(crate) const ALL: Self = Self { at: 0, lines: (0, usize::MAX), columns: (0, usize::MAX) };
 }
 
 /// `c[rows, n] = a[rows, k] * b[k, n]`: pixels by channels. A row of `a` may be in several parts, the taps of a
@@ -207,38 +209,27 @@ impl<T: Term> Product<'_, T> {
             for _ in 0..before {
                 self.ahead.step();
             }
-            let (ldb, len) = (self.ldb, self.k);
-            let lines = match self.taps.len() {
-                1 => (0, 0),
-                _ => (row / self.lines.width, (row + M - 1) / self.lines.width),
+            // The border is worth a look only where there are several taps.
+            let several = self.taps.len() > 1;
+            let width = self.lines.width;
+            let (top, bottom, left) = match several {
+                true => (row / width, (row + M - 1) / width, row % width),
+                false => (0, 0, 0),
             };
+            let one_line = several && top == bottom;
             for tap in self.taps {
-                if lines.1 < tap.lines.0 || lines.0 >= tap.lines.1 {
-                    b = b.wrapping_add(ldb * len);
+                if several && (bottom < tap.lines.0 || top >= tap.lines.1) {
+                    b = b.wrapping_add(self.ldb * self.k);
                     continue;
                 }
-                let (mut k, end) = (tap.at, tap.at + len);
-                while k < end {
-                    // Nothing but this in the inner loop, or its pointers would not fit the registers.
-                    let pause = end.min(k + STRETCH);
-                    while k < pause {
-                        let mut columns = [arithmetic.terms(b); V];
-                        for (j, column) in columns.iter_mut().enumerate().skip(1) {
-                            *column = arithmetic.terms(b.add(j * A::LANES));
-                        }
-                        for (acc, a) in acc.iter_mut().zip(a) {
-                            let a = arithmetic.splat(a.add(k));
-                            for (acc, column) in acc.iter_mut().zip(columns) {
-                                *acc = arithmetic.mul_add(a, column, *acc);
-                            }
-                        }
-                        b = b.wrapping_add(ldb);
-                        k += 1;
-                    }
-                    for _ in 0..between {
-                        self.ahead.step();
-                    }
-                }
+                let a = a.map(|a| a.wrapping_add(tap.at));
+                b = if one_line && left < tap.columns.0 {
+                    self.add_terms::<A, M, V, 1, 0>(arithmetic, &mut acc, a, b, between)
+                } else if one_line && left + M > tap.columns.1 {
+                    self.add_terms::<A, M, V, 0, 1>(arithmetic, &mut acc, a, b, between)
+                } else {
+                    self.add_terms::<A, M, V, 0, 0>(arithmetic, &mut acc, a, b, between)
+                };
             }
             let rows = self.lines.places::<M>(row, self.ldc, self.lines.written);
             for (acc, row) in acc.into_iter().zip(rows) {
@@ -249,6 +240,55 @@ impl<T: Term> Product<'_, T> {
                 }
             }
         }
+    }
+
+    /// Adds the terms of a tap to all rows of a tile but the first `FIRST` and the last `LAST`. Returns where those of
+    /// the next tap are.
+    ///
+    /// # Safety
+    /// The terms of the rows and of `b` are readable.
+    #[inline(always)]
+    unsafe fn add_terms<
+        A: Arithmetic<Term = T>,
+        const M: usize,
+        const V: usize,
+        const FIRST: usize,
+        const LAST: usize,
+    >(
+        &mut self,
+        arithmetic: A,
+        acc: &mut [[A::Acc; V]; M],
+        a: [*const T; M],
+        mut b: *const T,
+        between: usize,
+    ) -> *const T {
+        let (ldb, len) = (self.ldb, self.k);
+        let mut k = 0;
+        while k < len {
+            // Nothing but this in the inner loop, or its pointers would not fit the registers.
+            let pause = len.min(k + STRETCH);
+            while k < pause {
+                // SAFETY: k lies below the number of terms.
+                unsafe {
+                    let mut columns = [arithmetic.terms(b); V];
+                    for (j, column) in columns.iter_mut().enumerate().skip(1) {
+                        *column = arithmetic.terms(b.add(j * A::LANES));
+                    }
+                    for i in FIRST..M - LAST {
+                        let a = arithmetic.splat(a[i].add(k));
+                        for j in 0..V {
+                            acc[i][j] = arithmetic.mul_add(a, columns[j], acc[i][j]);
+                        }
+                    }
+                }
+                b = b.wrapping_add(ldb);
+                k += 1;
+            }
+            for _ in 0..between {
+                self.ahead.step();
+            }
+        }
+        b
     }
 }
 
