@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use asap::report::picture::picture;
-use asap_core::{CellKind, Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost};
+use asap_core::{
+    CellKind, Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost,
+};
 use serde::Serialize;
 
 use crate::args::{CellsArgs, CellsCommand, Common, Notation, PictureFormat};
@@ -54,14 +56,18 @@ pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
         }
     }
     if path.is_file() {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Usage(format!("{cell}: expected a text file with a genotype: {error}")))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Usage(format!("{cell}: expected a text file with a genotype: {error}"))
+        })?;
         return text.parse::<Genotype>().with_context(|| cell.to_owned());
     }
     let looks_like_name = cell.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));
     if looks_like_name {
         let unknown = PublishedCell::find(cell).err().map(|e| e.to_string()).unwrap_or_default();
-        return Err(Usage(format!("{unknown}; a file, a run folder or a genotype as text will do too")).into());
+        return Err(Usage(format!(
+            "{unknown}; a file, a run folder or a genotype as text will do too"
+        ))
+        .into());
     }
     Ok(cell.parse::<Genotype>()?)
 }
@@ -98,12 +104,7 @@ struct Drawing {
     path: Option<std::path::PathBuf>,
 }
 
-fn draw(
-    cell: &str,
-    kind: CellKind,
-    format: PictureFormat,
-    common: &Common,
-) -> anyhow::Result<()> {
+fn draw(cell: &str, kind: CellKind, format: PictureFormat, common: &Common) -> anyhow::Result<()> {
     let genotype = read(cell)?;
     let cell = match kind {
         CellKind::Normal => &genotype.normal,

@@ -28,10 +28,10 @@ fn list(common: &Common) -> anyhow::Result<()> {
     let known = asap_data::known();
     let mut text = String::new();
     for dataset in &known {
-        let place = match &dataset.found_at {
-            _ if dataset.name == DatasetName::Embedded => "always available".to_owned(),
-            Some(path) => format!("found at {}", path.display()),
-            None => format!("not found: {}", dataset.remedy),
+        let place = match (dataset.name, &dataset.found_at) {
+            (DatasetName::Embedded, _) => dataset.remedy.to_owned(),
+            (_, Some(path)) => format!("found in {}", path.display()),
+            (_, None) => format!("not found: {}", dataset.remedy),
         };
         writeln!(text, "{:<14} {}\n{:14} {place}", dataset.name.to_string(), dataset.form, "")?;
     }

@@ -71,7 +71,10 @@ fn text(evaluation: &Evaluation) -> anyhow::Result<String> {
         writeln!(text)?;
     }
     if few {
-        writeln!(text, "Columns: accuracy, then the number of images predicted as class 0, 1, ...")?;
+        writeln!(
+            text,
+            "Columns: accuracy, then the number of images predicted as class 0, 1, ..."
+        )?;
     }
     Ok(text)
 }

@@ -122,7 +122,9 @@ fn folder(root: &Path, wanted: &Wanted) -> Result<PathBuf, Failure> {
     let known = overview::runs(root)?.into_iter().any(|run| run.path == wanted.run);
     match known {
         true => Ok(root.join(&wanted.run)),
-        false => Err(Failure(StatusCode::NOT_FOUND, format!("no run {} in this folder", wanted.run))),
+        false => {
+            Err(Failure(StatusCode::NOT_FOUND, format!("no run {} in this folder", wanted.run)))
+        }
     }
 }
 
