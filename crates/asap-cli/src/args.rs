@@ -2,14 +2,18 @@
 
 use std::path::PathBuf;
 
-use asap::Precision;
-use asap_core::Operation;
-use clap::{Args, Parser, Subcommand};
+use asap::{DeviceName, MethodName, Precision, Preset};
+use asap_core::{CellKind, Operation};
+use clap::builder::PossibleValue;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::names::one_of;
 
 /// Neural architecture search that anyone can afford.
 ///
-/// Searches a convolutional cell for your images by annealing the choice between operations and
-/// pruning the losers while it trains (ASAP, arXiv 1904.04123). No GPU needed.
+/// Finds a convolutional cell for your images: it anneals the choice between operations and prunes
+/// the losers while it trains (ASAP, arXiv 1904.04123). No GPU needed.
 #[derive(Debug, Parser)]
 #[command(name = "asap", version, after_help = "Example:\n  asap search --data fashion-mnist")]
 pub(crate) struct Arguments {
@@ -19,104 +23,106 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// The options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
     /// Print the result as JSON on standard output
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// Worker threads; the result does not depend on it [default: every core]
+    /// Number of worker threads; does not affect the result [default: one per core]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) threads: Option<usize>,
-    /// Decides initial weights, the split, and the order of images
+    /// Seed for initial weights, splits, shuffling and augmentation [default: 0]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Where to compute: cpu, vulkan, wgpu, cuda or rocm
-    #[arg(long, global = true)]
-    pub(crate) device: Option<String>,
-    /// A configuration file, over the preset
+    /// Device to compute on [default: cpu]
+    #[arg(long, global = true, value_parser = one_of(DeviceName::ALL, DeviceName::name))]
+    pub(crate) device: Option<DeviceName>,
+    /// Configuration file; overrides the preset
     #[arg(long, global = true, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
-    /// One setting over everything else, such as search.epochs=20; can be repeated
+    /// Set one configuration key, such as search.epochs=20; overrides everything else; repeatable
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Where results go; must be new [default: runs/<command>-1, -2, ...]
-    #[arg(long, global = true, value_name = "DIR")]
+    /// Where to write the results; must not exist yet [default: runs/<command>-1, -2, ...]
+    #[arg(long, global = true, value_name = "PATH")]
     pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Search a cell: anneal and prune (Algorithm 1), or by a rival method
+    /// Search for a cell: anneal and prune (Algorithm 1), or use a rival method
     #[command(after_help = "Examples:\n  asap search\n  asap search --data photos/ --seed 7\n  \
         asap search --data fashion-mnist --preset paper --out runs/fashion\n  \
         asap search --resume runs/fashion\n  asap search --data cifar10 --dry-run")]
     Search(SearchArgs),
-    /// Train the network of a cell, and measure its test error
+    /// Train the network built from a cell and measure its test error
     #[command(
         after_help = "Examples:\n  asap train --cell ASAP --data fashion-mnist --preset hour\n  \
         asap train --cell runs/search-1 --repeat 3\n  asap train --cell ASAP --data photos/ --dry-run\n  \
         asap train --resume runs/train-1"
     )]
     Train(TrainArgs),
-    /// Search, train, test and report: one command from images to a trained network
+    /// Go from images to a trained network: search, train, test and report
     #[command(after_help = "Examples:\n  asap run --data photos/\n  \
         asap run --data photos/ --dry-run\n  asap run --data fashion-mnist --preset hour --out runs/fashion\n  \
         asap run --repeat-search 2 --repeat-train 3\n  asap run --resume runs/fashion")]
     Run(RunArgs),
-    /// The error of a trained network on a data set, class by class
+    /// Measure the error of a trained network on a data set, overall and per class
     #[command(after_help = "Examples:\n  asap evaluate runs/train-1\n  \
         asap evaluate weights.safetensors --data photos/ --json")]
     Evaluate(EvaluateArgs),
-    /// Classes and probabilities of image files
+    /// Classify image files
     #[command(after_help = "Examples:\n  asap predict runs/train-1 cat.jpg dog.png\n  \
         asap predict runs/train-1 photos/ --json > predictions.jsonl\n  \
         find . -name '*.png' | asap predict runs/train-1 - --top 3")]
     Predict(PredictArgs),
-    /// Train several cells on several data sets by one recipe, and compare (Table 2 of the paper)
+    /// Train several cells on several data sets with the same recipe (Table 2 of the paper)
     #[command(after_help = "Examples:\n  asap transfer --cells ASAP,DARTS_V2 --data embedded\n  \
         asap transfer --cells ASAP,runs/search-1 --data cifar10,cifar100 --preset darts --repeat 3\n  \
         asap transfer --resume runs/transfer-1")]
     Transfer(TransferArgs),
-    /// Hand a trained network or a cell over to other tools
+    /// Export a trained network or a cell for other tools
     #[command(
         after_help = "Examples:\n  asap export runs/train-1 --format onnx --out network.onnx\n  \
         asap export runs/train-1 --format pytorch --out pytorch/\n  \
         asap export runs/search-1 --format darts --out genotypes.py"
     )]
     Export(ExportArgs),
-    /// Search by several methods side by side, train what they find, and compare (Tables 1 and 3)
+    /// Compare search methods: search with each, then train the cells they find (Tables 1 and 3)
     #[command(after_help = "Examples:\n  asap compare --methods asap,darts,random --seeds 3\n  \
         asap compare --data fashion-mnist --preset hour --methods asap,magnitude,enas --no-train\n  \
         asap compare --resume runs/compare-1")]
     Compare(CompareArgs),
-    /// Published and own cells: list, show, draw, cost, convert
+    /// List, show, draw, convert and measure cells, published ones or your own
     #[command(after_help = "Example:\n  asap cells cost ASAP --channels 36 --cells 20 --json")]
     Cells(CellsArgs),
-    /// Data sets: what can be read, and what is in one
+    /// List the known data sets, or check one
     #[command(after_help = "Example:\n  asap data check photos/")]
     Data(DataArgs),
-    /// Every effective value and where it came from
+    /// Show the effective configuration and where each value comes from
     #[command(after_help = "Example:\n  asap config show --preset paper --set search.epochs=20")]
     Config(ConfigArgs),
-    /// Time the real steps on this machine
+    /// Time search, training and inference steps on this machine
     #[command(after_help = "Example:\n  asap bench search --channels 16 --cells 8 --batch 64")]
     Bench(BenchArgs),
-    /// Follow the runs under a folder on a page that only this machine can open
+    /// Serve a live page of the runs in a folder, reachable from this machine only
     #[command(after_help = "Example:\n  asap watch runs/ --port 8080")]
     Watch(WatchArgs),
-    /// Commands that a shell completes, manual pages, and this program's reference
+    /// Generate shell completions, manual pages and the command reference
     #[command(
         after_help = "Examples:\n  asap docs completions bash > ~/.local/share/bash-completion/completions/asap\n  \
         asap docs man ~/.local/share/man/man1"
     )]
     Docs(DocsArgs),
-    /// Check Theorem 2 by simulation: how often annealing and pruning loses the best operation
+    /// Check Theorem 2 by simulation: measure how often the best operation is pruned
     #[command(after_help = "Example:\n  asap pac --arms 7 --delta 0.1 --runs 1000")]
     Pac(PacArgs),
 }
 
 impl Command {
-    /// Whether `--config` and `--set` mean anything to it.
+    /// True if the command reads a configuration, and so `--config` and `--set`.
     pub(crate) fn reads_configuration(&self) -> bool {
         matches!(
             self,
@@ -130,31 +136,31 @@ impl Command {
     }
 }
 
-/// Which settings a run starts from.
+/// Data and preset that a run starts from.
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
-    /// Images: embedded, fashion-mnist, cifar10, cifar100, or a path [default: embedded]
+    /// Data set: embedded, fashion-mnist, cifar10, cifar100, or a path [default: embedded]
     #[arg(long)]
     pub(crate) data: Option<String>,
-    /// Folder of a known data set, if it is not in one of the usual places
+    /// Folder of a known data set, if not in one of the usual places
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// quick (minutes on two cores), hour, darts (the plain recipe of Table 2) or paper
-    #[arg(long, default_value = "quick")]
-    pub(crate) preset: String,
+    /// Settings to start from; quick takes minutes on two cores
+    #[arg(long, default_value = "quick", value_parser = one_of(Preset::ALL, Preset::name))]
+    pub(crate) preset: Preset,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// The method: asap, or one of its rivals as asap compare --help lists them [default: asap]
-    #[arg(long, conflicts_with = "resume")]
-    pub(crate) method: Option<String>,
-    /// Go on with an interrupted run, to the same end
+    /// Search method [default: asap]
+    #[arg(long, conflicts_with = "resume", value_parser = one_of(MethodName::ALL, MethodName::name))]
+    pub(crate) method: Option<MethodName>,
+    /// Resume an interrupted run; the result is the same as without the interruption
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]
     pub(crate) resume: Option<PathBuf>,
-    /// Show what would be done and what it would cost, and go through all of it on two batches
+    /// Try everything on two batches and report the expected time and memory; keeps nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -166,13 +172,13 @@ pub(crate) struct TrainArgs {
     /// A published name, a file, a genotype as text, or the folder of a search
     #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
     pub(crate) cell: Option<String>,
-    /// Go on with an interrupted run, to the same end
+    /// Resume an interrupted run; the result is the same as without the interruption
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]
     pub(crate) resume: Option<PathBuf>,
-    /// Train so many times, with the seeds that follow --seed, and tell mean and spread
+    /// Train this many times, with consecutive seeds from --seed on; reports mean and spread
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat: u32,
-    /// Show what would be done and what it would cost, and go through all of it on two batches
+    /// Try everything on two batches and report the expected time and memory; keeps nothing
     #[arg(long, conflicts_with = "repeat")]
     pub(crate) dry_run: bool,
 }
@@ -181,52 +187,60 @@ pub(crate) struct TrainArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// Go on with an interrupted run, to the same end
+    /// Resume an interrupted run; the result is the same as without the interruption
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out"])]
     pub(crate) resume: Option<PathBuf>,
-    /// Search so many times, with the seeds that follow --seed
+    /// Search this many times, with consecutive seeds from --seed on
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat_search: u32,
-    /// Train each found cell so many times, with the seeds that follow --seed
+    /// Train each cell found this many times, with consecutive seeds from --seed on
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat_train: u32,
-    /// Show what would be done and what it would cost, and go through all of it on two batches
+    /// Try everything on two batches and report the expected time and memory; keeps nothing
     #[arg(long, conflicts_with = "resume")]
     pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct EvaluateArgs {
-    /// The folder of a training, or a weights.safetensors
+    /// Run folder of a training, or a weights.safetensors file
     pub(crate) run: PathBuf,
-    /// Images [default: those that the network was trained on]
+    /// Data set [default: the one the network was trained on]
     #[arg(long)]
     pub(crate) data: Option<String>,
-    /// Folder of a known data set, if it is not in one of the usual places
+    /// Folder of a known data set, if not in one of the usual places
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Which images of the data set: test, valid or train
-    #[arg(long, default_value = "test")]
-    pub(crate) split: String,
-    /// Leave out images that cannot be read, and say which
+    /// Part of the data set to measure on
+    #[arg(long, value_enum, default_value_t = Split::Test)]
+    pub(crate) split: Split,
+    /// Skip images that cannot be read, and list them
     #[arg(long)]
     pub(crate) skip_corrupt: bool,
 }
 
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Split {
+    Test,
+    Valid,
+    Train,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PredictArgs {
-    /// The folder of a training, or a weights.safetensors
+    /// Run folder of a training, or a weights.safetensors file
     pub(crate) run: PathBuf,
-    /// Image files of any size, folders of them, or - for a list of files on standard input
+    /// Image files of any size, folders of images, or - to read file names from standard input
     #[arg(required = true)]
     pub(crate) images: Vec<PathBuf>,
-    /// How many classes to tell of each image
+    /// Number of classes to print per image, the most probable first
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) top: usize,
-    /// Tell the logits too, in the order of the network's classes
+    /// Include the logits, in the order of the network's classes
     #[arg(long, requires = "json")]
     pub(crate) logits: bool,
-    /// Leave out images that cannot be read, and say which
+    /// Skip images that cannot be read, and list them
     #[arg(long)]
     pub(crate) skip_corrupt: bool,
 }
@@ -244,58 +258,68 @@ pub(crate) struct TransferArgs {
     /// Data sets: known names or paths
     #[arg(long, value_delimiter = ',', default_value = "embedded", conflicts_with = "resume")]
     pub(crate) data: Vec<String>,
-    /// The recipe: quick, hour, darts or paper
-    #[arg(long, default_value = "quick", conflicts_with = "resume")]
-    pub(crate) preset: String,
-    /// Train so many times, with the seeds that follow --seed, and tell mean and spread
+    /// Training recipe
+    #[arg(long, default_value = "quick", conflicts_with = "resume", value_parser = one_of(Preset::ALL, Preset::name))]
+    pub(crate) preset: Preset,
+    /// Train this many times, with consecutive seeds from --seed on; reports mean and spread
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat: u32,
-    /// Go on with an interrupted transfer, to the same end
+    /// Resume an interrupted transfer; the result is the same as without the interruption
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     pub(crate) resume: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
-    /// The folder of a training, or a weights.safetensors; for darts also that of a search
+    /// Run folder of a training, or a weights.safetensors file; for darts also the run folder of a search
     pub(crate) run: PathBuf,
-    /// onnx, pytorch (a module and its weights), safetensors (the weights) or darts (the genotype in Python)
-    #[arg(long)]
-    pub(crate) format: String,
-    /// onnx: let the graph normalise, so that it takes values from 0 to 1
+    /// onnx: the network; pytorch: a module and its weights; safetensors: the weights; darts: the genotype in Python
+    #[arg(long, value_enum)]
+    pub(crate) format: ExportFormat,
+    /// Make normalization part of the ONNX graph, which then takes pixel values from 0 to 1
     #[arg(long)]
     pub(crate) normalize: bool,
+}
+
+/// A form of a trained network or its cell that other tools read.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ExportFormat {
+    Onnx,
+    Pytorch,
+    Safetensors,
+    Darts,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// The methods: asap, asap-pac, darts, darts-2nd, darts+, pc-darts, p-darts, magnitude, accumulated-gradient, snas,
-    /// xnas, enas, random, random-trained
-    #[arg(long, value_delimiter = ',', default_value = "asap,darts,magnitude,enas,random")]
-    pub(crate) methods: Vec<String>,
-    /// Search so many times by each method, with the seeds that follow --seed
+    /// Search methods
+    #[arg(long, value_delimiter = ',', default_value = "asap,darts,magnitude,enas,random",
+        value_parser = one_of(MethodName::ALL, MethodName::name))]
+    pub(crate) methods: Vec<MethodName>,
+    /// Search this many times with each method, with consecutive seeds from --seed on
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seeds: u32,
-    /// Give each search so many minutes in the place of search.epochs: as many epochs as its method makes in them here
-    /// while nothing is pruned, told from a few steps
+    /// Minutes per search, instead of search.epochs: the number of epochs is estimated from a few
+    /// steps of each method before anything is pruned
     #[arg(long, value_name = "M")]
     pub(crate) minutes: Option<f64>,
-    /// Search only, and train nothing
+    /// Search only; train nothing
     #[arg(long)]
     pub(crate) no_train: bool,
-    /// Go on with an interrupted comparison, to the same end
+    /// Resume an interrupted comparison; the result is the same as without the interruption
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "out"])]
     pub(crate) resume: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
-    /// The folder with runs in it
+    /// Folder that contains the runs
     #[arg(default_value = "runs")]
     pub(crate) folder: PathBuf,
-    /// Port on 127.0.0.1; 0: any that is free
+    /// Port on 127.0.0.1; 0 picks a free one
     #[arg(long, default_value_t = 8080)]
     pub(crate) port: u16,
 }
@@ -308,17 +332,17 @@ pub(crate) struct DocsArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DocsCommand {
-    /// A script with which a shell completes commands and options
+    /// Print the completion script of a shell
     Completions {
-        /// The shell
+        /// Shell to complete commands in
         shell: clap_complete::Shell,
     },
-    /// Manual pages, one a command
+    /// Write manual pages, one per command
     Man {
-        /// Folder to write them to
+        /// Folder to write the pages to
         folder: PathBuf,
     },
-    /// All commands and all configuration keys, in Markdown
+    /// Print all commands and configuration keys in Markdown
     Reference,
 }
 
@@ -337,48 +361,64 @@ pub(crate) enum CellsCommand {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
     },
-    /// Draw a cell as SVG, DOT or PNG; to --out, or standard output
+    /// Draw a cell, to --out or standard output
     Draw {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
-        /// The cell to draw: normal or reduction
-        #[arg(long, default_value = "normal")]
-        kind: String,
-        /// The form: svg, dot or png
-        #[arg(long, default_value = "svg")]
-        format: String,
+        /// Cell to draw
+        #[arg(long, default_value = "normal", value_parser = one_of(CellKind::ALL, CellKind::name))]
+        kind: CellKind,
+        /// Picture format; png needs --out
+        #[arg(long, value_enum, default_value_t = PictureFormat::Svg)]
+        format: PictureFormat,
     },
-    /// Parameters and multiply-adds of the network that is trained
+    /// Count the parameters and multiply-adds of the network built from a cell
     Cost {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
-        /// Channels C of the first cells
+        /// Initial channels C
         #[arg(long, default_value_t = 36)]
         channels: usize,
         /// Number of cells
         #[arg(long, default_value_t = 20)]
         cells: usize,
-        /// Side of an image in pixels
+        /// Image height and width in pixels
         #[arg(long, default_value_t = 32)]
         size: usize,
-        /// Channels of an image
+        /// Image channels
         #[arg(long, default_value_t = 3)]
         in_channels: usize,
         /// Number of classes
         #[arg(long, default_value_t = 10)]
         classes: usize,
-        /// The ImageNet stem: three convolutions of stride 2
+        /// Use the ImageNet stem, three convolutions with stride 2
         #[arg(long)]
         imagenet: bool,
     },
-    /// Convert a cell to another form
+    /// Convert a cell to another notation
     Convert {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
-        /// The form: python or json
-        #[arg(long, default_value = "python")]
-        to: String,
+        /// Notation to convert to
+        #[arg(long, value_enum, default_value_t = Notation::Python)]
+        to: Notation,
     },
+}
+
+/// A format of the picture of a cell.
+#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum PictureFormat {
+    Svg,
+    Dot,
+    Png,
+}
+
+/// A notation of a genotype.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Notation {
+    Python,
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -389,16 +429,16 @@ pub(crate) struct DataArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
-    /// What can be read, and where it was found
+    /// List the known data sets and where they were found
     List,
-    /// Counts, sizes, classes, mean, standard deviation and faults of a data set
+    /// Report the sizes, classes, statistics and problems of a data set
     Check {
         /// A known name or a path
         data: String,
-        /// Folder of a known data set
+        /// Folder of a known data set, if not in one of the usual places
         #[arg(long, value_name = "DIR")]
         data_dir: Option<PathBuf>,
-        /// Leave out images that cannot be read, and say which
+        /// Skip images that cannot be read, and list them
         #[arg(long)]
         skip_corrupt: bool,
     },
@@ -412,7 +452,7 @@ pub(crate) struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Print every value and its origin
+    /// Print every configuration value and its origin
     Show(Settings),
 }
 
@@ -428,11 +468,11 @@ pub(crate) enum BenchCommand {
     Search {
         #[command(flatten)]
         size: BenchSize,
-        /// Operations alive on each edge, by name [default: all seven]
-        #[arg(long, value_delimiter = ',')]
+        /// Operations left on each edge [default: the seven candidates]
+        #[arg(long, value_delimiter = ',', value_parser = one_of(Operation::all(), operation))]
         alive: Vec<Operation>,
     },
-    /// Time the training step of the network that is trained with a cell
+    /// Time the training step of the network built from a cell
     Eval {
         #[command(flatten)]
         size: BenchSize,
@@ -440,42 +480,42 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value = "ASAP")]
         cell: String,
     },
-    /// Time a trained network on made-up images
+    /// Time the inference of a trained network on made-up images
     Predict {
-        /// Folder of a finished training, or a file of its weights
+        /// Run folder of a finished training, or a weights.safetensors file
         run: PathBuf,
-        /// Images of a call
+        /// Images per call
         #[arg(long, default_value_t = 64)]
         batch: usize,
-        /// Timed calls; the smallest time counts
+        /// Number of calls to time; the fastest counts
         #[arg(long, default_value_t = 3)]
         steps: usize,
     },
 }
 
-/// The network and the batch that are timed.
+/// Sizes of the network and the batch to time.
 #[derive(Debug, Args)]
 pub(crate) struct BenchSize {
-    /// Channels C of the first cells [default: 16 for a search, 36 otherwise]
+    /// Initial channels C [default: 16 for a search, 36 otherwise]
     #[arg(long)]
     pub(crate) channels: Option<usize>,
     /// Number of cells [default: 8 for a search, 20 otherwise]
     #[arg(long)]
     pub(crate) cells: Option<usize>,
-    /// Images of a step [default: 64 for a search, 32 otherwise]
+    /// Images per step [default: 64 for a search, 32 otherwise]
     #[arg(long)]
     pub(crate) batch: Option<usize>,
-    /// Side of an image in pixels
+    /// Image height and width in pixels
     #[arg(long, default_value_t = 32)]
     pub(crate) size: usize,
-    /// Channels of an image
+    /// Image channels
     #[arg(long, default_value_t = 3)]
     pub(crate) in_channels: usize,
-    /// Timed steps; the smallest time counts
+    /// Number of steps to time; the fastest counts
     #[arg(long, default_value_t = 3)]
     pub(crate) steps: usize,
-    /// How exactly the CPU computes in training: f32, or bf16 for mixed precision
-    #[arg(long, default_value_t)]
+    /// Arithmetic of training on the CPU; bf16 is mixed precision
+    #[arg(long, default_value_t, value_parser = one_of(Precision::ALL, Precision::name))]
     pub(crate) precision: Precision,
 }
 
@@ -484,16 +524,21 @@ pub(crate) struct PacArgs {
     /// Number of operations
     #[arg(long, default_value_t = 7)]
     pub(crate) arms: usize,
-    /// Allowed probability of losing the best operation
+    /// Allowed probability of pruning the best operation
     #[arg(long, default_value_t = 0.1)]
     pub(crate) delta: f64,
-    /// How much better the best operation's mean gradient is
+    /// Lead of the best operation's mean gradient over the others
     #[arg(long, default_value_t = 0.5)]
     pub(crate) gap: f64,
-    /// Iterations of a run
+    /// Iterations per run
     #[arg(long, default_value_t = 2000)]
     pub(crate) steps: u32,
     /// Number of runs
     #[arg(long, default_value_t = 1000)]
     pub(crate) runs: u32,
+}
+
+/// The name of an operation, and its short one for those who know it.
+fn operation(operation: Operation) -> PossibleValue {
+    PossibleValue::new(operation.name()).alias(operation.short())
 }

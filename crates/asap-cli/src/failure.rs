@@ -1,8 +1,8 @@
-//! How a failed command ends: one message on standard error, and the exit code.
+//! The end of a failed command: one message on standard error, and the exit code.
 
 use std::process::ExitCode;
 
-/// The user's fault: usage, configuration or data. Ends with exit code 2.
+/// A mistake of the user in usage, configuration or data; exit code 2.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
 
@@ -14,7 +14,7 @@ impl std::fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// 0 for success, 2 for a fault of usage, configuration or data, 1 for a run that failed.
+/// 0 for success, 2 for a mistake in usage, configuration or data, 1 for a failed run.
 pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     if is_closed_pipe(&error) {
@@ -31,16 +31,16 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     if usage { ExitCode::from(2) } else { ExitCode::from(1) }
 }
 
-/// The error with its causes, each told once: an error may name its cause itself.
+/// The error with its causes, leaving out those that it already contains.
 fn message(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.as_str() {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
         "" => cause,
-        _ if told.contains(&cause) => told,
-        _ => format!("{told}: {cause}"),
+        _ if text.contains(&cause) => text,
+        _ => format!("{text}: {cause}"),
     })
 }
 
-/// Whether the reader of our output went away, as `head` does.
+/// True if the reader of our output is gone, as after `| head`.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_told_once() {
+    fn a_cause_is_not_repeated() {
         let cause = std::io::Error::other("disk full");
         let error = Err::<(), _>(cause).context("cannot write a: disk full").unwrap_err();
         assert_eq!(message(&error), "cannot write a: disk full");

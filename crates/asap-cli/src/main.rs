@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod failure;
+mod names;
 mod output;
 mod progress;
 
@@ -12,7 +13,7 @@ use clap::Parser;
 
 use crate::args::{Arguments, Command};
 
-/// Keeps freed memory for the next step; the system's would give it back, and fault it in again.
+/// Keeps freed memory for the next step; the system allocator would return it and fault it in again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -36,8 +37,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Data(data) => commands::data::run(data, &arguments.common),
         Command::Config(config) => commands::config::run(config, &arguments.common),
         Command::Bench(bench) => commands::bench::run(bench, &arguments.common),
-        Command::Watch(watch) => commands::watch::run(watch),
-        Command::Docs(docs) => commands::docs::run(docs),
+        Command::Watch(watch) => commands::watch::run(watch, &arguments.common),
+        Command::Docs(docs) => commands::docs::run(docs, &arguments.common),
         Command::Pac(pac) => commands::pac::run(pac, &arguments.common),
     }
 }

@@ -1,11 +1,11 @@
-//! Results on standard output: for people, or as one JSON value.
+//! Results on standard output, as text or as one JSON value.
 
 use std::io::{self, Write};
 
 use asap::Evaluation;
 use serde::Serialize;
 
-/// Prints a result: as JSON if asked, else as `text`.
+/// Prints a result as JSON if `json`, else as `text`.
 pub(crate) fn print(json: bool, value: &impl Serialize, text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     if json {
@@ -28,7 +28,7 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
-/// A word as a shell takes it: in quotes where it needs some.
+/// A word quoted for the shell, if it needs quotes.
 pub(crate) fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./,=:@%+".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
@@ -37,12 +37,12 @@ pub(crate) fn shell_word(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// A share in percent.
+/// A fraction in percent.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
-/// An amount of memory, where it is known.
+/// An amount of memory, or `unknown`.
 pub(crate) fn megabytes(amount: Option<f64>) -> String {
     amount.map_or("unknown".to_owned(), |mb| format!("{mb:.0} MiB"))
 }
@@ -50,5 +50,5 @@ pub(crate) fn megabytes(amount: Option<f64>) -> String {
 /// The confidence interval of an error, in words.
 pub(crate) fn interval(evaluation: &Evaluation) -> String {
     let [low, high] = evaluation.interval;
-    format!("{} to {} with 95 % confidence", percent(low), percent(high))
+    format!("95 % confidence: {} to {}", percent(low), percent(high))
 }

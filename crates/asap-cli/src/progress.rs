@@ -1,4 +1,4 @@
-//! The progress bar: an observer on standard error.
+//! Progress on standard error.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::duration;
 
-/// Shows a run as it goes on: a bar where there is a terminal, a line an epoch anyway.
+/// An observer that prints a line per epoch and, on a terminal, a progress bar.
 pub(crate) struct Progress {
     bar: ProgressBar,
     started: bool,
 }
 
 impl Progress {
-    /// A bar that shows itself with the first step.
+    /// Progress that starts with the first step.
     pub(crate) fn new() -> Self {
         let style = ProgressStyle::with_template(
-            "{bar:20} {percent:>3} %  {elapsed} gone, about {eta} left  {msg}",
+            "{bar:20} {percent:>3} %  {elapsed} elapsed, about {eta} left  {msg}",
         )
-        .expect("the template is right");
+        .expect("a valid template");
         let bar = ProgressBar::no_length().with_style(style);
         Self { bar, started: false }
     }
 
-    /// Moves the bar; `made` of `steps` steps of `epoch` of `epochs`.
+    /// Moves the bar to step `made` of `steps` in `epoch` of `epochs`.
     fn bar(&mut self, [epoch, epochs, made, steps]: [usize; 4], message: String) {
         let position = (epoch * steps + made) as u64;
         if !self.started {
@@ -89,12 +89,12 @@ impl Progress {
         ));
     }
 
-    /// A line above the bar.
+    /// Prints a line above the bar.
     pub(crate) fn line(&self, text: &str) {
         self.bar.suspend(|| eprintln!("{text}"));
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }

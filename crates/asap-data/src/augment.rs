@@ -1,23 +1,23 @@
-//! Random changes of a training image: shifted crop, mirror image, AutoAugment, erased rectangle, cutout.
+//! Random changes to a training image: crop, flip, AutoAugment, random erasing, cutout.
 
 use rand::{Rng, RngExt};
 
 use crate::{DataError, Policy};
 
-/// Attempts at a rectangle that fits the image, as in the code of Zhong et al.
+/// Attempts to find a rectangle that fits the image, as in the code of Zhong et al.
 const ERASE_ATTEMPTS: usize = 100;
 
-/// Which random changes are made to a training image.
+/// Random changes made to a training image.
 ///
-/// As in the DARTS code (`_data_transforms_cifar10`), in this order: crop, flip, AutoAugment, erasing, normalisation,
+/// As in the DARTS code (`_data_transforms_cifar10`), in this order: crop, flip, AutoAugment, erasing, normalization,
 /// cutout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augment {
-    /// Pixels of black border on every side, out of which a crop of the original size is taken; 0 for no crop.
+    /// Width in pixels of a black border, from which a crop of the original size is taken; 0 for no crop.
     pub pad: usize,
-    /// Whether half of the images are mirrored left to right.
+    /// Mirror half of the images left to right.
     pub flip: bool,
-    /// AutoAugment, for images of 1 or 3 channels.
+    /// AutoAugment policy, for images with 1 or 3 channels.
     pub auto: Option<Policy>,
     /// Probability that a random rectangle is filled with random bytes, `0..=1`.
     ///
@@ -29,7 +29,7 @@ pub struct Augment {
 }
 
 impl Augment {
-    /// No change, for validation and test.
+    /// No changes, for validation and test.
     pub const fn none() -> Self {
         Self { pad: 0, flip: false, auto: None, erase: 0.0, cutout: None }
     }
@@ -39,15 +39,16 @@ impl Augment {
         Self { pad: 4, flip: true, ..Self::none() }
     }
 
-    /// Refuses changes that could wipe out the whole image `[h, w, c]`, or that it does not allow.
+    /// Refuses changes that could erase a whole image `[h, w, c]`, or that it does not support.
     pub(crate) fn check(&self, [height, width, channels]: [usize; 3]) -> Result<(), DataError> {
         let side = height.min(width);
         if self.pad >= side {
-            let expected = format!("a padding below the image side, at most {} here", side - 1);
+            let expected = format!("a padding smaller than the image, at most {}", side - 1);
             return Err(DataError::argument("augment.pad", expected, self.pad));
         }
         if let Some(policy) = self.auto.filter(|_| !matches!(channels, 1 | 3)) {
-            let expected = format!("no policy for images of {channels} channels, only for 1 or 3");
+            let expected =
+                format!("no policy for images with {channels} channels; policies need 1 or 3");
             return Err(DataError::argument("augment.auto", expected, policy));
         }
         if !(0.0..=1.0).contains(&self.erase) {
@@ -60,7 +61,7 @@ impl Augment {
         match self.cutout {
             Some(cutout) if !(1..=side).contains(&cutout) => {
                 let expected = format!(
-                    "a square of 1 to {side} pixels; half the side, {}, is usual",
+                    "a square with a side of 1 to {side} pixels; half the image, {}, is usual",
                     side.div_ceil(2)
                 );
                 Err(DataError::argument("augment.cutout", expected, cutout))
@@ -69,7 +70,7 @@ impl Augment {
         }
     }
 
-    /// Draws the changes for one image and writes it, normalised by `tables`, to `out` (both `[h, w, c]`).
+    /// Draws the changes for one image and writes it, normalized by `tables`, to `out` (both `[h, w, c]`).
     pub(crate) fn apply(
         &self,
         image: &[u8],
@@ -110,7 +111,7 @@ fn draw(random: &mut impl Rng, limit: usize) -> usize {
     if limit > 1 { random.random_range(0..limit) } else { 0 }
 }
 
-/// The part of the size of the image at (`down`, `right`) of the image in a black border of `pad` pixels.
+/// The crop at (`down`, `right`), in the size of the image, of the image in a black border of `pad` pixels.
 fn crop(
     image: &[u8],
     [height, width, channels]: [usize; 3],
@@ -120,7 +121,7 @@ fn crop(
     if pad == 0 {
         return image.to_vec();
     }
-    // First row and column, in the image and in the crop, of what both have.
+    // First row and column of the overlap, in the image and in the crop.
     let meet = |shift: usize| (shift.saturating_sub(pad), pad.saturating_sub(shift));
     let ((from_y, to_y), (from_x, to_x)) = (meet(down), meet(right));
     let (rows, length) = (height - from_y - to_y, (width - from_x - to_x) * channels);
@@ -132,7 +133,7 @@ fn crop(
     out
 }
 
-/// Turns left to right.
+/// Mirrors left to right.
 fn mirror(image: &mut [u8], [_, width, channels]: [usize; 3]) {
     for row in image.chunks_exact_mut(width * channels) {
         for x in 0..width / 2 {
@@ -142,7 +143,7 @@ fn mirror(image: &mut [u8], [_, width, channels]: [usize; 3]) {
     }
 }
 
-/// Fills a random rectangle with random bytes; where none fits, as in an image of a few pixels, nothing happens.
+/// Fills a random rectangle with random bytes; does nothing if none fits, as in an image of a few pixels.
 fn erase(image: &mut [u8], [height, width, channels]: [usize; 3], random: &mut impl Rng) {
     for _ in 0..ERASE_ATTEMPTS {
         let area = random.random_range(0.02..0.33) * (height * width) as f64;

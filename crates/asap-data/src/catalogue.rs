@@ -1,4 +1,4 @@
-//! The data sets that are known by name: their files, the places where they are looked for, and how to get them.
+//! The data sets known by name: their files, their usual places, and the ways to get them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::{DataError, idx};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DatasetName {
-    /// The 5,000 + 1,000 images of Fashion-MNIST inside the program.
+    /// 5,000 + 1,000 images of Fashion-MNIST, built into the program.
     Embedded,
     /// Fashion-MNIST: 60,000 + 10,000 grey images of clothes, 28x28, 10 classes.
     FashionMnist,
@@ -25,22 +25,22 @@ pub enum DatasetName {
     Cifar100,
 }
 
-/// A data set that can be read by name, and where it was found.
+/// A data set known by name, and the place where it was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct KnownDataset {
-    /// The name to give.
+    /// Its name.
     pub name: DatasetName,
-    /// What it holds and in which form.
+    /// Its content and format.
     pub form: &'static str,
-    /// The files that are read.
+    /// Its files.
     pub files: Vec<String>,
-    /// The folder among the usual places that has them; none for the embedded images.
+    /// The first of the usual places with its files; `None` for the embedded images too.
     pub found_at: Option<PathBuf>,
-    /// How to get it where it was not found.
+    /// The way to get it.
     pub remedy: &'static str,
 }
 
-/// All named data sets, looked for in the usual places.
+/// All data sets known by name, with the usual places searched.
 pub fn known() -> Vec<KnownDataset> {
     let known = |name: DatasetName| KnownDataset {
         name,
@@ -53,10 +53,10 @@ pub fn known() -> Vec<KnownDataset> {
 }
 
 impl DatasetName {
-    /// All of them, in the order in which they are listed.
+    /// Every data set, in listing order.
     pub const ALL: [Self; 4] = [Self::Embedded, Self::FashionMnist, Self::Cifar10, Self::Cifar100];
 
-    /// The name as it is given and shown.
+    /// The name on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
@@ -74,19 +74,19 @@ impl DatasetName {
     const fn form(self) -> &'static str {
         match self {
             Self::Embedded => {
-                "5,000 + 1,000 images of Fashion-MNIST inside the program, 28x28 grey, 10 classes"
+                "built in: 5,000 + 1,000 images of Fashion-MNIST, 28x28 grey, 10 classes"
             }
             Self::FashionMnist => {
-                "IDX files, compressed or not: 60,000 + 10,000 images, 28x28 grey, 10 classes"
+                "IDX files, plain or gzipped: 60,000 + 10,000 images, 28x28 grey, 10 classes"
             }
-            Self::Cifar10 => "binary form: 50,000 + 10,000 images, 32x32 colour, 10 classes",
-            Self::Cifar100 => "binary form: 50,000 + 10,000 images, 32x32 colour, 100 classes",
+            Self::Cifar10 => "binary files: 50,000 + 10,000 images, 32x32 colour, 10 classes",
+            Self::Cifar100 => "binary files: 50,000 + 10,000 images, 32x32 colour, 100 classes",
         }
     }
 
     pub(crate) const fn remedy(self) -> &'static str {
         match self {
-            Self::Embedded => "it is always there",
+            Self::Embedded => "always available",
             Self::FashionMnist => {
                 "`apt-get install dataset-fashion-mnist` on Debian, or give its folder with --data-dir"
             }
@@ -99,7 +99,7 @@ impl DatasetName {
         }
     }
 
-    /// The CIFAR form that it has, if any.
+    /// Its CIFAR format, if it has one.
     pub(crate) const fn cifar(self) -> Option<Form> {
         match self {
             Self::Cifar10 => Some(CIFAR10),
@@ -120,7 +120,7 @@ impl DatasetName {
         }
     }
 
-    /// Folders to look into, in order: the one given, or the usual ones.
+    /// Folders to search, in order: the given one, or the usual ones.
     pub(crate) fn places(self, data_dir: Option<&Path>) -> Vec<PathBuf> {
         let both = |folder: PathBuf| [folder.join(self.as_str()), folder];
         if let Some(folder) = data_dir {
@@ -136,7 +136,7 @@ impl DatasetName {
         places
     }
 
-    /// The first place with files of the data set.
+    /// The first place with files of this data set.
     pub(crate) fn find(self, places: &[PathBuf]) -> Option<PathBuf> {
         places.iter().find_map(|place| match (self, self.cifar()) {
             (_, Some(form)) => form.find(place),

@@ -1,4 +1,4 @@
-//! CIFAR-10 and CIFAR-100 in the binary form of their authors: per image the labels, then three planes of 32x32 bytes.
+//! CIFAR-10 and CIFAR-100 in their authors' binary format: per image the labels, then three planes of 32x32 bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::{DataError, Dataset, Splits};
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
 
-/// Which of the two, with all that differs between them.
+/// The differences between the two.
 pub(crate) struct Form {
     /// The folder inside the published archive.
     pub(crate) folder: &'static str,
@@ -17,7 +17,7 @@ pub(crate) struct Form {
     pub(crate) test: &'static str,
     pub(crate) names: &'static str,
     classes: usize,
-    /// Bytes before the pixels; the last one is the label.
+    /// Number of bytes before the pixels; the last one is the label.
     label_bytes: usize,
     /// Images in each training file, as published.
     train_images: usize,
@@ -52,7 +52,7 @@ pub(crate) const CIFAR100: Form = Form {
 const TEST_IMAGES: usize = 10_000;
 
 impl Form {
-    /// The folder with the files: `folder` or the one of the published archive in it.
+    /// The folder with the files: `folder`, or the published archive's folder in it.
     pub(crate) fn find(&self, folder: &Path) -> Option<PathBuf> {
         let has_files = |folder: &PathBuf| {
             self.train.iter().chain([&self.test]).all(|f| folder.join(f).is_file())
@@ -68,7 +68,7 @@ impl Form {
             .cloned()
     }
 
-    /// Reads both parts from a folder that [`Form::find`] gave.
+    /// Reads both parts from a folder that [`Form::find`] returned.
     pub(crate) fn read(&self, folder: &Path, name: String) -> Result<Splits, DataError> {
         let mut warnings = Vec::new();
         let names = folder.join(self.names);
@@ -87,7 +87,7 @@ impl Form {
                 &mut warnings,
             )?;
         }
-        check_no_class_empty(folder, &labels, &classes, "fetch the files again")?;
+        check_no_class_empty(folder, &labels, &classes, "download the files again")?;
         let train = Dataset::new(images, labels, [SIDE, SIDE, 3], classes.clone())?;
         let (mut images, mut labels) = (Vec::new(), Vec::new());
         self.read_file(
@@ -117,7 +117,7 @@ impl Form {
                 path,
                 expected,
                 format!("{length} bytes"),
-                "fetch the file again",
+                "download the file again",
             ));
         }
         let bytes = fs::read(path).map_err(|e| DataError::io(path, e))?;
@@ -125,7 +125,7 @@ impl Form {
         if new_labels.len() < published {
             let count = new_labels.len();
             warnings.push(format!(
-                "{} has {count} images, the published file {published}",
+                "{} has {count} images, the published file has {published}",
                 path.display()
             ));
         }
@@ -135,7 +135,7 @@ impl Form {
     }
 }
 
-/// Images `[n, 32, 32, 3]` and labels of a file's bytes.
+/// Images `[n, 32, 32, 3]` and labels in the bytes of a file.
 fn parse(
     path: &Path,
     bytes: &[u8],
@@ -164,13 +164,14 @@ fn parse(
     Ok((images, labels))
 }
 
-/// Class names of a text file, one per line; empty lines do not count.
+/// Class names in a text file, one per line; empty lines are skipped.
 fn parse_names(path: &Path, bytes: &[u8], count: usize) -> Result<Vec<String>, DataError> {
     let wrong = |found: String| {
         let expected = format!("{count} class names, one per line");
-        DataError::format(path, expected, found, "fetch the file again")
+        DataError::format(path, expected, found, "download the file again")
     };
-    let text = std::str::from_utf8(bytes).map_err(|e| wrong(format!("no text: {e}")))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|e| wrong(format!("a file that is not text ({e})")))?;
     let names: Vec<String> =
         text.lines().map(str::trim).filter(|l| !l.is_empty()).map(String::from).collect();
     if names.len() == count { Ok(names) } else { Err(wrong(format!("{} names", names.len()))) }

@@ -18,18 +18,18 @@ pub struct Dataset {
     classes: Vec<String>,
 }
 
-/// A data set as read: training, validation and test images with the same size and classes.
+/// A data set: training, validation and test images with the same size and classes.
 #[derive(Clone, Debug)]
 pub struct Splits {
-    /// What was read: a name, or the path of a folder.
+    /// The name or path of the data set.
     pub name: String,
-    /// Training images; a search splits these again.
+    /// Training images; a search splits them again.
     pub train: Dataset,
-    /// Validation images, where the data set comes with some.
+    /// Validation images, if the data set has its own.
     pub valid: Option<Dataset>,
-    /// Test images, where the data set comes with some.
+    /// Test images, if there are any.
     pub test: Option<Dataset>,
-    /// What a user should know about the reading: resized, skipped or missing things.
+    /// Remarks for the user: images that were resized, skipped or missing.
     pub warnings: Vec<String>,
 }
 
@@ -37,11 +37,11 @@ impl Dataset {
     /// Largest number of classes.
     pub const MAX_CLASSES: usize = u16::MAX as usize;
 
-    /// Checks and takes images `[n, height, width, channels]` with one label each, below `classes.len()`.
+    /// Checks images `[n, height, width, channels]` with one label each, below `classes.len()`.
     ///
     /// # Errors
-    /// No image, a side or channel count of 0, other than `n * height * width * channels` bytes, fewer than 2 or more
-    /// than 65,535 classes, or a label out of range.
+    /// No images, a side or channel count of 0, a length other than `n * height * width * channels`, fewer than 2 or
+    /// more than 65,535 classes, or a label out of range.
     pub fn new(
         images: Vec<u8>,
         labels: Vec<u16>,
@@ -79,7 +79,7 @@ impl Dataset {
         self.labels.len()
     }
 
-    /// Whether there is no image, which [`Dataset::new`] rules out.
+    /// Always false: [`Dataset::new`] refuses an empty data set.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
@@ -114,21 +114,21 @@ impl Dataset {
         &self.labels
     }
 
-    /// Bytes of image `index`, `[height, width, channels]`. Panics where `index` is not below [`Dataset::len`].
+    /// Bytes of image `index`, `[height, width, channels]`. Panics if `index` is not below [`Dataset::len`].
     pub fn image(&self, index: usize) -> &[u8] {
         let size = self.height * self.width * self.channels;
         &self.images[index * size..][..size]
     }
 
-    /// Number of images of every class.
+    /// Number of images per class.
     pub fn class_counts(&self) -> Vec<usize> {
         class_counts(&self.labels, self.classes.len())
     }
 
-    /// The images with these indices, in this order.
+    /// The images at these indices, in this order.
     ///
     /// # Errors
-    /// No index, or one that is not below [`Dataset::len`].
+    /// No indices, or one that is not below [`Dataset::len`].
     pub fn subset(&self, indices: &[usize]) -> Result<Self, DataError> {
         check_indices(indices, self.len())?;
         let images = indices.iter().flat_map(|&i| self.image(i)).copied().collect();
@@ -136,7 +136,7 @@ impl Dataset {
         Self::new(images, labels, self.image_shape(), self.classes.clone())
     }
 
-    /// The same images with another height, width or number of channels: 1 is grey (ITU-R 601 brightness), 3 are colours.
+    /// The same images with another height, width or number of channels: 1 for grey (ITU-R 601 luma), 3 for colour.
     ///
     /// # Errors
     /// A side of 0 or above 4096, a change of channels other than between 1 and 3, or not enough memory.
@@ -151,7 +151,7 @@ impl Dataset {
             check_channels(channels)?;
             if !matches!(found, 1 | 3) {
                 let expected =
-                    format!("the {found} that the images have, of which no others can be made");
+                    format!("the {found} of the images, because only 1 and 3 can be converted");
                 return Err(DataError::argument("channels", expected, channels));
             }
         }
@@ -166,7 +166,7 @@ impl Dataset {
 }
 
 impl Splits {
-    /// The parts that exist, with their names: `train`, `valid`, `test`.
+    /// The existing parts with their names: `train`, `valid`, `test`.
     pub fn parts(&self) -> impl Iterator<Item = (&'static str, &Dataset)> {
         let parts = [
             ("train", Some(&self.train)),
@@ -190,7 +190,7 @@ impl Splits {
     }
 }
 
-/// Number of labels of every class.
+/// Number of labels per class.
 pub(crate) fn class_counts(labels: &[u16], classes: usize) -> Vec<usize> {
     let mut counts = vec![0; classes];
     for &label in labels {
@@ -199,7 +199,7 @@ pub(crate) fn class_counts(labels: &[u16], classes: usize) -> Vec<usize> {
     counts
 }
 
-/// Refuses a label that is not below `classes`, and recognises labels that count from 1.
+/// Refuses a label that is not below `classes`; recognises labels that count from 1.
 pub(crate) fn check_labels(path: &Path, labels: &[u16], classes: usize) -> Result<(), DataError> {
     let Some(index) = labels.iter().position(|&label| usize::from(label) >= classes) else {
         return Ok(());
@@ -219,7 +219,7 @@ pub(crate) fn check_labels(path: &Path, labels: &[u16], classes: usize) -> Resul
     })
 }
 
-/// Refuses training labels that leave a class without images.
+/// Refuses training labels in which a class is missing.
 pub(crate) fn check_no_class_empty(
     path: &Path,
     labels: &[u16],
@@ -233,7 +233,7 @@ pub(crate) fn check_no_class_empty(
     Err(DataError::EmptyClass { path, class, remedy })
 }
 
-/// Refuses an empty list of indices and indices that are not below `len`.
+/// Refuses an empty list of indices, and indices that are not below `len`.
 pub(crate) fn check_indices(indices: &[usize], len: usize) -> Result<(), DataError> {
     if indices.is_empty() {
         return Err(DataError::argument("indices", "at least one image", "none"));
@@ -285,7 +285,7 @@ mod tests {
         assert!(
             refusal(3, [1, 1, 2]).contains("channels: expected 1 (grey) or 3 (colour), found 2")
         );
-        assert!(refusal(4, [1, 1, 3]).contains("channels: expected the 4 that the images have"));
+        assert!(refusal(4, [1, 1, 3]).contains("channels: expected the 4 of the images"));
         assert!(refusal(3, [0, 1, 3]).contains("sides of 1 to 4096 pixels, found 0x1"));
     }
 

@@ -1,4 +1,4 @@
-//! What a data set holds and what looks wrong with it.
+//! The content of a data set and the problems in it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use crate::{Dataset, Normalization, Splits, normalization};
 
-/// Counts, sizes, statistics and faults of a data set.
+/// Counts, sizes, statistics and problems of a data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Description {
-    /// What was read.
+    /// Name or path of the data set.
     pub name: String,
     /// Height in pixels.
     pub height: usize,
@@ -20,11 +20,11 @@ pub struct Description {
     pub channels: usize,
     /// Names of the classes, in the order of the labels.
     pub classes: Vec<String>,
-    /// Mean and standard deviation of the training images, per channel, of values in `0..=1`.
+    /// Mean and standard deviation of the training images per channel, for values in `0..=1`.
     pub normalization: Normalization,
-    /// The parts: `train`, and `valid` and `test` where they exist.
+    /// The parts: `train`, and `valid` and `test` if they exist.
     pub splits: Vec<SplitDescription>,
-    /// Whatever a user should look at, the warnings of the reading first; empty for a faultless set.
+    /// Problems to look at, the reader's warnings first.
     pub faults: Vec<String>,
 }
 
@@ -35,28 +35,28 @@ pub struct SplitDescription {
     pub name: &'static str,
     /// Number of images.
     pub images: usize,
-    /// Number of images of every class.
+    /// Number of images per class.
     pub class_counts: Vec<usize>,
 }
 
-/// A largest class with so many times the images of the smallest one is reported.
+/// Smallest ratio of the largest class to the smallest one that is reported.
 const IMBALANCE: usize = 5;
 
-/// Looks at all images: counts, statistics, and faults (empty or unequal classes, images in two parts, constant images).
+/// Examines all images: counts, statistics and problems (empty or unbalanced classes, duplicates, constant images).
 pub fn describe(splits: &Splits) -> Description {
     let mut faults = splits.warnings.clone();
     for (name, data) in splits.parts() {
         faults.extend(class_faults(name, data));
         let constant = images(data).filter(|image| is_constant(image, data.channels())).count();
         if constant > 0 {
-            faults.push(format!("{constant} {name} images have a single colour"));
+            faults.push(format!("images with a single colour in {name}: {constant}"));
         }
     }
     let train: HashSet<&[u8]> = images(&splits.train).collect();
     for (name, data) in splits.parts().filter(|(name, _)| *name != "train") {
         let shared = images(data).filter(|image| train.contains(image)).count();
         if shared > 0 {
-            faults.push(format!("{shared} {name} images are among the training images too"));
+            faults.push(format!("{name} images that are also training images: {shared}"));
         }
     }
     let data = &splits.train;
@@ -90,7 +90,7 @@ fn class_faults(name: &str, data: &Dataset) -> Vec<String> {
     let named = || data.classes().iter().zip(counts.iter().copied());
     let mut faults: Vec<String> = named()
         .filter(|&(_, n)| n == 0)
-        .map(|(class, _)| format!("no {name} image of class `{class}`"))
+        .map(|(class, _)| format!("no {name} images of class `{class}`"))
         .collect();
     let filled = || named().filter(|&(_, n)| n > 0);
     let extremes = filled().min_by_key(|class| class.1).zip(filled().max_by_key(|class| class.1));
@@ -98,7 +98,7 @@ fn class_faults(name: &str, data: &Dataset) -> Vec<String> {
         extremes.filter(|(min, max)| max.1 >= IMBALANCE * min.1)
     {
         faults.push(format!(
-            "unequal {name} classes: {most} images of `{large}`, {least} of `{small}`"
+            "unbalanced {name} classes: {most} images of `{large}`, {least} of `{small}`"
         ));
     }
     faults
@@ -133,8 +133,8 @@ impl fmt::Display for Description {
             row(class, &|split| split.class_counts[index].to_string())?;
         }
         match faults.len() {
-            0 => writeln!(f, "no faults found"),
-            _ => faults.iter().try_for_each(|fault| writeln!(f, "fault: {fault}")),
+            0 => writeln!(f, "no problems found"),
+            _ => faults.iter().try_for_each(|fault| writeln!(f, "problem: {fault}")),
         }
     }
 }
@@ -173,17 +173,17 @@ mod tests {
             found.faults,
             [
                 "skipped something",
-                "no train image of class `dog`",
-                "unequal train classes: 5 images of `cat`, 1 of `newt`",
-                "1 train images have a single colour",
-                "no test image of class `newt`",
-                "1 test images are among the training images too",
+                "no train images of class `dog`",
+                "unbalanced train classes: 5 images of `cat`, 1 of `newt`",
+                "images with a single colour in train: 1",
+                "no test images of class `newt`",
+                "test images that are also training images: 1",
             ]
         );
         let text = found.to_string();
         assert!(text.starts_with("pets: 3 classes, 1x2 grey\nmean 0.1010"), "{text}");
         assert!(text.contains("\ncat            5         1\n"), "{text}");
-        assert!(text.contains("\nfault: no train image of class `dog`\n"), "{text}");
+        assert!(text.contains("\nproblem: no train images of class `dog`\n"), "{text}");
         assert_eq!(serde_json::to_value(&found).unwrap()["splits"][1]["class_counts"][1], 1);
     }
 
@@ -198,6 +198,6 @@ mod tests {
             warnings: vec![],
         });
         assert!(found.faults.is_empty(), "{found}");
-        assert!(found.to_string().ends_with("no faults found\n"));
+        assert!(found.to_string().ends_with("no problems found\n"));
     }
 }

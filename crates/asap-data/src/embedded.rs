@@ -1,6 +1,6 @@
-//! The images inside the program: 500 + 100 per class of Fashion-MNIST, the first ones of its two parts.
+//! The built-in images: the first 500 + 100 per class of Fashion-MNIST.
 //!
-//! `examples/make_embedded.rs` made the file; `embedded/LICENSE` is the licence of the images.
+//! `examples/make_embedded.rs` makes the file; `embedded/LICENSE` is the licence of the images.
 
 use std::io::Read;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(crate) const FASHION_CLASSES: [&str; 10] = [
 /// Training images, training labels, test images and test labels: four IDX arrays in one gzip stream.
 const BYTES: &[u8] = include_bytes!("../embedded/fashion-mnist-6000.idx.gz");
 
-/// Unpacks the embedded images.
+/// Decompresses the embedded images.
 pub(crate) fn read() -> Result<Splits, DataError> {
     let mut stream = GzDecoder::new(BYTES);
     let (train, test) = (part(&mut stream)?, part(&mut stream)?);

@@ -1,75 +1,77 @@
-//! What can be wrong with data: every error says where, what was expected, what was found, and the remedy.
+//! Errors in data: each says where, what was expected, what was found, and how to fix it.
 
 use std::path::{Path, PathBuf};
 
 use crate::DatasetName;
 use crate::picture::FORMATS;
 
-/// Anything that keeps data from being read or batched.
+/// An error while reading or batching data.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Neither the name of a data set nor a path that exists.
     #[error(
-        "no data set and no path `{given}`: expected {}, or the path of a folder that exists; check the spelling",
+        "`{given}` is neither a known data set nor an existing path: expected {}, or the path of a folder; check the spelling",
         DatasetName::choices()
     )]
     Unknown {
         /// The text that was given.
         given: String,
     },
-    /// A named data set lies in none of the places where it was looked for.
-    #[error("{name} was not found: expected {expected} in one of {}; {remedy}", list(tried))]
+    /// A named data set that is in none of the usual places.
+    #[error("{name} not found: expected {expected} in one of {}; {remedy}", list(tried))]
     NotFound {
         /// The data set.
         name: DatasetName,
-        /// The files that make it.
+        /// The files that make it up.
         expected: String,
         /// The folders that were tried, in order.
         tried: Vec<PathBuf>,
-        /// How to get it.
+        /// The way to get it.
         remedy: String,
     },
-    /// The operating system refused to read a file or folder.
-    #[error("cannot read {path}: {source}; expected a file or folder that exists and may be read")]
+    /// A file or folder that the operating system could not read.
+    #[error("cannot read {path}: {source}; check that it exists and that you may read it")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A file or folder is not of the form that it should have.
+    /// A file or folder of the wrong format.
     #[error("{path}: expected {expected}, found {found}; {remedy}")]
     Format {
         /// The file or folder.
         path: PathBuf,
-        /// What should be there.
+        /// The expected content.
         expected: String,
-        /// What is there.
+        /// The actual content.
         found: String,
-        /// What to do about it.
+        /// The way to fix it.
         remedy: String,
     },
-    /// A file ends too early.
-    #[error("{path} is cut off: expected {expected} bytes, found {found}; fetch the file again")]
+    /// A file that ends too early.
+    #[error(
+        "{path} is truncated: expected {expected} bytes, found {found}; download the file again"
+    )]
     Truncated {
         /// The file.
         path: PathBuf,
-        /// Bytes that its header or form announces (after decompression).
+        /// Number of bytes that its header or format implies, after decompression.
         expected: u64,
-        /// Bytes that are there.
+        /// Number of bytes in the file.
         found: u64,
     },
-    /// Images and labels do not pair up.
+    /// Different numbers of images and labels.
     #[error(
-        "{images} and {labels} do not belong together: expected as many labels as images, \
-         found {image_count} images and {label_count} labels; fetch both again from one source"
+        "{images} and {labels} do not match: expected as many labels as images, \
+         found {image_count} images and {label_count} labels; download both again from the same source"
     )]
     CountMismatch {
-        /// The file of the images.
+        /// The image file.
         images: PathBuf,
         /// Number of images.
         image_count: usize,
-        /// The file of the labels.
+        /// The label file.
         labels: PathBuf,
         /// Number of labels.
         label_count: usize,
@@ -77,7 +79,7 @@ pub enum DataError {
     /// A label outside `0..classes`.
     #[error("{path}: expected labels from 0 to {}, found label {label} at index {index}; {remedy}", classes - 1)]
     Label {
-        /// The file or folder of the labels.
+        /// The label file or folder.
         path: PathBuf,
         /// Position of the first bad label.
         index: usize,
@@ -85,50 +87,51 @@ pub enum DataError {
         label: u16,
         /// Number of classes.
         classes: usize,
-        /// What to do about it.
+        /// The way to fix it.
         remedy: String,
     },
-    /// A class of the training images without a single image.
+    /// A class without training images.
     #[error(
-        "{path}: expected at least one image of every class, found none of class `{class}`; {remedy}"
+        "{path}: expected at least one image per class, found none of class `{class}`; {remedy}"
     )]
     EmptyClass {
         /// The file or folder.
         path: PathBuf,
         /// Name of the class.
         class: String,
-        /// What to do about it.
+        /// The way to fix it.
         remedy: String,
     },
     /// An image file that cannot be decoded.
     #[error(
-        "{path}: expected a {FORMATS} image, found {found}; remove or replace the file, or let unreadable images be skipped"
+        "{path}: expected a {FORMATS} image, found {found}; remove or replace the file, or skip unreadable images \
+         (--skip-corrupt, or --set data.skip_corrupt=true)"
     )]
     Image {
         /// The file.
         path: PathBuf,
-        /// What the decoder met.
+        /// The decoder's finding.
         found: String,
     },
-    /// A value handed to this crate that makes no sense.
+    /// An argument out of range.
     #[error("{name}: expected {expected}, found {found}")]
     Argument {
         /// Name of the value.
         name: &'static str,
-        /// What is allowed.
+        /// The allowed values.
         expected: String,
-        /// What was given.
+        /// The given value.
         found: String,
     },
 }
 
 impl DataError {
-    /// An error of the operating system at `path`.
+    /// An operating system error at `path`.
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
 
-    /// A value that makes no sense.
+    /// An argument out of range.
     pub(crate) fn argument(
         name: &'static str,
         expected: impl Into<String>,
@@ -137,7 +140,7 @@ impl DataError {
         Self::Argument { name, expected: expected.into(), found: found.to_string() }
     }
 
-    /// A file or folder of the wrong form.
+    /// A file or folder of the wrong format.
     pub(crate) fn format(
         path: &Path,
         expected: impl Into<String>,

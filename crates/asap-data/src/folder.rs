@@ -1,4 +1,4 @@
-//! Users' own images: a folder per class, split into `train/`, `valid/` and `test/` or not.
+//! Users' own images: one folder per class, optionally split into `train/`, `valid/` and `test/`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,19 +10,19 @@ use crate::dataset::check_no_class_empty;
 use crate::picture::{FORMATS, Header, IMAGE_ENDINGS, MADE_GREY, buffer, header, read_image};
 use crate::{DataError, Dataset, LoadOptions, Splits, stratified_halves};
 
-/// Longest side of images for which no size is given.
+/// Longest side of images if no size is given.
 const MAX_DEFAULT_SIDE: usize = 64;
 
-/// So many unreadable files are named in a warning.
+/// Number of unreadable files named in a warning.
 const NAMED: usize = 3;
 
 /// The remedy for a class without images.
 const NO_FILES: &str = "put image files into its folder, or remove the folder";
 
-/// Reads the images below `root`, all in one size and with as many channels as the most colourful one.
+/// Reads the images below `root`, all in one size; in colour if any of them is.
 ///
-/// Which files there are, their headers and their pixels are read in three rounds, so that limit and size are known
-/// before memory is used.
+/// File names, headers and pixels are read in three passes, so that limit and size are known before memory is
+/// allocated.
 pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
     let mut warnings = Vec::new();
     let Tree { classes, mut train, mut valid, mut test } =
@@ -40,8 +40,8 @@ pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataErr
     let odd = all().filter(|header| (header.height, header.width) != (height, width)).count();
     if odd > 0 && options.size.is_none() {
         warnings.push(format!(
-            "{odd} images were resized to {height}x{width}, the most common size with sides up to {MAX_DEFAULT_SIDE}; \
-             give a size to choose another"
+            "resized {odd} images to {height}x{width}, the most common size with sides up to {MAX_DEFAULT_SIDE}; \
+             set data.size to choose another"
         ));
     }
     let coloured = all().filter(|header| !header.grey).count();
@@ -59,7 +59,7 @@ pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataErr
     Ok(Splits { name: root.display().to_string(), train: train_data, valid, test, warnings })
 }
 
-/// Height and width of most images (of the smallest ones, where several sizes are as common), shrunk to the default limit.
+/// The most common height and width (the smallest in a tie), reduced to the default limit.
 fn common_size(headers: &[Header]) -> (usize, usize) {
     let mut counts = BTreeMap::new();
     for header in headers {
@@ -90,13 +90,13 @@ impl Tree {
         options: &LoadOptions,
         warnings: &mut Vec<String>,
     ) -> Result<Self, DataError> {
-        // A folder of that name with images in it is a class, like the trains of CIFAR-100.
+        // A folder of that name that holds images is a class, such as the trains of CIFAR-100.
         let holds_classes =
             |path: &PathBuf| class_folders(path).is_ok_and(|inner| !inner.is_empty());
         let split = |names: &[&str]| names.iter().map(|name| root.join(name)).find(holds_classes);
         let (train, valid, test) = (split(&["train"]), split(&["valid", "val"]), split(&["test"]));
         if let (None, Some(folder)) = (&train, valid.as_ref().or(test.as_ref())) {
-            let expected = format!("a folder train/ beside {}", folder.display());
+            let expected = format!("a folder train/ next to {}", folder.display());
             return Err(DataError::format(root, expected, "none", "add it"));
         }
         let top = train.as_deref().unwrap_or(root);
@@ -113,7 +113,7 @@ impl Tree {
                 [&train, &valid, &test].into_iter().flatten().any(|folder| folder == path)
             };
             for (name, _) in class_folders(root)?.into_iter().filter(|(_, path)| !used(path)) {
-                warnings.push(format!("ignored the folder {name}/ beside train/"));
+                warnings.push(format!("ignored the folder {name}/ next to train/"));
             }
             let mut part = |folder: PathBuf| Part::list(&folder, &classes, warnings);
             let valid = valid.map(&mut part).transpose()?;
@@ -151,7 +151,7 @@ impl Part {
             let found = if classes.contains(odd) {
                 format!("no folder `{odd}`")
             } else {
-                format!("a folder `{odd}` too")
+                format!("an additional folder `{odd}`")
             };
             return Err(DataError::format(
                 folder,
@@ -176,7 +176,7 @@ impl Part {
             let (count, first) = (ignored.len(), first.display());
             let endings = IMAGE_ENDINGS.join(", ");
             warnings.push(format!(
-                "ignored {count} entries that are no image files by their ending ({endings}), the first is {first}"
+                "ignored {count} entries without an image file extension ({endings}), such as {first}"
             ));
         }
         Ok(Self { folder: folder.to_owned(), files, headers: Vec::new(), skipped: Vec::new() })
@@ -186,7 +186,7 @@ impl Part {
         self.files.iter().map(|(_, label)| *label).collect()
     }
 
-    /// Keeps a training part and splits off the test part, stratified.
+    /// Splits into a training and a test part, stratified.
     fn divide(
         self,
         classes: &[String],
@@ -201,8 +201,7 @@ impl Part {
             skipped: Vec::new(),
         };
         let (train, test) = (pick(train), pick(test));
-        let remedy =
-            "all its images went to the test part: add images or make test_fraction smaller";
+        let remedy = "all its images went into the test set: add images, or lower test_fraction";
         check_no_class_empty(&self.folder, &train.labels(), classes, remedy)?;
         Ok((train, Some(test).filter(|test| !test.files.is_empty())))
     }
@@ -249,7 +248,7 @@ impl Part {
             ));
         }
         if self.files.is_empty() {
-            let found = format!("none, and {} that cannot be read", self.skipped.len());
+            let found = format!("none, and {} unreadable files", self.skipped.len());
             return Err(DataError::format(
                 &self.folder,
                 format!("{FORMATS} images"),
@@ -260,8 +259,8 @@ impl Part {
         Dataset::new(images, self.labels(), shape, classes.to_vec())
     }
 
-    /// Drops the files whose result is a broken image, or fails with the first error that may not be skipped.
-    /// Returns what the others gave, with their former positions.
+    /// Drops the files with a broken image, or fails with the first error that cannot be skipped. Returns the other
+    /// results with their former positions.
     fn keep<T>(
         &mut self,
         results: Vec<Result<T, DataError>>,
@@ -290,7 +289,7 @@ fn class_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
         .collect())
 }
 
-/// What lies in a folder, sorted, without hidden files.
+/// The sorted entries of a folder, without hidden files.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let fail = |error| DataError::io(folder, error);
     let paths: Result<Vec<PathBuf>, _> =

@@ -1,4 +1,4 @@
-//! The IDX form of MNIST and its relatives, compressed by gzip or not.
+//! The IDX format of MNIST and its relatives, plain or gzipped.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
@@ -10,18 +10,18 @@ use crate::dataset::{check_labels, check_no_class_empty};
 use crate::picture::MAX_SIDE;
 use crate::{DataError, Dataset, Splits};
 
-/// The parts as published, each of images and labels.
+/// The published parts, each with images and labels.
 pub(crate) const FILES: [[&str; 2]; 2] = [
     ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"],
     ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"],
 ];
 
-/// Whether a folder has at least one of the files.
+/// True if a folder has at least one of the files.
 pub(crate) fn is_in(folder: &Path) -> bool {
     FILES.as_flattened().iter().any(|file| find(folder, file).is_some())
 }
 
-/// Reads the two parts from a folder. Without names the classes are called `0`, `1`, ... up to the largest training label.
+/// Reads both parts from a folder. Unnamed classes are called `0`, `1`, ... up to the largest training label.
 pub(crate) fn read(
     folder: &Path,
     name: String,
@@ -33,7 +33,7 @@ pub(crate) fn read(
     let classes = classes.unwrap_or_else(|| (0..=largest).map(|i| i.to_string()).collect());
     check_labels(&train.label_path, &train.labels, classes.len())?;
     let remedy = if train.labels.contains(&0) {
-        "fetch the file again"
+        "download the file again"
     } else {
         "if the labels count from 1, subtract 1 from each"
     };
@@ -46,7 +46,7 @@ pub(crate) fn read(
             &test.image_path,
             expected,
             found,
-            "use files of one data set",
+            "use the files of one data set",
         ));
     }
     Ok(Splits {
@@ -100,7 +100,7 @@ impl Part {
     }
 }
 
-/// The array of an IDX file: unsigned bytes with one side per dimension.
+/// The array in an IDX file: unsigned bytes with one side per dimension.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Array {
     pub(crate) sides: Vec<usize>,
@@ -134,7 +134,7 @@ fn whole(input: &mut impl Read, path: &Path, dimensions: u8) -> Result<Array, Da
         return Ok(array);
     }
     let expected = format!("{} bytes after the header", array.bytes.len());
-    Err(DataError::format(path, expected, "more", "fetch the file again"))
+    Err(DataError::format(path, expected, "more", "download the file again"))
 }
 
 /// Parses one array. Memory grows with the bytes that are there, never with what the header promises.
@@ -170,7 +170,7 @@ pub(crate) fn parse(
             path,
             expected,
             found,
-            "the header is damaged, fetch the file again",
+            "the header is damaged, download the file again",
         ));
     };
     let bytes = take(input, path, size, header_length)?;
@@ -196,15 +196,15 @@ fn take(
     }
 }
 
-/// What the system or the decompression says.
+/// An error of the system or of the decompression.
 fn unreadable(path: &Path, error: io::Error) -> DataError {
     match error.kind() {
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof => {
             DataError::format(
                 path,
-                "a whole gzip file",
+                "an intact gzip file",
                 format!("a damaged one ({error})"),
-                "fetch the file again",
+                "download the file again",
             )
         }
         _ => DataError::io(path, error),
@@ -280,8 +280,10 @@ mod tests {
         ));
         let (mut damaged, length) = (gz(&good), gz(&good).len());
         damaged[length - 8] ^= 1; // the checksum
-        assert!(text(&damaged).contains("a whole gzip file, found a damaged one"));
-        assert!(text(&gz(&good)[..length - 3]).contains("a whole gzip file, found a damaged one"));
+        assert!(text(&damaged).contains("an intact gzip file, found a damaged one"));
+        assert!(
+            text(&gz(&good)[..length - 3]).contains("an intact gzip file, found a damaged one")
+        );
         assert!(text(&[&good[..], &[0]].concat()).contains("found more"));
         assert!(text(&idx(&[4], &[0, 1, 0, 1])).contains("expected 16 bytes, found 12"));
         assert!(text(&idx(&[4, 2, 1, 1], &[0; 8])).contains("(0x00000803), found 0x00000804"));
@@ -289,7 +291,7 @@ mod tests {
         assert!(text(&idx(&[u32::MAX; 3], &[])).contains("found 4294967295 x"));
         assert!(
             text(&idx(&[u32::MAX, 4096, 4096], &[1]))
-                .contains("is cut off: expected 72057594021150736 bytes")
+                .contains("is truncated: expected 72057594021150736 bytes")
         );
         assert!(text(&idx(&[3, 2, 1], &[0; 6])).contains("found 3 images and 4 labels"));
     }

@@ -1,8 +1,8 @@
-//! Bytes to batches: readers of image data sets, seeded splits, augmentation and a prefetching loader.
+//! From bytes to batches: image data set readers, seeded splits, augmentation and a prefetching loader.
 //!
-//! The way of the data: [`DataSpec`] -> [`load`] -> [`Splits`] of [`Dataset`]s -> [`stratified_halves`] ->
-//! [`Loader`] -> [`Batch`]. The crate knows no network, and the same seed gives the same bytes on any machine
-//! and with any number of threads.
+//! Data flow: [`DataSpec`] -> [`load`] -> [`Splits`] of [`Dataset`]s -> [`stratified_halves`] ->
+//! [`Loader`] -> [`Batch`]. The crate knows nothing of networks, and the same seed gives the same bytes on any
+//! machine and with any number of threads.
 
 mod augment;
 mod catalogue;

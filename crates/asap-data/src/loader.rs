@@ -1,4 +1,4 @@
-//! Batches of images, shuffled, augmented and normalised ahead of their use.
+//! Batches of images, shuffled, augmented and normalized ahead of use.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use crate::dataset::check_indices;
 use crate::random::{Stream, generator};
 use crate::{Augment, DataError, Dataset, Normalization};
 
-/// Batches that are ready before they are asked for.
+/// Number of batches prepared ahead.
 const PREFETCH: usize = 2;
 
-/// Normalised images with their labels.
+/// Normalized images with their labels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// Images `[n, height, width, channels]`, normalised.
+    /// Images `[n, height, width, channels]`, normalized.
     pub images: Vec<f32>,
     /// Labels `[n]`.
     pub labels: Vec<u16>,
-    /// The four sides of `images`.
+    /// Shape of `images`.
     pub shape: [usize; 4],
 }
 
-/// Goes through images in batches, every image once per epoch.
+/// Batches of images, every image once per epoch.
 ///
-/// Order and augmentation of an image depend on seed, epoch and index only: neither threads nor a start in the middle
-/// of an epoch change a byte. The last batch may be smaller, see [`Loader::drop_last`].
+/// The order and augmentation of an image depend only on seed, epoch and index: neither the threads nor a start in the
+/// middle of an epoch change a byte. The last batch may be smaller, see [`Loader::drop_last`].
 #[derive(Clone, Debug)]
 pub struct Loader {
     plan: Arc<Plan>,
@@ -50,8 +50,8 @@ impl Loader {
     /// A loader of the images `indices` of `data`, `batch` at a time.
     ///
     /// # Errors
-    /// No or bad indices, a batch of 0, an augmentation that could wipe out an image of this size, or a normalisation
-    /// of other channels or with a deviation that is not above 0.
+    /// No indices or bad ones, a batch size of 0, an augmentation that could erase a whole image, or a normalization of
+    /// other channels or with a deviation that is not above 0.
     pub fn new(
         data: Arc<Dataset>,
         indices: Vec<usize>,
@@ -83,9 +83,9 @@ impl Loader {
         Ok(Self { plan: Arc::new(plan) })
     }
 
-    /// Whether a last batch that is smaller than the others is left out; not by default.
+    /// Drops a last batch that is smaller than the others, or keeps it (the default).
     ///
-    /// The images left out differ from epoch to epoch when shuffled. A batch that is the only one stays.
+    /// With shuffling, the dropped images differ from epoch to epoch. An only batch is never dropped.
     pub fn drop_last(self, drop_last: bool) -> Self {
         let plan = Plan { drop_last, ..Arc::unwrap_or_clone(self.plan) };
         Self { plan: Arc::new(plan) }
@@ -96,17 +96,17 @@ impl Loader {
         self.plan.batches()
     }
 
-    /// Number of images in an epoch, those of a dropped last batch included.
+    /// Number of images in an epoch, including those of a dropped last batch.
     pub fn images(&self) -> usize {
         self.plan.indices.len()
     }
 
-    /// The batches of an epoch.
+    /// The batches of one epoch.
     pub fn epoch(&self, epoch: usize) -> EpochIter {
         self.epoch_from(epoch, 0)
     }
 
-    /// The batches of an epoch from number `first_batch` on: the same as [`Loader::epoch`] gives after skipping.
+    /// The batches of one epoch from `first_batch` on, identical to those of [`Loader::epoch`].
     pub fn epoch_from(&self, epoch: usize, first_batch: usize) -> EpochIter {
         EpochIter::new(self.plan.clone(), epoch, first_batch)
     }
@@ -142,7 +142,7 @@ impl Plan {
     }
 }
 
-/// The batches of one epoch, prepared by a thread of their own; dropping this stops the thread.
+/// The batches of one epoch, prepared by a thread of its own; dropping it stops the thread.
 #[derive(Debug)]
 pub struct EpochIter {
     remaining: usize,
@@ -174,7 +174,7 @@ impl Iterator for EpochIter {
         self.remaining = self.remaining.checked_sub(1)?;
         match self.receiver.as_ref()?.recv() {
             Ok(batch) => Some(batch),
-            // The worker ends early only by a panic, which goes on here.
+            // The worker stops early only by a panic, which continues here.
             Err(_) => match self.worker.take()?.join() {
                 Err(panic) => resume_unwind(panic),
                 Ok(()) => None,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Dataset;
 
-/// What turns bytes into the numbers that a network sees: `(x / 255 - mean) / std`, channel by channel.
+/// The map from bytes to network inputs, `(x / 255 - mean) / std` for each channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalization {
     /// Mean of `x / 255`, one per channel.
@@ -13,10 +13,10 @@ pub struct Normalization {
     pub std: Vec<f32>,
 }
 
-/// Measures every channel of all images of `data`.
+/// Mean and standard deviation of each channel over all images of `data`.
 ///
-/// The sums are exact (a histogram, then f64), the deviation is the population's. A channel of one single value has
-/// deviation 1, so that it becomes 0 everywhere instead of a division by zero.
+/// The sums are exact (a histogram, then f64); the deviation is the population's. A constant channel gets deviation 1,
+/// so that it becomes 0 instead of a division by zero.
 pub fn normalization(data: &Dataset) -> Normalization {
     let channels = data.channels();
     let mut histograms = vec![[0u64; 256]; channels];
@@ -41,7 +41,7 @@ fn moments(histogram: &[u64; 256]) -> (f32, f32) {
 }
 
 impl Normalization {
-    /// Normalised values of one or more images, channels-last, in the same order.
+    /// Normalized values of one or more images, channels-last, in the same order.
     pub fn apply(&self, bytes: &[u8]) -> Vec<f32> {
         let tables = self.tables();
         bytes
@@ -51,7 +51,7 @@ impl Normalization {
             .collect()
     }
 
-    /// The normalised value of every byte, one table per channel.
+    /// The normalized value of every byte, one table per channel.
     pub(crate) fn tables(&self) -> Vec<[f32; 256]> {
         let table =
             |(&mean, &std): (&f32, &f32)| std::array::from_fn(|v| (v as f32 / 255.0 - mean) / std);

@@ -1,11 +1,11 @@
-//! The operations of AutoAugment on the bytes of one image, to the byte those of Pillow.
+//! The operations of AutoAugment on the bytes of one image, byte for byte those of Pillow.
 
 use std::fmt;
 
-/// What pixels from outside the image get: mid-grey, as in the paper's code for ImageNet.
+/// The value of pixels from outside the image: mid-grey, as in the paper's code for ImageNet.
 const FILL: u8 = 128;
 
-/// Cosine and sine of level * 30/9 degrees, as literals because the mathematics library differs between machines.
+/// Cosine and sine of level * 30/9 degrees; literals, because maths libraries differ between machines.
 const ROTATIONS: [(f64, f64); 10] = [
     (1.0, 0.0),
     (0.998308158271268, 0.058144828910476),
@@ -39,7 +39,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    /// Changes an image `[h, w, c]` of 1 or 3 channels by a level from 0 to 9, in the other direction if `negative`.
+    /// Changes an image `[h, w, c]` with 1 or 3 channels by a level from 0 to 9, the other way round if `negative`.
     ///
     /// The levels span the ranges of torchvision's `AutoAugment`: shear to 0.3, translation to 150/331 of the side,
     /// rotation to 30 degrees, factors from 0.1 to 1.9, 8 to 4 bits, thresholds from 255 to 0.
@@ -91,7 +91,7 @@ impl fmt::Display for Operation {
     }
 }
 
-/// Brightness of a colour: ITU-R 601 in 16-bit fixed point.
+/// Luma of a colour: ITU-R 601 in 16-bit fixed point.
 pub(crate) fn luma([red, green, blue]: [u8; 3]) -> u8 {
     let sum = 19_595 * u32::from(red) + 38_470 * u32::from(green) + 7_471 * u32::from(blue);
     ((sum + 0x8000) >> 16) as u8
@@ -101,7 +101,7 @@ pub(crate) fn luma([red, green, blue]: [u8; 3]) -> u8 {
 fn affine(image: &mut [u8], [height, width, channels]: [usize; 3], matrix: [f64; 6]) {
     let fixed = |value: f64| (value * 65_536.0 + 0.5).floor() as i64;
     let [a, b, c, d, e, f] = matrix;
-    // The middle of a pixel decides.
+    // Coordinates are those of pixel centres.
     let (right, down) = (fixed(c + a * 0.5 + b * 0.5), fixed(f + d * 0.5 + e * 0.5));
     let [a, b, d, e] = [a, b, d, e].map(fixed);
     let source = image.to_vec();
@@ -119,7 +119,7 @@ fn affine(image: &mut [u8], [height, width, channels]: [usize; 3], matrix: [f64;
     }
 }
 
-/// From `from` at factor 0 to `to` at factor 1, and beyond.
+/// Interpolates from `from` at factor 0 to `to` at factor 1, and beyond.
 fn blend(from: u8, to: u8, factor: f32) -> u8 {
     (f32::from(from) + factor * (f32::from(to) - f32::from(from))) as u8
 }
@@ -128,7 +128,7 @@ fn table(value: impl Fn(u8) -> u8) -> [u8; 256] {
     std::array::from_fn(|v| value(v as u8))
 }
 
-/// Replaces the values of every channel by a table that `make` makes of its histogram and number of pixels.
+/// Maps every channel through a table that `make` derives from its histogram and number of pixels.
 fn map(image: &mut [u8], channels: usize, make: impl Fn(&[usize; 256], usize) -> [u8; 256]) {
     for channel in 0..channels {
         let mut histogram = [0; 256];
@@ -142,7 +142,7 @@ fn map(image: &mut [u8], channels: usize, make: impl Fn(&[usize; 256], usize) ->
     }
 }
 
-/// Stretches the values that occur to 0..=255.
+/// Stretches the occurring values to 0..=255.
 fn stretch(histogram: &[usize; 256], _pixels: usize) -> [u8; 256] {
     let low = histogram.iter().position(|&n| n > 0).unwrap_or(0);
     let high = histogram.iter().rposition(|&n| n > 0).unwrap_or(0);
@@ -154,7 +154,7 @@ fn stretch(histogram: &[usize; 256], _pixels: usize) -> [u8; 256] {
     table(|v| (f64::from(v) * scale + offset) as u8)
 }
 
-/// Makes all values about equally frequent.
+/// Makes all values roughly equally frequent.
 fn equalize(histogram: &[usize; 256], pixels: usize) -> [u8; 256] {
     let last = histogram.iter().rev().find(|&&n| n > 0).unwrap_or(&0);
     let step = (pixels - last) / 255;
@@ -180,7 +180,7 @@ fn mean(image: &[u8], channels: usize) -> u8 {
     ((2 * sum + count) / (2 * count)) as u8
 }
 
-/// Moves colours from (factor 0) their brightness or towards it; grey has no colour and stays.
+/// Blends between grey (factor 0) and the colour (factor 1), and beyond; grey images stay as they are.
 fn saturate(image: &mut [u8], channels: usize, factor: f32) {
     if channels == 3 {
         for colour in image.as_chunks_mut::<3>().0 {
@@ -190,7 +190,7 @@ fn saturate(image: &mut [u8], channels: usize, factor: f32) {
     }
 }
 
-/// Moves pixels from (factor 0) their smoothed neighbourhood or towards it; the border stays.
+/// Blends between the smoothed image (factor 0) and the image (factor 1), and beyond; the border stays as it is.
 fn sharpen(image: &mut [u8], [height, width, channels]: [usize; 3], factor: f32) {
     let (stride, source) = (width * channels, image.to_vec());
     for y in 1..height.saturating_sub(1) {

@@ -1,4 +1,4 @@
-//! One image file: its header, its pixels, and resizing.
+//! Image files: header, pixels and resizing.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -11,26 +11,27 @@ use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limi
 use crate::DataError;
 use crate::operation::luma;
 
-/// Endings of the names of image files, in lower case.
+/// File extensions of images, in lower case.
 pub const IMAGE_ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "gif", "webp", "bmp", "ppm", "pgm"];
 
-/// The formats that are read.
+/// The supported formats.
 pub(crate) const FORMATS: &str = "PNG, JPEG, GIF, WebP, BMP, PPM or PGM";
 
-/// What is told of images that lose their colours.
-pub(crate) const MADE_GREY: &str = "images of colour were made grey, for one channel is asked for";
+/// The warning about images that lose their colour.
+pub(crate) const MADE_GREY: &str =
+    "colour images were converted to grey, because one channel was requested";
 
 /// Largest height or width of an image in memory.
 pub(crate) const MAX_SIDE: u32 = 4096;
 
-/// Reads an image file as bytes `[height, width, channels]`, resized where its size differs.
+/// Reads an image file as bytes `[height, width, channels]`, resized if necessary.
 ///
-/// The content tells the format: PNG, JPEG, WebP, BMP, PPM, PGM, or GIF, of which the first picture is taken. 1 channel
-/// is grey (ITU-R 601 brightness of colours), 3 are colours. Transparency is dropped, 16-bit values are reduced to 8, and
-/// the picture stands upright as its EXIF orientation says.
+/// The content decides on the format: PNG, JPEG, WebP, BMP, PPM, PGM, or the first frame of a GIF. 1 channel is grey
+/// (ITU-R 601 luma), 3 are colour. Transparency is dropped, 16-bit values are reduced to 8, and the EXIF orientation is
+/// applied.
 ///
 /// # Errors
-/// A file that cannot be read or decoded, or takes more than 512 MiB; other than 1 or 3 channels; a side of 0 or above
+/// A file that cannot be read or decoded, or takes more than 512 MiB; channels other than 1 or 3; a side of 0 or above
 /// 4096.
 pub fn read_image(
     path: &Path,
@@ -48,7 +49,7 @@ pub fn read_image(
     Ok(resize(&bytes, [found_height, found_width, channels], height, width))
 }
 
-/// What the header of an image file says.
+/// The header of an image file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Header {
     pub(crate) height: usize,
@@ -56,7 +57,7 @@ pub(crate) struct Header {
     pub(crate) grey: bool,
 }
 
-/// Reads the header of an image file; the sides are those of the upright picture.
+/// Reads the header of an image file; height and width are those after EXIF orientation.
 pub(crate) fn header(path: &Path) -> Result<Header, DataError> {
     let mut decoder = decoder(path)?;
     let (mut width, mut height) = decoder.dimensions();
@@ -76,7 +77,7 @@ pub(crate) fn header(path: &Path) -> Result<Header, DataError> {
     })
 }
 
-/// Makes images of 1 or 3 channels grey or (grey in all channels) coloured.
+/// Converts between 1 channel (grey) and 3 (colour).
 pub(crate) fn convert(image: Vec<u8>, from: usize, to: usize) -> Vec<u8> {
     match (from, to) {
         (3, 1) => image.as_chunks::<3>().0.iter().map(|&colour| luma(colour)).collect(),
@@ -85,7 +86,7 @@ pub(crate) fn convert(image: Vec<u8>, from: usize, to: usize) -> Vec<u8> {
     }
 }
 
-/// Resizes an image `[h, w, c]`: linear interpolation, over all the pixels that fall together where it shrinks.
+/// Resizes an image `[h, w, c]` by linear interpolation, antialiased when it shrinks.
 pub(crate) fn resize(image: &[u8], [h, w, c]: [usize; 3], height: usize, width: usize) -> Vec<u8> {
     if (h, w) == (height, width) {
         return image.to_vec();
@@ -103,7 +104,7 @@ pub(crate) fn resize(image: &[u8], [h, w, c]: [usize; 3], height: usize, width: 
     out
 }
 
-/// Zeros for `count` images of a shape.
+/// A buffer of zeros for `count` images of a shape.
 ///
 /// # Errors
 /// Not enough memory.
@@ -112,7 +113,7 @@ pub(crate) fn buffer(count: usize, shape: [usize; 3]) -> Result<Vec<u8>, DataErr
     let size = shape.iter().fold(count, |size, &side| size.saturating_mul(side));
     if bytes.try_reserve_exact(size).is_err() {
         let expected = format!(
-            "a size at which {count} images fit into memory; a limit of their number helps too"
+            "a size at which {count} images fit into memory, or a lower limit on their number"
         );
         return Err(DataError::argument("size", expected, format!("{}x{}", shape[0], shape[1])));
     }
@@ -120,7 +121,7 @@ pub(crate) fn buffer(count: usize, shape: [usize; 3]) -> Result<Vec<u8>, DataErr
     Ok(bytes)
 }
 
-/// Refuses a size to resize to that makes no sense.
+/// Refuses a target size out of range.
 pub(crate) fn check_size(height: usize, width: usize) -> Result<(), DataError> {
     let allowed = 1..=MAX_SIDE as usize;
     if allowed.contains(&height) && allowed.contains(&width) {
@@ -133,7 +134,7 @@ pub(crate) fn check_size(height: usize, width: usize) -> Result<(), DataError> {
     ))
 }
 
-/// Refuses a number of channels that files are not read with.
+/// Refuses a number of channels other than 1 and 3.
 pub(crate) fn check_channels(channels: usize) -> Result<(), DataError> {
     match channels {
         1 | 3 => Ok(()),
@@ -154,7 +155,7 @@ fn decode(path: &Path) -> Result<DynamicImage, DataError> {
     Ok(image)
 }
 
-/// How the picture has to be turned; damaged EXIF data turn nothing.
+/// The EXIF orientation; none if the EXIF data are damaged.
 fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
     decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }
@@ -170,7 +171,7 @@ fn decoder(path: &Path) -> Result<impl ImageDecoder + use<>, DataError> {
 fn unreadable(path: &Path, error: &ImageError) -> DataError {
     DataError::Image {
         path: path.to_owned(),
-        found: format!("something else or a damaged one ({error})"),
+        found: format!("something else or a damaged file ({error})"),
     }
 }
 

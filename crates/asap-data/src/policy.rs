@@ -1,4 +1,4 @@
-//! AutoAugment: pairs of operations that a search found for one data set (Cubuk et al. 2019, arXiv 1805.09501).
+//! AutoAugment: pairs of operations found by a search on one data set (Cubuk et al. 2019, arXiv 1805.09501).
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,13 +8,13 @@ use rand::{Rng, RngExt};
 use crate::DataError;
 use crate::operation::Operation::{self, *};
 
-/// A published policy: 25 sub-policies, one of which is drawn for each image.
+/// A published policy of 25 sub-policies; one is drawn for each image.
 ///
 /// Tables 7 (CIFAR), 8 (SVHN) and 9 (ImageNet) of the paper, with the magnitudes of torchvision's `AutoAugment` and the
-/// arithmetic of Pillow: nearest neighbours, pixels from outside the image are grey (128).
+/// arithmetic of Pillow: nearest neighbour, grey (128) outside the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// `cifar`: found on CIFAR-10, for CIFAR-100 too; mostly colours.
+    /// `cifar`: found on CIFAR-10, also used for CIFAR-100; mostly changes of colour.
     Cifar10,
     /// `svhn`: found on house numbers; mostly geometry and inversion.
     Svhn,
@@ -28,14 +28,14 @@ type Step = (Operation, u32, u8);
 impl Policy {
     const ALL: [Self; 3] = [Self::Cifar10, Self::Svhn, Self::ImageNet];
 
-    /// Draws and applies a sub-policy to an image `[h, w, c]` of 1 or 3 channels.
+    /// Draws a sub-policy and applies it to an image `[h, w, c]` with 1 or 3 channels.
     pub(crate) fn apply(self, image: &mut [u8], shape: [usize; 3], random: &mut impl Rng) {
         for (operation, level, negative) in self.draw(random).into_iter().flatten() {
             operation.apply(level, negative, image, shape);
         }
     }
 
-    /// The operations for one image, with their levels and whether these are negative.
+    /// The operations for one image, with their levels and signs (true for negative).
     fn draw(self, random: &mut impl Rng) -> [Option<(Operation, u8, bool)>; 2] {
         let table = self.table();
         table[random.random_range(0..table.len())].map(|(operation, tenths, level)| {

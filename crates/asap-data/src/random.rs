@@ -1,9 +1,9 @@
-//! Random numbers that depend on where they are used, never on the order or the thread of the use.
+//! Random numbers that depend on the place of use, never on the order or the thread.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// What the random numbers are for; each purpose has a stream of its own.
+/// A purpose of random numbers; each has its own stream.
 #[derive(Clone, Copy)]
 pub(crate) enum Stream {
     Split = 1,
@@ -11,7 +11,7 @@ pub(crate) enum Stream {
     Augment = 3,
 }
 
-/// A generator for one purpose in one epoch at one index: the four numbers are the key of ChaCha8.
+/// A generator for one purpose, epoch and index; with the seed these form the key of ChaCha8.
 pub(crate) fn generator(seed: u64, stream: Stream, epoch: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (bytes, word) in key.chunks_exact_mut(8).zip([seed, stream as u64, epoch, index]) {

@@ -1,4 +1,4 @@
-//! Which data set, and where it lies.
+//! Data sets by name or path.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,14 +9,14 @@ use crate::embedded::{self, FASHION_CLASSES};
 use crate::picture::{MADE_GREY, check_channels, check_size};
 use crate::{DataError, DatasetName, Splits, folder, idx, stratified_halves};
 
-/// Reads a data set: a named one from `data_dir` or one of the usual places, or whatever lies at a path.
+/// Reads a data set: a named one from `data_dir` or the usual places, or the one at a path.
 ///
-/// Without `data_dir` these are tried: `$ASAP_DATA_DIR/<name>` and `$ASAP_DATA_DIR`, `./data/<name>`,
-/// `~/.cache/asap/<name>`, `/usr/share/datasets/<name>`. A path is that of a folder with IDX files, CIFAR files, or a
-/// folder of images per class. `data_dir` plays no part for a path or the embedded images.
+/// The usual places are `$ASAP_DATA_DIR/<name>`, `$ASAP_DATA_DIR`, `./data/<name>`, `~/.cache/asap/<name>` and
+/// `/usr/share/datasets/<name>`. A path leads to a folder with IDX files, CIFAR files, or one folder of images per
+/// class. `data_dir` is ignored for paths and for the embedded images.
 ///
 /// # Errors
-/// Nothing found, a broken file, or options out of range; see [`DataError`].
+/// A missing data set, a broken file, or options out of range; see [`DataError`].
 pub fn load(
     spec: &DataSpec,
     data_dir: Option<&Path>,
@@ -41,32 +41,31 @@ pub fn load(
     })
 }
 
-/// What to read: a named data set or a path.
+/// A data set, by name or by path.
 ///
-/// As text: `embedded`, `fashion-mnist`, `cifar10`, `cifar100`; anything else is a path (`./cifar10` is one too).
+/// As text: `embedded`, `fashion-mnist`, `cifar10`, `cifar100`; anything else is a path, `./cifar10` for example.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataSpec {
     /// A data set by name.
     Named(DatasetName),
-    /// A folder, or one of the files of a known form.
+    /// A folder, or one of the files of a known format.
     Path(PathBuf),
 }
 
-/// How to read it.
+/// Options for reading a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadOptions {
-    /// Height and width to resize to; without it the size of the files, for a folder of images the most common one.
+    /// Height and width to resize to; by default the size in the files, for a folder of images the most common one.
     pub size: Option<(usize, usize)>,
-    /// 1 to read all images as grey ones, 3 as coloured ones; without it what they are, for a folder of images with any
-    /// colour in it 3.
+    /// 1 to read all images in grey, 3 in colour; by default as they are, a folder with any colour image in colour.
     pub channels: Option<usize>,
-    /// Seed of the split and of the choice for `limit`.
+    /// Seed of the split and of the selection for `limit`.
     pub seed: u64,
-    /// Part of a folder without `train/` and `test/` that becomes the test set, in `0..1`.
+    /// Fraction of a folder without `train/` and `test/` that becomes the test set, in `0..1`.
     pub test_fraction: f64,
-    /// Whether image files that cannot be decoded are skipped with a warning, instead of an error.
+    /// Skip undecodable image files with a warning instead of failing.
     pub skip_corrupt: bool,
-    /// At most so many images of each part, chosen by seed, stratified.
+    /// Largest number of images per part; a stratified selection, by seed.
     pub limit: Option<usize>,
 }
 
@@ -104,7 +103,7 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
     if !path.exists() {
         return Err(DataError::Unknown { given: path.display().to_string() });
     }
-    // A file stands for the folder in which it lies with the others of its data set.
+    // A file stands for its folder, which holds the other files of the data set.
     let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
     let name = path.display().to_string();
     if idx::is_in(folder) {
@@ -116,7 +115,7 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
         return form.read(&found, name);
     }
     if path.is_file() {
-        let expected = "a folder, or a file of IDX or binary CIFAR form under its published name";
+        let expected = "a folder, or an IDX or binary CIFAR file with its published name";
         return Err(DataError::format(
             path,
             expected,
@@ -138,7 +137,7 @@ impl LoadOptions {
         if !(0.0..1.0).contains(&self.test_fraction) {
             return Err(DataError::argument(
                 "test_fraction",
-                "a number from 0 to below 1",
+                "a number from 0 to less than 1",
                 self.test_fraction,
             ));
         }
@@ -148,7 +147,7 @@ impl LoadOptions {
         }
     }
 
-    /// The images that the limit leaves, sorted; `None` where it leaves all.
+    /// The sorted images within the limit; `None` for all of them.
     pub(crate) fn choose(&self, labels: &[u16], classes: usize) -> Option<Vec<usize>> {
         let limit = self.limit.filter(|&limit| limit < labels.len())?;
         let fraction = limit as f64 / labels.len() as f64;

@@ -4,10 +4,10 @@ use rand::seq::SliceRandom;
 
 use crate::random::{Stream, generator};
 
-/// Splits image indices in two parts, stratified by class: the first part gets `fraction` of every class.
+/// Splits image indices into two parts, stratified by class: the first part gets `fraction` of every class.
 ///
-/// The first part has `round(fraction * n)` images and, of each class, its share rounded up or down. Both parts are
-/// sorted, disjoint, and complete together. `fraction` is held to `0..=1`. Source: paper section 5.1 (two equal
+/// The first part has `round(fraction * n)` images, and of each class its share rounded up or down. The parts are
+/// sorted and disjoint, and together complete. `fraction` is clamped to `0..=1`. Source: paper section 5.1 (two equal
 /// parts); the stratification is ours.
 pub fn stratified_halves(
     labels: &[u16],
@@ -35,7 +35,7 @@ pub fn stratified_halves(
     (first, second)
 }
 
-/// Whole shares of `fraction` of every count that add up to the rounded total (largest remainders go up).
+/// Integer shares of `fraction` of every count that add up to the rounded total (largest remainders round up).
 fn quotas(counts: &[usize], fraction: f64) -> Vec<usize> {
     let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
     let total = (fraction * counts.iter().sum::<usize>() as f64).round() as usize;

@@ -47,7 +47,7 @@ impl Folder {
     }
 }
 
-/// Ten grey images of each of two classes in one folder; the byte tells them apart.
+/// Ten grey images of each of two classes in one folder; their bytes differ.
 fn two_classes() -> Folder {
     let folder = Folder::new();
     for i in 0..10 {
@@ -138,7 +138,8 @@ fn names_paths_and_places() {
         load(&"cifar11".parse().unwrap(), None, &LoadOptions::default()).unwrap_err().to_string();
     assert!(
         text.contains(
-            "`cifar11`: expected embedded, fashion-mnist, cifar10, cifar100, or the path"
+            "`cifar11` is neither a known data set nor an existing path: expected embedded, \
+             fashion-mnist, cifar10, cifar100, or the path"
         ),
         "{text}"
     );
@@ -204,7 +205,7 @@ fn packed_colours_made_grey_are_noted() {
     let read = |channels| folder.read(&LoadOptions { channels, ..LoadOptions::default() }).unwrap();
     let grey = read(Some(1));
     assert_eq!(grey.train.image_shape(), [32, 32, 1]);
-    let note = "images of colour were made grey, for one channel is asked for".to_owned();
+    let note = "colour images were converted to grey, because one channel was requested".to_owned();
     assert!(grey.warnings.contains(&note), "{:?}", grey.warnings);
     assert!([Some(3), None].iter().all(|&channels| !read(channels).warnings.contains(&note)));
 }
@@ -224,7 +225,7 @@ fn one_folder_is_split_by_seed_with_any_number_of_threads() {
         assert!((0..data.len()).all(|i| (data.image(i)[0] >= 100) == (data.labels()[i] == 1)));
     }
     assert_eq!(
-        describe(&splits).faults.iter().filter(|f| f.contains("among the training")).count(),
+        describe(&splits).faults.iter().filter(|f| f.contains("also training images")).count(),
         0
     );
     assert!(splits.warnings.is_empty());
@@ -262,20 +263,18 @@ fn split_folders_of_mixed_images() {
     assert_eq!(splits.test.as_ref().unwrap().class_counts(), [1, 1]);
     assert_eq!(splits.train.image(0)[..3], [5, 5, 5]);
     assert_eq!(splits.warnings.len(), 3, "{:?}", splits.warnings);
-    assert_eq!(splits.warnings[0], "ignored the folder more/ beside train/");
+    assert_eq!(splits.warnings[0], "ignored the folder more/ next to train/");
     assert!(
         splits.warnings[1].contains("ignored 1 entries")
             && splits.warnings[1].contains("notes.txt")
     );
-    assert!(splits.warnings[2].starts_with("2 images were resized to 8x8"));
-    assert!(describe(&splits).faults.iter().any(|f| f == "no valid image of class `b`"));
+    assert!(splits.warnings[2].starts_with("resized 2 images to 8x8"));
+    assert!(describe(&splits).faults.iter().any(|f| f == "no valid images of class `b`"));
 
     folder.grey("test/c/1.png", 8, 5);
-    assert!(
-        folder
-            .error()
-            .contains("expected the same 2 class folders as for training, found a folder `c` too")
-    );
+    assert!(folder.error().contains(
+        "expected the same 2 class folders as for training, found an additional folder `c`"
+    ));
     fs::remove_dir_all(folder.path().join("test/c")).unwrap();
     fs::remove_dir_all(folder.path().join("test/a")).unwrap();
     assert!(folder.error().contains("found no folder `a`"));
@@ -290,7 +289,7 @@ fn large_images_are_shrunk() {
     let splits =
         folder.read(&LoadOptions { test_fraction: 0.0, ..LoadOptions::default() }).unwrap();
     assert_eq!(splits.train.image_shape(), [43, 64, 3]);
-    assert!(splits.warnings[0].contains("4 images were resized to 43x64"), "{:?}", splits.warnings);
+    assert!(splits.warnings[0].contains("resized 4 images to 43x64"), "{:?}", splits.warnings);
     let bytes = read_image(&folder.file("b/2.jpg"), splits.train.image_shape()).unwrap();
     assert_eq!(bytes, splits.train.image(3));
 }
@@ -315,7 +314,10 @@ fn a_folder_is_read_in_the_shape_of_a_network() {
     assert_eq!((colour.image_shape(), colour.class_counts()), ([28, 28, 3], vec![3, 4]));
     assert_eq!(read(Some(3)).unwrap().train, colour);
     let grey = read(Some(1)).unwrap();
-    assert_eq!(grey.warnings, ["6 images of colour were made grey, for one channel is asked for"]);
+    assert_eq!(
+        grey.warnings,
+        ["6 colour images were converted to grey, because one channel was requested"]
+    );
     assert_eq!(grey.train, colour.with_image_shape([28, 28, 1]).unwrap());
     assert_eq!((grey.train.image(4)[0], grey.train.image(6)[0]), (18, 200));
     let text = read(Some(4)).unwrap_err().to_string();
@@ -388,7 +390,7 @@ fn folders_that_are_no_data_set() {
             .read(&options)
             .unwrap_err()
             .to_string()
-            .contains("all its images went to the test part")
+            .contains("all its images went into the test set")
     );
     folder.grey("cat/2.png", 8, 5);
     folder.grey("dog/2.png", 8, 5);
@@ -399,5 +401,5 @@ fn folders_that_are_no_data_set() {
     let folder = Folder::new();
     folder.grey("val/cat/1.png", 8, 5);
     folder.grey("val/dog/1.png", 8, 5);
-    assert!(folder.error().contains("expected a folder train/ beside"));
+    assert!(folder.error().contains("expected a folder train/ next to"));
 }

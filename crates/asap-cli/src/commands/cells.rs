@@ -1,14 +1,16 @@
-//! `asap cells`: published and own cells.
+//! `asap cells`: published cells and the user's own.
 
 use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::Context;
 use asap::report::picture::picture;
-use asap_core::{Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost};
+use asap_core::{
+    CellKind, Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost,
+};
 use serde::Serialize;
 
-use crate::args::{CellsArgs, CellsCommand, Common};
+use crate::args::{CellsArgs, CellsCommand, Common, Notation, PictureFormat};
 use crate::failure::Usage;
 use crate::output;
 
@@ -19,7 +21,7 @@ pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
             let genotype = read(cell)?;
             output::print(common.json, &genotype, &genotype.to_string())
         }
-        CellsCommand::Draw { cell, kind, format } => draw(cell, kind, format, common),
+        &CellsCommand::Draw { ref cell, kind, format } => draw(cell, kind, format, common),
         &CellsCommand::Cost { ref cell, channels, cells, size, in_channels, classes, imagenet } => {
             let stem = if imagenet { Stem::Large } else { Stem::Small };
             let (height, width) = (size, size);
@@ -28,17 +30,16 @@ pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
         }
         CellsCommand::Convert { cell, to } => {
             let genotype = read(cell)?;
-            let text = match to.as_str() {
-                "python" => genotype.to_string(),
-                "json" => serde_json::to_string(&genotype)?,
-                other => return Err(choose("--to", other, "python, json")),
+            let text = match to {
+                Notation::Python => genotype.to_string(),
+                Notation::Json => serde_json::to_string(&genotype)?,
             };
             output::print(common.json, &genotype, &text)
         }
     }
 }
 
-/// A cell from a published name, a file, or text.
+/// Reads a cell from a published name, a file, a run folder, or text.
 pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
     if let Ok(published) = PublishedCell::find(cell) {
         return Ok(published.genotype());
@@ -48,27 +49,27 @@ pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
         path = path.join(asap::run::folder::GENOTYPE_JSON);
         if !path.is_file() {
             return Err(Usage(format!(
-                "{cell}: expected the folder of a finished search, found no {} in it",
+                "{cell}: expected the run folder of a finished search, found no {} in it",
                 asap::run::folder::GENOTYPE_JSON
             ))
             .into());
         }
     }
     if path.is_file() {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Usage(format!("{cell}: expected a genotype as text: {error}")))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Usage(format!("{cell}: expected a text file with a genotype: {error}"))
+        })?;
         return text.parse::<Genotype>().with_context(|| cell.to_owned());
     }
     let looks_like_name = cell.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));
     if looks_like_name {
         let unknown = PublishedCell::find(cell).err().map(|e| e.to_string()).unwrap_or_default();
-        return Err(Usage(format!("{unknown}; or give a file, or a genotype as text")).into());
+        return Err(Usage(format!(
+            "{unknown}; a file, a run folder or a genotype as text will do too"
+        ))
+        .into());
     }
     Ok(cell.parse::<Genotype>()?)
-}
-
-fn choose(option: &str, found: &str, choices: &str) -> anyhow::Error {
-    Usage(format!("{option}: unknown `{found}`; choose one of {choices}")).into()
 }
 
 #[derive(Serialize)]
@@ -97,45 +98,38 @@ fn list(common: &Common) -> anyhow::Result<()> {
 
 #[derive(Serialize)]
 struct Drawing {
-    format: String,
-    /// The text, where the form is one.
+    format: PictureFormat,
+    /// The picture, if the format is text.
     drawing: Option<String>,
     path: Option<std::path::PathBuf>,
 }
 
-fn draw(cell: &str, kind: &str, format: &str, common: &Common) -> anyhow::Result<()> {
+fn draw(cell: &str, kind: CellKind, format: PictureFormat, common: &Common) -> anyhow::Result<()> {
     let genotype = read(cell)?;
-    let (cell, title) = match kind {
-        "normal" => (&genotype.normal, "normal cell"),
-        "reduction" => (&genotype.reduce, "reduction cell"),
-        other => return Err(choose("--kind", other, "normal, reduction")),
+    let cell = match kind {
+        CellKind::Normal => &genotype.normal,
+        CellKind::Reduction => &genotype.reduce,
     };
-    let (bytes, drawing) = match format {
-        "svg" | "dot" => {
-            let draw = if format == "svg" { asap_core::svg } else { asap_core::dot };
-            let text = draw(cell, title);
-            (text.clone().into_bytes(), Some(text))
-        }
-        "png" => (picture(cell, title).png, None),
-        other => return Err(choose("--format", other, "svg, dot, png")),
+    let title = format!("{kind} cell");
+    let text = match format {
+        PictureFormat::Svg => Some(asap_core::svg(cell, &title)),
+        PictureFormat::Dot => Some(asap_core::dot(cell, &title)),
+        PictureFormat::Png => None,
     };
     let Some(path) = &common.out else {
-        let Some(text) = drawing.clone() else {
-            let fault = "--format png: expected the file to write it to; give --out cell.png";
+        let Some(text) = text else {
+            let fault = "--format png: expected a file to write to, found none; add --out cell.png";
             return Err(Usage(fault.to_owned()).into());
         };
-        let shown = Drawing { format: format.to_owned(), drawing, path: None };
+        let shown = Drawing { format, drawing: Some(text.clone()), path: None };
         return output::print(common.json, &shown, &text);
     };
-    if path.exists() {
-        let path = path.display();
-        return Err(
-            Usage(format!("{path}: expected a new file, found one; nothing was changed")).into()
-        );
-    }
-    std::fs::write(path, &bytes)
-        .map_err(|error| Usage(format!("cannot write {}: {error}", path.display())))?;
-    let shown = Drawing { format: format.to_owned(), drawing, path: Some(path.clone()) };
+    let bytes = match &text {
+        Some(text) => text.clone().into_bytes(),
+        None => picture(cell, &title).png,
+    };
+    super::export::write(path, &bytes)?;
+    let shown = Drawing { format, drawing: text, path: Some(path.clone()) };
     output::print(common.json, &shown, &path.display().to_string())
 }
 
@@ -150,7 +144,7 @@ struct Costs {
 fn cost(cell: &str, shape: &NetworkShape, common: &Common) -> anyhow::Result<()> {
     let genotype = read(cell)?;
     let cost = evaluation_cost(&genotype, shape)?;
-    // A network too small for an auxiliary head has none.
+    // Small networks have no auxiliary head.
     let auxiliary = auxiliary_cost(&genotype, shape).ok();
     let mut text = format!(
         "parameters      {:>14}\nmultiply-adds   {:>14}\n",
@@ -158,7 +152,7 @@ fn cost(cell: &str, shape: &NetworkShape, common: &Common) -> anyhow::Result<()>
         thousands(cost.multiply_adds)
     );
     if let Some(auxiliary) = auxiliary {
-        writeln!(text, "auxiliary head  {:>14} parameters more", thousands(auxiliary.params))?;
+        writeln!(text, "auxiliary head  {:>14} more parameters", thousands(auxiliary.params))?;
     }
     let costs = Costs {
         params: cost.params,

@@ -1,4 +1,4 @@
-//! `asap config show`.
+//! `asap config show`: the effective configuration and its origins.
 
 use std::fmt::Write;
 

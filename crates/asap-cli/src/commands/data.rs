@@ -1,8 +1,8 @@
-//! `asap data list` and `asap data check`.
+//! `asap data`: the known data sets, and what is in one.
 
 use std::fmt::Write;
 
-use asap_data::{DataSpec, LoadOptions};
+use asap_data::{DataSpec, DatasetName, LoadOptions};
 
 use crate::args::{Common, DataArgs, DataCommand};
 use crate::output;
@@ -28,15 +28,16 @@ fn list(common: &Common) -> anyhow::Result<()> {
     let known = asap_data::known();
     let mut text = String::new();
     for dataset in &known {
-        let place = match &dataset.found_at {
-            Some(path) => format!("found at {}", path.display()),
-            None => format!("not found; {}", dataset.remedy),
+        let place = match (dataset.name, &dataset.found_at) {
+            (DatasetName::Embedded, _) => dataset.remedy.to_owned(),
+            (_, Some(path)) => format!("found in {}", path.display()),
+            (_, None) => format!("not found: {}", dataset.remedy),
         };
         writeln!(text, "{:<14} {}\n{:14} {place}", dataset.name.to_string(), dataset.form, "")?;
     }
     text.push_str(
-        "A path          a folder per class (PNG, JPEG, GIF, WebP, BMP, PPM), with train/ and test/ or to be split;\n",
+        "PATH           your own images (PNG, JPEG, GIF, WebP, BMP, PPM) in one folder per class, optionally\n\
+         \x20              split into train/ and test/; or a folder with the files of a data set above\n",
     );
-    text.push_str("                or a folder with the files of a form above\n");
     output::print(common.json, &known, &text)
 }

@@ -4,58 +4,45 @@ use std::fmt::Write;
 
 use asap::{Evaluation, RunFolder};
 use asap_data::{DataSpec, LoadOptions};
-use asap_net::device::DeviceName;
 
-use crate::args::{Common, EvaluateArgs};
+use crate::args::{Common, EvaluateArgs, Split};
 use crate::failure::Usage;
 use crate::output::{self, percent};
 
-/// The largest confusion table that is printed.
+/// Largest number of classes with a confusion matrix in the text.
 const MOST_CLASSES: usize = 20;
 
 pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
-    let network = asap::run::folder::open_trained(&args.run, device(common)?)?;
+    let network = asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default())?;
     let [height, width, channels] = network.image_shape();
     let source = args.data.as_deref().unwrap_or(&network.card().data);
+    // The run's own images are split and found as they were for the run.
+    let of_run = RunFolder::open(&args.run).ok().filter(|_| args.data.is_none());
+    let config = of_run.as_ref().map(|(_, config)| config);
     let options = LoadOptions {
         size: Some((height, width)),
         channels: Some(channels),
         skip_corrupt: args.skip_corrupt,
-        seed: common.seed.unwrap_or(0),
+        seed: common.seed.or(config.map(|config| config.data.seed)).unwrap_or(0),
         ..LoadOptions::default()
     };
-    // Where a run found its own images, it finds them again.
-    let of_run = RunFolder::open(&args.run).ok().filter(|_| args.data.is_none());
-    let own_dir = of_run.as_ref().and_then(|(_, config)| config.data_dir());
+    let own_dir = config.and_then(|config| config.data_dir());
     let dir = args.data_dir.as_deref().or(own_dir);
     let splits = asap_data::load(&source.parse::<DataSpec>()?, dir, &options)?;
     for warning in &splits.warnings {
         eprintln!("note: {warning}");
     }
-    let images = match args.split.as_str() {
-        "train" => Some(splits.train),
-        "valid" => splits.valid,
-        "test" => splits.test,
-        other => {
-            let fault = format!("--split: unknown `{other}`; choose one of test, valid, train");
-            return Err(Usage(fault).into());
-        }
+    let (part, images) = match args.split {
+        Split::Train => ("train", Some(splits.train)),
+        Split::Valid => ("valid", splits.valid),
+        Split::Test => ("test", splits.test),
     };
     let images = images.ok_or_else(|| {
-        Usage(format!(
-            "{source}: expected {} images, found none; choose another --split",
-            args.split
-        ))
+        Usage(format!("{source}: expected {part} images, found none; choose another --split"))
     })?;
     let evaluation = network.evaluate(images)?;
     output::print(common.json, &evaluation, &text(&evaluation)?)
-}
-
-/// The device that the command line names.
-pub(crate) fn device(common: &Common) -> anyhow::Result<DeviceName> {
-    let name = common.device.as_deref().unwrap_or("cpu");
-    Ok(name.parse::<DeviceName>().map_err(Usage)?)
 }
 
 fn text(evaluation: &Evaluation) -> anyhow::Result<String> {
@@ -84,7 +71,10 @@ fn text(evaluation: &Evaluation) -> anyhow::Result<String> {
         writeln!(text)?;
     }
     if few {
-        writeln!(text, "Columns: accuracy, then how many images were taken for class 0, 1, ...")?;
+        writeln!(
+            text,
+            "Columns: accuracy, then the number of images predicted as class 0, 1, ..."
+        )?;
     }
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! `asap export`: what other tools read.
+//! `asap export`: trained networks and cells for other tools.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,33 +6,30 @@ use std::path::{Path, PathBuf};
 use asap_net::export::{Input, onnx, pytorch};
 use serde::Serialize;
 
-use crate::args::{Common, ExportArgs};
+use crate::args::{Common, ExportArgs, ExportFormat};
 use crate::failure::Usage;
 use crate::output;
 
-/// The files that an export has written.
+/// The result of an export.
 #[derive(Serialize)]
 struct Exported {
-    format: String,
+    format: ExportFormat,
     files: Vec<PathBuf>,
 }
 
 pub(crate) fn run(args: &ExportArgs, common: &Common) -> anyhow::Result<()> {
-    let format = args.format.as_str();
-    let open = || {
-        asap::run::folder::open_trained(&args.run, super::evaluate::device(common)?)
-            .map_err(anyhow::Error::from)
-    };
-    if args.normalize && format != "onnx" {
-        return Err(Usage("--normalize: expected --format onnx beside it".to_owned()).into());
+    let format = args.format;
+    let open = || asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default());
+    if args.normalize && format != ExportFormat::Onnx {
+        return Err(Usage("--normalize: expected --format onnx with it".to_owned()).into());
     }
     let out = |default: &str| common.out.clone().unwrap_or_else(|| PathBuf::from(default));
     let files = match format {
-        "onnx" => {
+        ExportFormat::Onnx => {
             let input = if args.normalize { Input::Unit } else { Input::Normalized };
             vec![write(&out("network.onnx"), &onnx(&open()?, input))?]
         }
-        "pytorch" => {
+        ExportFormat::Pytorch => {
             let network = open()?;
             let folder = out("pytorch");
             let (module, weights) = (folder.join("network.py"), folder.join("weights.safetensors"));
@@ -43,13 +40,13 @@ pub(crate) fn run(args: &ExportArgs, common: &Common) -> anyhow::Result<()> {
             network.save(&weights)?;
             vec![write(&module, pytorch(&network, "weights.safetensors").as_bytes())?, weights]
         }
-        "safetensors" => {
+        ExportFormat::Safetensors => {
             let path = out("weights.safetensors");
             refuse_existing(&path)?;
             open()?.save(&path)?;
             vec![path]
         }
-        "darts" => {
+        ExportFormat::Darts => {
             let genotype = match super::cells::read(&args.run.to_string_lossy()) {
                 Ok(genotype) => genotype,
                 Err(_) => open()?.card().genotype.clone(),
@@ -61,17 +58,13 @@ pub(crate) fn run(args: &ExportArgs, common: &Common) -> anyhow::Result<()> {
             );
             vec![write(&out("genotypes.py"), text.as_bytes())?]
         }
-        other => {
-            let choices = "onnx, pytorch, safetensors, darts";
-            let fault = format!("--format: unknown `{other}`; choose one of {choices}");
-            return Err(Usage(fault).into());
-        }
     };
     let text = files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
-    output::print(common.json, &Exported { format: format.to_owned(), files }, &text)
+    output::print(common.json, &Exported { format, files }, &text)
 }
 
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<PathBuf> {
+/// Writes a new file; an existing one is an error.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<PathBuf> {
     refuse_existing(path)?;
     fs::write(path, bytes).map_err(|error| cannot_write(path, &error))?;
     Ok(path.to_owned())
@@ -81,7 +74,7 @@ fn refuse_existing(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
         let path = path.display();
         let fault = format!(
-            "{path}: expected a new file, found one; nothing was changed; choose another with --out"
+            "{path}: expected a new file, found an existing one; nothing was changed; choose another --out"
         );
         return Err(Usage(fault).into());
     }

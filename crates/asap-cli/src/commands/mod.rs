@@ -33,7 +33,7 @@ use crate::progress::Progress;
 
 /// Preset, file, `--set` and flags, in this order.
 pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Layers> {
-    let mut layers = shared_layers(&settings.preset, common)?;
+    let mut layers = shared_layers(settings.preset, common)?;
     if let Some(data) = &settings.data {
         layers.put("data.source", data.as_str());
     }
@@ -44,8 +44,8 @@ pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Lay
 }
 
 /// The same without the data.
-pub(crate) fn shared_layers(preset: &str, common: &Common) -> anyhow::Result<Layers> {
-    let mut layers = Layers::preset(preset.parse::<Preset>()?);
+pub(crate) fn shared_layers(preset: Preset, common: &Common) -> anyhow::Result<Layers> {
+    let mut layers = Layers::preset(preset);
     if let Some(file) = &common.config {
         layers.file(file)?;
     }
@@ -58,8 +58,8 @@ pub(crate) fn shared_layers(preset: &str, common: &Common) -> anyhow::Result<Lay
     if let Some(threads) = common.threads {
         layers.put("threads", threads as i64);
     }
-    if let Some(device) = &common.device {
-        layers.put("device", device.as_str());
+    if let Some(device) = common.device {
+        layers.put("device", device.name());
     }
     Ok(layers)
 }

@@ -28,13 +28,13 @@ pub(crate) fn run(args: &PacArgs, common: &Common) -> anyhow::Result<()> {
     let lost_best = failure_rate(&trial, &trial.annealing(), args.runs)?;
     let holds = lost_best <= args.delta;
     let text = format!(
-        "{} runs of Algorithm 1 with the schedule of Theorem 2, {} operations:\n\
-         the best operation was lost in {:.2} % of them; the theorem allows {:.2} %{}",
+        "{} runs of Algorithm 1 with the schedule of Theorem 2 and {} operations:\n\
+         the best operation was pruned in {:.2} % of them; the theorem allows {:.2} %{}",
         args.runs,
         args.arms,
         100.0 * lost_best,
         100.0 * args.delta,
-        if holds { "" } else { ": it does not hold here" },
+        if holds { "" } else { ", so it does not hold here" },
     );
     let bound = args.delta;
     output::print(common.json, &Report { trial, runs: args.runs, lost_best, bound, holds }, &text)

@@ -1,4 +1,4 @@
-//! `asap predict`: classes and probabilities of image files.
+//! `asap predict`: the classes of image files, with probabilities.
 
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::args::{Common, PredictArgs};
 use crate::failure::Usage;
 
-/// Files that are read, and then classified, together.
+/// Number of files read, and then classified, at a time.
 const FILES: usize = 256;
 
 /// One line of `--json`.
@@ -35,7 +35,7 @@ struct Ranked<'a> {
 
 pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
-    let network = asap::run::folder::open_trained(&args.run, super::evaluate::device(common)?)?;
+    let network = asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default())?;
     let classes = &network.card().classes;
     if args.top == 0 {
         return Err(Usage("--top: expected at least 1, found 0".to_owned()).into());
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
                     paths.push(path);
                     images.extend(image);
                 }
-                Err(error) if args.skip_corrupt => eprintln!("note: left out: {error}"),
+                Err(error) if args.skip_corrupt => eprintln!("note: skipped: {error}"),
                 Err(error) => {
                     out.flush()?;
                     return Err(error.into());
@@ -88,7 +88,7 @@ pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every file that the arguments stand for, in their order; those of a folder sorted.
+/// All files that the arguments name, in their order; the files of a folder are sorted.
 fn files(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for argument in arguments {
@@ -104,7 +104,7 @@ fn files(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             pictures(argument, &mut files)?;
             if files.len() == before {
                 let fault = format!(
-                    "{}: expected images ({}) in the folder, found none",
+                    "{}: expected image files ({}) in the folder, found none; give another folder, or the files",
                     argument.display(),
                     IMAGE_ENDINGS.join(", ")
                 );

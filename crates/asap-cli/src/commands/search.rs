@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail};
 use asap::run::folder::RESULT;
 use asap::settings::config::{Auto, Config};
-use asap::{MethodName, Outcome, RunFolder, Search, SearchResult};
+use asap::{Outcome, RunFolder, Search, SearchResult};
 use asap_core::Genotype;
 use asap_data::Splits;
 use serde::Serialize;
@@ -19,8 +19,8 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
         return resume(path, common);
     }
     let mut layers = super::layers(&args.settings, common)?;
-    if let Some(method) = &args.method {
-        layers.put("search.method", method.parse::<MethodName>()?.name());
+    if let Some(method) = args.method {
+        layers.put("search.method", method.name());
     }
     let config = layers.resolve()?;
     super::start_threads(config.threads)?;

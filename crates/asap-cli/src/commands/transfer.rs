@@ -17,7 +17,7 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
             Transfer::open(path)?
         }
         None => {
-            let config = super::shared_layers(&args.preset, common)?.resolve()?;
+            let config = super::shared_layers(args.preset, common)?.resolve()?;
             let named = |cell: &String| -> anyhow::Result<NamedCell> {
                 Ok(NamedCell { name: cell_name(cell), genotype: super::cells::read(cell)? })
             };

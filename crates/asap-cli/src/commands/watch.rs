@@ -1,4 +1,4 @@
-//! `asap watch`: a page on the loopback address that follows the runs under a folder.
+//! `asap watch`: a live page of the runs in a folder, on the loopback address.
 
 use std::convert::Infallible;
 use std::fs;
@@ -18,35 +18,46 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::Stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::args::WatchArgs;
+use crate::args::{Common, WatchArgs};
 use crate::failure::Usage;
+use crate::output;
 
-/// How often the folder is looked through.
+/// Time between two looks at the folder.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAGE: &str = include_str!("watch.html");
 
-pub(crate) fn run(args: &WatchArgs) -> anyhow::Result<()> {
+/// The result as JSON.
+#[derive(Serialize)]
+struct Watching {
+    url: String,
+}
+
+pub(crate) fn run(args: &WatchArgs, common: &Common) -> anyhow::Result<()> {
     let root = args.folder.clone();
     if !root.is_dir() {
         let fault = format!(
-            "{}: expected a folder with runs in it, found none; give the folder that asap printed, or one above it",
+            "{}: expected a folder of runs, found none; give the run folder that asap printed, or one above it",
             root.display()
         );
         return Err(Usage(fault).into());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("cannot start the server")?.block_on(serve(root, args.port))
+    runtime.context("cannot start the server")?.block_on(serve(root, args.port, common.json))
 }
 
-async fn serve(root: PathBuf, port: u16) -> anyhow::Result<()> {
+async fn serve(root: PathBuf, port: u16, json: bool) -> anyhow::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.with_context(|| {
-        format!("cannot listen on 127.0.0.1:{port}; choose another port with --port, or 0 for a free one")
+        format!("cannot listen on 127.0.0.1:{port}; choose another --port, or 0 for a free one")
     })?;
-    let address = listener.local_addr().context("no address")?;
-    eprintln!("watching {}: http://{address}/ (Ctrl-C ends it)", root.display());
+    let address = listener.local_addr().context("cannot find the address of the server")?;
+    let url = format!("http://{address}/");
+    eprintln!("watching {} at {url} (Ctrl-C to stop)", root.display());
+    if json {
+        output::print(json, &Watching { url }, "")?;
+    }
     let router = Router::new()
         .route("/", get(|| async { Html(PAGE) }))
         .route("/api/runs", get(runs))
@@ -55,20 +66,20 @@ async fn serve(root: PathBuf, port: u16) -> anyhow::Result<()> {
         .route("/report", get(report))
         .layer(middleware::from_fn(of_this_machine))
         .with_state(Arc::new(root));
-    axum::serve(listener, router).await.context("the server ended")
+    axum::serve(listener, router).await.context("the server stopped")
 }
 
-/// Refuses pages of other sites that reach for this server under a name of theirs.
+/// Refuses requests under another host name, by which a foreign site could reach this server.
 async fn of_this_machine(headers: HeaderMap, request: Request, next: Next) -> Response {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     if name != "127.0.0.1" && name != "localhost" {
-        return (StatusCode::FORBIDDEN, "expected the host 127.0.0.1 or localhost").into_response();
+        return (StatusCode::FORBIDDEN, "expected host 127.0.0.1 or localhost").into_response();
     }
     next.run(request).await
 }
 
-/// Which run is asked for.
+/// The query of a request about one run.
 #[derive(Deserialize)]
 struct Wanted {
     run: String,
@@ -106,16 +117,18 @@ async fn report(State(root): Root, Query(wanted): Query<Wanted>) -> Result<Html<
         .map_err(|error| Failure(StatusCode::NOT_FOUND, format!("{}: {error}", path.display())))
 }
 
-/// The folder of a run that was listed; no other path is opened.
+/// The folder of a listed run; no other path is opened.
 fn folder(root: &Path, wanted: &Wanted) -> Result<PathBuf, Failure> {
     let known = overview::runs(root)?.into_iter().any(|run| run.path == wanted.run);
     match known {
         true => Ok(root.join(&wanted.run)),
-        false => Err(Failure(StatusCode::NOT_FOUND, format!("no run {} here", wanted.run))),
+        false => {
+            Err(Failure(StatusCode::NOT_FOUND, format!("no run {} in this folder", wanted.run)))
+        }
     }
 }
 
-/// The list of runs, whenever it has changed.
+/// The list of runs, sent again whenever it changes.
 async fn events(State(root): Root) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let changes = futures_util::stream::unfold(None, move |last: Option<Vec<RunSummary>>| {
         let root = Arc::clone(&root);

@@ -1,4 +1,4 @@
-//! Commands that answer at once: help, cells, configuration, data, the reference.
+//! Quick commands: help, cells, configuration, data, the reference.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ fn every_command_has_help_with_an_example() {
     let here = tempfile::tempdir().unwrap();
     let commands = [
         "search", "train", "run", "evaluate", "predict", "transfer", "compare", "export", "cells",
-        "data", "config", "bench", "pac",
+        "data", "config", "bench", "watch", "docs", "pac",
     ];
     for command in commands {
         let output = asap(&[command, "--help"], here.path());
@@ -59,7 +59,7 @@ fn cells_are_listed_shown_drawn_and_converted() {
 }
 
 #[test]
-fn config_show_tells_where_each_value_comes_from() {
+fn config_show_reports_the_origin_of_each_value() {
     let here = tempfile::tempdir().unwrap();
     fs::write(here.path().join("my.toml"), "[search]\nbatch = 12\n").unwrap();
     let arguments =
@@ -80,8 +80,9 @@ fn data_is_described() {
     let checked = json(&asap(&["data", "check", "embedded", "--json"], here.path()));
     assert_eq!((&checked["height"], &checked["channels"]), (&28.into(), &1.into()));
     assert_eq!(checked["splits"][0]["images"], 5000);
-    let listed = asap(&["data", "list"], here.path());
-    assert!(String::from_utf8(listed.stdout).unwrap().contains("fashion-mnist"));
+    let listed = asap(&["data", "list"], here.path()).stdout;
+    let listed = String::from_utf8(listed).unwrap();
+    assert!(listed.contains("fashion-mnist") && listed.contains("always available"), "{listed}");
 }
 
 #[test]
@@ -91,13 +92,16 @@ fn the_reference_is_that_of_this_program() {
     let program = String::from_utf8(output.stdout).unwrap();
     let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference.md");
     let committed = fs::read_to_string(committed).unwrap_or_default();
-    assert!(program == committed, "write it anew: asap docs reference > docs/reference.md");
+    assert!(program == committed, "regenerate it: asap docs reference > docs/reference.md");
     assert!(!program.contains("|  |"), "each key has a description");
+    let quoted = json(&asap(&["docs", "reference", "--json"], here.path()));
+    assert_eq!(quoted, program.trim_end());
     asap(&["docs", "man", "man"], here.path());
     let page = fs::read_to_string(here.path().join("man/asap-search.1")).unwrap();
     assert!(page.contains("dry\\-run"), "{page}");
     for shell in ["bash", "zsh", "fish"] {
         let script = asap(&["docs", "completions", shell], here.path());
-        assert!(String::from_utf8_lossy(&script.stdout).contains("compare"));
+        let script = String::from_utf8(script.stdout).unwrap();
+        assert!(script.contains("compare") && script.contains("pc-darts"), "{shell}");
     }
 }

@@ -25,7 +25,7 @@ fn command(args: &[&str], directory: &Path) -> std::process::Command {
     command
 }
 
-/// Settings of a search that ends in seconds.
+/// Settings of a search that takes seconds.
 const TINY: [&str; 16] = [
     "--set",
     "network.channels=2",
@@ -49,7 +49,7 @@ fn tiny(more: &[&'static str]) -> Vec<&'static str> {
     ["search"].into_iter().chain(TINY).chain(more.iter().copied()).collect()
 }
 
-/// Settings of a training that ends in seconds.
+/// Settings of a training that takes seconds.
 const SMALL: [&str; 16] = [
     "--set",
     "train.channels=3",
@@ -78,7 +78,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Exit code 2, nothing on standard output, and each part in the message.
+/// Asserts exit code 2, nothing on standard output, and each part in the message.
 fn refused(args: &[&str], directory: &Path, parts: &[&str]) {
     let output = asap(args, directory);
     let message = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! Mistakes are named, with what to do instead.
+//! Mistakes are reported with a remedy.
 
 use std::fs;
 
@@ -9,6 +9,9 @@ fn mistakes_are_named_and_end_with_2() {
     let here = tempfile::tempdir().unwrap();
     let at = here.path();
     refused(&["search", "--preset", "fast"], at, &["fast", "quick", "paper"]);
+    refused(&["cells", "draw", "ASAP", "--kind", "small"], at, &["small", "normal, reduction"]);
+    refused(&["cells", "convert", "ASAP", "--to", "yaml"], at, &["yaml", "python, json"]);
+    refused(&["bench", "search", "--alive", "s3,conv"], at, &["conv", "sep_conv_3x3"]);
     refused(&["search", "--set", "search.epoch=3"], at, &["search.epoch", "search.epochs"]);
     refused(&["search", "--set", "search.epochs=many"], at, &["epochs"]);
     refused(&["search", "--set", "search.epochs=0"], at, &["search.epochs", "at least 1"]);
@@ -26,7 +29,7 @@ fn mistakes_are_named_and_end_with_2() {
         at,
         &["--set", "no configuration"],
     );
-    refused(&["bench", "eval", "--precision", "f16"], at, &["f16", "choose f32 or bf16"]);
+    refused(&["bench", "eval", "--precision", "f16"], at, &["f16", "f32, bf16"]);
     let elsewhere = ["bench", "eval", "--precision", "bf16", "--device", "vulkan"];
     refused(&elsewhere, at, &["precision", "expected f32 on the device vulkan"]);
     refused(&["search", "--set", "precision=half"], at, &["half", "choose f32 or bf16"]);

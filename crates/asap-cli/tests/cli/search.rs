@@ -1,4 +1,4 @@
-//! Searches: to the end, killed, stopped, compared.
+//! Searches: finished, killed, stopped and compared.
 
 use std::fs;
 use std::process::Stdio;
@@ -24,7 +24,7 @@ fn a_dry_run_goes_through_everything_and_leaves_nothing() {
 }
 
 #[test]
-fn a_search_that_is_killed_goes_on_to_the_same_end() {
+fn a_killed_search_resumes_to_the_same_result() {
     let here = tempfile::tempdir().unwrap();
     let whole = outcome(json(&asap(&tiny(&["--json", "--out", "whole"]), here.path())));
 
@@ -83,7 +83,7 @@ fn ctrl_c_stops_with_a_checkpoint() {
 }
 
 #[test]
-fn methods_are_compared_and_what_failed_is_told() {
+fn methods_are_compared_and_failures_reported() {
     let here = tempfile::tempdir().unwrap();
     let at = here.path();
     let mut arguments =

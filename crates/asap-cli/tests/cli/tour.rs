@@ -1,4 +1,4 @@
-//! The tutorial and the page that follows runs.
+//! The tutorial and the live page.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -56,9 +56,9 @@ fn runs_are_watched_on_the_loopback_address_only() {
     asap(&tiny(&["--out", "runs/one", "--set", "search.epochs=2"]), here.path());
     let mut server =
         command(&["watch", "--port", "0"], here.path()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut told = String::new();
-    BufReader::new(server.stderr.take().unwrap()).read_line(&mut told).unwrap();
-    let address = told.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
+    let mut line = String::new();
+    BufReader::new(server.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap().to_owned();
     let get = |path: &str, host: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
@@ -66,7 +66,7 @@ fn runs_are_watched_on_the_loopback_address_only() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
-    assert!(address.starts_with("127.0.0.1:"), "{told}");
+    assert!(address.starts_with("127.0.0.1:"), "{line}");
     assert!(get("/", &address).contains("EventSource"));
     let runs = get("/api/runs", &address);
     assert!(runs.contains("\"path\":\"one\"") && runs.contains("\"epochs\":2"), "{runs}");

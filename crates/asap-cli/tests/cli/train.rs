@@ -15,7 +15,7 @@ fn a_cell_is_trained_evaluated_and_used() {
     let trained = json(&asap(&small(&["train", "--cell", "ASAP", "--out", "run", "--json"]), at));
     assert_eq!(trained["epochs"], 3);
     let error = trained["test"]["error"].as_f64().unwrap();
-    // The run tested on as many images as it was limited to.
+    // The run was limited to 200 test images.
     assert_eq!(trained["test"]["images"], 200);
     let all = json(&asap(&["evaluate", "run", "--json"], at));
     assert_eq!(all["images"], 1000);
@@ -47,7 +47,7 @@ fn a_cell_is_trained_evaluated_and_used() {
     assert_eq!(lines[0]["top"].as_array().unwrap().len(), 2);
     assert_eq!(lines[0]["class"], lines[0]["top"][0]["class"]);
 
-    // A broken file among the others: named, and left out only when asked.
+    // A broken file among the others is an error, or skipped on request.
     fs::write(at.join("photos/broken.png"), "no image").unwrap();
     refused(&["predict", "run", "photos"], at, &["broken.png"]);
     let skipped = asap(&["predict", "run", "photos", "--skip-corrupt"], at);
@@ -62,7 +62,7 @@ fn a_cell_is_trained_evaluated_and_used() {
     let listed = child.wait_with_output().unwrap();
     assert!(String::from_utf8(listed.stdout).unwrap().starts_with("photos/b.png\t"));
 
-    // Other tools: the files are there, and nothing is overwritten.
+    // Exports for other tools; nothing is overwritten.
     for (format, out, part) in [
         ("onnx", "net.onnx", "GlobalAveragePool"),
         ("pytorch", "torch/network.py", "NORMAL = [[('sep_conv_3x3', 0)"),
@@ -99,7 +99,7 @@ fn a_cell_is_trained_evaluated_and_used() {
 }
 
 #[test]
-fn a_training_that_is_killed_goes_on_to_the_same_end() {
+fn a_killed_training_resumes_to_the_same_result() {
     let here = tempfile::tempdir().unwrap();
     let whole = small(&["train", "--cell", "ASAP", "--json", "--out", "whole"]);
     let whole = outcome(json(&asap(&whole, here.path())));
@@ -116,7 +116,7 @@ fn a_training_that_is_killed_goes_on_to_the_same_end() {
 }
 
 #[test]
-fn one_command_searches_and_trains_and_goes_on_where_it_was() {
+fn one_command_searches_and_trains_and_resumes() {
     let here = tempfile::tempdir().unwrap();
     let at = here.path();
     let mut arguments = vec!["run", "--repeat-train", "2", "--out", "run", "--json"];
@@ -141,7 +141,7 @@ fn one_command_searches_and_trains_and_goes_on_where_it_was() {
     refused(&["evaluate", "run"], at, &["train-0-0", "train-0-1"]);
     assert!(asap(&["evaluate", "run/train-0-1"], at).status.success());
 
-    // The weights of the search, only where the networks are of one size.
+    // Weights can be inherited only between networks of the same size.
     let mut inherit = vec!["run", "--out", "inherit", "--json"];
     inherit.extend(TINY);
     inherit.extend(SMALL);
@@ -182,7 +182,7 @@ fn a_failure_does_not_lose_the_other_trainings_of_a_transfer() {
     };
     assert_eq!(errors(&table), [true, false, true, false]);
 
-    // Once the cause is mended, only what is missing is done.
+    // Once the cause is fixed, only the missing trainings run.
     for class in ["a", "b"] {
         fs::create_dir_all(at.join("gone").join(class)).unwrap();
         for i in 0..40u8 {
@@ -196,11 +196,11 @@ fn a_failure_does_not_lose_the_other_trainings_of_a_transfer() {
     assert_eq!(fs::read(at.join("t/ASAP-embedded-0/result.json")).unwrap(), before);
 }
 
-/// Steps need no memory beyond that of the first ones.
+/// No step needs more memory than the first ones.
 #[test]
 fn memory_does_not_grow_from_step_to_step() {
-    // Of the training an epoch is 28 steps of 64 images: the images of seven epochs would be 37 MiB. The search grew by 85
-    // MiB an epoch when its steps kept what Burn had made; its last epoch makes another network.
+    // An epoch of training has 28 steps of 64 images; the images of seven epochs would take 37 MiB. The search grew by
+    // 85 MiB per epoch when its steps kept Burn's buffers; its last epoch builds another network.
     let train = "train --cell ASAP --set train.channels=2 --set train.cells=2 --set train.epochs=10 \
                  --set data.limit=2000";
     let search = "search --method pc-darts --set network.channels=4 --set network.cells=2 \
@@ -214,7 +214,7 @@ fn memory_does_not_grow_from_step_to_step() {
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["peak_rss_mb"].as_f64())
             .collect();
-        // Only Linux tells.
+        // Only Linux reports it.
         if let Some(last) = peaks.last() {
             assert!(last - peaks[settled] < allowed, "{command:?}: {peaks:?}");
         }
