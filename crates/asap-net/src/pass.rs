@@ -181,11 +181,6 @@ impl<'a> Pass<'a> {
         self.parameters.revision()
     }
 
-    /// Logical shape of a parameter.
-    pub(crate) fn shape(&self, id: ParameterId) -> &[usize] {
-        &self.parameters.get(id).shape
-    }
-
     /// Ends the pass: the gradient of each weight that took part, and what updates the statistics.
     pub fn finish(self, gradients: &mut Gradients) -> (WeightGradients, StatisticsUpdate) {
         let mut tracked = self.tracked.into_inner();

@@ -263,7 +263,11 @@ fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'s
         ),
         (
             "entropy-reduction",
-            chart("Entropy, reduction cell (Fig. 7)", "of ln N", entropy(&|_, r| r.entropy_reduce)),
+            chart(
+                "Entropy, reduction cell (Fig. 7)",
+                "of ln N",
+                entropy(&|_, r| r.entropy_reduce.unwrap_or(0.0)),
+            ),
         ),
     ]
 }

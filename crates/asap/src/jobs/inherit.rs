@@ -1,6 +1,7 @@
 //! The weights of a search under the names that they have in the network of its cell.
 
-use asap_core::{CellKind, Genotype, SearchSpace, reduction_cells};
+use asap_core::plan::Plan;
+use asap_core::{Genotype, NetworkShape, Stem};
 use asap_net::parameters::NamedValues;
 
 use crate::error::Error;
@@ -29,37 +30,19 @@ pub fn searched_weights(
         }
     }
     let (state, tensors) = checkpoint::load(search)?;
-    let space = state.architecture.space();
-    let mut weights = NamedValues::new();
-    for (name, value) in tensors.iter().filter(|(name, _)| !name.contains(':')) {
-        let name = if name.contains(".edges.") {
-            let Some(gene) = gene_of(name, space, genotype, config.network.cells) else { continue };
-            gene
-        } else {
-            name.clone()
-        };
-        weights.insert(name, value.clone());
-    }
-    Ok(weights)
-}
-
-/// `cells.<i>.edges.<edge>.<operation>.<rest>` as `cells.<i>.ops.<gene>.<rest>`; nothing for an operation that
-/// is not in the cell.
-fn gene_of(name: &str, space: &SearchSpace, genotype: &Genotype, cells: usize) -> Option<String> {
-    let mut parts = name.splitn(6, '.');
-    let ("cells", cell) = (parts.next()?, parts.next()?.parse::<usize>().ok()?) else {
-        return None;
+    let [height, width, in_channels] = state.data.image;
+    let shape = NetworkShape {
+        channels: config.network.channels,
+        cells: config.network.cells,
+        height,
+        width,
+        in_channels,
+        classes: state.data.classes.len(),
+        stem: Stem::Small,
     };
-    let ("edges", edge) = (parts.next()?, parts.next()?.parse::<usize>().ok()?) else {
-        return None;
-    };
-    let (operation, rest) = (parts.next()?, parts.next()?);
-    let reduction = reduction_cells(cells).any(|reduction| reduction == cell);
-    let kind = if reduction { CellKind::Reduction } else { CellKind::Normal };
-    let edge = space.edges().find(|e| e.index == edge)?;
-    let genes = genotype.cell(kind).genes();
-    let gene = genes.enumerate().position(|(_, (node, gene))| {
-        node == edge.node && gene.input == edge.input && gene.operation.to_string() == operation
-    })?;
-    Some(format!("cells.{cell}.ops.{gene}.{rest}"))
+    let searched = Plan::search(state.architecture.space(), &shape)?;
+    let trained = Plan::evaluation(genotype, &shape, false)?;
+    let inherited = trained.inherited(&searched).into_iter();
+    let value = |(from, to): (&str, &str)| Some((to.to_owned(), tensors.get(from)?.clone()));
+    Ok(inherited.filter_map(value).collect())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use asap_core::{CellKind, Gene, Genotype, SearchSpace};
+use asap_core::{Gene, Genotype, SearchSpace};
 
 use crate::run::record::EpochRecord;
 
@@ -25,7 +25,7 @@ pub(super) fn decisions(
         "<h2>Decisions</h2><p>The probability of each operation of an edge over the epochs, from 0 (blank) to 1 \
          (full). What the cell has in the end is marked.</p>",
     );
-    for kind in CellKind::ALL {
+    for (k, &kind) in space.kinds().iter().enumerate() {
         let _ = write!(html, "<h3>{} cell</h3><div class=\"edges\">", capital(kind.name()));
         for edge in space.edges() {
             let _ = write!(
@@ -52,7 +52,7 @@ pub(super) fn decisions(
                     y = top + 12.0,
                 );
                 let of_epoch = |record: &EpochRecord| {
-                    let cells = record.probabilities.get(kind as usize);
+                    let cells = record.probabilities.get(k);
                     cells.and_then(|edges| edges.get(edge.index)?.get(candidate)).copied()
                 };
                 let values: Vec<f64> =

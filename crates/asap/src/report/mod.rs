@@ -9,7 +9,7 @@ mod training;
 
 use std::fmt::Write;
 
-use asap_core::Genotype;
+use asap_core::{CellKind, Genotype};
 
 use crate::report::chart::{Chart, Series, escape};
 use crate::run::record::{Curves, DataSummary};
@@ -66,8 +66,13 @@ fn next(html: &mut String, commands: &[&str]) {
 
 /// Both cells drawn, and as text.
 fn cells(html: &mut String, genotype: &Genotype) {
-    for (name, cell) in [("Normal cell", &genotype.normal), ("Reduction cell", &genotype.reduce)] {
-        let _ = write!(html, "<figure class=\"cell\">{}</figure>", asap_core::svg(cell, name));
+    for &kind in genotype.family().kinds() {
+        let title = match kind {
+            CellKind::Normal => "Normal cell",
+            CellKind::Reduction => "Reduction cell",
+        };
+        let svg = asap_core::svg(genotype, kind, title);
+        let _ = write!(html, "<figure class=\"cell\">{svg}</figure>");
     }
     let _ = write!(html, "<pre>{}</pre>", escape(&genotype.to_string()));
 }

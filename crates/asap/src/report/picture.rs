@@ -1,6 +1,6 @@
 //! The drawing of a cell in pixels, for what reads no SVG.
 
-use asap_core::CellGenotype;
+use asap_core::{CellKind, Genotype};
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg;
 
@@ -19,15 +19,12 @@ pub struct Picture {
 }
 
 /// What [`asap_core::svg`] draws as a PNG, on white, with letters of a font that comes along.
-///
-/// # Panics
-/// If the cell breaks the rules of [`CellGenotype::new`].
-pub fn picture(cell: &CellGenotype, title: &str) -> Picture {
+pub fn picture(genotype: &Genotype, kind: CellKind, title: &str) -> Picture {
     let mut options = usvg::Options::default();
     for font in [dejavu::sans_mono::regular(), dejavu::sans::bold()] {
         options.fontdb_mut().load_font_data(font.to_vec());
     }
-    let tree = usvg::Tree::from_str(&asap_core::svg(cell, title), &options)
+    let tree = usvg::Tree::from_str(&asap_core::svg(genotype, kind, title), &options)
         .expect("a drawing of ours is SVG");
     let size = tree.size().to_int_size().scale_by(SCALE).expect("a drawing of ours has a size");
     let (width, height) = (size.width(), size.height());

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use asap_data::{Batch, Loader};
-use asap_kernels::buffers;
 use asap_net::parameters::NamedValues;
 use asap_net::steps::{NonFinite, Score, finite};
 use asap_net::tensor_file::{self, Header};
@@ -109,6 +108,9 @@ pub(crate) trait Epochs {
 
     /// Scores some of these images.
     fn validate(&self, batches: &mut dyn Iterator<Item = Batch>) -> Score;
+
+    /// Frees memory that the epoch did not use.
+    fn trim(&self);
 
     /// The closing record of the epoch.
     fn record(&self, valid: Option<Score>) -> Self::Record;
@@ -218,7 +220,7 @@ fn run_here<E: Epochs>(
         }
         let valid = validate(epochs)?;
         let record = epochs.record(valid);
-        buffers::trim();
+        epochs.trim();
         sink.append_event(&record)?;
         observer.on_event(E::epoch_event(&record));
         epochs.close(&record, sink)?;

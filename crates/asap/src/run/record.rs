@@ -1,6 +1,6 @@
 //! The records of searches and trainings: their images, epochs and results, and the events while they run.
 
-use asap_core::{Genotype, Pruned};
+use asap_core::{Genotype, MixingTables, Pruned};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::MethodName;
@@ -93,8 +93,9 @@ pub struct EpochRecord {
     pub valid_accuracy: f64,
     /// Mean entropy of phi over the edges of the normal cell, divided by ln N.
     pub entropy_normal: f64,
-    /// The same of the reduction cell.
-    pub entropy_reduce: f64,
+    /// The same of the reduction cell, where the space has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entropy_reduce: Option<f64>,
     /// Alive operations of the normal and the reduction cell together.
     pub alive_ops: usize,
     /// 1 minus the share of alive operations.
@@ -109,8 +110,8 @@ pub struct EpochRecord {
     pub rss_mb: Option<f64>,
     /// What was pruned in the epoch.
     pub pruned: Vec<String>,
-    /// Probabilities of the operations of each edge, `[normal, reduce][edge][candidate]`.
-    pub probabilities: [Vec<Vec<f64>>; 2],
+    /// Probabilities of the operations of each edge, `[kind][edge][candidate]`.
+    pub probabilities: MixingTables,
 }
 
 /// A line of `events.jsonl` as numbers with names, for whoever draws curves.
@@ -138,12 +139,12 @@ impl Curves for EpochRecord {
             ("operations/alive", self.alive_ops as f64),
             ("operations/sparsity", self.sparsity),
             ("entropy/normal cell", self.entropy_normal),
-            ("entropy/reduction cell", self.entropy_reduce),
             ("alpha/largest distance", self.alpha_spread),
             ("learning rate/weights", self.lr),
             ("learning rate/alpha", self.alpha_lr),
             ("epoch/seconds", self.epoch_seconds),
         ];
+        values.extend(self.entropy_reduce.map(|entropy| ("entropy/reduction cell", entropy)));
         values.extend(self.rss_mb.map(|rss| ("epoch/memory in MiB", rss)));
         values
     }

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
+use asap_core::plan::Plan;
 use asap_core::{
-    Adam, Cost, EdgePolicy, Genotype, NetworkShape, SearchSpace, ThresholdPolicy, evaluation_cost,
-    search_cost,
+    Adam, Cost, EdgePolicy, Genotype, NetworkShape, SearchSpace, evaluation_cost, search_cost,
 };
 use asap_data::Batch;
 use asap_kernels::Precision;
@@ -17,6 +17,7 @@ use crate::run::memory::peak_rss_mb;
 use crate::search::learner::Learner;
 use crate::settings::config::check_precision;
 use asap_net::device::DeviceName;
+use asap_net::engine::Engine;
 use asap_net::network::Network;
 use asap_net::optimizer::Sgd;
 use asap_net::steps::{Descent, NonFinite, descend, evaluate};
@@ -80,8 +81,8 @@ pub struct Measurement {
 pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, Error> {
     check_precision(config.device, config.precision)?;
     let device = config.device.open()?;
-    let mut learner = Learner::new(&config.shape, space, EdgePolicy::Anneal, &device, 0)?
-        .with_precision(config.precision);
+    let engine = Engine::with_precision(&device, config.precision);
+    let mut learner = Learner::new(&config.shape, space, EdgePolicy::Anneal, engine, &device, 0)?;
     let batch = images(&config.shape, config.batch);
     let cost = search_cost(&learner.architecture, &config.shape)?;
     let (temperature, sgd, adam) = (1.3, Sgd::default(), Adam::default());
@@ -89,11 +90,9 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
     let w_step =
         timed(config.steps, || learner.weight_step(&batch, &mixing, &sgd, 0.025).map(drop))
             .map_err(first)?;
-    let never = ThresholdPolicy::Fixed { fraction: 0.0 };
-    let alpha_step = timed(config.steps, || {
-        learner.alpha_step(&batch, temperature, &adam, &never, 0.0).map(drop)
-    })
-    .map_err(first)?;
+    let alpha_step =
+        timed(config.steps, || learner.alpha_step(&batch, temperature, &adam).map(drop))
+            .map_err(first)?;
     let forward = timed(config.steps, || {
         learner.evaluate(&batch, &mixing);
         Ok::<_, Error>(())
@@ -108,17 +107,17 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
 pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measurement, Error> {
     check_precision(config.device, config.precision)?;
     let device = config.device.open()?;
-    let (network, parameters) = Network::new(genotype, &config.shape, false, &device, 0)?;
-    let mut parameters = parameters.with_precision(config.precision);
+    let plan = Plan::evaluation(genotype, &config.shape, false)?;
+    let cost = plan.cost();
+    let network = Network::new(plan, Engine::with_precision(&device, config.precision));
+    let mut parameters = network.parameters(&device, 0);
     let batch = images(&config.shape, config.batch);
-    let cost = evaluation_cost(genotype, &config.shape)?;
     let descent = Descent::plain(Sgd::default(), 0.025);
-    let w_step = timed(config.steps, || {
-        descend(&mut parameters, &batch, &descent, |pass, x| network.forward(pass, x)).map(drop)
-    })
-    .map_err(first)?;
+    let w_step =
+        timed(config.steps, || descend(&network, &mut parameters, &[], &batch, &descent).map(drop))
+            .map_err(first)?;
     let forward = timed(config.steps, || {
-        evaluate(&parameters, &batch, |pass, x| network.forward(pass, x).main);
+        evaluate(&network, &parameters, &[], &batch);
         Ok::<_, Error>(())
     })?;
     Ok(measurement("eval", config, cost, w_step, None, forward))

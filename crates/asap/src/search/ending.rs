@@ -1,6 +1,6 @@
 //! The end of a search: the derived cell, what the cut costs, and the files.
 
-use asap_core::{Derived, Genotype, Operation};
+use asap_core::{Derived, Genotype, MixingTables, Operation};
 
 use super::Search;
 use crate::error::Error;
@@ -9,7 +9,6 @@ use crate::report::picture::{Picture, picture};
 use crate::run::folder::RunFolder;
 use crate::run::memory::peak_rss_mb;
 use crate::run::record::{RelaxationGap, SearchResult};
-use crate::search::learner::MixingTables;
 
 /// Batches over which statistics are measured anew.
 const STATISTICS_BATCHES: usize = 50;
@@ -55,7 +54,7 @@ impl Search {
         let as_they_are = self.learner.parameters.clone();
         let search = self.recomputed_accuracy(&mixing)?;
         self.learner.parameters = as_they_are;
-        self.learner.supernet.keep(&mut self.learner.parameters, genotype);
+        self.learner.keep(genotype);
         let mixing = self.learner.unmixed();
         let accuracy = self.score(&mut self.valid.epoch(0), &mixing).accuracy().unwrap_or(0.0);
         let derived = self.recomputed_accuracy(&mixing)?;
@@ -95,7 +94,7 @@ impl Search {
         }
         let free =
             |operation: Operation| operation == Operation::SkipConnect || operation.is_pool();
-        let genes: Vec<_> = derived.genotype.normal.genes().collect();
+        let genes: Vec<_> = derived.genotype.cells()[0].genes().collect();
         let count = genes.iter().filter(|(_, gene)| free(gene.operation)).count();
         if 4 * count > 3 * genes.len() {
             warnings.push(format!(
@@ -109,12 +108,12 @@ impl Search {
 
 /// Draws the cell that was found.
 pub(super) fn publish(folder: &RunFolder, genotype: &Genotype) -> Result<(), Error> {
-    for (name, cell) in [("normal", &genotype.normal), ("reduction", &genotype.reduce)] {
-        let title = format!("{name} cell");
-        folder.write(&format!("{name}.svg"), asap_core::svg(cell, &title).as_bytes())?;
+    for &kind in genotype.family().kinds() {
+        let (name, title) = (kind.name(), format!("{kind} cell"));
+        folder.write(&format!("{name}.svg"), asap_core::svg(genotype, kind, &title).as_bytes())?;
         #[cfg(feature = "report")]
         {
-            let Picture { png, width, height } = picture(cell, &title);
+            let Picture { png, width, height } = picture(genotype, kind, &title);
             folder.append_picture(&format!("cell/{name}"), png, [width, height])?;
         }
     }

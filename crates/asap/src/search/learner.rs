@@ -3,7 +3,8 @@
 
 use asap_core::plan::Plan;
 use asap_core::{
-    Architecture, EdgePolicy, Genotype, MixingTables, NetworkShape, Pruned, SearchSpace,
+    Adam, Anneal, Architecture, EdgePolicy, Genotype, MixingTables, NetworkShape, Pruned,
+    SearchSpace, ThresholdPolicy,
 };
 use asap_data::Batch;
 use asap_net::engine::{Engine, Mixing};
@@ -89,6 +90,21 @@ impl Learner {
         let mixing = self.tensors(mixing);
         let descent = Descent::plain(*sgd, learning_rate);
         descend(&self.network, &mut self.parameters, &mixing, batch, &descent)
+    }
+
+    /// Line 6 of Algorithm 1: a descent step on alpha. Weights and statistics stay as they are.
+    ///
+    /// # Errors
+    /// When the loss or a gradient is not finite; nothing is changed then.
+    pub fn alpha_step(
+        &mut self,
+        batch: &Batch,
+        temperature: f64,
+        adam: &Adam,
+    ) -> Result<Score, NonFinite> {
+        let (score, gradients) = self.mixing_gradients(batch, &self.mixing(temperature))?;
+        self.architecture.step(&gradients, temperature, adam);
+        Ok(score)
     }
 
     /// The score of a batch, and the gradient of its loss for the mixing weights. Nothing changes.
@@ -218,5 +234,25 @@ impl Learner {
 
     fn tensors(&self, mixing: &MixingTables) -> Vec<Mixing> {
         mixing_tensors(mixing, &self.device)
+    }
+}
+
+/// What falls below the threshold leaves the network too.
+impl Anneal for Learner {
+    type Pruned = Pruned;
+
+    fn prune_below(
+        &mut self,
+        threshold: &ThresholdPolicy,
+        temperature: f64,
+        time: f64,
+    ) -> Vec<Pruned> {
+        let pruned = self.architecture.prune_below(threshold, temperature, time);
+        self.remove(&pruned);
+        pruned
+    }
+
+    fn is_decided(&self) -> bool {
+        self.architecture.is_decided()
     }
 }

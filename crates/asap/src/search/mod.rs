@@ -8,10 +8,13 @@ pub mod method;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use asap_core::{CellKind, Choice, CosineLearningRate, NetworkShape, Pruned, Stem, search_cost};
+use asap_core::{
+    CellKind, Choice, CosineLearningRate, MixingTables, NetworkShape, Pruned, Stem, search_cost,
+};
 use asap_data::{
     Augment, Batch, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
+use asap_net::engine::Engine;
 use asap_net::parameters::NamedValues;
 use asap_net::steps::{NonFinite, Score};
 
@@ -26,7 +29,7 @@ use crate::run::record::{
     DataSummary, EpochRecord, Event, Observer, Outcome, SearchOutline, SearchResult, StepReport,
 };
 use crate::run::sink::{Sink, Tensors};
-use crate::search::learner::{Learner, MixingTables};
+use crate::search::learner::Learner;
 use crate::search::method::{Clock, Method, Step};
 use crate::settings::config::Config;
 
@@ -98,10 +101,10 @@ impl Search {
             &shape,
             &config.space()?,
             config.search.method.edge_policy(&config),
+            Engine::with_precision(&device, config.precision),
             &device,
             config.seed,
-        )?
-        .with_precision(config.precision);
+        )?;
         Ok(Self {
             method,
             alpha_lr: config.alpha_lr(steps),
@@ -217,7 +220,8 @@ impl Search {
     }
 
     fn alive_ops(&self) -> usize {
-        CellKind::ALL.map(|kind| self.learner.architecture.alive_count(kind)).iter().sum()
+        let architecture = &self.learner.architecture;
+        architecture.space().kinds().iter().map(|&kind| architecture.alive_count(kind)).sum()
     }
 
     /// Scores the search network on images of the validation half.
@@ -236,8 +240,8 @@ impl Search {
             largest - logits.iter().copied().fold(f64::MAX, f64::min)
         };
         let architecture = &self.learner.architecture;
-        let choices =
-            CellKind::ALL.into_iter().flat_map(|kind| &architecture.cell(kind).operations);
+        let kinds = architecture.space().kinds().iter();
+        let choices = kinds.flat_map(|&kind| &architecture.cell(kind).operations);
         choices.map(spread).fold(0.0, f64::max)
     }
 }
@@ -331,6 +335,10 @@ impl Epochs for Search {
         self.score(batches, &self.method.mixing(&self.learner, &self.clock()))
     }
 
+    fn trim(&self) {
+        self.learner.network.engine().trim();
+    }
+
     fn record(&self, valid: Option<Score>) -> EpochRecord {
         let Position { epoch, train, epoch_seconds, .. } = self.position;
         let valid = valid.unwrap_or_default();
@@ -349,7 +357,8 @@ impl Epochs for Search {
             valid_loss: valid.mean_loss().unwrap_or(0.0),
             valid_accuracy: valid.accuracy().unwrap_or(0.0),
             entropy_normal: architecture.entropy(CellKind::Normal, temperature),
-            entropy_reduce: architecture.entropy(CellKind::Reduction, temperature),
+            entropy_reduce: (architecture.space().kinds().contains(&CellKind::Reduction))
+                .then(|| architecture.entropy(CellKind::Reduction, temperature)),
             alive_ops: self.alive_ops(),
             sparsity: architecture.sparsity(),
             alpha_spread: self.alpha_spread(),
@@ -357,10 +366,12 @@ impl Epochs for Search {
             peak_rss_mb: peak_rss_mb(),
             rss_mb: rss_mb(),
             pruned: self.pruned.clone(),
-            probabilities: CellKind::ALL.map(|kind| {
-                let choices = architecture.cell(kind).operations.iter();
-                choices.map(|choice| choice.probabilities(temperature)).collect()
-            }),
+            probabilities: (architecture.space().kinds().iter())
+                .map(|&kind| {
+                    let choices = architecture.cell(kind).operations.iter();
+                    choices.map(|choice| choice.probabilities(temperature)).collect()
+                })
+                .collect(),
         }
     }
 
@@ -413,8 +424,8 @@ impl Epochs for Search {
             state.progress;
         let cells = |epoch| self.method.cells(epoch, self.config.network.cells);
         if cells(epoch) == cells(0) {
-            let Learner { supernet, parameters, architecture, .. } = &mut self.learner;
-            supernet.prune_to(parameters, architecture);
+            let Learner { network, parameters, architecture, .. } = &mut self.learner;
+            network.prune_to(parameters, architecture);
         } else {
             self.learner.restart(cells(epoch));
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use asap_core::{
-    Adam, Annealing, EdgePolicy, Operation, PowerCosineLearningRate, SearchSpace, Stem,
+    Adam, Annealing, EdgePolicy, Family, Operation, PowerCosineLearningRate, SearchSpace, Stem,
     TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions, Policy};
@@ -32,6 +32,10 @@ pub struct Config {
     #[schemars(with = "String")]
     #[serde(with = "as_text", default)]
     pub precision: Precision,
+    /// Where cells come from: `darts` or `nas-bench-201`.
+    #[schemars(with = "String")]
+    #[serde(default)]
+    pub space: Family,
     /// Which images.
     pub data: DataConfig,
     /// Size of the search network.
@@ -331,7 +335,8 @@ impl Config {
     /// When a candidate is listed twice, or there is none.
     pub fn space(&self) -> Result<SearchSpace, Error> {
         let partial = if self.search.method.is_partial() { self.pc_darts.parts } else { 1 };
-        let space = SearchSpace::new(self.network.nodes, self.network.candidates.clone())?;
+        let space =
+            SearchSpace::new(self.space, self.network.nodes, self.network.candidates.clone())?;
         Ok(space.with_partial(partial))
     }
 

@@ -6,6 +6,7 @@ mod method;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use asap_core::Family;
 use toml::{Table, Value};
 
 use crate::error::Error;
@@ -67,6 +68,8 @@ impl std::str::FromStr for Preset {
 pub enum Origin {
     /// A preset.
     Preset(&'static str),
+    /// The search space, which changes the preset.
+    Space(&'static str),
     /// A configuration file.
     File(PathBuf),
     /// `--set` or a flag of the command line.
@@ -77,15 +80,24 @@ impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Preset(name) => write!(f, "preset {name}"),
+            Self::Space(name) => write!(f, "space {name}"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::CommandLine => f.write_str("command line"),
         }
     }
 }
 
-/// Layers of settings, later ones over earlier ones.
+/// Layers of settings, later ones over earlier ones: presets, what the search space changes of them, and what was put on
+/// top.
 #[derive(Clone, Debug)]
 pub struct Layers {
+    preset: Preset,
+    on_top: Vec<(Table, Origin)>,
+}
+
+/// Effective values, and where each came from by its dotted key.
+#[derive(Default)]
+struct Merged {
     table: Table,
     origins: BTreeMap<String, Origin>,
 }
@@ -93,16 +105,7 @@ pub struct Layers {
 impl Layers {
     /// Starts from a preset.
     pub fn preset(preset: Preset) -> Self {
-        let mut layers = Self { table: Table::new(), origins: BTreeMap::new() };
-        let mut stack = vec![Preset::Paper];
-        if preset != Preset::Paper {
-            stack.push(preset);
-        }
-        for preset in stack {
-            let table = preset.text().parse().expect("presets are TOML");
-            layers.merge(table, &Origin::Preset(preset.name()));
-        }
-        layers
+        Self { preset, on_top: Vec::new() }
     }
 
     /// Puts a configuration file on top.
@@ -116,7 +119,7 @@ impl Layers {
         for (key, _) in flatten(&table) {
             self.known(&key).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
         }
-        self.merge(table, &Origin::File(path.to_owned()));
+        self.on_top.push((table, Origin::File(path.to_owned())));
         Ok(())
     }
 
@@ -150,14 +153,15 @@ impl Layers {
             .rsplit('.')
             .fold(leaf, |value, part| Value::Table(Table::from_iter([(part.to_owned(), value)])));
         let Value::Table(table) = nested else { unreachable!("a key has at least one part") };
-        self.merge(table, &Origin::CommandLine);
+        self.on_top.push((table, Origin::CommandLine));
     }
 
     fn known(&self, key: &str) -> Result<(), String> {
-        if self.origins.contains_key(key) {
+        let complete = self.merged().origins;
+        if complete.contains_key(key) {
             return Ok(());
         }
-        let keys: Vec<&str> = self.origins.keys().map(String::as_str).collect();
+        let keys: Vec<&str> = complete.keys().map(String::as_str).collect();
         let section: Vec<&str> = match key.split_once('.') {
             Some((section, _)) => {
                 let prefix = format!("{section}.");
@@ -169,11 +173,29 @@ impl Layers {
         Err(format!("unknown key `{key}`; choose one of {}", choices.join(", ")))
     }
 
-    fn merge(&mut self, table: Table, origin: &Origin) {
-        for (key, _) in flatten(&table) {
-            self.origins.insert(key, origin.clone());
+    fn merged(&self) -> Merged {
+        let mut merged = Merged::default();
+        let presets = [Preset::Paper, self.preset];
+        let presets = &presets[..if self.preset == Preset::Paper { 1 } else { 2 }];
+        for preset in presets {
+            let table = preset.text().parse().expect("presets are TOML");
+            merged.put(table, &Origin::Preset(preset.name()));
         }
-        merge_tables(&mut self.table, table);
+        let space = self.on_top.iter().rev().find_map(|(table, _)| table.get("space")?.as_str());
+        if let Some(Ok(family)) = space.map(str::parse::<Family>)
+            && let Some(text) = changes_of(family)
+        {
+            let mut changes: Table = text.parse().expect("what a space changes is TOML");
+            for preset in presets {
+                if let Some(Value::Table(table)) = changes.remove(preset.name()) {
+                    merged.put(table, &Origin::Space(family.name()));
+                }
+            }
+        }
+        for (table, origin) in &self.on_top {
+            merged.put(table.clone(), origin);
+        }
+        merged
     }
 
     /// The configuration that the layers give.
@@ -181,7 +203,7 @@ impl Layers {
     /// # Errors
     /// When a value has the wrong type or lies outside its range; the message names the key.
     pub fn resolve(&self) -> Result<Config, Error> {
-        let config: Config = Value::Table(self.table.clone())
+        let config: Config = Value::Table(self.merged().table)
             .try_into()
             .map_err(|error: toml::de::Error| Error::Config(error.to_string().trim().to_owned()))?;
         config.check()?;
@@ -190,13 +212,31 @@ impl Layers {
 
     /// Every key with its effective value and where it came from, sorted by key.
     pub fn effective(&self) -> Vec<(String, Value, Origin)> {
-        flatten(&self.table)
+        let Merged { table, origins } = self.merged();
+        flatten(&table)
             .into_iter()
             .map(|(key, value)| {
-                let origin = self.origins[&key].clone();
+                let origin = origins[&key].clone();
                 (key, value, origin)
             })
             .collect()
+    }
+}
+
+impl Merged {
+    fn put(&mut self, table: Table, origin: &Origin) {
+        for (key, _) in flatten(&table) {
+            self.origins.insert(key, origin.clone());
+        }
+        merge_tables(&mut self.table, table);
+    }
+}
+
+/// What a space changes of the presets, a table per preset.
+fn changes_of(family: Family) -> Option<&'static str> {
+    match family {
+        Family::NasBench201 => Some(include_str!("spaces/nas-bench-201.toml")),
+        _ => None,
     }
 }
 

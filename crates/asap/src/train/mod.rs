@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use asap_core::{Cost, Genotype, NetworkShape, PowerCosineLearningRate, evaluation_cost};
+use asap_core::plan::Plan;
+use asap_core::{Cost, Genotype, NetworkShape, PowerCosineLearningRate};
 use asap_data::{
     Augment, Batch, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
+use asap_net::engine::Engine;
 use asap_net::evaluation::Evaluation;
 use asap_net::network::Network;
 use asap_net::parameters::{NamedValues, Parameters};
-use asap_net::pass::{DropPath, Pass};
+use asap_net::pass::DropPath;
 use asap_net::steps::{Descent, NonFinite, Score, descend, evaluate};
 use asap_net::tensor_file::Header;
 use asap_net::trained::{NetworkCard, TrainedNetwork};
@@ -117,11 +119,11 @@ impl Training {
             classes: data.classes.len(),
             stem: config.train.stem,
         };
-        let cost = evaluation_cost(&genotype, &shape)?;
         let auxiliary = config.train.auxiliary_weight > 0.0;
-        let (network, parameters) =
-            Network::new(&genotype, &shape, auxiliary, &device, config.seed)?;
-        let parameters = parameters.with_precision(config.precision);
+        let plan = Plan::evaluation(&genotype, &shape, auxiliary)?;
+        let cost = plan.cost();
+        let network = Network::new(plan, Engine::with_precision(&device, config.precision));
+        let parameters = network.parameters(&device, config.seed);
         let loader = |images: Arc<Dataset>, indices, augment, shuffle| {
             let (batch, seed) = (config.train.batch, config.seed);
             let normalization = normalization.clone();
@@ -331,9 +333,7 @@ impl Epochs for Training {
             label_smoothing: settings.label_smoothing,
             auxiliary_weight: settings.auxiliary_weight,
         };
-        let network = &self.network;
-        let forward = |pass: &Pass<'_>, images| network.forward(pass, images);
-        let score = descend(&mut self.parameters, batch, &descent, forward)?;
+        let score = descend(&self.network, &mut self.parameters, &[], batch, &descent)?;
         self.position.train.add(score);
         if settings.average > 0.0 {
             // The first steps are too far from the last ones to count as long.
@@ -363,10 +363,13 @@ impl Epochs for Training {
         let parameters = self.parameters.averaged();
         let mut score = Score::default();
         for batch in batches {
-            let forward = |pass: &Pass<'_>, images| self.network.forward(pass, images).main;
-            score.add(evaluate(&parameters, &batch, forward));
+            score.add(evaluate(&self.network, &parameters, &[], &batch));
         }
         score
+    }
+
+    fn trim(&self) {
+        self.network.engine().trim();
     }
 
     fn record(&self, valid: Option<Score>) -> TrainRecord {

@@ -78,9 +78,8 @@ impl Method for Anneal {
         step: &Step<'_>,
         valid: &Batch,
     ) -> Result<Vec<Pruned>, NonFinite> {
-        let (temperature, time) = (self.temperature(&step.clock), self.time(&step.clock));
-        let policy = &self.annealing.threshold;
-        let (_, pruned) = learner.alpha_step(valid, temperature, &self.adam, policy, time)?;
-        Ok(pruned)
+        self.annealing.anneal(learner, self.time(&step.clock), |learner, temperature| {
+            learner.alpha_step(valid, temperature, &self.adam).map(drop)
+        })
     }
 }

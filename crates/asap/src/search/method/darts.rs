@@ -71,7 +71,8 @@ impl Method for Darts {
     }
 
     fn is_over(&self, learner: &Learner) -> bool {
-        self.early_stopping && learner.architecture.derive().genotype.normal.skip_count() >= SKIPS
+        self.early_stopping
+            && learner.architecture.derive().genotype.cells()[0].skip_count() >= SKIPS
     }
 }
 

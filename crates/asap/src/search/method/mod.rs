@@ -10,13 +10,13 @@ mod random;
 mod snas;
 mod xnas;
 
-use asap_core::{Derived, Pruned};
+use asap_core::{Derived, MixingTables, Pruned};
 use asap_data::Batch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::search::learner::{Learner, MixingTables};
+use crate::search::learner::Learner;
 use crate::settings::MethodName;
 use crate::settings::config::Config;
 use asap_net::optimizer::Sgd;
@@ -141,7 +141,7 @@ pub fn build(name: MethodName, config: &Config, steps: usize) -> Result<Box<dyn 
         MethodName::PDarts => Box::new(p_darts::PDarts::new(config, adam)),
         MethodName::Magnitude => Box::new(pruning::Pruning::magnitude(config, adam)),
         MethodName::AccumulatedGradient => {
-            Box::new(pruning::Pruning::accumulated_gradient(config, adam))
+            Box::new(pruning::Pruning::accumulated_gradient(config, &space, adam))
         }
         MethodName::Snas => Box::new(snas::Snas::new(config, adam)),
         MethodName::Xnas => Box::new(xnas::Xnas::new(config, steps)),
