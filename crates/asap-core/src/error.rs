@@ -20,7 +20,7 @@ pub enum Error {
         line: usize,
         /// Column of the fault in characters, from 1.
         column: usize,
-        /// What was expected and what was found.
+        /// The expected and the found.
         reason: String,
     },
     /// A cell that cannot be built.
@@ -28,7 +28,7 @@ pub enum Error {
     Cell {
         /// The cell, node or list at fault.
         place: String,
-        /// What was expected and what was found.
+        /// The expected and the found.
         reason: String,
     },
     /// A value outside its range.

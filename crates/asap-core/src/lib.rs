@@ -13,7 +13,7 @@ pub mod plan;
 pub mod rivals;
 pub mod space;
 
-pub use anneal::algorithm::{Anneal, Annealing, Removal, anneal_and_prune};
+pub use anneal::algorithm::{Annealed, Annealing, Removal, anneal_and_prune};
 pub use anneal::architecture::{Architecture, CellChoices};
 pub use anneal::choice::{Adam, Choice};
 pub use anneal::derive::{Derived, Fallback};

@@ -3,9 +3,9 @@
 use std::cell::Cell;
 
 use asap_core::{
-    Adam, Annealing, Architecture, CellGenotype, CellKind, Choice, Controller, ControllerSettings,
-    EdgePolicy, Family, Gene, Genotype, Operation, Pac, PublishedCell, SearchSpace,
-    SparsitySchedule, ThresholdPolicy, anneal_and_prune,
+    Adam, Annealing, Architecture, CellGenotype, Choice, Controller, ControllerSettings,
+    EdgePolicy, Family, Gene, Genotype, Pac, PublishedCell, SearchSpace, SparsitySchedule,
+    ThresholdPolicy, anneal_and_prune,
 };
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};

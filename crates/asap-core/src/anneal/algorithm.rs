@@ -21,8 +21,8 @@ pub struct Annealing {
     pub grace: f64,
 }
 
-/// What Algorithm 1 anneals: a [`Choice`], an [`Architecture`], or whatever holds one.
-pub trait Anneal {
+/// Choices that Algorithm 1 anneals: a [`Choice`], an [`Architecture`], or something that holds one.
+pub trait Annealed {
     /// A candidate that was pruned.
     type Pruned;
 
@@ -34,7 +34,7 @@ pub trait Anneal {
         time: f64,
     ) -> Vec<Self::Pruned>;
 
-    /// Whether nothing is left to choose.
+    /// True if nothing is left to choose.
     fn is_decided(&self) -> bool;
 }
 
@@ -71,7 +71,7 @@ pub struct Removal<P = usize> {
 /// assert!(choice.is_decided());
 /// assert_eq!(choice.best(), 1);
 /// ```
-pub fn anneal_and_prune<A: Anneal>(
+pub fn anneal_and_prune<A: Annealed>(
     annealed: &mut A,
     annealing: &Annealing,
     times: impl IntoIterator<Item = f64>,
@@ -83,13 +83,18 @@ pub fn anneal_and_prune<A: Anneal>(
         if annealed.is_decided() {
             break;
         }
-        let pruned = annealing.iteration(
+        let Ok(((), pruned)) = annealing.iteration(
             annealed,
             time,
-            |annealed, temperature| Ok::<_, Infallible>(weight_step(annealed, temperature)),
-            |annealed, temperature| Ok(logit_step(annealed, temperature)),
+            |annealed, temperature| {
+                weight_step(annealed, temperature);
+                Ok::<_, Infallible>(())
+            },
+            |annealed, temperature| {
+                logit_step(annealed, temperature);
+                Ok(())
+            },
         );
-        let Ok(((), pruned)) = pruned;
         removals.extend(pruned.into_iter().map(|candidate| Removal { candidate, time }));
     }
     removals
@@ -101,7 +106,7 @@ impl Annealing {
     ///
     /// # Errors
     /// Those of the steps; nothing happens after the first.
-    pub fn iteration<A: Anneal, S, E>(
+    pub fn iteration<A: Annealed, S, E>(
         &self,
         annealed: &mut A,
         time: f64,
@@ -117,7 +122,7 @@ impl Annealing {
     ///
     /// # Errors
     /// That of the step; nothing is pruned then.
-    pub fn anneal<A: Anneal, E>(
+    pub fn anneal<A: Annealed, E>(
         &self,
         annealed: &mut A,
         time: f64,
@@ -132,7 +137,7 @@ impl Annealing {
     }
 }
 
-impl Anneal for Choice {
+impl Annealed for Choice {
     type Pruned = usize;
 
     fn prune_below(
@@ -149,7 +154,7 @@ impl Anneal for Choice {
     }
 }
 
-impl Anneal for Architecture {
+impl Annealed for Architecture {
     type Pruned = Pruned;
 
     fn prune_below(
@@ -180,6 +185,7 @@ impl Default for Annealing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Adam, EdgePolicy, Family, SearchSpace};
 
     #[test]
     fn nothing_but_the_weights_moves_before_the_temperature_falls_below_tau() {
@@ -223,5 +229,56 @@ mod tests {
         let found: Vec<_> = removals.iter().map(|r| (r.candidate, r.time)).collect();
         assert_eq!(found, [(2, 2.0), (1, 4.0)]);
         assert_eq!(steps, 4);
+    }
+
+    #[test]
+    fn a_whole_architecture_is_annealed_as_its_choices_are() {
+        let gradient = [-0.9, 0.4, 0.1, 0.7];
+        let annealing = Annealing { grace: f64::INFINITY, ..Annealing::default() };
+        let times = || (0..50 * 20).map(|step| f64::from(step) / 20.0);
+        let adam = Adam { lr: 0.02, ..Adam::default() };
+        let mut choice = Choice::new(4, 1);
+        let expected = anneal_and_prune(
+            &mut choice,
+            &annealing,
+            times(),
+            |_, _| (),
+            |choice, temperature| {
+                choice.step(&choice.logit_gradient(&gradient, temperature), &adam);
+            },
+        );
+        let space = SearchSpace::of(Family::NasBench201);
+        let mut architecture = Architecture::new(space.clone(), EdgePolicy::Strength);
+        let found = anneal_and_prune(
+            &mut architecture,
+            &annealing,
+            times(),
+            |_, _| (),
+            |architecture, temperature| {
+                architecture.step(&vec![vec![gradient.to_vec(); 6]; 1], temperature, &adam);
+            },
+        );
+        assert!(architecture.is_decided() && expected.len() == 3);
+        for edge in space.edges() {
+            let of_edge = found.iter().filter(|removal| removal.candidate.edge == edge);
+            let of_edge: Vec<_> = of_edge.map(|r| (r.candidate.operation, r.time)).collect();
+            let named = |r: &Removal| (Some(space.candidates[r.candidate]), r.time);
+            assert_eq!(of_edge, expected.iter().map(named).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_ends_the_iteration() {
+        let mut choice = Choice::new(2, 1);
+        choice.descend(&[9.0, -9.0], 1.0);
+        let annealing = Annealing { grace: f64::INFINITY, ..Annealing::default() };
+        let before = choice.clone();
+        let failed =
+            annealing.iteration(&mut choice, 0.0, |_, _| Err::<(), _>("weights"), |_, _| Ok(()));
+        assert_eq!((failed, &choice), (Err("weights"), &before));
+        let failed = annealing.iteration(&mut choice, 0.0, |_, _| Ok(()), |_, _| Err("logits"));
+        assert_eq!((failed, &choice), (Err("logits"), &before));
+        let pruned = annealing.iteration(&mut choice, 0.0, |_, t| Ok::<_, ()>(t), |_, _| Ok(()));
+        assert_eq!(pruned, Ok((1.3, vec![0])));
     }
 }

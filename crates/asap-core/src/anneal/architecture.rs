@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 use super::choice::Choice;
 use super::edge_policy::EdgePolicy;
 use super::found::{NonFinite, Pruned};
-use super::saved::SavedArchitecture;
 use super::schedule::ThresholdPolicy;
 use crate::space::{CellKind, Edge, MixingTables, SearchSpace};
 
@@ -13,8 +12,7 @@ use crate::space::{CellKind, Edge, MixingTables, SearchSpace};
 ///
 /// An edge's output is the sum of its operations, each times its *mixing weight*: the weight of the edge among the
 /// inputs of its node (1 under [`EdgePolicy::Strength`]) times the probability of the operation (eq. 2).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "SavedArchitecture", try_from = "SavedArchitecture")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
     space: SearchSpace,
     policy: EdgePolicy,
@@ -51,13 +49,9 @@ impl Architecture {
         &self.space
     }
 
-    /// How nodes come down to the inputs that they keep.
+    /// The rule by which nodes come down to the inputs that they keep.
     pub fn policy(&self) -> EdgePolicy {
         self.policy
-    }
-
-    pub(super) fn into_parts(self) -> (SearchSpace, EdgePolicy, Vec<CellChoices>) {
-        (self.space, self.policy, self.cells)
     }
 
     /// The choices of a cell kind.
@@ -91,12 +85,12 @@ impl Architecture {
             .collect()
     }
 
-    /// Whether an operation is left: neither it nor its edge has been pruned.
+    /// True if an operation is left: neither it nor its edge has been pruned.
     pub fn is_alive(&self, kind: CellKind, edge: usize, candidate: usize) -> bool {
         self.edge_is_alive(kind, edge) && self.cell(kind).operations[edge].is_alive(candidate)
     }
 
-    /// Whether an edge is left.
+    /// True if an edge is left.
     pub fn edge_is_alive(&self, kind: CellKind, edge: usize) -> bool {
         let edge = self.space.edges().nth(edge).expect("an edge of the space");
         self.cell(kind).has_input(edge.node, edge.input)
@@ -146,7 +140,7 @@ impl Architecture {
         pruned
     }
 
-    /// Whether nothing is left to choose: one operation on every edge left and, when inputs are annealed, no input too many.
+    /// True if nothing is left to choose: one operation on every edge left and, when inputs are annealed, no input too many.
     pub fn is_decided(&self) -> bool {
         self.space.kinds().iter().zip(&self.cells).all(|(&kind, cell)| {
             let open = |inputs: &Choice| self.policy == EdgePolicy::Anneal && !inputs.is_decided();
@@ -369,9 +363,9 @@ mod tests {
             let mut pruned = Vec::new();
             for step in 0..400 {
                 let temperature = 1.3 * 0.99_f64.powi(step);
-                let mut salt = 0.0;
+                let mut salt = f64::from(step / 20) * 197.0;
                 let gradients = architecture.space().tables(|| {
-                    salt += 1.0_f64;
+                    salt += 1.0;
                     (salt * 12.9898).sin()
                 });
                 architecture.step(&gradients, temperature, &adam);

@@ -81,7 +81,7 @@ impl Choice {
         (0..self.len()).filter(|&candidate| self.alive[candidate])
     }
 
-    /// Whether the candidate is left.
+    /// True if the candidate is left.
     pub fn is_alive(&self, candidate: usize) -> bool {
         self.alive[candidate]
     }
@@ -91,7 +91,7 @@ impl Choice {
         self.alive().count()
     }
 
-    /// Whether only the candidates to keep are left.
+    /// True if only the candidates to keep are left.
     pub fn is_decided(&self) -> bool {
         self.alive_count() == self.keep
     }

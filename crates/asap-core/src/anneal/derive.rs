@@ -152,7 +152,7 @@ mod tests {
         genes.iter().map(|gene| (gene.operation.name(), gene.input)).collect()
     }
 
-    fn inputs(genotype: &Genotype, node: usize) -> Vec<usize> {
+    fn inputs_of(genotype: &Genotype, node: usize) -> Vec<usize> {
         genes(genotype, node).into_iter().map(|(_, input)| input).collect()
     }
 
@@ -187,7 +187,7 @@ mod tests {
         let all: Vec<_> = (0..7).map(|candidate| (13, candidate, -1.0)).collect();
         architecture.step(&gradients(&all), 1.0, &adam(0.1));
         let Derived { genotype, fallback } = architecture.derive();
-        assert_eq!(inputs(&genotype, 3), [0, 4]);
+        assert_eq!(inputs_of(&genotype, 3), [0, 4]);
         let inputs: Vec<_> =
             fallback.iter().filter(|f| matches!(f, Fallback::Inputs { .. })).collect();
         assert_eq!(inputs.len(), 6);
@@ -197,7 +197,7 @@ mod tests {
         assert!(architecture.is_decided());
         let decided = architecture.derive();
         assert_eq!(decided.fallback, []);
-        assert_eq!(inputs(&decided.genotype, 3), [0, 4]);
+        assert_eq!(inputs_of(&decided.genotype, 3), [0, 4]);
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
             let mut architecture = architecture.clone();
             architecture.step(&gradients(&alone(edges)), 1.0, &adam(0.5));
             let Derived { genotype, fallback } = architecture.derive();
-            assert_eq!(inputs(&genotype, 3), expected);
+            assert_eq!(inputs_of(&genotype, 3), expected);
             assert!(fallback.iter().all(|f| matches!(f, Fallback::Operation { .. })));
         }
         // the weight counts too: an edge whose operation leads by less wins by its own weight

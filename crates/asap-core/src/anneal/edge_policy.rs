@@ -1,4 +1,4 @@
-//! How a node comes down to its incoming edges.
+//! The rule by which a node comes down to its incoming edges.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,9 @@ use super::choice::Choice;
 use crate::error::Error;
 use crate::space::Ending;
 
-/// How a node comes down to the number of incoming edges that its family keeps, which the paper leaves open.
+/// The rule by which a node comes down to the number of incoming edges that its family keeps, which the paper leaves open.
 ///
-/// Where every edge is kept, [`EdgePolicy::Strength`] and [`EdgePolicy::Anneal`] do nothing, and
+/// With every edge kept, [`EdgePolicy::Strength`] and [`EdgePolicy::Anneal`] do nothing, and
 /// [`EdgePolicy::Normalize`] weights the edges and cuts none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -18,7 +18,7 @@ use crate::error::Error;
 pub struct PacTrial {
     /// Number of arms, N.
     pub arms: usize,
-    /// How much better the best arm is than the others on average.
+    /// The lead of the best arm over the others on average.
     pub gap: f64,
     /// Bound on the gradients, L.
     pub bound: f64,
@@ -32,7 +32,7 @@ pub struct PacTrial {
     pub seed: u64,
 }
 
-/// How a trial ended.
+/// The end of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PacOutcome {
     /// The arm that is best by construction.
@@ -44,7 +44,7 @@ pub struct PacOutcome {
 }
 
 impl PacOutcome {
-    /// Whether the best arm was pruned.
+    /// True if the best arm was pruned.
     pub fn lost_best(&self) -> bool {
         !self.survivors.contains(&self.best)
     }

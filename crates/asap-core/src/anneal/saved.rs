@@ -1,5 +1,7 @@
 //! The form in which an architecture is saved.
 
+use serde::de::{Deserializer, Error as _};
+use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use super::architecture::{Architecture, CellChoices};
@@ -11,7 +13,7 @@ use crate::space::{Family, SearchSpace};
 /// The cells of DARTS by name, those of other families in a list.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SavedArchitecture {
+struct SavedArchitecture {
     space: SearchSpace,
     policy: EdgePolicy,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -22,17 +24,26 @@ pub(super) struct SavedArchitecture {
     cells: Option<Vec<CellChoices>>,
 }
 
-impl From<Architecture> for SavedArchitecture {
-    fn from(architecture: Architecture) -> Self {
-        let (space, policy, cells) = architecture.into_parts();
-        let none = Self { space, policy, normal: None, reduction: None, cells: None };
-        match none.space.family {
+impl Serialize for Architecture {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let cells: Vec<_> =
+            self.space().kinds().iter().map(|&kind| self.cell(kind).clone()).collect();
+        let (space, policy) = (self.space().clone(), self.policy());
+        let empty = SavedArchitecture { space, policy, normal: None, reduction: None, cells: None };
+        let saved = match self.space().family {
             Family::Darts => {
                 let mut cells = cells.into_iter();
-                Self { normal: cells.next(), reduction: cells.next(), ..none }
+                SavedArchitecture { normal: cells.next(), reduction: cells.next(), ..empty }
             }
-            Family::NasBench201 => Self { cells: Some(cells), ..none },
-        }
+            Family::NasBench201 => SavedArchitecture { cells: Some(cells), ..empty },
+        };
+        saved.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Architecture {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        SavedArchitecture::deserialize(deserializer)?.try_into().map_err(D::Error::custom)
     }
 }
 
@@ -63,7 +74,7 @@ impl TryFrom<SavedArchitecture> for Architecture {
             return Err(Error::value("cells", format!("a list of {}", cells.len()), expected));
         }
         for (&kind, cell) in kinds.iter().zip(cells) {
-            if shape(&cell) != shape(architecture.cell(kind)) {
+            if !have_one_shape(&cell, architecture.cell(kind)) {
                 let space = architecture.space();
                 return Err(Error::value(
                     kind.name(),
@@ -81,11 +92,12 @@ impl TryFrom<SavedArchitecture> for Architecture {
     }
 }
 
-/// Number of candidates and of survivors of every choice.
-fn shape(cell: &CellChoices) -> (Vec<(usize, usize)>, Vec<Option<(usize, usize)>>) {
+/// True if every choice has as many candidates and survivors as its counterpart.
+fn have_one_shape(a: &CellChoices, b: &CellChoices) -> bool {
     let of = |choice: &Choice| (choice.len(), choice.keep());
-    let operations = cell.operations.iter().map(of).collect();
-    (operations, cell.inputs.iter().map(|choice| choice.as_ref().map(of)).collect())
+    let of_inputs = |choice: &Option<Choice>| choice.as_ref().map(of);
+    a.operations.iter().map(of).eq(b.operations.iter().map(of))
+        && a.inputs.iter().map(of_inputs).eq(b.inputs.iter().map(of_inputs))
 }
 
 #[cfg(test)]

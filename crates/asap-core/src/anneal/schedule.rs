@@ -96,7 +96,7 @@ pub struct PowerCosineLearningRate {
     pub epochs: usize,
     /// Number of cycles.
     pub cycles: usize,
-    /// What the amplitude is multiplied by from cycle to cycle; 0.5 in the paper.
+    /// The factor of the amplitude from cycle to cycle; 0.5 in the paper.
     pub amplitude_decay: f64,
     /// p: above 1 the rate falls sooner than a cosine.
     pub power: f64,

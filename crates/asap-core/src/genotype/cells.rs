@@ -5,7 +5,7 @@ use std::fmt;
 use crate::error::Error;
 use crate::space::{CellKind, Ending, Family, MAX_NODES, Operation, Output};
 
-/// What a search finds: one cell of each kind of a family.
+/// The result of a search: one cell of each kind of a family.
 ///
 /// `Display` writes the notation of the family, [`FromStr`](std::str::FromStr) reads every notation in use, and serde
 /// gives JSON.

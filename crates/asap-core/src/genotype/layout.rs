@@ -1,8 +1,8 @@
-//! Where everything of a cell's picture stands: columns from left to right, no two things of a column in one place.
+//! The layout of a cell's picture: columns from left to right, no two things of a column in one place.
 
 use super::cells::{CellGenotype, Gene};
 
-/// Where everything stands.
+/// The positions of a cell's states, labels and wires.
 pub(crate) struct Layout<'a> {
     pub(crate) cell: &'a CellGenotype,
     /// Number of states that come from outside the cell.
@@ -14,7 +14,7 @@ pub(crate) struct Layout<'a> {
     pub(crate) height: f64,
 }
 
-/// What stands in a column.
+/// A thing in a column.
 #[derive(Clone, Copy)]
 pub(crate) enum Item {
     /// An input of the cell.

@@ -1,4 +1,4 @@
-//! What a search finds: the operations of each cell, their notations, and pictures of them.
+//! The result of a search: the operations of each cell, their notations, and pictures of them.
 
 mod cells;
 mod darts;

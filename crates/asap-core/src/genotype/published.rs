@@ -9,9 +9,9 @@ use crate::space::{Family, Operation};
 pub struct PublishedCell {
     /// The name under which it is known.
     pub name: &'static str,
-    /// Where it comes from.
+    /// The paper or code it comes from.
     pub source: &'static str,
-    /// What to know before using it, if anything.
+    /// A warning to its users, if there is one.
     pub note: Option<&'static str>,
     normal: Short,
     reduce: Short,
@@ -99,7 +99,7 @@ impl PublishedCell {
             .ok_or_else(|| Error::unknown("cell", name, CELLS.iter().map(|cell| cell.name)))
     }
 
-    /// The pair of cells.
+    /// The cells as a genotype.
     pub fn genotype(&self) -> Genotype {
         let cells = vec![expand(self.normal), expand(self.reduce)];
         Genotype::new(Family::Darts, cells).expect("published cells are sound")

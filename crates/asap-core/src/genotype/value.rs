@@ -3,7 +3,7 @@
 //! Grammar, the same for both languages: a value is a string, a number, `None` or `null`, a list in `[]` or `()`, an
 //! object in `{}`, or a call such as `range(2, 6)`.
 
-/// How deep values may be nested; a genotype needs five levels.
+/// The deepest nesting of values; a genotype needs five levels.
 const MAX_DEPTH: usize = 16;
 
 /// A fault and the byte where it stands.
@@ -19,7 +19,7 @@ pub(super) struct Value<'t> {
     pub(super) form: Form<'t>,
 }
 
-/// What a value is.
+/// The kinds of value.
 pub(super) enum Form<'t> {
     Nothing,
     Number(&'t str),
@@ -81,12 +81,12 @@ impl<'t> Reader<'t> {
         self.at
     }
 
-    /// Whether nothing but blanks is left.
+    /// True if nothing but blanks is left.
     pub(super) fn is_at_end(&mut self) -> bool {
         self.at() == self.text.len()
     }
 
-    /// Whether a mark comes next, after blanks.
+    /// True if a mark comes next, after blanks.
     pub(super) fn sees(&mut self, mark: char) -> bool {
         self.skip_blank();
         self.rest().starts_with(mark)

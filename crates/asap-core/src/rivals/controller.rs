@@ -62,7 +62,7 @@ pub struct Sample {
     decisions: Vec<usize>,
 }
 
-/// What one decision is between.
+/// The alternatives of one decision.
 #[derive(Clone, Copy)]
 enum Question {
     /// A state below `states`, other than the last `taken` decisions.
@@ -76,9 +76,9 @@ enum Question {
 /// One decision of a pass.
 struct Decision {
     lstm: LstmStep,
-    /// Where the embedding that was read stands among the parameters.
+    /// The place among the parameters of the embedding that was read.
     embedding: Range<usize>,
-    /// Where the head stands, one row for each choice.
+    /// The place of the head, one row for each choice.
     head: Range<usize>,
     /// `tanh(score / temperature)` of each choice.
     squashed: Vec<f64>,
@@ -172,7 +172,7 @@ impl Controller {
         Ok(())
     }
 
-    /// What is decided for a node.
+    /// The decisions for a node.
     fn questions_of(&self, node: usize) -> Vec<Question> {
         let states = self.space.inputs_of(node);
         match self.space.family.ending() {
@@ -301,7 +301,7 @@ impl Controller {
     }
 }
 
-/// Where each part stands among the parameters.
+/// The place of each part among the parameters.
 struct Layout {
     hidden: usize,
     states: usize,

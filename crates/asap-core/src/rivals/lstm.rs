@@ -1,6 +1,6 @@
 //! One LSTM cell in f64, forward and backward.
 
-/// What a step of the cell leaves for its backward pass. All vectors have the hidden size H.
+/// The values that a step of the cell leaves for its backward pass. All vectors have the hidden size H.
 #[derive(Clone, Debug)]
 pub(crate) struct LstmStep {
     /// The input and the last hidden state, 2 H numbers.

@@ -1,4 +1,4 @@
-//! Families of cells: what every search space and every genotype of one kind of search has in common.
+//! Families of cells: the rules that the search spaces and genotypes of one kind of search share.
 
 use std::fmt;
 use std::str::FromStr;
@@ -200,7 +200,7 @@ impl Family {
             .ok_or_else(|| Error::unknown("operation", name, known.map(|known| known.name())))
     }
 
-    /// Whether poolings of the search network have a batch norm.
+    /// True if poolings of the search network have a batch norm.
     pub fn pool_norm(self) -> bool {
         self.row().pool_norm
     }

@@ -37,7 +37,7 @@ pub enum Operation {
     NorConv3x3,
 }
 
-/// What an operation is made of.
+/// The layers of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OperationKind {
     /// A map of zeros.
@@ -100,12 +100,12 @@ impl Operation {
         TABLE[self as usize].2
     }
 
-    /// What the operation is made of.
+    /// The layers it is made of.
     pub fn kind(self) -> OperationKind {
         TABLE[self as usize].3
     }
 
-    /// Whether the operation is a pooling.
+    /// True for poolings.
     pub fn is_pool(self) -> bool {
         matches!(self.kind(), OperationKind::MaxPool | OperationKind::AvgPool)
     }

@@ -1,6 +1,6 @@
 //! The way in which cells make a network.
 
-/// How the cells of a family are stacked.
+/// A way of stacking the cells of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stacking {
     /// Each cell reads the two cells before it; [`reduction_cells`] halve the feature map.

@@ -11,11 +11,11 @@ use crate::error::Error;
 pub struct ControllerSettings {
     /// Size of the LSTM and of the embeddings.
     pub hidden: usize,
-    /// What the scores are divided by.
+    /// The divisor of the scores.
     pub temperature: f64,
     /// The largest absolute value of a logit.
     pub tanh_constant: f64,
-    /// What the entropy of a sample counts beside its reward.
+    /// The weight of a sample's entropy beside its reward.
     pub entropy_weight: f64,
     /// The share of the baseline that stays when a reward comes.
     pub baseline_decay: f64,
