@@ -103,6 +103,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Follow the runs under a folder on a page that only this machine can open
     #[command(after_help = "Example:\n  asap watch runs/ --port 8080")]
+    #[cfg(feature = "watch")]
     Watch(WatchArgs),
     /// Commands that a shell completes, manual pages, and this program's reference
     #[command(
@@ -290,6 +291,7 @@ pub(crate) struct CompareArgs {
     pub(crate) resume: Option<PathBuf>,
 }
 
+#[cfg(feature = "watch")]
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// The folder with runs in it

@@ -8,5 +8,6 @@ mod methods;
 mod networks;
 mod planted;
 mod search;
+mod sinks;
 mod small;
 mod train;
