@@ -109,6 +109,7 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Serve a live page of the runs in a folder, reachable from this machine only
     #[command(after_help = "Example:\n  asap watch runs/ --port 8080")]
+    #[cfg(feature = "watch")]
     Watch(WatchArgs),
     /// Generate shell completions, manual pages and the command reference
     #[command(
@@ -314,6 +315,7 @@ pub(crate) struct CompareArgs {
     pub(crate) resume: Option<PathBuf>,
 }
 
+#[cfg(feature = "watch")]
 #[derive(Debug, Args)]
 pub(crate) struct WatchArgs {
     /// Folder that contains the runs

@@ -37,6 +37,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Data(data) => commands::data::run(data, &arguments.common),
         Command::Config(config) => commands::config::run(config, &arguments.common),
         Command::Bench(bench) => commands::bench::run(bench, &arguments.common),
+        #[cfg(feature = "watch")]
         Command::Watch(watch) => commands::watch::run(watch, &arguments.common),
         Command::Docs(docs) => commands::docs::run(docs, &arguments.common),
         Command::Pac(pac) => commands::pac::run(pac, &arguments.common),

@@ -112,7 +112,7 @@ impl Observer for Progress {
                 self.line(what);
             }
             Event::Note(note) => self.line(&format!("note: {note}")),
-            Event::Checkpoint => {}
+            _ => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Neural architecture search that anyone can afford (ASAP: Architecture Search, Anneal and Prune).
 //!
-//! The library reads in the data's order: configuration, data set and loader, supernet, search,
-//! genotype, network, training, run folder.
+//! The folders from the ground up: `error`, `settings`, `run` (records, the loop, folder and memory), `report`, then
+//! `search` and `train`, and `jobs`, which starts and resumes both. No folder uses one above it.
 //!
 //! # From images to predictions
 //!
@@ -34,6 +34,33 @@
 //! let [height, width, channels] = network.image_shape();
 //! let grey = vec![128; height * width * channels];
 //! assert_eq!(network.predict(&grey)?[0].len(), network.card().classes.len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A search without a folder
+//!
+//! A search and a training write to a [`Sink`]: the [`RunFolder`] above, or [`Memory`], which leaves nothing on the disk.
+//!
+//! ```
+//! use std::sync::atomic::AtomicBool;
+//!
+//! use asap::{Layers, Memory, Outcome, Preset, Search, jobs};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut layers = Layers::preset(Preset::Quick);
+//! for setting in
+//!     ["data.limit=80", "network.channels=2", "network.cells=3", "network.nodes=2", "search.epochs=2"]
+//! {
+//!     layers.set(setting)?;
+//! }
+//! let config = layers.resolve()?;
+//! let images = jobs::load(&config, &mut ())?;
+//! let mut memory = Memory::new();
+//! let never = AtomicBool::new(false);
+//! let outcome = Search::new(config, images)?.run(&mut memory, &mut (), &never)?;
+//! let Outcome::Finished(found) = outcome else { return Ok(()) };
+//! assert_eq!(memory.genotype(), Some(found.genotype));
 //! # Ok(())
 //! # }
 //! ```
@@ -106,13 +133,17 @@ pub mod search;
 pub mod settings;
 pub mod train;
 
+pub use asap_core::{EdgePolicy, Genotype, Operation, PublishedCell, SearchSpace, Stem};
+pub use asap_data::{DataSpec, Dataset, LoadOptions, Splits};
 pub use asap_net::{DeviceName, Evaluation, Precision, TrainedNetwork};
 pub use error::Error;
-pub use run::folder::RunFolder;
-pub use run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
+pub use run::folder::{Place, RunFolder};
+pub use run::record::{
+    EpochRecord, Event, Observer, Outcome, SearchResult, TrainRecord, TrainResult,
+};
+pub use run::sink::{Memory, Sink};
 pub use search::Search;
 pub use search::learner::Learner;
-
 pub use settings::config::Config;
 pub use settings::{Layers, MethodName, Preset};
 pub use train::Training;

@@ -9,14 +9,13 @@ use asap::run::tables::Comparison;
 
 use crate::args::{Common, CompareArgs};
 use crate::output::{self, duration, megabytes, percent};
+use crate::progress::Progress;
 
 pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
     let compare = match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
-            let compare = Compare::open(path)?;
-            super::start_threads(common.threads.unwrap_or(compare.config().threads))?;
-            compare
+            Compare::open(path)?.with_threads(common.threads)
         }
         None => {
             let config = super::layers(&args.settings, common)?.resolve()?;
@@ -27,11 +26,8 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
                 train: !args.no_train,
                 minutes: args.minutes,
             };
-            // What is wrong with the data shows before anything is made.
-            super::start_threads(config.threads)?;
-            super::load(&config)?;
-            let path = super::out_folder(common, "compare");
-            Compare::create(&path, &config, plan)?
+            let place = super::place(common, "compare");
+            Compare::create(&place, &config, plan, &mut Progress::new())?
         }
     };
     let folder = compare.folder();

@@ -1,4 +1,4 @@
-//! One file a command.
+//! The commands, one file each.
 
 pub(crate) mod bench;
 pub(crate) mod cells;
@@ -14,18 +14,18 @@ pub(crate) mod run;
 pub(crate) mod search;
 pub(crate) mod train;
 pub(crate) mod transfer;
+#[cfg(feature = "watch")]
 pub(crate) mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
-use asap::run::folder as run_folder;
+use asap::run::folder::Place;
 use asap::run::memory::available_mb;
 use asap::settings::config::Config;
 use asap::{Layers, Outcome, Preset, RunFolder};
-use asap_data::{Dataset, Splits};
 
 use crate::args::{Command, Common, Settings};
 use crate::output::shell_word;
@@ -100,22 +100,20 @@ pub(crate) fn no_unread_settings(command: &Command, common: &Common) -> anyhow::
     .into())
 }
 
-/// Reads the images, and says what a user should know of them.
-pub(crate) fn load(config: &Config) -> anyhow::Result<Splits> {
-    Ok(asap::jobs::load(config, &mut Progress::new())?)
+/// The place of a new run: `--out`, or the first free folder of the command's name.
+pub(crate) fn place(common: &Common, command: &str) -> Place {
+    match &common.out {
+        Some(path) => Place::Folder(path.clone()),
+        None => Place::Next { parent: PathBuf::from("runs"), name: command.to_owned() },
+    }
 }
 
-/// Where a run of a command goes: `--out`, or the first free folder of its name.
-pub(crate) fn out_folder(common: &Common, command: &str) -> PathBuf {
-    common.out.clone().unwrap_or_else(|| run_folder::next_free(Path::new("runs"), command))
-}
-
-/// A path as it stands in the commands that are told to a user.
+/// A path as it stands in commands for a user to type.
 pub(crate) fn shell_path(folder: &RunFolder) -> String {
     shell_word(&folder.path().to_string_lossy())
 }
 
-/// Does the work of a command in its folder, with a progress bar; stopped by the user, it tells how to go on.
+/// Does the work of a command in its folder, with a progress bar; stopped by the user, it says how to go on.
 pub(crate) fn to_the_end<T>(
     command: &str,
     folder: &RunFolder,
@@ -151,7 +149,7 @@ pub(crate) fn fail_after_table(
     Ok(())
 }
 
-/// What a dry run of one thing prints.
+/// The text of a dry run.
 pub(crate) fn dry_text(config: &Config, costs: &str) -> anyhow::Result<String> {
     Ok(format!("{}\n{costs}\nNothing was kept.", toml::to_string(config)?))
 }
@@ -170,7 +168,7 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// Says so before the start if a run may not fit into memory.
+/// Warns if a run may not fit into memory.
 pub(crate) fn warn_of_memory(needed: f64, batch: &str) {
     if let Some(available) = available_mb().filter(|&available| available < needed) {
         eprintln!(
@@ -178,19 +176,4 @@ pub(crate) fn warn_of_memory(needed: f64, batch: &str) {
              a smaller batch (--set {batch}=...) or fewer channels take less"
         );
     }
-}
-
-/// About `count` images, the first of each class in turn.
-pub(crate) fn first_of_each_class(data: &Dataset, count: usize) -> anyhow::Result<Dataset> {
-    let classes = data.classes().len();
-    let mut left = vec![count.div_ceil(classes).max(2); classes];
-    let chosen: Vec<usize> = (0..data.len())
-        .filter(|&i| {
-            let left = &mut left[usize::from(data.labels()[i])];
-            let take = *left > 0;
-            *left -= usize::from(take);
-            take
-        })
-        .collect();
-    Ok(data.subset(&chosen)?)
 }

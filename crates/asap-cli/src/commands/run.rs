@@ -3,56 +3,39 @@
 use std::fmt::Write;
 
 use asap::RunFolder;
+use asap::jobs::dry_run;
 use asap::jobs::search_and_train::{Repeats, Run};
 use asap::run::tables::RunResult;
-use asap::settings::config::Config;
-use asap_data::Splits;
-use serde::Serialize;
 
 use super::{search, train};
 use crate::args::{Common, RunArgs};
 use crate::output::{self, duration, percent};
+use crate::progress::Progress;
 
 pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
     let run = match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
-            let run = Run::open(path)?;
-            super::start_threads(common.threads.unwrap_or(run.config().threads))?;
-            run
+            Run::open(path)?.with_threads(common.threads)
         }
         None => {
             let config = super::layers(&args.settings, common)?.resolve()?;
-            let path = super::out_folder(common, "run");
-            // What is wrong with the data shows before anything is made.
-            super::start_threads(config.threads)?;
-            let splits = super::load(&config)?;
+            let mut progress = Progress::new();
             if args.dry_run {
-                return dry_run(config, splits, common);
+                let costs = dry_run::search_and_train(&config, &mut progress)?;
+                let (search, training) =
+                    (search::costs(&costs.search), train::costs(&costs.training));
+                let text = super::dry_text(&config, &format!("{search}\n\n{training}"))?;
+                return output::print(common.json, &costs, &text);
             }
             let repeats = Repeats { searches: args.repeat_search, trainings: args.repeat_train };
-            Run::create(&path, &config, repeats)?
+            Run::create(&super::place(common, "run"), &config, repeats, &mut progress)?
         }
     };
     let folder = run.folder();
     eprintln!("run folder: {}", folder.path().display());
-    let result = super::to_the_end("run", folder, |progress, stop| run.go_on(progress, stop))?;
+    let result = super::to_the_end("run", folder, |progress, stop| run.run(progress, stop))?;
     output::print(common.json, &result, &text(&result, folder)?)
-}
-
-#[derive(Serialize)]
-struct DryRun {
-    search: search::DryRun,
-    training: train::DryRun,
-}
-
-/// Goes through a search and a training on two batches each; nothing is kept.
-fn dry_run(config: Config, splits: Splits, common: &Common) -> anyhow::Result<()> {
-    let (search, genotype) = search::dry_run(config.clone(), splits.clone())?;
-    let training = train::dry_run(config, genotype, splits)?;
-    let costs = format!("{}\n\n{}", search.costs(), training.costs());
-    let text = super::dry_text(&search.config, &costs)?;
-    output::print(common.json, &DryRun { search, training }, &text)
 }
 
 fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {

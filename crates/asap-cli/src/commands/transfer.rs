@@ -9,12 +9,13 @@ use asap_core::PublishedCell;
 
 use crate::args::{Common, TransferArgs};
 use crate::output::{self, duration};
+use crate::progress::Progress;
 
 pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
     let transfer = match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
-            Transfer::open(path)?
+            Transfer::open(path)?.with_threads(common.threads)
         }
         None => {
             let config = super::shared_layers(args.preset, common)?.resolve()?;
@@ -26,16 +27,15 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
                 data: args.data.clone(),
                 seeds: config.seeds(args.repeat),
             };
-            let path = super::out_folder(common, "transfer");
-            Transfer::create(&path, &config, plan)?
+            let place = super::place(common, "transfer");
+            Transfer::create(&place, &config, plan, &mut Progress::new())?
         }
     };
-    super::start_threads(common.threads.unwrap_or(transfer.config().threads))?;
-    go_on(&transfer, common)
+    to_the_end(&transfer, common)
 }
 
 /// Trains what is not trained yet, and prints the table.
-pub(crate) fn go_on(transfer: &Transfer, common: &Common) -> anyhow::Result<()> {
+pub(crate) fn to_the_end(transfer: &Transfer, common: &Common) -> anyhow::Result<()> {
     let folder = transfer.folder();
     let path = super::shell_path(folder);
     eprintln!("run folder: {path}");
@@ -72,7 +72,7 @@ fn text(table: &TransferTable, path: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// How a table calls a cell: a published name, the name of a file or folder, or `cell`.
+/// The name of a cell in a table: a published one, that of a file or folder, or `cell`.
 pub(crate) fn cell_name(cell: &str) -> String {
     if let Ok(published) = PublishedCell::find(cell) {
         return published.name.to_owned();

@@ -11,8 +11,6 @@ use crate::jobs;
 use crate::jobs::planned::{self, Planned, at_least_one};
 #[cfg(feature = "report")]
 use crate::report;
-#[cfg(feature = "report")]
-use crate::report::chart::{Chart, Series};
 use crate::run::driver::with_threads;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::memory::reset_peak;
@@ -23,10 +21,10 @@ use crate::search::Search;
 use crate::settings::MethodName;
 use crate::settings::config::Config;
 
-/// What is compared.
+/// The methods to compare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The methods.
+    /// Their names.
     pub methods: Vec<MethodName>,
     /// The seeds of each method's searches, and of the trainings of what they find.
     pub seeds: Vec<u64>,
@@ -41,7 +39,7 @@ impl planned::Plan for Plan {
     const FILE: &'static str = "compare.json";
     const COMMAND: &'static str = "asap compare";
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error> {
         at_least_one([("method", self.methods.is_empty()), ("seed", self.seeds.is_empty())])?;
         if let Some(minutes) =
             self.minutes.filter(|minutes| !(*minutes > 0.0 && minutes.is_finite()))
@@ -57,14 +55,14 @@ impl planned::Plan for Plan {
                 )));
             }
         }
-        Ok(())
+        jobs::load(config, observer).map(drop)
     }
 }
 
 /// A comparison in its folder.
 pub type Compare = Planned<Plan>;
 
-/// What has come of one method and seed.
+/// The results of one method and seed.
 struct Done {
     method: MethodName,
     search: SearchResult,
@@ -75,7 +73,7 @@ struct Done {
 impl Compare {
     /// Searches and trains what is not done yet; table and figures are written anew each time.
     ///
-    /// The seeds go round: first every method with the first seed. A search or training that fails is told in its
+    /// The seeds go round: first every method with the first seed. A search or training that fails is reported in its
     /// method's row, and the others go on.
     ///
     /// # Errors
@@ -145,8 +143,8 @@ impl Compare {
         Ok(Some(Done { method, search: *search, records, training }))
     }
 
-    /// As many epochs as the method makes in so many minutes here while nothing is pruned, at least 1: those of an
-    /// earlier seed, so that all seeds have the same, or told from a few steps.
+    /// The number of epochs that the method makes in this many minutes here while nothing is pruned, at least 1: that of
+    /// an earlier seed, so that all seeds have the same, or an estimate from a few steps.
     fn epochs(
         &self,
         config: &Config,
@@ -184,7 +182,8 @@ impl Compare {
             Comparison { version: env!("CARGO_PKG_VERSION").to_owned(), rows: rows.collect() };
         #[cfg(feature = "report")]
         {
-            let figures = figures(&self.plan.methods, done);
+            let searched: Vec<_> = done.iter().map(|one| (one.method, &one.records[..])).collect();
+            let figures = report::figures(&self.plan.methods, &searched);
             for (name, chart) in &figures {
                 self.folder.write(&format!("{name}.svg"), chart.svg().as_bytes())?;
             }
@@ -216,75 +215,4 @@ impl ComparisonRow {
             failures,
         }
     }
-}
-
-#[cfg(feature = "report")]
-/// The paper's figures 3, 6 and 7: each curve is the mean of a method over the seeds that came so far.
-fn figures(methods: &[MethodName], done: &[Done]) -> Vec<(&'static str, Chart<'static>)> {
-    let lines_of = |methods: &[MethodName], read: &dyn Fn(&Done, &EpochRecord) -> f64| {
-        let line = |&method: &MethodName| Series {
-            name: method.to_string(),
-            points: mean_curve(done.iter().filter(|one| one.method == method), read),
-        };
-        methods.iter().map(line).collect::<Vec<Series>>()
-    };
-    let lines = |read: &dyn Fn(&Done, &EpochRecord) -> f64| lines_of(methods, read);
-    // Where no alpha is trained, its entropy says nothing.
-    let alphas: Vec<MethodName> = methods.iter().copied().filter(|m| m.has_alpha()).collect();
-    let entropy = |read: &dyn Fn(&Done, &EpochRecord) -> f64| lines_of(&alphas, read);
-    let relative_time = |one: &Done, record: &EpochRecord| {
-        record.epoch_seconds / one.records.first().map_or(1.0, |first| first.epoch_seconds)
-    };
-    let chart = |title, y, series| Chart { title, x: "epoch", y, series };
-    vec![
-        (
-            "epoch-time",
-            chart(
-                "Epoch time (Fig. 3)",
-                "seconds, relative to the first epoch",
-                lines(&relative_time),
-            ),
-        ),
-        (
-            "sparsity",
-            chart("Sparsity (Fig. 3)", "share of operations removed", lines(&|_, r| r.sparsity)),
-        ),
-        (
-            "validation-accuracy",
-            chart(
-                "Validation accuracy (Fig. 6)",
-                "search network",
-                lines(&|_, r| r.valid_accuracy),
-            ),
-        ),
-        (
-            "entropy-normal",
-            chart("Entropy, normal cell (Fig. 7)", "of ln N", entropy(&|_, r| r.entropy_normal)),
-        ),
-        (
-            "entropy-reduction",
-            chart(
-                "Entropy, reduction cell (Fig. 7)",
-                "of ln N",
-                entropy(&|_, r| r.entropy_reduce.unwrap_or(0.0)),
-            ),
-        ),
-    ]
-}
-
-#[cfg(feature = "report")]
-/// The mean over the runs that have the epoch.
-fn mean_curve<'a>(
-    done: impl Iterator<Item = &'a Done>,
-    read: &dyn Fn(&Done, &EpochRecord) -> f64,
-) -> Vec<(f64, f64)> {
-    let mut sums = BTreeMap::<usize, (f64, f64)>::new();
-    for one in done {
-        for record in &one.records {
-            let (sum, count) = sums.entry(record.epoch).or_default();
-            *sum += read(one, record);
-            *count += 1.0;
-        }
-    }
-    sums.into_iter().map(|(epoch, (sum, count))| ((epoch + 1) as f64, sum / count)).collect()
 }

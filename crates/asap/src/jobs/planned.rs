@@ -6,11 +6,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use crate::run::driver::with_threads;
 use crate::run::folder::{Place, RunFolder};
+use crate::run::record::Observer;
 use crate::settings::config::Config;
 
 /// The runs that a command is to make.
-pub trait Plan: Clone + Serialize + DeserializeOwned {
+pub trait Plan: Clone + Serialize + DeserializeOwned + Sync {
     /// The file with the plan, in the folder of the whole.
     const FILE: &'static str;
     /// The command, as a user types it.
@@ -18,11 +20,11 @@ pub trait Plan: Clone + Serialize + DeserializeOwned {
     /// What to do with a folder that has no such file.
     const REMEDY: &'static str = "";
 
-    /// Refuses a plan with nothing to do, or with the same thing twice.
+    /// Refuses a plan with nothing to do, with the same thing twice, or without the images that all of it needs.
     ///
     /// # Errors
     /// Says what is wrong.
-    fn check(&self) -> Result<(), Error>;
+    fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error>;
 }
 
 /// A plan in its folder.
@@ -37,8 +39,13 @@ impl<P: Plan> Planned<P> {
     ///
     /// # Errors
     /// When the plan is refused, or the folder is in use.
-    pub fn create(place: &Place, config: &Config, plan: P) -> Result<Self, Error> {
-        plan.check()?;
+    pub fn create(
+        place: &Place,
+        config: &Config,
+        plan: P,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, Error> {
+        with_threads(config.threads, || plan.check(config, observer))??;
         let (folder, _lock) = RunFolder::create_locked(place, config)?;
         folder.write_json(P::FILE, &plan)?;
         Ok(Self { folder, config: config.clone(), plan })

@@ -16,7 +16,7 @@ use crate::run::spread::Spread;
 use crate::run::tables::{RunResult, SearchAndTrainings};
 use crate::settings::config::Config;
 
-/// How often a run searches, and how often it trains what a search found; with the seeds that follow the
+/// The numbers of searches, and of trainings of each cell that a search finds; with the seeds that follow the
 /// configuration's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeats {
@@ -32,13 +32,13 @@ impl planned::Plan for Repeats {
     const REMEDY: &'static str =
         "; the folder of a search or training is resumed by asap search or asap train";
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error> {
         if self.searches == 0 || self.trainings == 0 {
             return Err(Error::Config(
                 "expected at least one search and one training, found 0".to_owned(),
             ));
         }
-        Ok(())
+        jobs::load(config, observer).map(drop)
     }
 }
 

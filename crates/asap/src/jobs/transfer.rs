@@ -18,7 +18,7 @@ use crate::run::spread::Spread;
 use crate::run::tables::{TransferRow, TransferTable};
 use crate::settings::config::Config;
 
-/// What is trained: each cell on each data set with each seed.
+/// The trainings: each cell on each data set with each seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// The cells.
@@ -42,7 +42,7 @@ impl planned::Plan for Plan {
     const FILE: &'static str = "transfer.json";
     const COMMAND: &'static str = "asap transfer";
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, _: &Config, _: &mut dyn Observer) -> Result<(), Error> {
         at_least_one([
             ("cell", self.cells.is_empty()),
             ("data set", self.data.is_empty()),

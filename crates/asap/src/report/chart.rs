@@ -5,24 +5,24 @@ use std::fmt::Write;
 
 /// One line of a chart.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Series {
-    /// What the legend calls it; one without a name has no place there.
-    pub name: String,
+pub(crate) struct Series {
+    /// Its name in the legend; without one it is not there.
+    pub(crate) name: String,
     /// Points from left to right.
-    pub points: Vec<(f64, f64)>,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// A chart of lines over a common axis.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Chart<'a> {
+pub(crate) struct Chart<'a> {
     /// Above it.
-    pub title: &'a str,
+    pub(crate) title: &'a str,
     /// Under the horizontal axis.
-    pub x: &'a str,
+    pub(crate) x: &'a str,
     /// Above the vertical axis.
-    pub y: &'a str,
+    pub(crate) y: &'a str,
     /// The lines; one without points is left out.
-    pub series: Vec<Series>,
+    pub(crate) series: Vec<Series>,
 }
 
 const WIDTH: f64 = 640.0;
@@ -43,7 +43,7 @@ const TICKS: f64 = 5.0;
 
 impl Chart<'_> {
     /// The chart as an SVG element.
-    pub fn svg(&self) -> String {
+    pub(crate) fn svg(&self) -> String {
         let drawn: Vec<&Series> = self.series.iter().filter(|s| !s.points.is_empty()).collect();
         let points = || drawn.iter().flat_map(|s| &s.points).filter(|p| p.1.is_finite());
         let xs = Axis::over(points().map(|p| p.0));

@@ -1,7 +1,8 @@
-//! The page of a run: one HTML file that needs nothing else.
+//! The pages of runs, each one HTML file that needs nothing else, and pictures of cells.
 
-pub mod chart;
+pub(crate) mod chart;
 mod decisions;
+mod figures;
 pub mod picture;
 mod search;
 mod several;
@@ -15,9 +16,10 @@ use crate::report::chart::{Chart, Series, escape};
 use crate::run::record::{Curves, DataSummary};
 use crate::settings::config::Config;
 
-pub use self::search::write;
-pub use self::several::{write_comparison, write_run, write_transfer};
-pub use self::training::write as write_training;
+pub(crate) use self::figures::figures;
+pub(crate) use self::search::write;
+pub(crate) use self::several::{write_comparison, write_run, write_transfer};
+pub(crate) use self::training::write as write_training;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; }

@@ -1,4 +1,4 @@
-//! The drawing of a cell in pixels, for what reads no SVG.
+//! Drawings of cells in pixels, for programs that read no SVG.
 
 use asap_core::{CellKind, Genotype};
 use resvg::tiny_skia::{Pixmap, Transform};
@@ -9,6 +9,7 @@ const SCALE: f32 = 2.0;
 
 /// A picture of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Picture {
     /// The bytes of a PNG file.
     pub png: Vec<u8>,
@@ -18,7 +19,7 @@ pub struct Picture {
     pub height: u32,
 }
 
-/// What [`asap_core::svg`] draws as a PNG, on white, with letters of a font that comes along.
+/// The drawing of [`asap_core::svg`] as a PNG, on white, with letters of a font that comes along.
 pub fn picture(genotype: &Genotype, kind: CellKind, title: &str) -> Picture {
     let mut options = usvg::Options::default();
     for font in [dejavu::sans_mono::regular(), dejavu::sans::bold()] {

@@ -10,10 +10,7 @@ use crate::run::record::{DataSummary, EpochRecord, SearchResult};
 use crate::settings::config::Config;
 
 /// Writes the report of a search as it stands.
-///
-/// # Errors
-/// When the disk refuses.
-pub fn write(
+pub(crate) fn write(
     folder: &RunFolder,
     data: &DataSummary,
     config: &Config,

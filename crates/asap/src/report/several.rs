@@ -12,10 +12,11 @@ use crate::run::tables::{Comparison, RunResult, TransferTable};
 use crate::settings::config::Config;
 
 /// Writes the page of an `asap run`.
-///
-/// # Errors
-/// When the disk refuses.
-pub fn write_run(folder: &RunFolder, config: &Config, result: &RunResult) -> Result<(), Error> {
+pub(crate) fn write_run(
+    folder: &RunFolder,
+    config: &Config,
+    result: &RunResult,
+) -> Result<(), Error> {
     let mut body = String::new();
     if let Some(error) = &result.error {
         let _ = write!(
@@ -57,10 +58,7 @@ pub fn write_run(folder: &RunFolder, config: &Config, result: &RunResult) -> Res
 }
 
 /// Writes the page of an `asap transfer`.
-///
-/// # Errors
-/// When the disk refuses.
-pub fn write_transfer(
+pub(crate) fn write_transfer(
     folder: &RunFolder,
     config: &Config,
     result: &TransferTable,
@@ -90,10 +88,7 @@ pub fn write_transfer(
 }
 
 /// Writes the page of an `asap compare`.
-///
-/// # Errors
-/// When the disk refuses.
-pub fn write_comparison(
+pub(crate) fn write_comparison(
     folder: &RunFolder,
     config: &Config,
     result: &Comparison,

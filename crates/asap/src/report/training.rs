@@ -15,10 +15,7 @@ use asap_net::evaluation::Evaluation;
 const MOST_CLASSES: usize = 20;
 
 /// Writes the report of a training as it stands.
-///
-/// # Errors
-/// When the disk refuses.
-pub fn write(
+pub(crate) fn write(
     folder: &RunFolder,
     data: &DataSummary,
     config: &Config,

@@ -5,5 +5,6 @@
 mod methods;
 mod planted;
 mod search;
+mod sinks;
 mod small;
 mod train;

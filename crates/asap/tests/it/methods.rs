@@ -11,9 +11,9 @@ use asap_core::EdgePolicy;
 use crate::small::{StopAfter, stripes, tiny};
 
 fn search(config: &Config, path: &Path) -> (SearchResult, Vec<EpochRecord>) {
-    let folder = RunFolder::create(path, config).unwrap();
+    let mut folder = RunFolder::create(path, config).unwrap();
     let mut search = Search::new(config.clone(), stripes(192)).unwrap();
-    let outcome = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+    let outcome = search.run(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
     let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
     (*result, folder.events().unwrap())
 }
@@ -50,16 +50,15 @@ fn every_method_finds_a_cell_and_goes_on_where_it_was_broken_off() {
         let whole = trace(result, records);
 
         let path = scratch.path().join(format!("{method}-broken"));
-        let folder = RunFolder::create(&path, &config).unwrap();
+        let mut folder = RunFolder::create(&path, &config).unwrap();
         let stop = AtomicBool::new(false);
         let mut first = Search::new(config.clone(), stripes(192)).unwrap();
         // In the second epoch, except of the one that ends with the first.
         let steps = if method == MethodName::DartsPlus { 7 } else { 17 };
-        let outcome = first.run(&folder, &mut StopAfter(steps, &stop), &stop).unwrap();
+        let outcome = first.run(&mut folder, &mut StopAfter(steps, &stop), &stop).unwrap();
         assert_eq!(outcome, Outcome::Stopped, "{method}");
         let mut second = Search::new(config, stripes(192)).unwrap();
-        second.restore(&folder).unwrap();
-        let outcome = second.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+        let outcome = second.resume(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
         let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
         assert_eq!(trace(*result, folder.events().unwrap()), whole, "{method}");
     }

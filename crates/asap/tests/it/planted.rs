@@ -53,9 +53,10 @@ fn found(method: MethodName, seeds: u64) -> usize {
         config.weights.lr = 0.1;
         config.alpha.lr = Auto::Value(0.02);
         config.annealing.decay = Auto::Auto;
-        let folder = RunFolder::create(&scratch.path().join(seed.to_string()), &config).unwrap();
+        let mut folder =
+            RunFolder::create(&scratch.path().join(seed.to_string()), &config).unwrap();
         let mut search = Search::new(config, noise(1024)).unwrap();
-        let outcome = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+        let outcome = search.run(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
         let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
         let mut genes = result.genotype.normal.genes();
         genes.all(|(_, gene)| gene.operation == Operation::SepConv5x5)

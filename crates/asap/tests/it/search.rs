@@ -12,10 +12,12 @@ use asap_core::{EdgePolicy, Genotype};
 
 use crate::small::{StopAfter, stripes, tiny};
 
+static NEVER: AtomicBool = AtomicBool::new(false);
+
 fn search(config: &Config, path: &Path) -> (SearchResult, Vec<EpochRecord>) {
-    let folder = RunFolder::create(path, config).unwrap();
+    let mut folder = RunFolder::create(path, config).unwrap();
     let mut search = Search::new(config.clone(), stripes(192)).unwrap();
-    let outcome = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+    let outcome = search.run(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
     let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
     (*result, folder.events().unwrap())
 }
@@ -84,10 +86,9 @@ fn a_seed_decides_everything() {
 fn threads_do_not_change_the_result() {
     let scratch = tempfile::tempdir().unwrap();
     let run = |threads: usize, precision| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let path = scratch.path().join(format!("{threads}-{precision}"));
-        let config = Config { precision, ..tiny() };
-        let (result, records) = pool.install(|| search(&config, &path));
+        let config = Config { precision, threads, ..tiny() };
+        let (result, records) = search(&config, &path);
         trace(&result, &records)
     };
     let one = Precision::ALL.map(|precision| {
@@ -107,22 +108,22 @@ fn a_search_that_is_broken_off_goes_on_to_the_same_end() {
     // In grace, at an epoch's end, and in the middle of pruning.
     for steps in [5, 12, 20, 30] {
         let path = scratch.path().join(steps.to_string());
-        let folder = RunFolder::create(&path, &tiny()).unwrap();
+        let mut folder = RunFolder::create(&path, &tiny()).unwrap();
         let stop = AtomicBool::new(false);
         let outcome = Search::new(tiny(), stripes(192))
             .unwrap()
-            .run(&folder, &mut StopAfter(steps, &stop), &stop)
+            .run(&mut folder, &mut StopAfter(steps, &stop), &stop)
             .unwrap();
         assert_eq!(outcome, Outcome::Stopped, "after {steps} steps");
         // A line that was written after the checkpoint must not stay.
-        let late = EpochRecord { epoch: 99, ..records[0].clone() };
+        let mut late = records[0].clone();
+        late.epoch = 99;
         folder.append_event(&late).unwrap();
 
-        let (folder, config) = RunFolder::open(&path).unwrap();
+        let (mut folder, config) = RunFolder::open(&path).unwrap();
         assert_eq!(config, tiny());
         let mut resumed = Search::new(config, stripes(192)).unwrap();
-        resumed.restore(&folder).unwrap();
-        let outcome = resumed.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+        let outcome = resumed.resume(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
         let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
         assert_eq!(trace(&result, &folder.events().unwrap()), whole, "after {steps} steps");
     }
@@ -137,9 +138,9 @@ fn a_number_that_is_not_finite_is_named_at_its_step_and_the_checkpoint_stays() {
     config.weights.weight_decay = 1.0;
     config.search.epochs = 60;
     config.annealing.decay = Auto::Value(1.0);
-    let folder = RunFolder::create(&scratch.path().join("run"), &config).unwrap();
+    let mut folder = RunFolder::create(&scratch.path().join("run"), &config).unwrap();
     let mut search = Search::new(config, stripes(192)).unwrap();
-    let error = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap_err();
+    let error = search.run(&mut folder, &mut (), &AtomicBool::new(false)).unwrap_err();
     let Error::NonFinite { what, value, .. } = &error else { panic!("{error}") };
     assert!(!value.is_finite() && !what.is_empty(), "{error}");
     let (state, tensors) = asap::run::checkpoint::load(&folder).unwrap();
@@ -169,19 +170,19 @@ fn folders_in_use_and_damaged_checkpoints_are_refused() {
 
     let refused = |expected: &str| {
         let mut search = Search::new(tiny(), stripes(192)).unwrap();
-        let error = search.restore(&folder).unwrap_err();
+        let error = search.resume(&mut folder.clone(), &mut (), &NEVER).unwrap_err();
         assert!(error.is_usage() && error.to_string().contains(expected), "{error}");
     };
     refused("expected the tensors of a search");
     std::fs::write(path.join(CHECKPOINT), b"not a checkpoint").unwrap();
     refused("expected the whole tensors of a search");
     let path = scratch.path().join("others");
-    let folder = RunFolder::create(&path, &tiny()).unwrap();
+    let mut folder = RunFolder::create(&path, &tiny()).unwrap();
     let stop = AtomicBool::new(false);
     let mut first = Search::new(tiny(), stripes(192)).unwrap();
-    first.run(&folder, &mut StopAfter(2, &stop), &stop).unwrap();
+    first.run(&mut folder, &mut StopAfter(2, &stop), &stop).unwrap();
     let mut other = Search::new(tiny(), stripes(198)).unwrap();
-    let message = other.restore(&folder).unwrap_err().to_string();
+    let message = other.resume(&mut folder, &mut (), &NEVER).unwrap_err().to_string();
     assert!(message.contains("expected the images that the search began with"), "{message}");
 
     let message = RunFolder::open(scratch.path()).unwrap_err().to_string();

@@ -34,9 +34,9 @@ fn data() -> Splits {
 }
 
 fn train(config: &Config, path: &Path) -> (TrainResult, Vec<TrainRecord>) {
-    let folder = RunFolder::create(path, config).unwrap();
+    let mut folder = RunFolder::create(path, config).unwrap();
     let mut training = Training::new(config.clone(), cell(), data()).unwrap();
-    let outcome = training.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+    let outcome = training.run(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
     let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
     (*result, folder.events().unwrap())
 }
@@ -87,16 +87,15 @@ fn a_training_that_is_broken_off_goes_on_to_the_same_end() {
     // In the first epoch, at an epoch's end, and in the last epoch.
     for steps in [3, 10, 37] {
         let path = scratch.path().join(steps.to_string());
-        let folder = RunFolder::create(&path, &settings()).unwrap();
+        let mut folder = RunFolder::create(&path, &settings()).unwrap();
         let stop = AtomicBool::new(false);
         let mut training = Training::new(settings(), cell(), data()).unwrap();
-        let outcome = training.run(&folder, &mut StopAfter(steps, &stop), &stop).unwrap();
+        let outcome = training.run(&mut folder, &mut StopAfter(steps, &stop), &stop).unwrap();
         assert_eq!(outcome, Outcome::Stopped, "after {steps} steps");
 
-        let (folder, config) = RunFolder::open(&path).unwrap();
+        let (mut folder, config) = RunFolder::open(&path).unwrap();
         let mut resumed = Training::new(config, cell(), data()).unwrap();
-        resumed.restore(&folder).unwrap();
-        let outcome = resumed.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+        let outcome = resumed.resume(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
         let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
         assert_eq!(trace(&result, &folder.events().unwrap()), whole, "after {steps} steps");
     }
@@ -106,9 +105,8 @@ fn a_training_that_is_broken_off_goes_on_to_the_same_end() {
 fn seed_and_nothing_else_decides_a_training() {
     let scratch = tempfile::tempdir().unwrap();
     let run = |name: &str, seed, threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let config = Config { seed, ..settings() };
-        let (result, records) = pool.install(|| train(&config, &scratch.path().join(name)));
+        let config = Config { seed, threads, ..settings() };
+        let (result, records) = train(&config, &scratch.path().join(name));
         trace(&result, &records)
     };
     let one = run("one", 1, 1);
@@ -123,13 +121,13 @@ fn without_pools_the_derived_network_inherits_the_accuracy_of_the_search() {
     let mut config = tiny();
     config.network.candidates.retain(|operation| !operation.is_pool());
     (config.train.channels, config.train.cells) = (config.network.channels, config.network.cells);
-    let folder = RunFolder::create(&path, &config).unwrap();
+    let mut folder = RunFolder::create(&path, &config).unwrap();
     let mut search = Search::new(config.clone(), stripes(192)).unwrap();
-    let outcome = search.run(&folder, &mut (), &AtomicBool::new(false)).unwrap();
+    let outcome = search.run(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
     let Outcome::Finished(found) = outcome else { panic!("not asked to stop") };
     assert!(found.decided_by_annealing);
 
-    let weights = searched_weights(&path, &config, &found.genotype).unwrap();
+    let weights = searched_weights(&folder, &config, &found.genotype).unwrap();
     let mut training = Training::new(config.clone(), found.genotype.clone(), data()).unwrap();
     assert_eq!(training.inherit(&weights).unwrap(), weights.len());
 
@@ -159,7 +157,7 @@ fn without_pools_the_derived_network_inherits_the_accuracy_of_the_search() {
     assert_eq!(1.0 - error, found.derived_valid_accuracy);
 
     config.train.channels += 1;
-    let message = searched_weights(&path, &config, &found.genotype).unwrap_err().to_string();
+    let message = searched_weights(&folder, &config, &found.genotype).unwrap_err().to_string();
     assert!(
         message.contains("train.channels") && message.contains("network.channels"),
         "{message}"
@@ -169,10 +167,10 @@ fn without_pools_the_derived_network_inherits_the_accuracy_of_the_search() {
 #[test]
 fn two_processes_do_not_work_in_one_folder() {
     let scratch = tempfile::tempdir().unwrap();
-    let folder = RunFolder::create(&scratch.path().join("run"), &settings()).unwrap();
+    let mut folder = RunFolder::create(&scratch.path().join("run"), &settings()).unwrap();
     let lock = folder.lock().unwrap();
     let mut training = Training::new(settings(), cell(), data()).unwrap();
-    let error = training.run(&folder, &mut (), &AtomicBool::new(false)).unwrap_err();
+    let error = training.run(&mut folder, &mut (), &AtomicBool::new(false)).unwrap_err();
     assert!(error.to_string().contains("another asap process"), "{error}");
     drop(lock);
     let _again = folder.lock().unwrap();
@@ -234,7 +232,9 @@ fn what_does_not_fit_is_refused_by_name() {
     let error = asap::run::folder::open_trained(empty.path(), DeviceName::Cpu).err().unwrap();
     assert!(error.to_string().contains("finished training"), "{error}");
     let mut search = Search::new(settings(), stripes(192)).unwrap();
-    let error = search.restore(&RunFolder::open(&path).unwrap().0).unwrap_err();
+    let mut folder = RunFolder::open(&path).unwrap().0;
+    let never = AtomicBool::new(false);
+    let error = search.resume(&mut folder, &mut (), &never).unwrap_err();
     assert!(
         error.to_string().contains("tensors of a search, found those of a training"),
         "{error}"
@@ -242,7 +242,7 @@ fn what_does_not_fit_is_refused_by_name() {
     let mut other =
         Training::new(settings(), PublishedCell::find("DARTS_V2").unwrap().genotype(), data())
             .unwrap();
-    let error = other.restore(&RunFolder::open(&path).unwrap().0).unwrap_err();
+    let error = other.resume(&mut folder, &mut (), &never).unwrap_err();
     assert!(error.to_string().contains("another cell"), "{error}");
 }
 
