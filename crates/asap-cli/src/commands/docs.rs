@@ -77,7 +77,7 @@ fn commands(text: &mut String, command: &mut clap::Command) -> anyhow::Result<()
 
 /// Appends the help of one command.
 fn section(text: &mut String, command: &mut clap::Command) -> anyhow::Result<()> {
-    let name = command.get_bin_name().unwrap_or_default().to_owned();
+    let name = command.get_bin_name().unwrap_or("asap").to_owned();
     let help = command.render_help().to_string();
     let help: Vec<&str> = help.trim_end().lines().map(str::trim_end).collect();
     write!(text, "\n### {name}\n\n```text\n{}\n```\n", help.join("\n"))?;

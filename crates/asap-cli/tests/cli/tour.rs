@@ -5,11 +5,12 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
 
-use crate::{SMALL, TINY, asap, command, refused, tiny};
+use crate::{SMALL, TINY, asap, command, json, refused, small, tiny};
 
 #[test]
 fn the_tutorial_works_as_it_is_written() {
     let here = tempfile::tempdir().unwrap();
+    let at = here.path();
     let draw = |path: &str, class: u32, seed: u32| {
         let path = here.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -47,6 +48,11 @@ fn the_tutorial_works_as_it_is_written() {
     }
     let network = fs::read_dir(here.path().join("runs/compared")).unwrap();
     assert!(network.count() > 8, "searches and trainings of two methods with two seeds");
+
+    // The test images that `data.seed` chose are chosen again.
+    let seeded = ["train", "--cell", "ASAP", "--data", "photos", "--out", "seeded", "--json"];
+    let trained = json(&asap(&small(&[&seeded[..], &["--set", "data.seed=3"]].concat()), at));
+    assert_eq!(json(&asap(&["evaluate", "seeded", "--json"], at)), trained["test"]);
 }
 
 #[test]
