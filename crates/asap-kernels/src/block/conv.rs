@@ -8,7 +8,7 @@ use crate::simd::{Depthwise, Level, LoadRows, Pair};
 use crate::spec::{Block, ConvKind, Precision};
 use crate::window::{Taps, Windows};
 
-/// Pixels that are gathered before they are multiplied: enough to make a product worth while, few enough for the
+/// Pixels that are gathered before they are multiplied: enough to make a product worthwhile, few enough for the
 /// first-level cache.
 const CHUNK: usize = 64;
 
