@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use asap::{DeviceName, MethodName, Precision, Preset};
-use asap_core::{CellKind, Operation};
+use asap_core::{CellKind, Family, Operation};
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -149,6 +149,9 @@ pub(crate) struct Settings {
     /// Settings to start from; quick takes minutes on two cores
     #[arg(long, default_value = "quick", value_parser = one_of(Preset::ALL, Preset::name))]
     pub(crate) preset: Preset,
+    /// Search space, the family of the cells [default: darts, or that of the given cell]
+    #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
+    pub(crate) space: Option<Family>,
 }
 
 #[derive(Debug, Args)]
@@ -362,13 +365,19 @@ pub(crate) enum CellsCommand {
     Show {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
+        /// Family that the cell is expected to belong to [default: any]
+        #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
+        space: Option<Family>,
     },
     /// Draw a cell, to --out or standard output
     Draw {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
+        /// Family that the cell is expected to belong to [default: any]
+        #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
+        space: Option<Family>,
         /// Cell to draw
-        #[arg(long, default_value = "normal", value_parser = one_of(CellKind::ALL, CellKind::name))]
+        #[arg(long, default_value = "normal", value_parser = one_of([CellKind::Normal, CellKind::Reduction], CellKind::name))]
         kind: CellKind,
         /// Picture format; png needs --out
         #[arg(long, value_enum, default_value_t = PictureFormat::Svg)]
@@ -378,12 +387,15 @@ pub(crate) enum CellsCommand {
     Cost {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
-        /// Initial channels C
-        #[arg(long, default_value_t = 36)]
-        channels: usize,
-        /// Number of cells
-        #[arg(long, default_value_t = 20)]
-        cells: usize,
+        /// Family that the cell is expected to belong to [default: any]
+        #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
+        space: Option<Family>,
+        /// Initial channels C [default: 36; nas-bench-201: 16]
+        #[arg(long)]
+        channels: Option<usize>,
+        /// Number of cells [default: 20; nas-bench-201: 15]
+        #[arg(long)]
+        cells: Option<usize>,
         /// Image height and width in pixels
         #[arg(long, default_value_t = 32)]
         size: usize,
@@ -401,6 +413,9 @@ pub(crate) enum CellsCommand {
     Convert {
         /// A published name, a file, a genotype as text, or the folder of a search
         cell: String,
+        /// Family that the cell is expected to belong to [default: any]
+        #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
+        space: Option<Family>,
         /// Notation to convert to
         #[arg(long, value_enum, default_value_t = Notation::Python)]
         to: Notation,
@@ -470,7 +485,10 @@ pub(crate) enum BenchCommand {
     Search {
         #[command(flatten)]
         size: BenchSize,
-        /// Operations left on each edge [default: the seven candidates]
+        /// Search space
+        #[arg(long, default_value = "darts", value_parser = one_of(Family::ALL, Family::name))]
+        space: Family,
+        /// Operations left on each edge [default: every candidate of the space]
         #[arg(long, value_delimiter = ',', value_parser = one_of(Operation::all(), operation))]
         alive: Vec<Operation>,
     },

@@ -62,14 +62,14 @@ impl Progress {
     fn epoch(&self, record: &EpochRecord) {
         self.line(&format!(
             "epoch {:>3}  T {:.3}  operations {:>3}  train {:>5.1} %  valid {:>5.1} %  \
-             entropy {:.2} {:.2}  {}",
+             entropy {:.2}{}  {}",
             record.epoch + 1,
             record.temperature,
             record.alive_ops,
             100.0 * record.train_accuracy,
             100.0 * record.valid_accuracy,
             record.entropy_normal,
-            record.entropy_reduce,
+            record.entropy_reduce.map_or(String::new(), |entropy| format!(" {entropy:.2}")),
             duration(record.epoch_seconds),
         ));
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use asap::search::bench::{self, BenchConfig, Measurement};
-use asap_core::{NetworkShape, Operation, SearchSpace, Stem};
+use asap_core::{Family, NetworkShape, SearchSpace, Stem};
 
 use crate::args::{BenchArgs, BenchCommand, BenchSize, Common};
 use crate::failure::Usage;
@@ -15,15 +15,17 @@ const PAPER: (f64, f64, f64) = (25_000.0, 50.0, 5.0);
 pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
     let measured = match &args.command {
-        BenchCommand::Search { size, alive } => {
-            let alive =
-                if alive.is_empty() { Operation::CANDIDATES.to_vec() } else { alive.clone() };
-            let space = SearchSpace::new(SearchSpace::default().nodes, alive)?;
-            bench::search(&config(size, [16, 8, 64], common)?, &space)?
+        BenchCommand::Search { size, space, alive } => {
+            let whole = SearchSpace::of(*space);
+            let alive = if alive.is_empty() { whole.candidates } else { alive.clone() };
+            let cells = if *space == Family::Darts { 8 } else { 15 };
+            let space = SearchSpace::new(*space, whole.nodes, alive)?;
+            bench::search(&config(size, [16, cells, 64], common)?, &space)?
         }
         BenchCommand::Eval { size, cell } => {
             let genotype = super::cells::read(cell)?;
-            bench::evaluation(&config(size, [36, 20, 32], common)?, &genotype)?
+            let [channels, cells] = super::cells::network_size(genotype.family());
+            bench::evaluation(&config(size, [channels, cells, 32], common)?, &genotype)?
         }
         BenchCommand::Predict { run, batch, steps } => {
             let network = asap::run::folder::open_trained(run, common.device.unwrap_or_default())?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use asap::report::picture::picture;
 use asap_core::{
-    CellKind, Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost,
+    CellKind, Family, Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost,
 };
 use serde::Serialize;
 
@@ -17,25 +17,61 @@ use crate::output;
 pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
     match &args.command {
         CellsCommand::List => list(common),
-        CellsCommand::Show { cell } => {
-            let genotype = read(cell)?;
+        CellsCommand::Show { cell, space } => {
+            let genotype = read_of(cell, *space)?;
             output::print(common.json, &genotype, &genotype.to_string())
         }
-        &CellsCommand::Draw { ref cell, kind, format } => draw(cell, kind, format, common),
-        &CellsCommand::Cost { ref cell, channels, cells, size, in_channels, classes, imagenet } => {
+        &CellsCommand::Draw { ref cell, space, kind, format } => {
+            draw(&read_of(cell, space)?, kind, format, common)
+        }
+        &CellsCommand::Cost {
+            ref cell,
+            space,
+            channels,
+            cells,
+            size,
+            in_channels,
+            classes,
+            imagenet,
+        } => {
+            let genotype = read_of(cell, space)?;
+            let [default_channels, default_cells] = network_size(genotype.family());
+            let channels = channels.unwrap_or(default_channels);
+            let cells = cells.unwrap_or(default_cells);
             let stem = if imagenet { Stem::Large } else { Stem::Small };
             let (height, width) = (size, size);
             let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
-            cost(cell, &shape, common)
+            cost(&genotype, &shape, common)
         }
-        CellsCommand::Convert { cell, to } => {
-            let genotype = read(cell)?;
+        CellsCommand::Convert { cell, space, to } => {
+            let genotype = read_of(cell, *space)?;
             let text = match to {
                 Notation::Python => genotype.to_string(),
                 Notation::Json => serde_json::to_string(&genotype)?,
             };
             output::print(common.json, &genotype, &text)
         }
+    }
+}
+
+/// Channels and cells of the published evaluation network of a family.
+pub(crate) fn network_size(family: Family) -> [usize; 2] {
+    match family {
+        Family::NasBench201 => [16, 15],
+        _ => [36, 20],
+    }
+}
+
+/// Reads a cell, which is expected to be of this family if one is given.
+pub(crate) fn read_of(cell: &str, space: Option<Family>) -> anyhow::Result<Genotype> {
+    let genotype = read(cell)?;
+    match space.filter(|&space| space != genotype.family()) {
+        None => Ok(genotype),
+        Some(space) => Err(Usage(format!(
+            "{cell}: expected a cell of --space {space}, found one of {}",
+            genotype.family()
+        ))
+        .into()),
     }
 }
 
@@ -104,16 +140,25 @@ struct Drawing {
     path: Option<std::path::PathBuf>,
 }
 
-fn draw(cell: &str, kind: CellKind, format: PictureFormat, common: &Common) -> anyhow::Result<()> {
-    let genotype = read(cell)?;
-    let cell = match kind {
-        CellKind::Normal => &genotype.normal,
-        CellKind::Reduction => &genotype.reduce,
-    };
+fn draw(
+    genotype: &Genotype,
+    kind: CellKind,
+    format: PictureFormat,
+    common: &Common,
+) -> anyhow::Result<()> {
+    let family = genotype.family();
+    if !family.kinds().contains(&kind) {
+        let kinds: Vec<&str> = family.kinds().iter().map(|kind| kind.name()).collect();
+        return Err(Usage(format!(
+            "--kind: expected {} for a cell of {family}, found {kind}",
+            kinds.join(" or ")
+        ))
+        .into());
+    }
     let title = format!("{kind} cell");
     let text = match format {
-        PictureFormat::Svg => Some(asap_core::svg(cell, &title)),
-        PictureFormat::Dot => Some(asap_core::dot(cell, &title)),
+        PictureFormat::Svg => Some(asap_core::svg(genotype, kind, &title)),
+        PictureFormat::Dot => Some(asap_core::dot(genotype, kind, &title)),
         PictureFormat::Png => None,
     };
     let Some(path) = &common.out else {
@@ -126,7 +171,7 @@ fn draw(cell: &str, kind: CellKind, format: PictureFormat, common: &Common) -> a
     };
     let bytes = match &text {
         Some(text) => text.clone().into_bytes(),
-        None => picture(cell, &title).png,
+        None => picture(genotype, kind, &title).png,
     };
     super::export::write(path, &bytes)?;
     let shown = Drawing { format, drawing: text, path: Some(path.clone()) };
@@ -141,11 +186,10 @@ struct Costs {
     activations: u64,
 }
 
-fn cost(cell: &str, shape: &NetworkShape, common: &Common) -> anyhow::Result<()> {
-    let genotype = read(cell)?;
-    let cost = evaluation_cost(&genotype, shape)?;
+fn cost(genotype: &Genotype, shape: &NetworkShape, common: &Common) -> anyhow::Result<()> {
+    let cost = evaluation_cost(genotype, shape)?;
     // Small networks have no auxiliary head.
-    let auxiliary = auxiliary_cost(&genotype, shape).ok();
+    let auxiliary = auxiliary_cost(genotype, shape).ok();
     let mut text = format!(
         "parameters      {:>14}\nmultiply-adds   {:>14}\n",
         thousands(cost.params),

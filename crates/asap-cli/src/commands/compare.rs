@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use asap::MethodName;
 use asap::jobs::compare::{Compare, Plan};
 use asap::run::spread::Spread;
 use asap::run::tables::Comparison;
@@ -19,9 +18,8 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
         }
         None => {
             let config = super::layers(&args.settings, common)?.resolve()?;
-            let methods = args.methods.iter().map(|name| name.parse::<MethodName>());
             let plan = Plan {
-                methods: methods.collect::<Result<_, _>>()?,
+                methods: args.methods.clone(),
                 seeds: config.seeds(args.seeds),
                 train: !args.no_train,
                 minutes: args.minutes,

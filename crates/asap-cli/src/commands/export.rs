@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use asap_core::Family;
 use asap_net::export::{Input, onnx, pytorch};
 use serde::Serialize;
 
@@ -51,11 +52,15 @@ pub(crate) fn run(args: &ExportArgs, common: &Common) -> anyhow::Result<()> {
                 Ok(genotype) => genotype,
                 Err(_) => open()?.card().genotype.clone(),
             };
-            let text = format!(
-                "from collections import namedtuple\n\n\
+            // The Python notation of the family; NAS-Bench-201's is a string.
+            let text = match genotype.family() {
+                Family::Darts => format!(
+                    "from collections import namedtuple\n\n\
                  Genotype = namedtuple('Genotype', 'normal normal_concat reduce reduce_concat')\n\n\
                  ASAP_FOUND = {genotype}\n"
-            );
+                ),
+                _ => format!("ASAP_FOUND = \"{genotype}\"\n"),
+            };
             vec![write(&out("genotypes.py"), text.as_bytes())?]
         }
     };

@@ -40,6 +40,9 @@ pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Lay
     if let Some(dir) = &settings.data_dir {
         layers.put("data.dir", dir.to_string_lossy().as_ref());
     }
+    if let Some(space) = settings.space {
+        layers.put("space", space.name());
+    }
     Ok(layers)
 }
 

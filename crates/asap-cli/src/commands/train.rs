@@ -8,6 +8,8 @@ use asap::jobs::{Job, Resumed};
 use asap::run::record::TrainOutline;
 use asap::{RunFolder, TrainResult, Training};
 
+use asap_core::Family;
+
 use crate::args::{Common, TrainArgs};
 use crate::output::{self, duration, megabytes, percent};
 use crate::progress::Progress;
@@ -17,8 +19,12 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
         return resume(path, common);
     }
     let cell = args.cell.as_deref().unwrap_or_default();
-    let genotype = super::cells::read(cell)?;
-    let config = super::layers(&args.settings, common)?.resolve()?;
+    let genotype = super::cells::read_of(cell, args.settings.space)?;
+    let mut layers = super::layers(&args.settings, common)?;
+    if genotype.family() != Family::default() {
+        layers.put("space", genotype.family().name());
+    }
+    let config = layers.resolve()?;
     let place = super::place(common, "train");
     let mut progress = Progress::new();
     if args.repeat != 1 {

@@ -56,7 +56,11 @@ pub(crate) fn figures(
         ),
         (
             "entropy-reduction",
-            chart("Entropy, reduction cell (Fig. 7)", "of ln N", entropy(&|_, r| r.entropy_reduce.unwrap_or(0.0))),
+            chart(
+                "Entropy, reduction cell (Fig. 7)",
+                "of ln N",
+                entropy(&|_, r| r.entropy_reduce.unwrap_or(0.0)),
+            ),
         ),
     ]
 }

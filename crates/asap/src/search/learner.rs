@@ -3,7 +3,7 @@
 
 use asap_core::plan::Plan;
 use asap_core::{
-    Adam, Anneal, Architecture, EdgePolicy, Genotype, MixingTables, NetworkShape, Pruned,
+    Adam, Annealed, Architecture, EdgePolicy, Genotype, MixingTables, NetworkShape, Pruned,
     SearchSpace, ThresholdPolicy,
 };
 use asap_data::Batch;
@@ -238,7 +238,7 @@ impl Learner {
 }
 
 /// What falls below the threshold leaves the network too.
-impl Anneal for Learner {
+impl Annealed for Learner {
     type Pruned = Pruned;
 
     fn prune_below(
