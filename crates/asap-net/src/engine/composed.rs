@@ -21,22 +21,9 @@ impl Layers for Composed {
         weights: Option<&Mixing>,
         partial: Option<Tensor<4>>,
     ) -> Option<Tensor<4>> {
-        let images = x.dims()[0];
-        let kept = pass.image_weights(edge, images).map(|weights| {
-            Tensor::<1>::from_floats(weights.as_slice(), &x.device()).reshape([images, 1, 1, 1])
-        });
+        let kept = image_weights(pass, edge, x);
         edge.candidates.iter().fold(partial, |partial, candidate| {
-            let mut term = operation(pass, candidate, x.clone());
-            if let Some((weights, at)) = weights.zip(place(edge, candidate.index)) {
-                term = term * weights.clone().narrow(0, at, 1).reshape([1, 1, 1, 1]);
-            }
-            if let Some(kept) = &kept {
-                term = term * kept.clone();
-            }
-            Some(match partial {
-                Some(partial) => partial + term,
-                None => term,
-            })
+            Some(add_operation(pass, edge, candidate, x, weights, kept.as_ref(), partial))
         })
     }
 
@@ -49,9 +36,35 @@ impl Layers for Composed {
     }
 }
 
-/// An operation: `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), c]`.
-fn operation(pass: &Pass<'_>, candidate: &Candidate, x: Tensor<4>) -> Tensor<4> {
-    run_steps(pass, &candidate.steps, Value::Map(x)).map()
+/// The weights of drop-path, `[n, 1, 1, 1]`, where the pass drops the edge for some images.
+pub(super) fn image_weights(pass: &Pass<'_>, edge: &MixedEdge, x: &Tensor<4>) -> Option<Tensor<4>> {
+    let images = x.dims()[0];
+    let weights = pass.image_weights(edge, images)?;
+    let weights = Tensor::<1>::from_floats(weights.as_slice(), &x.device());
+    Some(weights.reshape([images, 1, 1, 1]))
+}
+
+/// Adds an operation of an edge, `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), c]`, to what a node has so far.
+pub(super) fn add_operation(
+    pass: &Pass<'_>,
+    edge: &MixedEdge,
+    candidate: &Candidate,
+    x: &Tensor<4>,
+    weights: Option<&Mixing>,
+    kept: Option<&Tensor<4>>,
+    partial: Option<Tensor<4>>,
+) -> Tensor<4> {
+    let mut term = run_steps(pass, &candidate.steps, Value::Map(x.clone())).map();
+    if let Some((weights, at)) = weights.zip(place(edge, candidate.index)) {
+        term = term * weights.clone().narrow(0, at, 1).reshape([1, 1, 1, 1]);
+    }
+    if let Some(kept) = kept {
+        term = term * kept.clone();
+    }
+    match partial {
+        Some(partial) => partial + term,
+        None => term,
+    }
 }
 
 /// Steps one after the other.

@@ -11,7 +11,7 @@ mod prepared;
 use std::sync::Arc;
 
 use asap_core::Operation;
-use asap_core::plan::{Candidate, MixedEdge, Primitive, Step};
+use asap_core::plan::{MixedEdge, Primitive, Step};
 use asap_kernels::{
     Buffers, Edge, EdgeSpec, Images, Mixing as KernelMixing, Needs, OpKind, OpParams, Precision,
     Prepared, Running, Saved, Target,
@@ -27,7 +27,7 @@ use self::graph::{
     AutodiffTensor, PARENTS, contiguous, finish, flat, flex, guards, owned, recycle, tape, values,
 };
 use self::prepared::PreparedEdges;
-use super::composed::run_steps;
+use super::composed::{add_operation, image_weights, run_steps};
 use super::{Layers, Mixing, Value, place};
 use crate::parameters::ParameterId;
 use crate::pass::{Mode, Norm, Pass};
@@ -55,39 +55,48 @@ impl Layers for Fused {
         weights: Option<&Mixing>,
         partial: Option<Tensor<4>>,
     ) -> Option<Tensor<4>> {
-        let channels = x.dims()[3];
         // A weight of 0 that nobody wants the gradient of: the operation is not run.
         let constant = weights.filter(|mixing| !mixing.is_require_grad()).map(|m| flex(m.clone()));
         let counts = |at: Option<usize>| match (&constant, at) {
             (Some(weights), Some(at)) => values(weights)[at] != 0.0,
             _ => true,
         };
-        let (mut at, mut ops) = (Vec::new(), Vec::new());
+        let (mut at, mut ops, mut without_kernel) = (Vec::new(), Vec::new(), Vec::new());
         for candidate in &edge.candidates {
             let place = place(edge, candidate.index);
-            if let Some(op) = KernelOp::of(candidate).filter(|_| counts(place)) {
-                at.extend(place);
-                ops.push(op);
+            if candidate.operation == Operation::None || !counts(place) {
+                continue;
+            }
+            match kernel_of(&candidate.steps) {
+                Some((kind, _)) => {
+                    at.extend(place);
+                    ops.push(KernelOp::new(kind, &candidate.steps));
+                }
+                None => without_kernel.push(candidate),
             }
         }
-        if ops.is_empty() && (partial.is_some() || edge.candidates.is_empty()) {
-            return partial;
+        let mut sum = partial;
+        if !ops.is_empty()
+            || sum.is_none() && without_kernel.is_empty() && !edge.candidates.is_empty()
+        {
+            let mixing = weights.filter(|_| edge.row.is_some()).map(|mixing| (mixing, at));
+            sum = Some(self.mixture(pass, edge, &ops, x, mixing, sum));
         }
-        let pool_norm = ops.iter().any(|op| op.convs.is_empty() && !op.norms.is_empty());
-        let kinds = ops.iter().map(|op| op.kind).collect();
-        let spec = EdgeSpec { pool_norm, ..EdgeSpec::mixed(channels, edge.stride, kinds) };
-        let image_weights = pass.image_weights(edge, x.dims()[0]);
-        let mixing = weights.filter(|_| edge.row.is_some()).map(|mixing| (mixing, at));
-        let sum = Sum { mixing, image_weights, partial };
-        Some(self.run(pass, spec, &ops, x.clone(), sum))
+        if without_kernel.is_empty() {
+            return sum;
+        }
+        let kept = image_weights(pass, edge, x);
+        without_kernel.into_iter().fold(sum, |sum, candidate| {
+            Some(add_operation(pass, edge, candidate, x, weights, kept.as_ref(), sum))
+        })
     }
 
     fn chain(&self, pass: &Pass<'_>, steps: &[Step], x: Tensor<4>) -> Value {
-        if let Some((kind, stride)) = layer_kind(steps) {
+        if let Some((kind, stride)) = kernel_of(steps).filter(|_| !steps.is_empty()) {
             let channels = [x.dims()[3], steps[steps.len() - 1].output.channels];
             let spec = EdgeSpec::layer(channels[0], channels[1], stride, kind);
             let sum = Sum { mixing: None, image_weights: None, partial: None };
-            return Value::Map(self.run(pass, spec, &[KernelOp::layer(kind, steps)], x, sum));
+            return Value::Map(self.run(pass, spec, &[KernelOp::new(kind, steps)], x, sum));
         }
         match steps.split_first() {
             Some((step, rest)) if step.primitive == Primitive::GlobalPool => {
@@ -122,27 +131,71 @@ impl Layers for Fused {
     }
 }
 
-/// The kernel and stride of a chain that is one layer with kernels of its own.
-fn layer_kind(steps: &[Step]) -> Option<(OpKind, usize)> {
-    use Primitive::{AvgPool2x2, BatchNorm, Conv, FactorizedConv, Relu};
+/// The kernel of some steps, and its stride; nothing where they must be composed.
+fn kernel_of(steps: &[Step]) -> Option<(OpKind, usize)> {
+    use Primitive::{AvgPool, AvgPool2x2, BatchNorm, Conv, FactorizedConv, MaxPool, Relu};
     let primitives: Vec<Primitive> = steps.iter().map(|step| step.primitive).collect();
-    match primitives[..] {
-        [Relu, Conv { kernel: [1, 1], stride: [1, 1], depthwise: false, .. }, BatchNorm { .. }] => {
-            Some((OpKind::ReluConv1x1, 1))
+    Some(match primitives[..] {
+        [] => (OpKind::SkipConnect, 1),
+        [MaxPool { stride }] | [MaxPool { stride }, BatchNorm { .. }] => {
+            (OpKind::MaxPool3x3, stride)
         }
-        [
-            Conv { kernel: [3, 3], stride: [s, _], padding: [1, 1], dilation: 1, depthwise: false },
-            BatchNorm { .. },
-        ] => Some((OpKind::Conv3x3, s)),
+        [AvgPool { stride }] | [AvgPool { stride }, BatchNorm { .. }] => {
+            (OpKind::AvgPool3x3, stride)
+        }
+        [AvgPool2x2, conv] if dense(conv) == Some(([1, 1], 1)) => (OpKind::AvgPool2x2Conv1x1, 2),
+        [Relu, FactorizedConv, BatchNorm { .. }] => (OpKind::FactorizedReduce, 2),
+        [conv, BatchNorm { .. }] => match dense(conv)? {
+            ([3, 3], stride) => (OpKind::Conv3x3, stride),
+            _ => return None,
+        },
+        [Relu, conv, BatchNorm { .. }] => match dense(conv)? {
+            ([1, 1], 1) => (OpKind::ReluConv1x1, 1),
+            ([3, 3], stride) => (OpKind::ReluConv3x3, stride),
+            _ => return None,
+        },
         [
             Relu,
-            Conv { kernel: [3, 3], stride: [s, _], padding: [1, 1], dilation: 1, depthwise: false },
+            Conv { kernel: [1, 7], stride: [1, a], .. },
+            Conv { kernel: [7, 1], stride: [b, 1], .. },
             BatchNorm { .. },
-        ] => Some((OpKind::ReluConv3x3, s)),
-        [Relu, FactorizedConv, BatchNorm { .. }] => Some((OpKind::FactorizedReduce, 2)),
-        [AvgPool2x2, Conv { kernel: [1, 1], stride: [1, 1], depthwise: false, .. }] => {
-            Some((OpKind::AvgPool2x2Conv1x1, 2))
+        ] if a == b => (OpKind::Conv7x1Conv1x7, a),
+        [Relu, depthwise, pointwise, BatchNorm { .. }] => match separable(depthwise, pointwise)? {
+            (3, stride, 2) => (OpKind::DilConv3x3, stride),
+            (5, stride, 2) => (OpKind::DilConv5x5, stride),
+            _ => return None,
+        },
+        [Relu, first, one, BatchNorm { .. }, Relu, second, two, BatchNorm { .. }] => {
+            match (separable(first, one)?, separable(second, two)?) {
+                ((3, stride, 1), (3, 1, 1)) => (OpKind::SepConv3x3, stride),
+                ((5, stride, 1), (5, 1, 1)) => (OpKind::SepConv5x5, stride),
+                ((7, stride, 1), (7, 1, 1)) => (OpKind::SepConv7x7, stride),
+                _ => return None,
+            }
         }
+        _ => return None,
+    })
+}
+
+/// Kernel and stride of a full convolution without dilation whose padding keeps the size.
+fn dense(primitive: Primitive) -> Option<([usize; 2], usize)> {
+    match primitive {
+        Primitive::Conv { kernel, stride: [a, b], padding, dilation: 1, depthwise: false }
+            if a == b && padding == kernel.map(|side| (side - 1) / 2) =>
+        {
+            Some((kernel, a))
+        }
+        _ => None,
+    }
+}
+
+/// Kernel, stride and dilation of a depthwise convolution that a 1x1 convolution follows.
+fn separable(depthwise: Primitive, pointwise: Primitive) -> Option<(usize, usize, usize)> {
+    match (depthwise, dense(pointwise)?) {
+        (
+            Primitive::Conv { kernel: [k, _], stride: [s, _], dilation, depthwise: true, .. },
+            ([1, 1], 1),
+        ) => Some((k, s, dilation)),
         _ => None,
     }
 }
@@ -155,26 +208,7 @@ struct KernelOp {
 }
 
 impl KernelOp {
-    /// Nothing for `none`, which adds zero.
-    fn of(candidate: &Candidate) -> Option<Self> {
-        let kind = match candidate.operation {
-            Operation::None => return None,
-            Operation::MaxPool3x3 => OpKind::MaxPool3x3,
-            Operation::AvgPool3x3 => OpKind::AvgPool3x3,
-            Operation::SkipConnect => OpKind::SkipConnect,
-            Operation::SepConv3x3 => OpKind::SepConv3x3,
-            Operation::SepConv5x5 => OpKind::SepConv5x5,
-            Operation::SepConv7x7 => OpKind::SepConv7x7,
-            Operation::DilConv3x3 => OpKind::DilConv3x3,
-            Operation::DilConv5x5 => OpKind::DilConv5x5,
-            Operation::Conv7x1Then1x7 => OpKind::Conv7x1Conv1x7,
-            Operation::NorConv1x1 => OpKind::ReluConv1x1,
-            Operation::NorConv3x3 => OpKind::ReluConv3x3,
-        };
-        Some(Self::layer(kind, &candidate.steps))
-    }
-
-    fn layer(kind: OpKind, steps: &[Step]) -> Self {
+    fn new(kind: OpKind, steps: &[Step]) -> Self {
         let (mut convs, mut norms) = (Vec::new(), Vec::new());
         for step in steps {
             match step.primitive {
@@ -197,6 +231,23 @@ struct Sum<'a> {
 }
 
 impl Fused {
+    /// The operations of a mixed edge that have kernels, added to what its node has so far.
+    fn mixture(
+        &self,
+        pass: &Pass<'_>,
+        edge: &MixedEdge,
+        ops: &[KernelOp],
+        x: &Tensor<4>,
+        mixing: Option<(&Mixing, Vec<usize>)>,
+        partial: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let pool_norm = ops.iter().any(|op| op.convs.is_empty() && !op.norms.is_empty());
+        let kinds = ops.iter().map(|op| op.kind).collect();
+        let spec = EdgeSpec { pool_norm, ..EdgeSpec::mixed(x.dims()[3], edge.stride, kinds) };
+        let image_weights = pass.image_weights(edge, x.dims()[0]);
+        self.run(pass, spec, ops, x.clone(), Sum { mixing, image_weights, partial })
+    }
+
     /// An edge in the mode of the pass.
     fn run(
         &self,
@@ -225,7 +276,8 @@ impl Fused {
     ) -> Tensor<4> {
         let Sum { mixing, image_weights: _, partial } = sum;
         let mixing = mixing.map(|(mixing, at)| (flex(mixing.clone()), at));
-        let weights = mixing_values(mixing.as_ref().map(|(tensor, at)| (tensor, at.as_slice())));
+        let weights =
+            mixing_values(mixing.as_ref().map(|(tensor, at)| (tensor, at.as_slice())), ops.len());
         let x = flex(x);
         let images = images(&x);
         let size = [images.h, images.w];
@@ -257,7 +309,8 @@ impl Fused {
             Some((mixing, at)) => (Some(tape(mixing.clone())), at),
             None => (None, Vec::new()),
         };
-        let weights = mixing_values(mixing.as_ref().map(|m| (m.primitive(), at.as_slice())));
+        let weights =
+            mixing_values(mixing.as_ref().map(|m| (m.primitive(), at.as_slice())), ops.len());
         let tracked: Vec<AutodiffTensor> = ops
             .iter()
             .flat_map(|op| {
@@ -446,11 +499,11 @@ fn params<'a>(
         .collect()
 }
 
-/// The mixing weights of an edge's operations; 1 where none are mixed.
-fn mixing_values(mixing: Option<(&FlexTensor, &[usize])>) -> Vec<f32> {
+/// The mixing weights of an edge's operations; 1 each where none are mixed.
+fn mixing_values(mixing: Option<(&FlexTensor, &[usize])>, operations: usize) -> Vec<f32> {
     match mixing {
         Some((table, at)) => at.iter().map(|&at| values(table)[at]).collect(),
-        None => vec![1.0],
+        None => vec![1.0; operations],
     }
 }
 
