@@ -13,6 +13,7 @@ const STRING: i32 = 7;
 /// `DATA_CLASS_TENSOR` of summary.proto.
 const TENSOR: i32 = 2;
 /// Red, green, blue and alpha, in summary.proto.
+#[cfg(feature = "report")]
 const RGBA: i32 = 4;
 
 #[derive(Clone, PartialEq, Message)]
@@ -87,7 +88,7 @@ struct PluginData {
     plugin_name: String,
 }
 
-/// What a file begins with.
+/// The beginning of a file.
 pub(crate) fn header() -> Vec<u8> {
     framed(Event { file_version: Some("brain.Event:2".to_owned()), ..event(0) })
 }
@@ -121,6 +122,7 @@ pub(crate) fn text(tag: &str, markdown: &str) -> Vec<u8> {
 }
 
 /// A picture, as a PNG of so many pixels.
+#[cfg(feature = "report")]
 pub(crate) fn image(tag: &str, png: Vec<u8>, [width, height]: [u32; 2]) -> Vec<u8> {
     let image = Image {
         height: height as i32,
