@@ -56,7 +56,7 @@ impl DeviceName {
             #[cfg(feature = "rocm")]
             Self::Rocm => Ok(Device::rocm(0)),
             #[allow(unreachable_patterns)]
-            missing => Err(Error::DeviceNotBuilt { device: missing }),
+            missing => Err(Error::DeviceNotBuilt { device: missing.name() }),
         }
     }
 }

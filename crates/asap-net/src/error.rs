@@ -3,8 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::device::DeviceName;
-
 /// An error of this crate. All of them are faults of what was given, none of the computation; a number that is not
 /// finite is a [`crate::steps::NonFinite`].
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +21,7 @@ pub enum Error {
     )]
     DeviceNotBuilt {
         /// The device asked for.
-        device: DeviceName,
+        device: &'static str,
     },
     /// Network and images do not fit each other.
     #[error("{0}")]

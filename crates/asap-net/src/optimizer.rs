@@ -7,8 +7,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::parameters::{Parameter, Parameters};
-use crate::pass::WeightGradients;
+use crate::parameters::{Parameter, Parameters, WeightGradients};
 
 /// SGD with momentum (dampening 0), L2 weight decay, and a limit on the global gradient norm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

@@ -12,7 +12,6 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::pass::WeightGradients;
 
 /// Position of a tensor in [`Plan::parameters`] and in [`Parameters`].
 pub type ParameterId = usize;
@@ -46,6 +45,9 @@ pub struct Parameters {
 /// Suffixes of the names under which a checkpoint holds what belongs to a tensor.
 const MOMENTUM: &str = ":momentum";
 const AVERAGE: &str = ":average";
+
+/// Gradients by parameter, in the order of the table.
+pub type WeightGradients = Vec<(ParameterId, Tensor<1>)>;
 
 /// Values by name, as a checkpoint holds them.
 pub type NamedValues = BTreeMap<String, (Vec<usize>, Vec<f32>)>;

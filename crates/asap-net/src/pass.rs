@@ -8,7 +8,7 @@ use burn::tensor::{Gradients, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::parameters::{ParameterId, Parameters, fnv1a};
+use crate::parameters::{ParameterId, Parameters, WeightGradients, fnv1a};
 
 /// Fraction of the batch's statistics that enters the running ones.
 const STATISTICS_MOMENTUM: f32 = 0.1;
@@ -92,9 +92,6 @@ impl Norm {
         Self { mean: first, variance: first + 1, affine }
     }
 }
-
-/// Gradients by parameter, in the order of the table.
-pub type WeightGradients = Vec<(ParameterId, Tensor<1>)>;
 
 impl<'a> Pass<'a> {
     /// A pass over `parameters`.

@@ -173,7 +173,7 @@ fn draw(
         Some(text) => text.clone().into_bytes(),
         None => picture(genotype, kind, &title).png,
     };
-    super::export::write(path, &bytes)?;
+    crate::files::write(path, &bytes)?;
     let shown = Drawing { format, drawing: text, path: Some(path.clone()) };
     output::print(common.json, &shown, &path.display().to_string())
 }

@@ -1,7 +1,7 @@
 //! `asap export`: trained networks and cells for other tools.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use asap_core::Family;
 use asap_net::export::{Input, onnx, pytorch};
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::args::{Common, ExportArgs, ExportFormat};
 use crate::failure::Usage;
+use crate::files::{cannot_write, refuse_existing, write};
 use crate::output;
 
 /// The result of an export.
@@ -66,26 +67,4 @@ pub(crate) fn run(args: &ExportArgs, common: &Common) -> anyhow::Result<()> {
     };
     let text = files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join("\n");
     output::print(common.json, &Exported { format, files }, &text)
-}
-
-/// Writes a new file; an existing one is an error.
-pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<PathBuf> {
-    refuse_existing(path)?;
-    fs::write(path, bytes).map_err(|error| cannot_write(path, &error))?;
-    Ok(path.to_owned())
-}
-
-fn refuse_existing(path: &Path) -> anyhow::Result<()> {
-    if path.exists() {
-        let path = path.display();
-        let fault = format!(
-            "{path}: expected a new file, found an existing one; nothing was changed; choose another --out"
-        );
-        return Err(Usage(fault).into());
-    }
-    Ok(())
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> anyhow::Error {
-    Usage(format!("cannot write {}: {error}", path.display())).into()
 }

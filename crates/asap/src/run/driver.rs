@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 use crate::run::folder::{CHECKPOINT, RESULT, RunFolder};
 use crate::run::pace::Pace;
-use crate::run::record::{Curves, Event, Observer, Outcome};
-use crate::run::sink::{Record, Sink, Tensors};
+use crate::run::record::{Curves, Event, Observer, Outcome, Record};
+use crate::run::sink::{Sink, Tensors};
 
 /// Steps from which the seconds of an epoch are estimated.
 const TIMED_STEPS: usize = 3;

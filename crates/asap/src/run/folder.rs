@@ -5,7 +5,6 @@
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,7 +14,7 @@ use asap_net::files::replace;
 use asap_net::{DeviceName, TrainedNetwork};
 
 use crate::error::Error;
-use crate::run::sink::{self, Record, Sink, Stored, TensorFile};
+use crate::run::record::{self, Record};
 #[cfg(feature = "tensorboard")]
 use crate::run::tensorboard;
 use crate::settings::{Layers, Preset};
@@ -163,7 +162,7 @@ impl RunFolder {
     /// # Errors
     /// When the disk refuses.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
-        self.write(name, &sink::json(value))
+        self.write(name, &record::json(value))
     }
 
     /// Reads a JSON file, if it is there.
@@ -234,59 +233,17 @@ impl RunFolder {
     /// # Errors
     /// When the file cannot be read.
     pub fn events<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
-        Ok(self.read(EVENTS)?.map_or_else(Vec::new, |bytes| sink::records(&bytes)))
+        Ok(self.read(EVENTS)?.map_or_else(Vec::new, |bytes| record::records(&bytes)))
     }
 
     /// Reads a file, if it is there.
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let path = self.file(name);
         match fs::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", &path)(error)),
         }
-    }
-}
-
-impl Sink for RunFolder {
-    fn lock(&self) -> Result<Option<Lock>, Error> {
-        self.lock().map(Some)
-    }
-
-    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        Self::write(self, name, bytes)
-    }
-
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.read(name)
-    }
-
-    fn append_event(&mut self, record: &dyn Record) -> Result<(), Error> {
-        Self::append_event(self, record)
-    }
-
-    fn replace_events(&mut self, records: &[&dyn Record]) -> Result<(), Error> {
-        let text: String = records.iter().map(|record| record.json() + "\n").collect();
-        Self::write(self, EVENTS, text.as_bytes())?;
-        #[cfg(feature = "tensorboard")]
-        {
-            let mut bytes = tensorboard::header();
-            records.iter().for_each(|record| bytes.extend(tensorboard::scalars(*record)));
-            Self::write(self, TENSORBOARD, &bytes)?;
-        }
-        Ok(())
-    }
-
-    fn save_tensors(&mut self, name: &str, tensors: Arc<dyn TensorFile>) -> Result<(), Error> {
-        tensors.save(&self.file(name))
-    }
-
-    fn tensors(&self, name: &str) -> Stored {
-        Stored::File(self.file(name))
-    }
-
-    fn folder(&self) -> Option<&RunFolder> {
-        Some(self)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The records of searches and trainings: their images, epochs and results, and the events while they run.
 
 use asap_core::{Genotype, MixingTables, Pruned};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::settings::MethodName;
@@ -358,4 +359,29 @@ pub trait Observer: Send {
 /// An observer that does nothing.
 impl Observer for () {
     fn on_event(&mut self, _: Event<'_>) {}
+}
+
+/// A line of events: one epoch.
+pub trait Record: Curves {
+    /// The line, as JSON.
+    fn json(&self) -> String;
+}
+
+impl<T: Serialize + Curves> Record for T {
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect("plain data is JSON")
+    }
+}
+
+/// A JSON file of a value.
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(value).expect("plain data is JSON");
+    text.push(b'\n');
+    text
+}
+
+/// The records of a file of events, up to a line that is cut short.
+pub(crate) fn records<T: DeserializeOwned>(events: &[u8]) -> Vec<T> {
+    let lines = events.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    lines.map_while(|line| serde_json::from_slice(line).ok()).collect()
 }

@@ -10,8 +10,8 @@ use asap_data::Batch;
 use asap_net::engine::{Engine, Mixing};
 use asap_net::network::{Network, mixing_tensors};
 use asap_net::optimizer::Sgd;
-use asap_net::parameters::Parameters;
-use asap_net::pass::{Mode, Pass, WeightGradients};
+use asap_net::parameters::{Parameters, WeightGradients};
+use asap_net::pass::{Mode, Pass};
 use asap_net::steps::{
     Descent, NonFinite, Score, cross_entropy, descend, evaluate, finite, images, on_worker,
 };

@@ -100,7 +100,7 @@ impl Search {
         let learner = Learner::new(
             &shape,
             &config.space()?,
-            config.search.method.edge_policy(&config),
+            config.search.method.edge_policy(config.search.edge_policy),
             Engine::with_precision(&device, config.precision),
             &device,
             config.seed,

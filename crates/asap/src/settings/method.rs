@@ -7,7 +7,6 @@ use asap_core::EdgePolicy;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::settings::config::Config;
 
 /// The methods by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,10 +88,10 @@ impl MethodName {
         self == Self::PcDarts
     }
 
-    /// How the method comes down to two inputs of a node: only annealing can be told.
-    pub fn edge_policy(self, config: &Config) -> EdgePolicy {
+    /// The way from all inputs of a node to those it keeps; annealing takes the `configured` one.
+    pub fn edge_policy(self, configured: EdgePolicy) -> EdgePolicy {
         match self {
-            Self::Asap | Self::AsapPac => config.search.edge_policy,
+            Self::Asap | Self::AsapPac => configured,
             Self::PcDarts => EdgePolicy::Normalize,
             _ => EdgePolicy::Strength,
         }
