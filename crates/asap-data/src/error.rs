@@ -2,26 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::DatasetName;
-use crate::picture::FORMATS;
+/// The image formats that are read.
+pub(crate) const FORMATS: &str = "PNG, JPEG, GIF, WebP, BMP, PPM or PGM";
 
 /// An error while reading or batching data.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Neither the name of a data set nor a path that exists.
     #[error(
-        "`{given}` is neither a known data set nor an existing path: expected {}, or the path of a folder; check the spelling",
-        DatasetName::choices()
+        "`{given}` is neither a known data set nor an existing path: expected {known}, or the path of a folder; check the spelling"
     )]
     Unknown {
         /// The text that was given.
         given: String,
+        /// The known names.
+        known: String,
     },
     /// A named data set that is in none of the usual places.
     #[error("{name} not found: expected {expected} in one of {}; {remedy}", list(tried))]
     NotFound {
         /// The data set.
-        name: DatasetName,
+        name: &'static str,
         /// The files that make it up.
         expected: String,
         /// The folders that were tried, in order.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::dataset::check_no_class_empty;
-use crate::picture::{FORMATS, Header, IMAGE_ENDINGS, MADE_GREY, buffer, header, read_image};
+use crate::error::FORMATS;
+use crate::picture::{Header, IMAGE_ENDINGS, MADE_GREY, buffer, header, read_image};
 use crate::{DataError, Dataset, LoadOptions, Splits, stratified_halves};
 
 /// Longest side of images if no size is given.

@@ -14,9 +14,6 @@ use crate::operation::luma;
 /// File extensions of images, in lower case.
 pub const IMAGE_ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "gif", "webp", "bmp", "ppm", "pgm"];
 
-/// The supported formats.
-pub(crate) const FORMATS: &str = "PNG, JPEG, GIF, WebP, BMP, PPM or PGM";
-
 /// The warning about images that lose their colour.
 pub(crate) const MADE_GREY: &str =
     "colour images were converted to grey, because one channel was requested";

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use crate::cifar::{CIFAR10, CIFAR100};
 use crate::embedded::{self, FASHION_CLASSES};
-use crate::picture::{MADE_GREY, check_channels, check_size};
-use crate::{DataError, DatasetName, Splits, folder, idx, stratified_halves};
+use crate::picture::MADE_GREY;
+use crate::{DataError, DatasetName, LoadOptions, Splits, folder, idx};
 
 /// Reads a data set: a named one from `data_dir` or the usual places, or the one at a path.
 ///
@@ -52,36 +52,6 @@ pub enum DataSpec {
     Path(PathBuf),
 }
 
-/// Options for reading a data set.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LoadOptions {
-    /// Height and width to resize to; by default the size in the files, for a folder of images the most common one.
-    pub size: Option<(usize, usize)>,
-    /// 1 to read all images in grey, 3 in colour; by default as they are, a folder with any colour image in colour.
-    pub channels: Option<usize>,
-    /// Seed of the split and of the selection for `limit`.
-    pub seed: u64,
-    /// Fraction of a folder without `train/` and `test/` that becomes the test set, in `0..1`.
-    pub test_fraction: f64,
-    /// Skip undecodable image files with a warning instead of failing.
-    pub skip_corrupt: bool,
-    /// Largest number of images per part; a stratified selection, by seed.
-    pub limit: Option<usize>,
-}
-
-impl Default for LoadOptions {
-    fn default() -> Self {
-        Self {
-            size: None,
-            channels: None,
-            seed: 0,
-            test_fraction: 0.2,
-            skip_corrupt: false,
-            limit: None,
-        }
-    }
-}
-
 fn load_named(name: DatasetName, data_dir: Option<&Path>) -> Result<Splits, DataError> {
     if name == DatasetName::Embedded {
         return embedded::read();
@@ -89,7 +59,7 @@ fn load_named(name: DatasetName, data_dir: Option<&Path>) -> Result<Splits, Data
     let places = name.places(data_dir);
     let Some(found) = name.find(&places) else {
         let (expected, remedy) = (name.files().join(", "), name.remedy().to_owned());
-        return Err(DataError::NotFound { name, expected, tried: places, remedy });
+        return Err(DataError::NotFound { name: name.as_str(), expected, tried: places, remedy });
     };
     match name.cifar() {
         Some(form) => form.read(&found, name.to_string()),
@@ -101,7 +71,10 @@ fn load_named(name: DatasetName, data_dir: Option<&Path>) -> Result<Splits, Data
 
 fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
     if !path.exists() {
-        return Err(DataError::Unknown { given: path.display().to_string() });
+        return Err(DataError::Unknown {
+            given: path.display().to_string(),
+            known: DatasetName::choices(),
+        });
     }
     // A file stands for its folder, which holds the other files of the data set.
     let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
@@ -126,41 +99,12 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
     folder::read(path, options)
 }
 
-impl LoadOptions {
-    fn check(&self) -> Result<(), DataError> {
-        if let Some((height, width)) = self.size {
-            check_size(height, width)?;
-        }
-        if let Some(channels) = self.channels {
-            check_channels(channels)?;
-        }
-        if !(0.0..1.0).contains(&self.test_fraction) {
-            return Err(DataError::argument(
-                "test_fraction",
-                "a number from 0 to less than 1",
-                self.test_fraction,
-            ));
-        }
-        match self.limit {
-            Some(0) => Err(DataError::argument("limit", "at least 1 image", 0)),
-            _ => Ok(()),
-        }
-    }
-
-    /// The sorted images within the limit; `None` for all of them.
-    pub(crate) fn choose(&self, labels: &[u16], classes: usize) -> Option<Vec<usize>> {
-        let limit = self.limit.filter(|&limit| limit < labels.len())?;
-        let fraction = limit as f64 / labels.len() as f64;
-        Some(stratified_halves(labels, classes, fraction, self.seed).0)
-    }
-}
-
 impl FromStr for DataSpec {
     type Err = DataError;
 
     fn from_str(text: &str) -> Result<Self, DataError> {
         if text.trim().is_empty() {
-            return Err(DataError::Unknown { given: text.into() });
+            return Err(DataError::Unknown { given: text.into(), known: DatasetName::choices() });
         }
         Ok(text.parse().map_or_else(|_| Self::Path(text.into()), Self::Named))
     }
