@@ -38,11 +38,13 @@ speed)
     "$work/venv/bin/python" interop/speed_onnx.py $asap "$work/run" "$work/export"
     ;;
 *)
-    for cell in ASAP AmoebaNet SNAS_aggressive; do
-        run=$work/run/$cell
+    nas_bench_201="|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
+    for cell in ASAP AmoebaNet SNAS_aggressive "$nas_bench_201"; do
+        name=${cell//[^a-zA-Z0-9_]/}
+        run=$work/run/$name
         $asap train --cell "$cell" --out "$run" --set train.channels=5 --set train.cells=4 \
             --set train.epochs=1 --set data.limit=600 --set data.size=27 >/dev/null
-        "$work/venv/bin/python" "interop/check_$tool.py" $asap "$run" "$work/export/$cell"
+        "$work/venv/bin/python" "interop/check_$tool.py" $asap "$run" "$work/export/$name"
     done
     ;;
 esac

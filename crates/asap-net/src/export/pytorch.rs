@@ -13,9 +13,11 @@ const MODULE: &str = include_str!("network.py");
 /// `save(network, path)` writes weights that asap reads.
 pub fn pytorch(network: &TrainedNetwork, weights: &str) -> String {
     let (card, plan) = (network.card(), network.plan());
+    let shape = &card.shape;
     let layers = plan.layers.iter().map(|layer| format!("    {},\n", self::layer(plan, layer)));
     let constants = [
         ("WEIGHTS", python_string(weights)),
+        ("IMAGE", format!("({}, {}, {})", shape.in_channels, shape.height, shape.width)),
         ("CLASSES", list(card.classes.iter().map(|name| python_string(name)))),
         ("MEAN", list(card.normalization.mean.iter().map(ToString::to_string))),
         ("STD", list(card.normalization.std.iter().map(ToString::to_string))),
