@@ -9,9 +9,6 @@ use crate::args::{BenchArgs, BenchCommand, BenchSize, Common};
 use crate::failure::Usage;
 use crate::output;
 
-/// The paper's search: images in each half of CIFAR-10's training set, epochs, and grace epochs.
-const PAPER: (f64, f64, f64) = (25_000.0, 50.0, 5.0);
-
 pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
     let measured = match &args.command {
@@ -90,17 +87,12 @@ fn text(measured: &Measurement) -> anyhow::Result<String> {
     text += &inference(measured.forward, measured.batch);
     writeln!(text, "weights              {:>9}", measured.params)?;
     text += &cost(measured.multiply_adds, measured.peak_rss_mb);
-    if let Some(alpha_step) = measured.alpha_step {
-        let (images, epochs, grace) = PAPER;
-        let per_image = |seconds: f64| seconds / measured.batch as f64;
-        let search = images
-            * (epochs * (per_image(measured.w_step) + per_image(measured.forward))
-                + (epochs - grace) * per_image(alpha_step));
+    if let Some(seconds) = measured.paper_search_seconds() {
         writeln!(
             text,
-            "At this speed a search of {epochs} epochs on 2 x {images} such images takes at most {};\n\
+            "At this speed a search of 50 epochs on 2 x 25,000 such images takes at most {};\n\
              pruning makes it faster.",
-            output::duration(search),
+            output::duration(seconds),
         )?;
     }
     Ok(text)

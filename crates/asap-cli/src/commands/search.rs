@@ -92,12 +92,14 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
     } else {
         format!("{} choices by largest probability", result.fallback.len())
     };
+    let kinds = result.genotype.family().kinds().iter();
+    let pictures: Vec<String> = kinds.map(|kind| format!("{path}/{kind}.svg")).collect();
     let text = format!(
         "{}\n\n\
          validation accuracy  {:.2} % (search network), {:.2} % (only the cell left)\n\
          decisions            {decided}\n\
          time                 {} for {} epochs\n\
-         pictures             {path}/normal.svg, {path}/reduction.svg\n\
+         pictures             {}\n\
          report               {path}/report.html\n\
          to train it          asap train --cell {path} --data {}",
         result.genotype,
@@ -105,6 +107,7 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
         100.0 * result.derived_valid_accuracy,
         duration(result.seconds),
         result.epochs,
+        pictures.join(", "),
         shell_word(&result.data.name),
     );
     output::print(common.json, result, &text)

@@ -74,6 +74,20 @@ pub struct Measurement {
     pub peak_rss_mb: Option<f64>,
 }
 
+/// The paper's search: images in each half of CIFAR-10's training set, epochs, and grace epochs.
+const PAPER: (f64, f64, f64) = (25_000.0, 50.0, 5.0);
+
+impl Measurement {
+    /// Seconds that a search as long as the paper's (50 epochs on 2 x 25,000 images, 5 of them grace) would take at this speed
+    /// if nothing were pruned; none for a network that is not searched.
+    pub fn paper_search_seconds(&self) -> Option<f64> {
+        let (images, epochs, grace) = PAPER;
+        let per_image = |seconds: f64| seconds / self.batch as f64;
+        let alpha = per_image(self.alpha_step?) * (epochs - grace);
+        Some(images * (epochs * (per_image(self.w_step) + per_image(self.forward)) + alpha))
+    }
+}
+
 /// Times a search network with all operations of `space` alive.
 ///
 /// # Errors
