@@ -113,8 +113,9 @@ impl Layers {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let table: Table =
             text.parse().map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
-        for (key, _) in flatten(&table) {
-            self.known(&key).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+        let known = |(key, _): &(String, Value)| self.origins.contains_key(key);
+        if let Some((key, _)) = flatten(&table).into_iter().find(|entry| !known(entry)) {
+            return Err(Error::Config(format!("{}: {}", path.display(), self.unknown(&key))));
         }
         self.merge(table, &Origin::File(path.to_owned()));
         Ok(())
@@ -131,7 +132,9 @@ impl Layers {
             ))
         })?;
         let (key, text) = (key.trim(), text.trim());
-        self.known(key).map_err(Error::Config)?;
+        if !self.origins.contains_key(key) {
+            return Err(Error::Config(self.unknown(key)));
+        }
         let value = format!("value = {text}")
             .parse::<Table>()
             .ok()
@@ -153,10 +156,8 @@ impl Layers {
         self.merge(table, &Origin::CommandLine);
     }
 
-    fn known(&self, key: &str) -> Result<(), String> {
-        if self.origins.contains_key(key) {
-            return Ok(());
-        }
+    /// Names the keys that could be meant by one that does not exist.
+    fn unknown(&self, key: &str) -> String {
         let keys: Vec<&str> = self.origins.keys().map(String::as_str).collect();
         let section: Vec<&str> = match key.split_once('.') {
             Some((section, _)) => {
@@ -166,7 +167,7 @@ impl Layers {
             None => Vec::new(),
         };
         let choices = if section.is_empty() { keys } else { section };
-        Err(format!("unknown key `{key}`; choose one of {}", choices.join(", ")))
+        format!("unknown key `{key}`; choose one of {}", choices.join(", "))
     }
 
     fn merge(&mut self, table: Table, origin: &Origin) {
