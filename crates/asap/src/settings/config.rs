@@ -509,9 +509,12 @@ impl Config {
             ));
         }
         for (key, augment) in [("augment", &self.augment), ("train.augment", &train.augment)] {
-            augment
-                .policy()
-                .map_err(|problem| Error::Config(format!("{key}.auto_augment: {problem}")))?;
+            if augment.auto_augment != "none" && augment.policy().is_none() {
+                return Err(Error::Config(format!(
+                    "{key}.auto_augment: expected one of none, cifar, svhn, imagenet, found `{}`",
+                    augment.auto_augment
+                )));
+            }
         }
         Ok(())
     }
@@ -534,20 +537,15 @@ impl AugmentConfig {
         Augment {
             pad: self.pad,
             flip: self.flip,
-            auto: self.policy().unwrap_or_default(),
+            auto: self.policy(),
             erase: self.random_erasing,
             cutout: (cutout > 0).then_some(cutout),
         }
     }
 
     /// AutoAugment's policy, if there is one.
-    fn policy(&self) -> Result<Option<Policy>, String> {
-        match self.auto_augment.as_str() {
-            "none" => Ok(None),
-            name => name.parse().map(Some).map_err(|_| {
-                format!("expected one of none, cifar, svhn, imagenet, found `{name}`")
-            }),
-        }
+    fn policy(&self) -> Option<Policy> {
+        self.auto_augment.parse().ok()
     }
 }
 

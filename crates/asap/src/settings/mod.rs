@@ -116,8 +116,10 @@ impl Layers {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let table: Table =
             text.parse().map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
-        for (key, _) in flatten(&table) {
-            self.known(&key).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+        let complete = self.merged().origins;
+        let known = |(key, _): &(String, Value)| complete.contains_key(key);
+        if let Some((key, _)) = flatten(&table).into_iter().find(|entry| !known(entry)) {
+            return Err(Error::Config(format!("{}: {}", path.display(), self.unknown(&key))));
         }
         self.on_top.push((table, Origin::File(path.to_owned())));
         Ok(())
@@ -134,7 +136,9 @@ impl Layers {
             ))
         })?;
         let (key, text) = (key.trim(), text.trim());
-        self.known(key).map_err(Error::Config)?;
+        if !self.merged().origins.contains_key(key) {
+            return Err(Error::Config(self.unknown(key)));
+        }
         let value = format!("value = {text}")
             .parse::<Table>()
             .ok()
@@ -156,11 +160,9 @@ impl Layers {
         self.on_top.push((table, Origin::CommandLine));
     }
 
-    fn known(&self, key: &str) -> Result<(), String> {
+    /// Names the keys that could be meant by one that does not exist.
+    fn unknown(&self, key: &str) -> String {
         let complete = self.merged().origins;
-        if complete.contains_key(key) {
-            return Ok(());
-        }
         let keys: Vec<&str> = complete.keys().map(String::as_str).collect();
         let section: Vec<&str> = match key.split_once('.') {
             Some((section, _)) => {
@@ -170,7 +172,7 @@ impl Layers {
             None => Vec::new(),
         };
         let choices = if section.is_empty() { keys } else { section };
-        Err(format!("unknown key `{key}`; choose one of {}", choices.join(", ")))
+        format!("unknown key `{key}`; choose one of {}", choices.join(", "))
     }
 
     fn merged(&self) -> Merged {

@@ -1,34 +1,26 @@
 //! Training of an evaluation network (ASAP section 4.2): the loop, its records, and its ending.
 
+mod epochs;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use asap_core::plan::Plan;
 use asap_core::{Cost, Genotype, NetworkShape, PowerCosineLearningRate};
 use asap_data::{
-    Augment, Batch, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
+    Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
 use asap_net::engine::Engine;
-use asap_net::evaluation::Evaluation;
 use asap_net::network::Network;
 use asap_net::parameters::{NamedValues, Parameters};
-use asap_net::pass::DropPath;
-use asap_net::steps::{Descent, NonFinite, Score, descend, evaluate};
-use asap_net::tensor_file::Header;
 use asap_net::trained::{NetworkCard, TrainedNetwork};
 use burn::tensor::Device;
-use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-#[cfg(feature = "report")]
-use crate::report;
-use crate::run::driver::{self, Epochs, Position};
-use crate::run::folder::{BEST, GENOTYPE_JSON, RunFolder, WEIGHTS};
-use crate::run::memory::{activations_mb, peak_rss_mb};
-use crate::run::record::{
-    DataSummary, Event, Observer, Outcome, TrainOutline, TrainRecord, TrainResult, TrainStep,
-};
-use crate::run::sink::{Sink, Tensors};
+use crate::run::driver::{self, Position};
+use crate::run::memory::activations_mb;
+use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResult};
+use crate::run::sink::Sink;
 use crate::settings::config::Config;
 
 /// A training: a network, its images, and where it stands.
@@ -48,36 +40,6 @@ pub struct Training {
     position: Position,
     /// Epoch with the best accuracy on the validation images, and that accuracy.
     best: Option<(usize, f64)>,
-}
-
-/// The state of a training beside the tensors of its checkpoint.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct State {
-    data: DataSummary,
-    genotype: Genotype,
-    progress: Progress,
-}
-
-impl Header for State {
-    const KIND: &'static str = "training";
-    const REMEDY: &'static str = "give the folder of a training, or start the training anew";
-}
-
-/// The progress of a training.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Progress {
-    /// Epoch that is going on, from 0.
-    epoch: usize,
-    /// Steps of that epoch already made.
-    step: usize,
-    /// Scores of the epoch's steps.
-    train: Score,
-    /// Epoch with the best accuracy on the validation images, and that accuracy.
-    best: Option<(usize, f64)>,
-    /// Seconds that the epoch has taken so far.
-    epoch_seconds: f64,
-    /// Seconds that the training has taken so far.
-    seconds: f64,
 }
 
 impl Training {
@@ -271,207 +233,5 @@ impl Training {
             },
             data: self.data.name.clone(),
         }
-    }
-}
-
-/// A file of a trained network.
-fn file(network: &TrainedNetwork) -> Arc<Tensors<NetworkCard>> {
-    Arc::new(Tensors { header: network.card().clone(), values: network.values() })
-}
-
-impl Epochs for Training {
-    type State = State;
-    type Record = TrainRecord;
-    /// The learning rate.
-    type Step = f64;
-    type Result = TrainResult;
-
-    const RATE_KEY: &'static str = "train.lr";
-    const VALIDATION: &'static str = "the validation images";
-
-    fn threads(&self) -> usize {
-        self.config.threads
-    }
-
-    fn position(&self) -> &Position {
-        &self.position
-    }
-
-    fn position_mut(&mut self) -> &mut Position {
-        &mut self.position
-    }
-
-    fn checkpoint_minutes(&self) -> f64 {
-        self.config.train.checkpoint_minutes
-    }
-
-    fn goes_on(&self) -> bool {
-        self.position.epoch < self.epochs()
-    }
-
-    fn begin(&self, sink: &mut dyn Sink) -> Result<(), Error> {
-        sink.write_json(GENOTYPE_JSON, &self.genotype)
-    }
-
-    fn train(&self) -> &Loader {
-        &self.train
-    }
-
-    fn step(&mut self, batch: &Batch, _: Option<&Batch>) -> Result<f64, NonFinite> {
-        let (epoch, steps) = (self.position.epoch, self.steps_per_epoch());
-        let settings = &self.config.train;
-        let made = epoch * steps + self.position.step;
-        let descent = Descent {
-            sgd: settings.sgd(),
-            learning_rate: self.rate.at(made as f64 / steps as f64),
-            key: Self::RATE_KEY,
-            drop_path: Some(DropPath {
-                probability: settings.drop_path_at(epoch),
-                seed: self.config.seed,
-                step: made as u64,
-            }),
-            label_smoothing: settings.label_smoothing,
-            auxiliary_weight: settings.auxiliary_weight,
-        };
-        let score = descend(&self.network, &mut self.parameters, &[], batch, &descent)?;
-        self.position.train.add(score);
-        if settings.average > 0.0 {
-            // The first steps are too far from the last ones to count as long.
-            let young = (1.0 + made as f64) / (10.0 + made as f64);
-            self.parameters.update_average(settings.average.min(young));
-        }
-        Ok(descent.learning_rate)
-    }
-
-    fn step_event<'a>(&'a self, lr: &'a f64) -> Event<'a> {
-        Event::TrainStep(TrainStep {
-            epoch: self.position.epoch,
-            epochs: self.epochs(),
-            step: self.position.step,
-            steps: self.steps_per_epoch(),
-            lr: *lr,
-            train_loss: self.position.train.mean_loss().unwrap_or(0.0),
-            train_accuracy: self.position.train.accuracy().unwrap_or(0.0),
-        })
-    }
-
-    fn validation(&self) -> Option<&Loader> {
-        self.valid.as_ref()
-    }
-
-    fn validate(&self, batches: &mut dyn Iterator<Item = Batch>) -> Score {
-        let parameters = self.parameters.averaged();
-        let mut score = Score::default();
-        for batch in batches {
-            score.add(evaluate(&self.network, &parameters, &[], &batch));
-        }
-        score
-    }
-
-    fn trim(&self) {
-        self.network.engine().trim();
-    }
-
-    fn record(&self, valid: Option<Score>) -> TrainRecord {
-        let Position { epoch, train, epoch_seconds, .. } = self.position;
-        TrainRecord {
-            epoch,
-            lr: self.rate.at(epoch as f64),
-            drop_path: self.config.train.drop_path_at(epoch),
-            train_loss: train.mean_loss().unwrap_or(0.0),
-            train_accuracy: train.accuracy().unwrap_or(0.0),
-            valid_loss: valid.and_then(|score| score.mean_loss()),
-            valid_accuracy: valid.and_then(|score| score.accuracy()),
-            epoch_seconds,
-            peak_rss_mb: peak_rss_mb(),
-        }
-    }
-
-    fn epoch_event(record: &TrainRecord) -> Event<'_> {
-        Event::TrainEpoch(record)
-    }
-
-    /// Keeps the network of the best epoch.
-    fn close(&mut self, record: &TrainRecord, sink: &mut dyn Sink) -> Result<(), Error> {
-        let Some(accuracy) = record.valid_accuracy else { return Ok(()) };
-        if self.best.is_none_or(|(_, best)| accuracy > best) {
-            self.best = Some((record.epoch, accuracy));
-            sink.save_tensors(BEST, file(&self.trained()?))?;
-        }
-        Ok(())
-    }
-
-    fn state(&self) -> (State, NamedValues) {
-        let Position { epoch, step, train, epoch_seconds, seconds } = self.position;
-        let state = State {
-            data: self.data.clone(),
-            genotype: self.genotype.clone(),
-            progress: Progress { epoch, step, train, best: self.best, epoch_seconds, seconds },
-        };
-        (state, self.parameters.to_named())
-    }
-
-    fn restore(
-        &mut self,
-        Tensors { header: state, values }: Tensors<State>,
-        refuse: &dyn Fn(&str) -> Error,
-    ) -> Result<(), Error> {
-        if state.genotype != self.genotype {
-            return Err(refuse(
-                "the checkpoint is of another cell than genotype.json; put the original file back",
-            ));
-        }
-        if state.data != self.data {
-            return Err(refuse(
-                "expected the images that the training began with, found others (their number, \
-                 classes, size or mean has changed); put them back, or start a new training",
-            ));
-        }
-        self.parameters.load_named(&values)?;
-        let Progress { epoch, step, train, best, epoch_seconds, seconds } = state.progress;
-        self.position = Position { epoch, step, train, epoch_seconds, seconds };
-        self.best = best;
-        Ok(())
-    }
-
-    /// Writes the network, and measures it once on the test images.
-    fn finish(
-        &mut self,
-        last: Option<&TrainRecord>,
-        sink: &mut dyn Sink,
-    ) -> Result<TrainResult, Error> {
-        let trained = self.trained()?;
-        sink.save_tensors(WEIGHTS, file(&trained))?;
-        let test: Option<Evaluation> =
-            self.test.clone().map(|images| trained.evaluate(images)).transpose()?;
-        let mut warnings = Vec::new();
-        if test.is_none() {
-            warnings.push(format!(
-                "{} has no test images: no test error; measure one with asap evaluate",
-                self.data.name
-            ));
-        }
-        Ok(TrainResult {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            seed: self.config.seed,
-            data: self.data.clone(),
-            genotype: self.genotype.clone(),
-            params: self.cost.params as usize,
-            multiply_adds: self.cost.multiply_adds,
-            epochs: self.position.epoch,
-            seconds: self.position.seconds,
-            test,
-            valid_accuracy: last.and_then(|record| record.valid_accuracy),
-            best: self.best,
-            peak_rss_mb: peak_rss_mb(),
-            warnings,
-        })
-    }
-
-    #[cfg_attr(not(feature = "report"), expect(unused_variables))]
-    fn publish(&self, folder: &RunFolder, result: Option<&TrainResult>) -> Result<(), Error> {
-        #[cfg(feature = "report")]
-        report::write_training(folder, &self.data, &self.config, &self.genotype, result)?;
-        Ok(())
     }
 }

@@ -1,0 +1,233 @@
+//! A search as the loop of [`crate::run::driver`] sees it: its steps, records and states.
+
+use asap_core::{CellKind, Pruned};
+use asap_data::{Batch, Loader};
+use asap_net::parameters::NamedValues;
+use asap_net::steps::{NonFinite, Score};
+
+use super::{Search, ending};
+use crate::error::Error;
+#[cfg(feature = "report")]
+use crate::report;
+use crate::run::checkpoint::{Progress, State};
+use crate::run::driver::{Epochs, Position};
+use crate::run::folder::{GENOTYPE_JSON, GENOTYPE_TEXT, RunFolder};
+use crate::run::memory::{peak_rss_mb, rss_mb};
+use crate::run::record::{EpochRecord, Event, SearchResult, StepReport};
+use crate::run::sink::{Sink, Tensors};
+use crate::search::learner::Learner;
+use crate::search::method::{Clock, Step};
+
+/// A step of a search that was made.
+pub(crate) struct Made {
+    /// Where the search stood before it.
+    clock: Clock,
+    /// What it pruned.
+    pruned: Vec<Pruned>,
+}
+
+impl Epochs for Search {
+    type State = State;
+    type Record = EpochRecord;
+    type Step = Made;
+    type Result = SearchResult;
+
+    const RATE_KEY: &'static str = "weights.lr";
+    const VALIDATION: &'static str = "the validation half";
+
+    fn threads(&self) -> usize {
+        self.config.threads
+    }
+
+    fn position(&self) -> &Position {
+        &self.position
+    }
+
+    fn position_mut(&mut self) -> &mut Position {
+        &mut self.position
+    }
+
+    fn checkpoint_minutes(&self) -> f64 {
+        self.config.search.checkpoint_minutes
+    }
+
+    fn goes_on(&self) -> bool {
+        self.position.epoch < self.epochs() && !self.method.is_over(&self.learner)
+    }
+
+    fn train(&self) -> &Loader {
+        &self.train
+    }
+
+    /// The steps on alpha.
+    fn companions(&self) -> Option<&Loader> {
+        self.method.moves(&self.clock()).then_some(&self.alpha)
+    }
+
+    fn step(&mut self, train: &Batch, valid: Option<&Batch>) -> Result<Made, NonFinite> {
+        let clock = self.clock();
+        let sgd = self.config.sgd();
+        let step = Step { clock, train, sgd: &sgd, learning_rate: self.learning_rate(clock.epoch) };
+        self.position.train.add(self.method.weight_step(&mut self.learner, &step)?);
+        let mut pruned = Vec::new();
+        if let Some(valid) = valid {
+            pruned = self.method.architecture_step(&mut self.learner, &step, valid)?;
+            self.alpha_steps += 1;
+        }
+        if self.position.step + 1 == self.steps_per_epoch() {
+            pruned.extend(self.method.end_epoch(&mut self.learner, &clock));
+        }
+        let step = self.position.step;
+        self.pruned.extend(pruned.iter().map(|pruned| format!("step {step}: {pruned}")));
+        Ok(Made { clock, pruned })
+    }
+
+    fn step_event<'a>(&'a self, made: &'a Made) -> Event<'a> {
+        Event::Step(StepReport {
+            epoch: self.position.epoch,
+            epochs: self.epochs(),
+            step: self.position.step,
+            steps: self.steps_per_epoch(),
+            temperature: self.method.temperature(&made.clock),
+            alive_ops: self.alive_ops(),
+            train_accuracy: self.position.train.accuracy().unwrap_or(0.0),
+            pruned: &made.pruned,
+        })
+    }
+
+    fn cuts_epoch_short(&self) -> bool {
+        self.learner.architecture.is_decided()
+    }
+
+    fn validation(&self) -> Option<&Loader> {
+        Some(&self.valid)
+    }
+
+    fn validate(&self, batches: &mut dyn Iterator<Item = Batch>) -> Score {
+        self.score(batches, &self.method.mixing(&self.learner, &self.clock()))
+    }
+
+    fn trim(&self) {
+        self.learner.network.engine().trim();
+    }
+
+    fn record(&self, valid: Option<Score>) -> EpochRecord {
+        let Position { epoch, train, epoch_seconds, .. } = self.position;
+        let valid = valid.unwrap_or_default();
+        let clock = self.clock();
+        let temperature = self.method.temperature(&clock);
+        let architecture = &self.learner.architecture;
+        let candidates = architecture.space().candidates.len();
+        EpochRecord {
+            epoch,
+            temperature,
+            threshold: self.method.threshold(&clock, candidates),
+            lr: self.learning_rate(epoch),
+            alpha_lr: if self.method.moves(&clock) { self.alpha_lr } else { 0.0 },
+            train_loss: train.mean_loss().unwrap_or(0.0),
+            train_accuracy: train.accuracy().unwrap_or(0.0),
+            valid_loss: valid.mean_loss().unwrap_or(0.0),
+            valid_accuracy: valid.accuracy().unwrap_or(0.0),
+            entropy_normal: architecture.entropy(CellKind::Normal, temperature),
+            entropy_reduce: (architecture.space().kinds().contains(&CellKind::Reduction))
+                .then(|| architecture.entropy(CellKind::Reduction, temperature)),
+            alive_ops: self.alive_ops(),
+            sparsity: architecture.sparsity(),
+            alpha_spread: self.alpha_spread(),
+            epoch_seconds,
+            peak_rss_mb: peak_rss_mb(),
+            rss_mb: rss_mb(),
+            pruned: self.pruned.clone(),
+            probabilities: (architecture.space().kinds().iter())
+                .map(|&kind| {
+                    let choices = architecture.cell(kind).operations.iter();
+                    choices.map(|choice| choice.probabilities(temperature)).collect()
+                })
+                .collect(),
+        }
+    }
+
+    fn epoch_event(record: &EpochRecord) -> Event<'_> {
+        Event::Epoch(record)
+    }
+
+    fn close(&mut self, record: &EpochRecord, _: &mut dyn Sink) -> Result<(), Error> {
+        let clock = self.clock();
+        self.method.validated(&mut self.learner, &clock, record.valid_accuracy);
+        self.pruned.clear();
+        Ok(())
+    }
+
+    fn state(&self) -> (State, NamedValues) {
+        let Position { epoch, step, train, epoch_seconds, seconds } = self.position;
+        let pruned = self.pruned.clone();
+        let alpha_steps = self.alpha_steps;
+        let state = State {
+            data: self.data.clone(),
+            progress: Progress { epoch, step, alpha_steps, train, pruned, epoch_seconds, seconds },
+            architecture: self.learner.architecture.clone(),
+            method: self.method.state(),
+        };
+        (state, self.learner.parameters.to_named())
+    }
+
+    fn restore(
+        &mut self,
+        Tensors { header: state, values }: Tensors<State>,
+        refuse: &dyn Fn(&str) -> Error,
+    ) -> Result<(), Error> {
+        let fresh = &self.learner.architecture;
+        if state.architecture.space() != fresh.space()
+            || state.architecture.policy() != fresh.policy()
+        {
+            return Err(refuse(
+                "the checkpoint is of another search space than config.toml; \
+                 put the original config.toml back",
+            ));
+        }
+        if state.data != self.data {
+            return Err(refuse(
+                "expected the images that the search began with, found others (their number, \
+                 classes, size or mean has changed); put them back, or start a new search",
+            ));
+        }
+        self.learner.architecture = state.architecture;
+        let Progress { epoch, step, alpha_steps, train, pruned, epoch_seconds, seconds } =
+            state.progress;
+        let cells = |epoch| self.method.cells(epoch, self.config.network.cells);
+        if cells(epoch) == cells(0) {
+            let Learner { network, parameters, architecture, .. } = &mut self.learner;
+            network.prune_to(parameters, architecture);
+        } else {
+            self.learner.restart(cells(epoch));
+        }
+        self.learner.parameters.load_named(&values)?;
+        self.position = Position { epoch, step, train, epoch_seconds, seconds };
+        (self.alpha_steps, self.pruned) = (alpha_steps, pruned);
+        self.method.restore(state.method).map_err(|error| {
+            refuse(&format!(
+                "expected a checkpoint of this method ({error}); start the search anew"
+            ))
+        })
+    }
+
+    fn finish(
+        &mut self,
+        last: Option<&EpochRecord>,
+        sink: &mut dyn Sink,
+    ) -> Result<SearchResult, Error> {
+        let result = self.end(last.map_or(0.0, |record| record.valid_accuracy))?;
+        sink.write_json(GENOTYPE_JSON, &result.genotype)?;
+        sink.write(GENOTYPE_TEXT, format!("{}\n", result.genotype).as_bytes())?;
+        Ok(result)
+    }
+
+    fn publish(&self, folder: &RunFolder, result: Option<&SearchResult>) -> Result<(), Error> {
+        if let Some(result) = result {
+            ending::publish(folder, &result.genotype)?;
+        }
+        #[cfg(feature = "report")]
+        report::write(folder, &self.data, &self.config, result)?;
+        Ok(())
+    }
+}
