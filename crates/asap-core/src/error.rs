@@ -1,34 +1,34 @@
-//! Everything that can be wrong with what a caller hands to this crate.
+//! Errors in the input of this crate.
 
-/// A fault in the input: what was expected, what was found, and where.
+/// An error in the input: what was expected, what was found, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A name that is not in one of our sets.
+    /// A name outside its set.
     #[error("unknown {what} `{found}`; choose one of: {choices}")]
     UnknownName {
-        /// Which set was asked: "operation", "cell", ...
+        /// The set of names: "operation", "cell", ...
         what: &'static str,
         /// The name that was given.
         found: String,
-        /// The names that exist, separated by commas.
+        /// The known names, separated by commas.
         choices: String,
     },
-    /// A genotype text that cannot be read.
+    /// A genotype text that cannot be parsed.
     #[error("line {line}, column {column} of the genotype: {reason}")]
     Parse {
-        /// Line of the fault, from 1.
+        /// Line of the error, from 1.
         line: usize,
-        /// Column of the fault in characters, from 1.
+        /// Column of the error in characters, from 1.
         column: usize,
-        /// The expected and the found.
+        /// Expected and found text.
         reason: String,
     },
-    /// A cell that cannot be built.
+    /// An invalid cell.
     #[error("{place}: {reason}")]
     Cell {
-        /// The cell, node or list at fault.
+        /// The cell, node or list in error.
         place: String,
-        /// The expected and the found.
+        /// Expected and found contents.
         reason: String,
     },
     /// A value outside its range.
@@ -38,7 +38,7 @@ pub enum Error {
         key: &'static str,
         /// The value that was given.
         found: String,
-        /// The values that are allowed.
+        /// The allowed values.
         expected: String,
     },
 }

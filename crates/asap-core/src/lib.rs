@@ -1,8 +1,8 @@
 //! The method of ASAP (Architecture Search, Anneal and Prune) without tensors.
 //!
-//! In the order of the data's way: an [`Operation`] is one of the candidates of an edge in a [`SearchSpace`], whose cells are
-//! of a [`Family`]; a [`Choice`] anneals and prunes the candidates of one edge; an [`Architecture`] holds the choices of
-//! all cells and derives a [`Genotype`]. The rivals' mathematics is here too: [`SparsitySchedule`] and
+//! In the order of the data flow: an [`Operation`] is one of the candidates of an edge in a [`SearchSpace`], whose cells
+//! belong to a [`Family`]; a [`Choice`] anneals and prunes the candidates of one edge; an [`Architecture`] holds the
+//! choices of all cells and derives a [`Genotype`]. The rivals' mathematics is here too: [`SparsitySchedule`] and
 //! [`Architecture::prune_smallest`], [`Architecture::perturbed`] (SNAS), [`ExponentiatedGradient`] (XNAS) and
 //! [`Controller`] (ENAS). Everything is a plain value: nothing here reads a file or a clock, or prints.
 

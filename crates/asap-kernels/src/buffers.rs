@@ -6,8 +6,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A store of vectors of `f32` that steps share: a cheap handle, whose clones share the store. Whoever owns one decides
-/// what shares memory and when it is freed; the last handle frees all of it.
+/// A store of vectors of `f32` that steps share: a cheap handle, whose clones share the store. Its owner decides what
+/// shares memory and when it is freed; the last handle frees all of it.
 #[derive(Clone, Default)]
 pub struct Buffers(Arc<Mutex<Store>>);
 
@@ -20,7 +20,7 @@ pub(crate) struct Buffer {
     len: usize,
 }
 
-/// `f32` in a cache line.
+/// Number of `f32` in a cache line.
 const LINE: usize = 16;
 
 /// The vectors that are kept.
@@ -34,7 +34,7 @@ struct Store {
 /// Vectors of one capacity.
 #[derive(Default)]
 struct Shelf {
-    /// With each vector how many trims there had been when it was given.
+    /// Each vector with the number of trims before it was given.
     vectors: Vec<(u64, Vec<f32>)>,
     /// Vectors taken since the last trim, less those given since.
     taken: usize,
@@ -51,7 +51,7 @@ impl Buffers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a vector of `len` values, whatever they are, from the store, or a new one of zeros. A kept vector serves
+    /// Takes a vector of `len` values, with arbitrary contents, from the store, or a new one of zeros. A kept vector serves
     /// lengths down to half its capacity, so that a smaller last batch needs no memory of its own.
     pub fn take(&self, len: usize) -> Vec<f32> {
         let kept = {
@@ -78,9 +78,9 @@ impl Buffers {
 
     /// Gives a vector back to the store, for the next [`Buffers::take`] that it fits.
     ///
-    /// A vector may come from elsewhere, as in exchange for one that was taken and went into a tensor; but the store
-    /// keeps no more of one capacity than were taken, or it would grow with every vector that others make. What it does
-    /// not keep is freed.
+    /// A vector may come from elsewhere, for example in exchange for one that was taken and moved into a tensor; but the
+    /// store keeps no more vectors of a capacity than were taken, otherwise it would grow with every vector that others
+    /// make. It frees those that it does not keep.
     pub fn give(&self, values: Vec<f32>) {
         let mut store = self.store();
         let trims = store.trims;
@@ -92,8 +92,8 @@ impl Buffers {
         }
     }
 
-    /// Frees what was not in use since the last trim, as after operations were pruned. To free everything at once would
-    /// cost the next step a page fault for all that it still needs. Returns the number of bytes freed.
+    /// Frees the vectors that were not in use since the last trim, for example after pruning. Freeing everything at once
+    /// would cost the next step a page fault for everything that it still needs. Returns the number of bytes freed.
     pub fn trim(&self) -> usize {
         let mut store = self.store();
         let trims = store.trims;
@@ -109,7 +109,7 @@ impl Buffers {
         freed
     }
 
-    /// A buffer of `len` values from the store; they are whatever they were.
+    /// A buffer of `len` values from the store, with arbitrary contents.
     pub(crate) fn buffer(&self, len: usize) -> Buffer {
         let (mut values, mut first) = (Vec::new(), 0);
         if len > 0 {
@@ -225,7 +225,7 @@ mod tests {
         let (one, other) = (Buffers::new(), Buffers::new());
         let values = one.take(12_347);
         let address = values.as_ptr();
-        // Both stores wait for a vector of this length; the one that it is given to has it.
+        // Both stores wait for a vector of this length; the one that receives it keeps it.
         let fresh = other.take(12_347);
         one.give(values);
         let (of_other, of_clone) = (other.take(12_347), one.clone().take(12_347));

@@ -1,17 +1,17 @@
-//! What can be wrong with a call: [`KernelError`].
+//! Invalid calls: [`KernelError`].
 
 /// A result whose error is a [`KernelError`].
 pub type Result<T> = std::result::Result<T, KernelError>;
 
-/// A call that these kernels refuse, found before anything is computed.
+/// An invalid call, detected before anything is computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
-    /// A slice does not hold what its shape says.
+    /// The length of a slice does not match its shape.
     #[error(
-        "{what}: expected {expected} values ({shape}), found {found}; pass the tensor of that shape, contiguous"
+        "{what}: expected {expected} values ({shape}), found {found}; pass a contiguous tensor of that shape"
     )]
     Length {
-        /// Which slice.
+        /// The slice.
         what: String,
         /// Its shape, spelled out.
         shape: String,
@@ -23,13 +23,13 @@ pub enum KernelError {
     /// A list has the wrong number of entries.
     #[error("{what}: expected {expected} entries, found {found}; give one per {per}")]
     Count {
-        /// Which list.
+        /// The list.
         what: String,
-        /// What each entry belongs to.
+        /// The item that each entry belongs to.
         per: &'static str,
-        /// The number needed.
+        /// The required number.
         expected: usize,
-        /// The number given.
+        /// The number found.
         found: usize,
     },
     /// An edge that cannot be built.
@@ -37,11 +37,11 @@ pub enum KernelError {
     Spec {
         /// The field of the specification.
         field: &'static str,
-        /// What it may be.
+        /// The allowed values.
         expected: String,
-        /// What it is.
+        /// The value found.
         found: String,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
 }

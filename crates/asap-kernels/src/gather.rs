@@ -1,11 +1,11 @@
-//! How a convolution gathers its inputs, and how the gradient finds its way back to them.
+//! The inputs that a convolution gathers, and the way of the gradient back to them.
 
 use crate::matrix::{Factor, Matrix};
 use crate::simd::Level;
 use crate::spec::{Block, Precision};
 use crate::window::Taps;
 
-/// How the inputs of a pixel are gathered.
+/// The method of gathering the inputs of a pixel.
 #[derive(Debug)]
 pub(crate) enum Gather {
     Depthwise {
@@ -21,7 +21,7 @@ pub(crate) enum Gather {
     Average,
     /// Nothing: a pixel is multiplied as it is.
     Pixel,
-    /// Nothing: windows of the image are multiplied where they lie. Only weight gradients in bf16 want the channels of
+    /// Nothing: windows of the image are multiplied in place. Only weight gradients in bf16 need the channels of
     /// all taps (down, right) side by side.
     Windows {
         taps: Vec<(isize, isize)>,
@@ -30,13 +30,13 @@ pub(crate) enum Gather {
     },
 }
 
-/// As [`Class`], of a full convolution: windows of the gradient of the result are multiplied.
+/// Like [`Class`], for a full convolution: windows of the gradient of the result are multiplied.
 #[derive(Debug)]
 pub(crate) struct WindowClass {
     pub(crate) first: (usize, usize),
     /// In the gradient of the result.
     pub(crate) taps: Taps,
-    /// First channel of that, and how many.
+    /// First channel of the gradient, and their number.
     pub(crate) channels: (usize, usize),
     /// `[taps, channels, pad(cin)]`.
     pub(crate) weights: Factor,
@@ -92,11 +92,11 @@ pub(crate) fn window_classes(
 }
 
 /// The pixels of the input in one class of rows and columns modulo the stride all receive gradient through the same
-/// taps, so the data gradient is there a depthwise convolution of stride 1 with these taps reversed.
+/// taps, so their data gradient is a depthwise convolution of stride 1 with these taps reversed.
 #[derive(Debug)]
 pub(crate) struct Class {
     pub(crate) first: (usize, usize),
-    /// Where the first tap of the first pixel lies in the gradient of the output, less the border.
+    /// Position of the first tap of the first pixel in the gradient of the output, less the border.
     pub(crate) from: (isize, isize),
     /// Distance of the taps there.
     pub(crate) step: usize,
@@ -125,7 +125,7 @@ pub(crate) fn depthwise(
         }
         packed
     };
-    // Taps of one class of rows (or columns), reversed; the first of its pixels; where its first tap lies.
+    // Taps of one class of rows (or columns), reversed; the first of its pixels; the position of its first tap.
     let line = |class: usize| {
         let taps: Vec<usize> =
             (0..kernel).rev().filter(|tap| tap * dilation % stride == class).collect();

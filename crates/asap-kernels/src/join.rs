@@ -1,4 +1,4 @@
-//! What joins edges to networks: concatenation of the nodes of a cell and the global average pool.
+//! The operations that join edges to networks: concatenation of the nodes of a cell and the global average pool.
 
 use rayon::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::error::{KernelError, Result};
 /// Pixels that a task copies.
 const PIXELS: usize = 256;
 
-/// Concatenates tensors of `c` channels a pixel: `parts[i] [pixels, c]` to `out [pixels, parts * c]`.
+/// Concatenates tensors of `c` channels per pixel: `parts[i] [pixels, c]` to `out [pixels, parts * c]`.
 ///
 /// # Errors
 /// If a length does not fit.
@@ -154,7 +154,7 @@ mod tests {
         let error = concat(&[&[0.0; 4], &[0.0; 6]], 2, &mut [0.0; 8]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "part 1 of the concatenation: expected 4 values ([2, 2]), found 6; pass the tensor of that shape, contiguous"
+            "part 1 of the concatenation: expected 4 values ([2, 2]), found 6; pass a contiguous tensor of that shape"
         );
         let error = concat_backward(&[0.0; 8], 2, &mut [vec![0.0; 4], vec![0.0; 6]]).unwrap_err();
         assert!(error.to_string().contains("gradient of part 1: expected 4 values"), "{error}");

@@ -1,14 +1,14 @@
 //! Fused CPU operations of the search and evaluation networks: slices in, slices out, no framework.
 //!
-//! The one building block is an [`Edge`]: the weighted sum of the operations alive on an edge, each ending in batch
-//! norm, added to what its node holds already: `out (+)= sum_o w_o * o(x)`. With a single operation of weight 1 the
-//! same code is a preprocess, a factorized reduce or a stem. Beside it stand [`join`] (concatenation of the nodes,
-//! global average pool), [`Buffers`] (memory that is kept between steps) and [`mod@reference`] (naive loops that say
-//! what every operation means).
+//! The one building block is an [`Edge`]: the weighted sum of the live operations of an edge, each ending in batch
+//! norm, added to the current value of its node: `out (+)= sum_o w_o * o(x)`. With a single operation of weight 1 the
+//! same code is a preprocess, a factorized reduce or a stem. It is accompanied by [`join`] (concatenation of the nodes,
+//! global average pool), [`Buffers`] (memory that is kept between steps) and [`mod@reference`] (naive loops that define
+//! every operation).
 //!
-//! - Tensors are `f32`, channels last: `[n, h, w, c]`. Weights come in PyTorch's layout and are repacked inside.
+//! - Tensors are `f32`, channels last: `[n, h, w, c]`. Weights come in PyTorch's layout and are repacked internally.
 //! - Images are spread over the current rayon pool. Sums are reduced in an order that does not depend on the number
-//!   of threads, so results are equal to the bit for one thread and many.
+//!   of threads, so results are bit-identical for one thread and many.
 //! - Kernels are generic over the SIMD width and chosen at run time: AVX-512, AVX2 with FMA, NEON, or plain scalar
 //!   code ([`Level`]).
 //!

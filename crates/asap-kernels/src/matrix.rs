@@ -10,24 +10,24 @@ use crate::simd::{Level, Lines, OuterProduct, Pair, PairRows, Product, RoundRows
 use crate::spec::Precision;
 use crate::window::{Places, Taps, Windows};
 
-/// Values of packed gradients that a task adds.
+/// Number of packed gradients that a task adds.
 const PART: usize = 4096;
 
 /// Weights from some of the gathered values to some of the output channels.
 #[derive(Debug)]
 pub(crate) struct Matrix {
-    /// Which of the parameters of the block it is: `[columns, cin, taps]`.
+    /// Its index among the parameters of the block: `[columns, cin, taps]`.
     pub(crate) part: usize,
-    /// Where the convolution reads windows: its taps there. Otherwise it reads gathered values.
+    /// The taps, if the convolution reads windows. Otherwise it reads gathered values.
     pub(crate) taps: Option<Taps>,
-    /// First gathered value, and how many.
+    /// First gathered value, and their number.
     pub(crate) rows: (usize, usize),
-    /// First output channel, and how many.
+    /// First output channel, and their number.
     pub(crate) columns: (usize, usize),
     /// Both numbers padded to whole vectors.
     pub(crate) kp: usize,
     pub(crate) np: usize,
-    /// Where its gradient is in [`PackedGrads`].
+    /// The range of its gradient in [`PackedGrads`].
     pub(crate) grads: Range<usize>,
     /// `[rows, np]`.
     pub(crate) weights: Factor,
@@ -110,7 +110,7 @@ impl Factor {
         }
     }
 
-    /// Runs a product whose `b` this is.
+    /// Runs a product with this as its `b`.
     pub(crate) fn multiply(
         &self,
         level: Level,
@@ -122,7 +122,7 @@ impl Factor {
             Self::Pairs(b) => {
                 let Product { a, lda, taps, k, ldb, c, ldc, lines, rows, n, ahead, .. } = product;
                 let out = cast_slice_mut(rounded);
-                // Rows of whole pairs are one long row; a last value alone wants a zero beside it.
+                // Rows of whole pairs are one long row; a last value alone needs a zero beside it.
                 let row = if k.is_multiple_of(2) && lda.is_multiple_of(2) {
                     let k = (rows.max(1) - 1) * lda + k;
                     level.round(RoundRows { x: a, ldx: k, rows: 1, k, out, row: level.pad(k) });
@@ -141,7 +141,7 @@ impl Factor {
 }
 
 impl Factor {
-    /// Runs a product whose `b` this is, and whose `a` are windows.
+    /// Runs a product with this as its `b`, and windows as its `a`.
     pub(crate) fn multiply_windows(
         &self,
         level: Level,
@@ -171,7 +171,7 @@ fn multiply_at<T: Term>(level: Level, a: &[T], b: &[T], places: &Places, product
 }
 
 impl PairScratch {
-    /// For chunks of so many pixels, of at most `k` values.
+    /// Scratch for chunks of this many pixels, of at most `k` values.
     pub(crate) fn new(
         buffers: &Buffers,
         level: Level,
@@ -213,17 +213,17 @@ fn whole(level: Level, values: usize) -> usize {
 pub(crate) struct PackedGrads {
     /// Of each matrix, one after the other, then `[kernel, kernel, cp]` of a depthwise convolution.
     pub(crate) values: Buffer,
-    /// Whether they hold nothing yet.
+    /// True while they hold nothing.
     pub(crate) fresh: bool,
 }
 
 impl PackedGrads {
-    /// Begins an image; whether it is the first, which writes rather than adds.
+    /// Starts an image; returns true for the first one, which writes rather than adds.
     pub(crate) fn start(&mut self) -> bool {
         std::mem::take(&mut self.fresh)
     }
 
-    /// Adds others, in their order.
+    /// Adds others, in order.
     pub(crate) fn add(&mut self, others: &[&Self]) {
         self.values.par_chunks_mut(PART).enumerate().for_each(|(part, to)| {
             for other in others {
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::simd::{Ahead, Tap};
 
-    /// Whole numbers from -4 to 4: bf16 holds them, and `f32` any sum of so few products.
+    /// Whole numbers from -4 to 4: bf16 can hold them, and `f32` any sum of this few products.
     fn numbers(len: usize, seed: usize) -> Vec<f32> {
         (0..len).map(|i| ((i * 7 + i / 5 + seed) % 9) as f32 - 4.0).collect()
     }
@@ -294,7 +294,7 @@ mod tests {
         }
     }
 
-    /// Rows, terms and columns of a product, and what lies between rows; none, odd and even, with and without a half
+    /// Rows, terms and columns of a product, and the gap between rows; none, odd and even, with and without a half
     /// vector at the end.
     fn sizes() -> impl Iterator<Item = (usize, usize, usize, usize)> {
         let with = |rows| [0, 1, 2, 5, 16, 36].map(|k| (rows, k));

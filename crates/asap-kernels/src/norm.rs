@@ -1,4 +1,4 @@
-//! Batch norm: statistics that do not suffer from cancellation, and its coefficients forward and backward.
+//! Batch norm: statistics without cancellation errors, and coefficients forward and backward.
 
 use crate::simd::{Affine, Level};
 
@@ -63,7 +63,7 @@ impl MomentSum {
     }
 }
 
-/// A batch norm with its statistics known: `scale * y + shift`.
+/// A batch norm with known statistics: `scale * y + shift`.
 #[derive(Debug, Clone)]
 pub(crate) struct Norm {
     /// Padded with zeros to whole SIMD vectors.

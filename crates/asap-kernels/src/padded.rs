@@ -20,7 +20,7 @@ impl Padded {
     pub(crate) fn new(buffers: &Buffers, h: usize, w: usize, pad: usize, cp: usize) -> Self {
         let data = buffers.buffer((h + 2 * pad) * (w + 2 * pad) * cp);
         let mut image = Self { data, h, w, pad, cp };
-        // Only the border: whoever fills the image writes the whole interior.
+        // Only the border: the interior is always written as a whole.
         let (row, side, top) = (image.row(), pad * cp, image.at(0, 0) - pad * cp);
         let bottom = image.data.len() - top;
         image.data[..top].fill(0.0);
@@ -42,24 +42,24 @@ impl Padded {
         self.pixel(y, x) * self.cp
     }
 
-    /// Number of a pixel, the border counted.
+    /// Number of a pixel, including the border.
     pub(crate) fn pixel(&self, y: isize, x: isize) -> usize {
         let (y, x) = (y + self.pad as isize, x + self.pad as isize);
         debug_assert!(y >= 0 && x >= 0, "pixel outside the border");
         y as usize * self.width() + x as usize
     }
 
-    /// Pixels of a row, the border counted.
+    /// Pixels of a row, including the border.
     pub(crate) fn width(&self) -> usize {
         self.w + 2 * self.pad
     }
 
-    /// Words of `f32` for an image of so many values, its pixels of `cp`, in pairs.
+    /// Words of `f32` for an image of this many values, its pixels of `cp`, in pairs.
     pub(crate) fn pair_words(level: Level, len: usize, cp: usize) -> usize {
         len / cp.max(1) * cp.div_ceil(2) + level.lanes()
     }
 
-    /// Rounds the image, border and all, to pairs of neighbouring channels; the last of an odd number has a zero.
+    /// Rounds the image, including its border, to pairs of neighbouring channels; the last of an odd number has a zero.
     pub(crate) fn round<'a>(&self, level: Level, words: &'a mut [f32]) -> &'a [Pair] {
         let (x, cp, out) = (&self.data[..], self.cp, cast_slice_mut(&mut *words));
         if cp.is_multiple_of(2) {

@@ -1,4 +1,4 @@
-//! What every operation means, in the plainest loops and `f64`: the measure of the fused kernels.
+//! The definition of every operation in the plainest loops and `f64`, which the fused kernels are tested against.
 //!
 //! An operation is a list of layers as in the DARTS code; a layer goes forward and backward on its own, and nothing is
 //! shared with the fused code but the names.
@@ -38,7 +38,7 @@ pub struct EdgeGrads {
 /// Mean and biased variance per channel of a batch norm.
 pub type Statistics = (Vec<f64>, Vec<f64>);
 
-/// An edge on a batch: its output and all that leads to it.
+/// An edge on a batch: its output and all intermediate results.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EdgeRun {
     /// The weighted sum of the operations.
@@ -130,7 +130,7 @@ impl Tensor {
 
     /// A tensor of `f32` values.
     pub fn new(data: &[f32], shape: [usize; 4]) -> Self {
-        assert_eq!(data.len(), shape.iter().product::<usize>(), "the data do not fill {shape:?}");
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "the data does not fill {shape:?}");
         Self { data: data.iter().map(|v| f64::from(*v)).collect(), shape }
     }
 
@@ -386,7 +386,7 @@ impl Tensor {
     }
 }
 
-/// Which value of the result takes which of the input times which weight (of which of several).
+/// A term of a convolution: the indices of its result, its input and its weight (and of the parameter it is in).
 struct Tap {
     y: usize,
     x: usize,
@@ -437,7 +437,8 @@ fn each_reduced(x: &Tensor, cout: usize, mut f: impl FnMut(Tap)) {
     }
 }
 
-/// A function of each window of `size` x `size` pixels, padding `(size - 1) / 2`, given as places in `x` in the order of rows and columns.
+/// A function of each window of `size` x `size` pixels, padding `(size - 1) / 2`, given as positions in `x` in row-major
+/// order.
 fn pool(x: &Tensor, size: usize, stride: usize, mut f: impl FnMut(&[usize]) -> f64) -> Tensor {
     let ([n, h, w, c], before) = (x.shape, (size as isize - 1) / 2);
     let mut y = Tensor::zeros([n, h.div_ceil(stride), w.div_ceil(stride), c]);

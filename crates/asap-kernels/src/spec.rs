@@ -1,11 +1,11 @@
-//! What an edge computes: the operations ([`OpKind`]) and the edge that mixes them ([`EdgeSpec`]).
+//! The operations of an edge ([`OpKind`]) and the edge that mixes them ([`EdgeSpec`]).
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{KernelError, Result};
 
-/// An operation of an edge, as in the DARTS code; each ends in batch norm unless it says otherwise.
+/// An operation of an edge, as in the DARTS code; each ends in batch norm unless noted otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OpKind {
     /// Max pool 3x3, padding 1; batch norm only with [`EdgeSpec::pool_norm`].
@@ -27,7 +27,7 @@ pub enum OpKind {
     /// ReLU, conv 1x7 of stride (1, s), conv 7x1 of stride (s, 1), batch norm.
     Conv7x1Conv1x7,
     /// ReLU, two 1x1 convs of stride 2, the second on the input shifted by one pixel down and right, concatenated,
-    /// batch norm. What the shift moves out of an odd-sized image counts as zero; of an odd number of output
+    /// batch norm. Pixels that the shift moves out of an odd-sized image count as zero; with an odd number of output
     /// channels the first conv gets one more.
     FactorizedReduce,
     /// ReLU, 1x1 conv, batch norm: the preprocess of a cell, `nor_conv_1x1` of NAS-Bench-201.
@@ -41,7 +41,7 @@ pub enum OpKind {
     AvgPool2x2Conv1x1,
 }
 
-/// How exactly an edge computes in training.
+/// The precision of an edge in training.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
     /// All in `f32`.
@@ -107,7 +107,7 @@ pub(crate) struct Block {
     pub(crate) cout: usize,
 }
 
-/// What an operation is made of.
+/// The parts of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Body {
     Identity,
@@ -134,7 +134,7 @@ impl OpKind {
         Self::AvgPool2x2Conv1x1,
     ];
 
-    /// Whether the operation works channel by channel and so cannot change their number.
+    /// True if the operation works channel by channel and so cannot change their number.
     fn keeps_channels(self, stride: usize) -> bool {
         matches!(self, Self::MaxPool3x3 | Self::AvgPool3x3)
             || self == Self::SkipConnect && stride == 1
@@ -149,7 +149,7 @@ impl OpKind {
         let separable = |kernel, dilation, stride: usize, cin| {
             block(ConvKind::Separable { kernel, dilation }, true, true, (stride, stride), cin)
         };
-        // DARTS keeps cin channels between the halves; they differ from cout in no network of ours.
+        // DARTS keeps cin channels between the halves; in our networks they always equal cout.
         let twice = |kernel| {
             let first = Block { cout: cin, ..separable(kernel, 1, s, cin) };
             Body::Chain(vec![first, separable(kernel, 1, 1, cin)])
@@ -228,7 +228,7 @@ pub struct EdgeSpec {
     pub stride: usize,
     /// The operations that are summed; with none the edge adds zero.
     pub ops: Vec<OpKind>,
-    /// Whether pools are followed by batch norm: in the search network only.
+    /// True if pools are followed by batch norm: only in the search network.
     pub pool_norm: bool,
 }
 
@@ -248,8 +248,8 @@ impl EdgeSpec {
         Self { cin, cout, stride, ops: vec![op], pool_norm: false }
     }
 
-    /// Shapes of the convolution weights of operation `op`, in the order of [`crate::OpParams::convs`], as PyTorch
-    /// has them: depthwise `[c, 1, k, k]`, others `[cout, cin, kh, kw]`.
+    /// Shapes of the convolution weights of operation `op`, in the order of [`crate::OpParams::convs`], as in
+    /// PyTorch: depthwise `[c, 1, k, k]`, others `[cout, cin, kh, kw]`.
     pub fn conv_shapes(&self, op: OpKind) -> Vec<[usize; 4]> {
         match op.body(self) {
             Body::Chain(blocks) => blocks.iter().flat_map(Block::weight_shapes).collect(),

@@ -1,4 +1,4 @@
-//! Raw results of convolutions as they are kept for later passes: [`Stored`].
+//! Raw results of convolutions, kept for later passes: [`Stored`].
 
 use std::ops::Range;
 
@@ -7,15 +7,15 @@ use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use crate::simd::{Bf16, Level, RoundRows};
 use crate::spec::Precision;
 
-/// An image as it is kept.
+/// A stored image.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stored<'a> {
     Values(&'a [f32]),
-    /// Rounded, which halves what goes to memory and back.
+    /// Rounded, which halves the memory traffic.
     Rounded(&'a [Bf16]),
 }
 
-/// Words of a buffer of `f32` that hold `len` values of an image. Rounded ones are written in whole vectors, so that there
+/// Number of `f32` words that hold `len` values of an image. Rounded ones are written in whole vectors, so there
 /// is room for the rest of a last one, of at most 16 lanes.
 pub(crate) fn words(precision: Precision, len: usize) -> usize {
     match precision {
@@ -24,7 +24,7 @@ pub(crate) fn words(precision: Precision, len: usize) -> usize {
     }
 }
 
-/// Keeps values as number `first` and following of `words`, rounded.
+/// Stores values rounded, from position `first` of `words` on.
 pub(crate) fn keep_rounded(level: Level, values: &[f32], words: &mut [f32], first: usize) {
     let (k, row) = (values.len(), level.pad(values.len()));
     let out = &mut cast_slice_mut(words)[first..];
@@ -32,7 +32,7 @@ pub(crate) fn keep_rounded(level: Level, values: &[f32], words: &mut [f32], firs
 }
 
 impl<'a> Stored<'a> {
-    /// An image in its words.
+    /// An image from its words.
     pub(crate) fn new(precision: Precision, words: &'a [f32]) -> Self {
         match precision {
             Precision::F32 => Self::Values(words),

@@ -1,16 +1,16 @@
-//! Windows of a padded image: what a full convolution multiplies, read where it lies.
+//! Windows of a padded image, which a full convolution multiplies in place.
 
 use crate::padded::Padded;
 use crate::simd::{Pair, Tap};
 
-/// Most taps of a full convolution.
+/// Largest number of taps of a full convolution.
 const MOST: usize = 9;
 
 /// The taps of a full convolution, each (down, right) of its pixel, in the order of rows and columns.
 #[derive(Debug)]
 pub(crate) struct Taps {
     pub(crate) all: Vec<(isize, isize)>,
-    /// How many lie side by side: all taps are runs of this length.
+    /// Number of taps side by side: all taps are runs of this length.
     run: usize,
 }
 
@@ -18,18 +18,18 @@ pub(crate) struct Taps {
 #[derive(Clone, Copy)]
 pub(crate) struct Windows<'a> {
     pub(crate) image: &'a Padded,
-    /// The image in pairs, where pairs are multiplied: see [`Padded::round`].
+    /// The image in pairs, if pairs are multiplied: see [`Padded::round`].
     pub(crate) pairs: &'a [Pair],
     pub(crate) taps: &'a Taps,
     /// The pixel of the first window.
     pub(crate) first: (isize, isize),
     /// Pixels from one window to the next, down and right.
     pub(crate) stride: (usize, usize),
-    /// First channel, and how many.
+    /// First channel, and their number.
     pub(crate) channels: (usize, usize),
 }
 
-/// Where the terms of windows lie in an image.
+/// The positions of the terms of windows in an image.
 pub(crate) struct Places {
     /// The first tap of the first window.
     pub(crate) first: usize,
@@ -37,9 +37,9 @@ pub(crate) struct Places {
     count: usize,
     /// Terms of a tap, or of taps that lie side by side.
     pub(crate) k: usize,
-    /// From a window to the next of its line.
+    /// Distance from a window to the next in its line.
     pub(crate) step: usize,
-    /// From a line of windows to the next.
+    /// Distance from a line of windows to the next.
     pub(crate) line: usize,
 }
 
@@ -57,9 +57,9 @@ impl Taps {
 }
 
 impl Windows<'_> {
-    /// The terms where pixels are `pitch` apart: `k` from term `channel` on at each tap.
+    /// The terms if pixels are `pitch` apart: `k` from term `channel` on at each tap.
     ///
-    /// Whole pixels side by side are as good as one tap; as such they are taken if `joined`, at the price of the border
+    /// Whole pixels side by side are as good as one tap, and are treated as one if `joined`, at the price of the border
     /// left and right.
     pub(crate) fn places(&self, pitch: usize, channel: usize, k: usize, joined: bool) -> Places {
         let (image, (y, x)) = (self.image, self.first);
@@ -84,7 +84,7 @@ impl Windows<'_> {
     }
 }
 
-/// The windows whose tap is in the image, where that of the first is at `first` and there are `size` places.
+/// The windows whose tap is in the image, if that of the first is at `first` and there are `size` positions.
 fn inside(first: isize, stride: usize, size: usize) -> (usize, usize) {
     let window = |place: isize| (place - first).max(0).cast_unsigned().div_ceil(stride);
     (window(0), window(size as isize))

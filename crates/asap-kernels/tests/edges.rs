@@ -555,7 +555,7 @@ fn faults_are_named() {
     assert_eq!(forward(images, &good, mixing, 36), Ok(()));
     assert_eq!(
         forward(images, &params(&[0.0; 15]), mixing, 36).unwrap_err(),
-        "weight 1 of dil_conv_3x3: expected 16 values ([4, 4, 1, 1]), found 15; pass the tensor of that shape, contiguous"
+        "weight 1 of dil_conv_3x3: expected 16 values ([4, 4, 1, 1]), found 15; pass a contiguous tensor of that shape"
     );
     assert!(
         forward(Images { h: 2, ..images }, &good, mixing, 36)

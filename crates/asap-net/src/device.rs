@@ -1,4 +1,4 @@
-//! The one file that names devices.
+//! The devices; no other file names them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// Where tensors live and operations run.
+/// The device that holds tensors and runs operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceName {
@@ -26,7 +26,7 @@ pub enum DeviceName {
 }
 
 impl DeviceName {
-    /// Every device that the program knows, built in or not.
+    /// Every known device, built in or not.
     pub const ALL: [Self; 5] = [Self::Cpu, Self::Vulkan, Self::Wgpu, Self::Cuda, Self::Rocm];
 
     /// The name on the command line.
@@ -43,7 +43,7 @@ impl DeviceName {
     /// Opens the device.
     ///
     /// # Errors
-    /// When the program was built without it.
+    /// If the program was built without it.
     pub fn open(self) -> Result<Device, Error> {
         match self {
             Self::Cpu => Ok(Device::flex()),
@@ -73,7 +73,7 @@ impl FromStr for DeviceName {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|device| device.name() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("unknown device `{text}`; choose one of {names}")
+            format!("unknown device `{text}`; choose one of: {names}")
         })
     }
 }

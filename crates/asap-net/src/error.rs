@@ -1,60 +1,60 @@
-//! What can go wrong when a network is built, loaded or run.
+//! Errors of building, loading or running a network.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error of this crate. All of them are faults of what was given, none of the computation; a number that is not
+/// An error of this crate. All of them concern the input, not the computation; a number that is not
 /// finite is a [`crate::steps::NonFinite`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A genotype, a space or a size makes no sense.
+    /// A genotype, a space or a size is invalid.
     #[error(transparent)]
     Core(#[from] asap_core::Error),
     /// Images could not be read, or do not fit.
     #[error(transparent)]
     Data(#[from] asap_data::DataError),
-    /// The program was built without the device that was asked for.
+    /// The program was built without the requested device.
     #[error(
         "device `{device}` is not built into this program; expected `cpu`; \
          build with `cargo build --release --features {device}` to get it"
     )]
     DeviceNotBuilt {
-        /// The device asked for.
+        /// The requested device.
         device: &'static str,
     },
-    /// Network and images do not fit each other.
+    /// Network and images do not match.
     #[error("{0}")]
     Network(String),
     /// A file could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
-        /// On which path.
+        /// The path.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
-    /// A file does not hold what was expected.
+    /// A file does not have the expected contents.
     #[error("{}: {problem}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem and its remedy.
         problem: String,
     },
     /// Saved tensors do not fit the network.
     #[error(
-        "the saved tensors do not fit the network; missing: {}; unexpected: {}; of another shape: {}",
+        "the saved tensors do not fit the network; missing: {}; unexpected: {}; with a different shape: {}",
         list(missing),
         list(unexpected),
         list(misshaped)
     )]
     TensorMismatch {
-        /// In the network and not in the file.
+        /// In the network but not in the file.
         missing: Vec<String>,
-        /// In the file and not in the network.
+        /// In the file but not in the network.
         unexpected: Vec<String>,
         /// In both, with different shapes.
         misshaped: Vec<String>,
@@ -62,7 +62,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Wraps an I/O error with what was tried on which path.
+    /// Adds the attempted action and the path to an I/O error.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

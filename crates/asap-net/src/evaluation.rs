@@ -1,19 +1,19 @@
-//! How good a network is on labelled images.
+//! The accuracy of a network on labelled images.
 
 use serde::{Deserialize, Serialize};
 
-/// Errors of a network on images that it has not seen.
+/// Errors of a network on unseen images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Number of images.
     pub images: usize,
     /// Images whose largest probability is not the label's.
     pub errors: usize,
-    /// Share of them.
+    /// Fraction of the images that are errors.
     pub error: f64,
     /// 95 % confidence interval of the error (Wilson).
     pub interval: [f64; 2],
-    /// Share of the images whose label is not among the five largest probabilities; absent with
+    /// Fraction of the images whose label is not among the five largest probabilities; absent with
     /// five classes or fewer.
     pub top5_error: Option<f64>,
     /// Mean cross entropy.
@@ -29,9 +29,9 @@ pub struct Evaluation {
 pub struct ClassScore {
     /// Name of the class.
     pub name: String,
-    /// Its images.
+    /// Number of its images.
     pub images: usize,
-    /// Share of them that is classified rightly; absent without images.
+    /// Fraction of them that is classified correctly; absent without images.
     pub accuracy: Option<f64>,
 }
 
@@ -39,13 +39,13 @@ pub struct ClassScore {
 const Z: f64 = 1.959_963_984_540_054;
 
 impl Evaluation {
-    /// Counts predictions; `probabilities` holds one row of `classes.len()` an image.
+    /// Counts predictions; `probabilities` holds one row of `classes.len()` per image.
     ///
-    /// The largest probability is the prediction, the first one of equals. A row with a NaN is an
+    /// The largest probability is the prediction, the first of equals. A row with a NaN is an
     /// error, counted as the first class.
     ///
     /// # Panics
-    /// When labels and rows do not pair up.
+    /// If labels and rows differ in number.
     pub fn new(classes: &[String], labels: &[u16], probabilities: &[Vec<f32>]) -> Self {
         assert_eq!(labels.len(), probabilities.len(), "a row for each label");
         let mut confusion = vec![vec![0; classes.len()]; classes.len()];
@@ -95,7 +95,7 @@ pub fn predicted(probabilities: &[f32]) -> usize {
     (0..probabilities.len()).fold(0, better)
 }
 
-/// The interval of a share of `count` in `images` (Wilson 1927).
+/// The interval of a fraction of `count` in `images` (Wilson 1927).
 fn wilson(count: usize, images: usize) -> [f64; 2] {
     if images == 0 {
         return [0.0, 1.0];

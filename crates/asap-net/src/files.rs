@@ -7,10 +7,10 @@ use std::path::Path;
 use crate::error::Error;
 
 /// Replaces a file as a whole: a crash or a full disk leaves the old one, or none, and no temporary file that a later
-/// reader could take for it.
+/// reader could mistake for it.
 ///
 /// # Errors
-/// [`Error::Io`] when the disk refuses.
+/// [`Error::Io`] if it cannot be written.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
@@ -18,7 +18,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]
         {
-            // As the umask would have it; temporary files are private otherwise.
+            // The permissions that the umask gives; temporary files are private otherwise.
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
@@ -26,7 +26,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), Error> {
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
-        // The new name is on the disk only once the folder is; systems that cannot open a folder do without.
+        // The new name is on disk only once the folder is; systems that cannot open a folder do without.
         File::open(folder).and_then(|folder| folder.sync_all()).or(Ok(()))
     };
     write().map_err(Error::io("write", path))

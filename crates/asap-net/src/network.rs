@@ -1,4 +1,4 @@
-//! A plan made to run: the search network and the network that is trained with a cell.
+//! A plan that can run: the search network and the network that is trained with a cell.
 
 use asap_core::plan::{Body, Plan};
 use asap_core::{Architecture, Genotype, MixingTables, Pruned, SearchSpace};
@@ -8,13 +8,13 @@ use crate::engine::{Engine, Mixing, Value};
 use crate::parameters::Parameters;
 use crate::pass::{Mode, Pass};
 
-/// The answer of a network to a batch: unnormalized log probabilities, `[images, classes]`.
+/// The output of a network for a batch: unnormalized log probabilities, `[images, classes]`.
 #[derive(Clone, Debug)]
 pub struct Logits {
-    /// Of the classifier.
+    /// The output of the classifier.
     pub main: Tensor<2>,
-    /// Of the auxiliary head, where there is one and the pass trains the weights. It belongs in the
-    /// loss: what no gradient comes back through stays in memory.
+    /// The output of the auxiliary head, if there is one and the pass trains the weights. It belongs in the
+    /// loss: outputs that no gradient comes back through stay in memory.
     pub auxiliary: Option<Tensor<2>>,
 }
 
@@ -31,12 +31,12 @@ impl Network {
         Self { plan, engine }
     }
 
-    /// What it is.
+    /// The layers of the network.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// What runs it.
+    /// The engine that runs it.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -107,12 +107,12 @@ impl Network {
         parameters.remove(&self.plan.prune(pruned));
     }
 
-    /// Removes whatever `architecture` no longer has alive: how a checkpoint is brought back.
+    /// Removes everything that is no longer alive in `architecture`, to restore a checkpoint.
     pub fn prune_to(&mut self, parameters: &mut Parameters, architecture: &Architecture) {
         parameters.remove(&self.plan.prune_to(architecture));
     }
 
-    /// Removes whatever is not in `genotype`.
+    /// Removes everything that is not in `genotype`.
     pub fn keep(&mut self, parameters: &mut Parameters, space: &SearchSpace, genotype: &Genotype) {
         parameters.remove(&self.plan.keep(space, genotype));
     }

@@ -1,7 +1,7 @@
-//! Stochastic gradient descent on the weights, as PyTorch does it.
+//! Stochastic gradient descent on the weights, as in PyTorch.
 //!
-//! Burn's own clips each tensor by itself and cannot forget the state of a removed operation;
-//! here the momentum lives beside its weight in [`Parameters`].
+//! Burn's own optimizer clips each tensor separately and cannot forget the state of a removed operation;
+//! here the momentum is stored with its weight in [`Parameters`].
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -16,9 +16,9 @@ pub struct Sgd {
     pub momentum: f64,
     /// Added to the gradient, times the weight.
     pub weight_decay: f64,
-    /// Largest norm of all gradients together; what exceeds it is scaled down.
+    /// Largest norm of all gradients together; larger gradients are scaled down to it.
     pub gradient_clip: f64,
-    /// Whether the step looks ahead along the momentum (Nesterov).
+    /// True if the step looks ahead along the momentum (Nesterov).
     pub nesterov: bool,
 }
 
@@ -30,7 +30,7 @@ impl Default for Sgd {
 }
 
 impl Sgd {
-    /// The weights after a step, without making it, and without a limit on the norm
+    /// The weights after a step, without taking it, and without a limit on the norm
     /// (DARTS `_compute_unrolled_model`).
     pub fn look_ahead(
         &self,

@@ -1,7 +1,7 @@
 //! Every tensor that a network owns, by name: weights, their momentum, and running statistics.
 //!
-//! A plan refers to its tensors by their position in [`Plan::parameters`]. One flat table makes removal of a pruned
-//! operation, strict loading, and an optimizer step one loop each.
+//! A plan refers to its tensors by their position in [`Plan::parameters`]. With one flat table, removing a pruned
+//! operation, strict loading, and an optimizer step are one loop each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,9 +27,9 @@ pub struct Parameter {
     pub role: Role,
     /// The elements.
     pub value: Tensor<1>,
-    /// Momentum of the optimizer, once it has made a step.
+    /// Momentum of the optimizer, after its first step.
     pub momentum: Option<Tensor<1>>,
-    /// Moving average of the value over the steps, where one is kept.
+    /// Moving average of the value over the steps, if one is kept.
     pub average: Option<Tensor<1>>,
 }
 
@@ -37,12 +37,12 @@ pub struct Parameter {
 #[derive(Clone, Debug)]
 pub struct Parameters {
     device: Device,
-    /// Names a state of the values: two tables with one number hold the same.
+    /// Identifies a state of the values: two tables with the same number hold the same values.
     revision: u64,
     table: Vec<Option<Parameter>>,
 }
 
-/// Suffixes of the names under which a checkpoint holds what belongs to a tensor.
+/// Suffixes of the names under which a checkpoint holds the state that belongs to a tensor.
 const MOMENTUM: &str = ":momentum";
 const AVERAGE: &str = ":average";
 
@@ -86,7 +86,7 @@ impl Parameters {
         &self.device
     }
 
-    /// A number that changes with every change of a value, and that no other table with other values has.
+    /// A number that changes with every change of a value, and that no table with other values shares.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
@@ -94,7 +94,7 @@ impl Parameters {
     /// The tensor behind an id.
     ///
     /// # Panics
-    /// When it was removed: the network kept a reference to a pruned operation.
+    /// If it was removed: the network kept a reference to a pruned operation.
     pub fn get(&self, id: ParameterId) -> &Parameter {
         self.table[id].as_ref().expect("a live network refers to live parameters")
     }
@@ -129,7 +129,7 @@ impl Parameters {
 
     /// Moves the average of every tensor, running statistics included, a step towards its value.
     ///
-    /// `decay` is the share of the old average that stays; the first step begins the average.
+    /// `decay` is the fraction of the old average that is kept; the first step starts the average.
     pub fn update_average(&mut self, decay: f64) {
         for parameter in self.table.iter_mut().flatten() {
             let value = parameter.value.clone();
@@ -150,7 +150,7 @@ impl Parameters {
         moved
     }
 
-    /// The table with the averages in the place of the values, where they are kept.
+    /// The table with the values replaced by their averages, where they are kept.
     pub fn averaged(&self) -> Self {
         let mut averaged = Self { revision: next_revision(), ..self.clone() };
         for parameter in averaged.table.iter_mut().flatten() {
@@ -166,7 +166,7 @@ impl Parameters {
         self.iter().map(|(_, p)| (p.name.clone(), (p.shape.clone(), host(&p.value)))).collect()
     }
 
-    /// Copies everything to the host: values, and with a suffix what the optimizer and the average hold.
+    /// Copies everything to the host: values and, with a suffix, momentum and averages.
     pub fn to_named(&self) -> NamedValues {
         let mut named = self.values();
         for (_, p) in self.iter() {
@@ -182,7 +182,7 @@ impl Parameters {
     /// Replaces every value, momentum and average by those of `named`.
     ///
     /// # Errors
-    /// Lists each tensor that is missing, unexpected or of another shape; nothing is changed then.
+    /// Lists each tensor that is missing, unexpected or has a different shape; nothing is changed then.
     pub fn load_named(&mut self, named: &NamedValues) -> Result<(), Error> {
         let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
         let mut unexpected: BTreeSet<&str> = named.keys().map(String::as_str).collect();

@@ -1,4 +1,4 @@
-//! One forward (and backward) pass over a network: which tensors are tracked, which statistics kept.
+//! One forward (and backward) pass over a network: its tracked tensors and its statistics.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,12 +13,12 @@ use crate::parameters::{ParameterId, Parameters, WeightGradients, fnv1a};
 /// Fraction of the batch's statistics that enters the running ones.
 const STATISTICS_MOMENTUM: f32 = 0.1;
 
-/// What a pass is for.
+/// The purpose of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// A step on the weights: they are tracked, and running statistics follow the batch.
     Weights,
-    /// A step on alpha: weights are constants, and nothing of the network changes.
+    /// A step on alpha: weights are constants, and nothing in the network changes.
     Architecture,
     /// Inference: running statistics, no gradients.
     Evaluation,
@@ -28,19 +28,19 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 pub struct BatchStatistics {
     mean: Tensor<1>,
-    /// Biased, as the normalisation uses it.
+    /// Biased, as used in the normalisation.
     variance: Tensor<1>,
     count: usize,
 }
 
 /// Scheduled drop-path: operations other than the identity drop out, image by image.
 ///
-/// What is left of an operation is divided by the probability to stay (DARTS `drop_path`).
+/// The rest of an operation is divided by the probability of staying (DARTS `drop_path`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DropPath {
     /// Probability of dropping out.
     pub probability: f64,
-    /// Decides, together with `step` and the operation's name, what drops out.
+    /// Decides, together with `step` and the operation's name, which operations drop out.
     pub seed: u64,
     /// Number of the step.
     pub step: u64,
@@ -85,7 +85,7 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
-    /// Those of a step of [`asap_core::plan::Primitive::BatchNorm`].
+    /// The parameters of a step of [`asap_core::plan::Primitive::BatchNorm`].
     pub(crate) fn of(step: &Step) -> Self {
         let first = step.parameters.start;
         let affine = (step.parameters.len() == 4).then_some([first + 2, first + 3]);
@@ -104,7 +104,7 @@ impl<'a> Pass<'a> {
     /// purpose drops nothing.
     ///
     /// # Panics
-    /// When the probability is not in `[0, 1)`.
+    /// If the probability is not in `[0, 1)`.
     pub fn with_drop_path(self, drop_path: Option<DropPath>) -> Self {
         if let Some(DropPath { probability, .. }) = drop_path {
             let valid = (0.0..1.0).contains(&probability);
@@ -114,13 +114,13 @@ impl<'a> Pass<'a> {
         Self { drop_path, ..self }
     }
 
-    /// What drop-path multiplies each image of the edge's sum by; nothing where the edge stays whole.
+    /// Factors of drop-path for each image of the edge's sum; `None` if the edge stays whole.
     pub fn image_weights(&self, edge: &MixedEdge, images: usize) -> Option<Vec<f32>> {
         let drop_path = self.drop_path.filter(|_| edge.drops())?;
         Some(drop_path.image_weights(&edge.name, images))
     }
 
-    /// What the pass is for.
+    /// The purpose of the pass.
     pub fn mode(&self) -> Mode {
         self.mode
     }
@@ -150,7 +150,7 @@ impl<'a> Pass<'a> {
         )
     }
 
-    /// Takes note of a batch's statistics (biased variance over `count` values each).
+    /// Records a batch's statistics (biased variance over `count` values each).
     ///
     /// Only a pass that trains the weights keeps them.
     pub(crate) fn observe(&self, norm: &Norm, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
@@ -173,12 +173,12 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Names the values of the parameters, see [`Parameters::revision`].
+    /// Identifies the values of the parameters, see [`Parameters::revision`].
     pub(crate) fn revision(&self) -> u64 {
         self.parameters.revision()
     }
 
-    /// Ends the pass: the gradient of each weight that took part, and what updates the statistics.
+    /// Ends the pass: the gradient of each weight that took part, and the update of the statistics.
     pub fn finish(self, gradients: &mut Gradients) -> (WeightGradients, StatisticsUpdate) {
         let mut tracked = self.tracked.into_inner();
         let weights = self
@@ -190,16 +190,16 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The statistics of one pass, to be applied once its step is known to be good.
+/// The statistics of one pass, to be applied once its step is known to be valid.
 pub struct StatisticsUpdate(Vec<(ParameterId, ParameterId, BatchStatistics)>);
 
 impl StatisticsUpdate {
-    /// Moves the running statistics a tenth of the way towards the batch's, as PyTorch.
+    /// Moves the running statistics a tenth of the way towards the batch's, as in PyTorch.
     pub fn apply(self, parameters: &mut Parameters) {
         self.blend(parameters, STATISTICS_MOMENTUM);
     }
 
-    /// The same for another share of the way; the variance is the unbiased one.
+    /// The same for a different fraction of the way; the variance is the unbiased one.
     pub fn blend(self, parameters: &mut Parameters, share: f32) {
         for (mean_id, variance_id, batch) in self.0 {
             let unbias = batch.count as f32 / (batch.count.max(2) - 1) as f32;

@@ -12,12 +12,12 @@ use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
 use crate::pass::{DropPath, Mode, Pass};
 
-/// Most images that go through a network together in inference, and into how many parts smaller batches are split.
-/// Neither may depend on the number of threads, lest the last digit of a logit does.
+/// The largest number of images that go through a network together in inference, and the number of parts of smaller
+/// batches. Neither may depend on the number of threads, otherwise the last digit of a logit would.
 const TOGETHER: usize = 4;
 const TASKS: usize = 8;
 
-/// Loss and hits of one batch.
+/// Loss and number of correct predictions of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Sum of the images' cross entropies.
@@ -28,10 +28,10 @@ pub struct Score {
     pub images: usize,
 }
 
-/// A number that must be finite and is not.
+/// A number that must be finite but is not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NonFinite {
-    /// Which number.
+    /// The number's description.
     pub what: String,
     /// NaN or an infinity.
     pub value: f64,
@@ -39,7 +39,7 @@ pub struct NonFinite {
     pub key: &'static str,
 }
 
-/// How the weights of a network descend.
+/// The settings of a descent step on the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Descent {
     /// The optimizer.
@@ -50,7 +50,7 @@ pub struct Descent {
     pub key: &'static str,
     /// Operations that drop out.
     pub drop_path: Option<DropPath>,
-    /// Share of the target that is spread over all classes.
+    /// Fraction of the target that is spread over all classes.
     pub label_smoothing: f64,
     /// Weight of the auxiliary head's loss.
     pub auxiliary_weight: f64,
@@ -70,11 +70,11 @@ impl Descent {
     }
 }
 
-/// A descent step on the weights of any network; the score is that of its classifier. `mixing` as
-/// [`Network::forward`] takes it.
+/// A descent step on the weights of any network; the score is that of its classifier. `mixing` is as in
+/// [`Network::forward`].
 ///
 /// # Errors
-/// When the loss or a gradient is not finite; nothing is changed then.
+/// If the loss or a gradient is not finite; nothing is changed then.
 pub fn descend(
     network: &Network,
     parameters: &mut Parameters,
@@ -85,7 +85,7 @@ pub fn descend(
     on_worker(|| descend_here(network, parameters, mixing, batch, descent))
 }
 
-/// Runs `step` on a worker thread, which then takes part in the parallel loops of its layers: a thread outside of the
+/// Runs `step` on a worker thread, which then takes part in the parallel loops of its layers: a thread outside the
 /// pool would go to sleep in each of them.
 pub fn on_worker<R: Send>(step: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| step())
@@ -140,7 +140,7 @@ pub(crate) fn logits(
     flat.chunks(classes.max(1)).map(<[f32]>::to_vec).collect()
 }
 
-/// Inference, a few images at a time where the engine is faster so.
+/// Inference, a few images at a time if the engine is faster that way.
 fn infer(
     network: &Network,
     parameters: &Parameters,
@@ -201,18 +201,18 @@ impl Score {
         self.images += other.images;
     }
 
-    /// Mean loss of an image, if there was one.
+    /// Mean loss per image, if there are any.
     pub fn mean_loss(&self) -> Option<f64> {
         (self.images > 0).then(|| self.loss / self.images as f64)
     }
 
-    /// Share of the images that are classified rightly, if there was one.
+    /// Fraction of the images that are classified correctly, if there are any.
     pub fn accuracy(&self) -> Option<f64> {
         (self.images > 0).then(|| self.correct as f64 / self.images as f64)
     }
 }
 
-/// Lets only finite numbers pass.
+/// Returns an error unless the number is finite.
 pub fn finite(what: &str, value: f64, key: &'static str) -> Result<(), NonFinite> {
     if value.is_finite() {
         return Ok(());

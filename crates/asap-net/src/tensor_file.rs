@@ -1,4 +1,4 @@
-//! Files of named tensors: safetensors, with what else belongs to them as text in the header.
+//! Files of named tensors: safetensors, with further data as text in the header.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,25 +14,25 @@ use crate::files::replace;
 use crate::parameters::NamedValues;
 use crate::steps::NonFinite;
 
-/// Version of the files' form; another one is refused.
+/// Version of the file format; others are refused.
 const FORMAT: u32 = 1;
 /// Header keys.
 const FORMAT_KEY: &str = "asap.format";
 const KIND_KEY: &str = "asap.kind";
 const STATE_KEY: &str = "asap.state";
 
-/// What a file of tensors is about: the plain data in its header.
+/// The plain data in the header of a file of tensors.
 pub trait Header: Serialize + DeserializeOwned {
-    /// Says in the file what it holds.
+    /// The kind of file, which is written into it.
     const KIND: &'static str;
-    /// What to do when there is no such file.
+    /// The remedy for a missing file.
     const REMEDY: &'static str;
 }
 
-/// Writes a file, replacing an older one only when it is complete.
+/// Writes a file, replacing an older one only when complete.
 ///
 /// # Errors
-/// When the disk refuses.
+/// If it cannot be written.
 pub fn save<H: Header>(path: &Path, header: &H, tensors: &NamedValues) -> Result<(), Error> {
     let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
         .iter()
@@ -57,14 +57,14 @@ pub fn save<H: Header>(path: &Path, header: &H, tensors: &NamedValues) -> Result
 /// Reads a file.
 ///
 /// # Errors
-/// When there is none, it is damaged, of another kind, or another version wrote it.
+/// If it does not exist, is damaged, of another kind, or written by another version.
 pub fn load<H: Header>(path: &Path) -> Result<(H, NamedValues), Error> {
     let (kind, remedy) = (H::KIND, H::REMEDY);
     let fault = |problem: String| Error::File { path: path.to_owned(), problem };
     let bytes = fs::read(path)
         .map_err(|error| fault(format!("expected the tensors of a {kind} ({error}); {remedy}")))?;
     let damaged = |error: &dyn std::fmt::Display| {
-        fault(format!("expected the whole tensors of a {kind} ({error}); {remedy}"))
+        fault(format!("expected the complete tensors of a {kind} ({error}); {remedy}"))
     };
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
     let header = metadata.metadata().clone().unwrap_or_default();
@@ -98,10 +98,10 @@ pub fn load<H: Header>(path: &Path) -> Result<(H, NamedValues), Error> {
     Ok((state, named))
 }
 
-/// Refuses values that are not finite, so that no checkpoint holds one.
+/// Refuses values that are not finite, so that no checkpoint contains one.
 ///
 /// # Errors
-/// Names the first tensor with one; `key` is the configuration key to lower.
+/// Names the first tensor with such a value; `key` is the configuration key to lower.
 pub fn check_finite(tensors: &NamedValues, key: &'static str) -> Result<(), NonFinite> {
     for (name, (_, values)) in tensors {
         if let Some(&value) = values.iter().find(|value| !value.is_finite()) {

@@ -1,4 +1,4 @@
-//! A trained network: one file, all that it takes to classify images.
+//! A trained network: one file with everything that is needed to classify images.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use crate::parameters::{NamedValues, Parameters};
 use crate::steps::logits;
 use crate::tensor_file::{self, Header};
 
-/// Images of a step of inference.
+/// Number of images per inference step.
 const BATCH: usize = 64;
-/// What only training needs.
+/// Prefix of the parameters that only training needs.
 const AUXILIARY: &str = "auxiliary.";
 
-/// What a network is, apart from its weights.
+/// The description of a network, without its weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkCard {
     /// Version of asap that trained it.
@@ -34,7 +34,7 @@ pub struct NetworkCard {
     pub shape: NetworkShape,
     /// Names of the classes, in the order of the logits.
     pub classes: Vec<String>,
-    /// What turns bytes into its inputs.
+    /// The conversion of bytes into its inputs.
     pub normalization: Normalization,
     /// Name of the data set that it was trained on.
     pub data: String,
@@ -57,7 +57,7 @@ impl TrainedNetwork {
     /// A network with the values of `tensors`; those of an auxiliary head are left out.
     ///
     /// # Errors
-    /// When a tensor is missing, too many, or of another shape.
+    /// If a tensor is missing, superfluous, or has a different shape.
     pub fn new(card: NetworkCard, tensors: NamedValues, device: &Device) -> Result<Self, Error> {
         let plan = Plan::evaluation(&card.genotype, &card.shape, false)?;
         let network = Network::new(plan, Engine::new(device));
@@ -69,7 +69,7 @@ impl TrainedNetwork {
     /// Reads the network from a file.
     ///
     /// # Errors
-    /// When there is none, or it is damaged.
+    /// If it does not exist, or is damaged.
     pub fn open(file: &Path, device: DeviceName) -> Result<Self, Error> {
         let (card, tensors) = tensor_file::load::<NetworkCard>(file)?;
         Self::new(card, tensors, &device.open()?).map_err(|error| match error {
@@ -83,7 +83,7 @@ impl TrainedNetwork {
     /// Writes the network to a file.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If it cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         save(path, &self.card, self.parameters.values())
     }
@@ -98,7 +98,7 @@ impl TrainedNetwork {
         self.parameters.values()
     }
 
-    /// What the network is.
+    /// The description of the network.
     pub fn card(&self) -> &NetworkCard {
         &self.card
     }
@@ -112,7 +112,7 @@ impl TrainedNetwork {
     /// Probabilities of the classes for images `[height, width, channels]` of bytes, one after the other.
     ///
     /// # Errors
-    /// When the bytes are not those of whole images of [`TrainedNetwork::image_shape`].
+    /// If the bytes are not those of whole images of [`TrainedNetwork::image_shape`].
     pub fn predict(&self, images: &[u8]) -> Result<Vec<Vec<f32>>, Error> {
         Ok(self.logits(images)?.iter().map(|row| softmax(row)).collect())
     }
@@ -120,7 +120,7 @@ impl TrainedNetwork {
     /// The same before the softmax.
     ///
     /// # Errors
-    /// As [`TrainedNetwork::predict`].
+    /// Those of [`TrainedNetwork::predict`].
     pub fn logits(&self, images: &[u8]) -> Result<Vec<Vec<f32>>, Error> {
         let [height, width, channels] = self.image_shape();
         let size = height * width * channels;
@@ -138,11 +138,11 @@ impl TrainedNetwork {
         Ok(rows.collect())
     }
 
-    /// Counts the errors on a data set of the same image shape, whose classes are the network's by name or,
-    /// where the names tell nothing, by number.
+    /// Counts the errors on a data set with the same image shape, whose classes are the network's by name or,
+    /// if the names do not identify them, by number.
     ///
     /// # Errors
-    /// When shape or classes do not fit.
+    /// If shape or classes do not match.
     pub fn evaluate(&self, data: Dataset) -> Result<Evaluation, Error> {
         let (found, expected) = (data.image_shape(), self.image_shape());
         if found != expected {
@@ -192,7 +192,7 @@ impl TrainedNetwork {
             .collect();
         Err(Error::Network(format!(
             "expected images of the {} classes of the network ({}), found {} classes, among them {}; \
-             give the data set that it was trained for",
+             use a data set with the classes that it was trained on",
             known.len(),
             known.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
             data.classes().len(),
@@ -204,7 +204,7 @@ impl TrainedNetwork {
 /// Writes a network of these tensors to a file; those of an auxiliary head are left out.
 ///
 /// # Errors
-/// When the disk refuses.
+/// If it cannot be written.
 pub fn save(path: &Path, card: &NetworkCard, tensors: NamedValues) -> Result<(), Error> {
     tensor_file::save(path, card, &without_auxiliary(tensors))
 }

@@ -1,4 +1,4 @@
-//! Algorithm 1: anneal and prune, for one choice or a whole search, and candidates of any sort.
+//! Algorithm 1: anneal and prune, for one choice or a whole search, and for candidates of any kind.
 
 use std::convert::Infallible;
 
@@ -43,15 +43,15 @@ pub trait Annealed {
 pub struct Removal<P = usize> {
     /// The candidate.
     pub candidate: P,
-    /// The time of the iteration, as it came from `times`.
+    /// The time of the iteration, from `times`.
     pub time: f64,
 }
 
-/// Runs Algorithm 1 until everything is decided or the times are over; returns what was pruned, in order.
+/// Runs Algorithm 1 until everything is decided or `times` ends; returns the pruned candidates, in order.
 ///
 /// One iteration for each of `times` (line 3): `weight_step` trains whatever the candidates are made of (line 4);
 /// below the grace temperature `logit_step` moves the logits (line 6), and candidates below the threshold are pruned
-/// (lines 7 to 9). Both steps get the temperature of the iteration.
+/// (lines 7 to 9). Both steps receive the temperature of the iteration.
 ///
 /// Three constants compete to be near 1; the loss is the squared distance of their mixture:
 ///
@@ -101,11 +101,11 @@ pub fn anneal_and_prune<A: Annealed>(
 }
 
 impl Annealing {
-    /// One iteration, lines 4 to 9 of Algorithm 1, for steps that may fail; returns what the step on the weights gave
-    /// and what was pruned.
+    /// One iteration, lines 4 to 9 of Algorithm 1, for steps that may fail; returns the result of the step on the weights
+    /// and the pruned candidates.
     ///
     /// # Errors
-    /// Those of the steps; nothing happens after the first.
+    /// Those of the steps; nothing happens after the first one.
     pub fn iteration<A: Annealed, S, E>(
         &self,
         annealed: &mut A,
@@ -117,11 +117,11 @@ impl Annealing {
         Ok((score, self.anneal(annealed, time, logit_step)?))
     }
 
-    /// Lines 5 to 9 of Algorithm 1: below the grace temperature a step on the logits, then pruning; returns what was
-    /// pruned.
+    /// Lines 5 to 9 of Algorithm 1: below the grace temperature a step on the logits, then pruning; returns the pruned
+    /// candidates.
     ///
     /// # Errors
-    /// That of the step; nothing is pruned then.
+    /// That of the step; nothing is pruned in that case.
     pub fn anneal<A: Annealed, E>(
         &self,
         annealed: &mut A,

@@ -27,7 +27,7 @@ pub struct CellChoices {
     /// The operations of each edge, in the order of [`SearchSpace::edges`].
     pub operations: Vec<Choice>,
     /// The inputs of each node; `None` under [`EdgePolicy::Strength`], and under [`EdgePolicy::Anneal`] for a node
-    /// that keeps all it has.
+    /// that keeps all of its inputs.
     pub inputs: Vec<Option<Choice>>,
 }
 
@@ -49,7 +49,7 @@ impl Architecture {
         &self.space
     }
 
-    /// The rule by which nodes come down to the inputs that they keep.
+    /// The rule that reduces each node to the inputs that it keeps.
     pub fn policy(&self) -> EdgePolicy {
         self.policy
     }
@@ -57,7 +57,7 @@ impl Architecture {
     /// The choices of a cell kind.
     ///
     /// # Panics
-    /// If the space has no such cells; so do all functions of a kind.
+    /// If the space has no such cells; the same holds for all functions that take a kind.
     pub fn cell(&self, kind: CellKind) -> &CellChoices {
         &self.cells[self.space.family.kind_index(kind)]
     }
@@ -85,18 +85,18 @@ impl Architecture {
             .collect()
     }
 
-    /// True if an operation is left: neither it nor its edge has been pruned.
+    /// True if an operation is alive: neither it nor its edge has been pruned.
     pub fn is_alive(&self, kind: CellKind, edge: usize, candidate: usize) -> bool {
         self.edge_is_alive(kind, edge) && self.cell(kind).operations[edge].is_alive(candidate)
     }
 
-    /// True if an edge is left.
+    /// True if an edge is alive.
     pub fn edge_is_alive(&self, kind: CellKind, edge: usize) -> bool {
         let edge = self.space.edges().nth(edge).expect("an edge of the space");
         self.cell(kind).has_input(edge.node, edge.input)
     }
 
-    /// The operations left on an edge, as positions among the candidates; none when the edge is gone.
+    /// The live operations of an edge, as positions among the candidates; none if the edge is gone.
     pub fn alive_operations(&self, kind: CellKind, edge: usize) -> Vec<usize> {
         match self.edge_is_alive(kind, edge) {
             true => self.cell(kind).operations[edge].alive().collect(),
@@ -104,7 +104,7 @@ impl Architecture {
         }
     }
 
-    /// The edges of a cell kind that are left.
+    /// The live edges of a cell kind.
     pub fn alive_edges(&self, kind: CellKind) -> impl Iterator<Item = Edge> + '_ {
         let cell = self.cell(kind);
         let edges = self.space.edges();
@@ -113,8 +113,8 @@ impl Architecture {
 
     /// Lines 7 to 9 of Algorithm 1 on every choice, with the threshold of time `t`; returns what was removed.
     ///
-    /// Each choice is compared with the threshold for the number of candidates it began with. An edge that loses its
-    /// place among the inputs of its node goes with all its operations.
+    /// Each choice is compared with the threshold for the number of candidates it started with. An edge that loses its
+    /// place among the inputs of its node is removed with all its operations.
     pub fn prune(&mut self, temperature: f64, policy: &ThresholdPolicy, t: f64) -> Vec<Pruned> {
         let mut pruned = Vec::new();
         let annealed = self.policy == EdgePolicy::Anneal;
@@ -140,7 +140,7 @@ impl Architecture {
         pruned
     }
 
-    /// True if nothing is left to choose: one operation on every edge left and, when inputs are annealed, no input too many.
+    /// True if nothing is left to choose: one operation on every live edge and, when inputs are annealed, no input too many.
     pub fn is_decided(&self) -> bool {
         self.space.kinds().iter().zip(&self.cells).all(|(&kind, cell)| {
             let open = |inputs: &Choice| self.policy == EdgePolicy::Anneal && !inputs.is_decided();
@@ -149,7 +149,7 @@ impl Architecture {
         })
     }
 
-    /// Number of operations left in a cell kind.
+    /// Number of live operations in a cell kind.
     pub fn alive_count(&self, kind: CellKind) -> usize {
         self.alive_edges(kind)
             .map(|edge| self.cell(kind).operations[edge.index].alive_count())
@@ -161,13 +161,13 @@ impl Architecture {
         self.space.edge_count() * self.space.candidates.len()
     }
 
-    /// The share of operations of all kinds that are gone (Fig. 3).
+    /// The fraction of operations of all kinds that are gone (Fig. 3).
     pub fn sparsity(&self) -> f64 {
         let kinds = self.space.kinds();
         kinds.iter().map(|&kind| self.cell_sparsity(kind)).sum::<f64>() / kinds.len() as f64
     }
 
-    /// The share of operations of one kind that are gone.
+    /// The fraction of operations of one kind that are gone.
     pub fn cell_sparsity(&self, kind: CellKind) -> f64 {
         1.0 - self.alive_count(kind) as f64 / self.total_count() as f64
     }

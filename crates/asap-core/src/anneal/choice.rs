@@ -1,4 +1,4 @@
-//! One mixed operation: candidates whose probabilities are annealed and which are pruned one by one.
+//! One mixed operation: candidates whose probabilities are annealed, and that are pruned one by one.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,7 @@ use crate::error::Error;
 ///
 /// Candidates are numbers from 0. On an edge they are the operations and one is kept; of a node's incoming edges
 /// some are kept. Logits start at 0. A pruned candidate has probability 0 and never comes back; the logits and optimizer
-/// state of the others stay as they are. A copy through JSON is equal to the bit.
+/// state of the others stay as they are. A round trip through JSON is bit-exact.
 ///
 /// ```
 /// use asap_core::Choice;
@@ -29,7 +29,7 @@ pub struct Choice {
     steps: u64,
 }
 
-/// Adam with the decay added to the gradient, as `torch.optim.Adam` does it.
+/// Adam with the decay added to the gradient, like `torch.optim.Adam`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adam {
@@ -46,7 +46,7 @@ pub struct Adam {
 }
 
 impl Choice {
-    /// Between `candidates` candidates of which `keep` survive, all logits 0.
+    /// A choice between `candidates` candidates of which `keep` survive, all logits 0.
     ///
     /// # Panics
     /// If `keep` is 0 or greater than `candidates`.
@@ -76,22 +76,22 @@ impl Choice {
         self.keep
     }
 
-    /// The candidates that are left, in order.
+    /// The remaining candidates, in order.
     pub fn alive(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.len()).filter(|&candidate| self.alive[candidate])
     }
 
-    /// True if the candidate is left.
+    /// True if the candidate has not been pruned.
     pub fn is_alive(&self, candidate: usize) -> bool {
         self.alive[candidate]
     }
 
-    /// Number of candidates that are left.
+    /// Number of remaining candidates.
     pub fn alive_count(&self) -> usize {
         self.alive().count()
     }
 
-    /// True if only the candidates to keep are left.
+    /// True if only `keep` candidates remain.
     pub fn is_decided(&self) -> bool {
         self.alive_count() == self.keep
     }
@@ -101,19 +101,19 @@ impl Choice {
         &self.logits
     }
 
-    /// The candidate left with the largest logit; of equals the first.
+    /// The remaining candidate with the largest logit; the first of equals.
     pub fn best(&self) -> usize {
         self.ranked()[0]
     }
 
-    /// The candidates left, the largest logit first; of equals the first.
+    /// The remaining candidates, largest logit first; equals in order.
     pub fn ranked(&self) -> Vec<usize> {
         let mut ranked: Vec<_> = self.alive().collect();
         ranked.sort_by(|&a, &b| self.logits[b].total_cmp(&self.logits[a]));
         ranked
     }
 
-    /// Phi (eq. 3) over the candidates left, 0 for the pruned. At temperature 0: the largest logits share it equally.
+    /// Phi (eq. 3) over the remaining candidates, 0 for the pruned. At temperature 0 the largest logits share it equally.
     pub fn probabilities(&self, temperature: f64) -> Vec<f64> {
         let ln = self.ln_probabilities(temperature);
         ln.into_iter().map(f64::exp).collect()
@@ -147,11 +147,11 @@ impl Choice {
 
     /// The gradient for the logits, from the gradient for [`Choice::weights`] at the same temperature (eq. 4).
     ///
-    /// The true gradient: `keep * phi_k (g_k - sum_j phi_j g_j) / T`; eq. 4 leaves the `1 / T` out.
+    /// The true gradient: `keep * phi_k (g_k - sum_j phi_j g_j) / T`; eq. 4 omits the `1 / T`.
     /// 0 for pruned candidates, and everywhere once decided.
     ///
     /// # Panics
-    /// If `weight_gradient` has not one entry per candidate.
+    /// If `weight_gradient` does not have one entry per candidate.
     pub fn logit_gradient(&self, weight_gradient: &[f64], temperature: f64) -> Vec<f64> {
         assert_eq!(weight_gradient.len(), self.len(), "one gradient per candidate");
         if self.is_decided() {
@@ -169,10 +169,10 @@ impl Choice {
             .collect()
     }
 
-    /// One Adam step on the logits of the candidates left; a decided choice does not move.
+    /// One Adam step on the logits of the remaining candidates; a decided choice does not move.
     ///
     /// # Panics
-    /// If `logit_gradient` has not one entry per candidate.
+    /// If `logit_gradient` does not have one entry per candidate.
     pub fn step(&mut self, logit_gradient: &[f64], adam: &Adam) {
         assert_eq!(logit_gradient.len(), self.len(), "one gradient per candidate");
         if self.is_decided() {
@@ -195,7 +195,7 @@ impl Choice {
     /// One step of plain gradient descent, as eq. 4 is written; a decided choice does not move.
     ///
     /// # Panics
-    /// If `logit_gradient` has not one entry per candidate.
+    /// If `logit_gradient` does not have one entry per candidate.
     pub fn descend(&mut self, logit_gradient: &[f64], rate: f64) {
         assert_eq!(logit_gradient.len(), self.len(), "one gradient per candidate");
         if self.is_decided() {
@@ -206,10 +206,10 @@ impl Choice {
         }
     }
 
-    /// Removes the candidates whose probability is below `threshold` and returns them, the smallest first.
+    /// Removes the candidates whose probability is below `threshold` and returns them, smallest first.
     ///
-    /// Lines 7 to 9 of Algorithm 1. The probabilities are those before the first removal. Where too few would be left,
-    /// the most probable of the doomed stay; of equals the first.
+    /// Lines 7 to 9 of Algorithm 1. The probabilities are those before the first removal. If too few would remain, the
+    /// most probable of the doomed stay; the first of equals.
     pub fn prune(&mut self, temperature: f64, threshold: f64) -> Vec<usize> {
         self.prune_ln(temperature, threshold.ln())
     }
@@ -227,7 +227,7 @@ impl Choice {
         doomed
     }
 
-    /// Removes a candidate; false, and no change, if it is gone already or the choice is decided.
+    /// Removes a candidate; returns false, and changes nothing, if it is already gone or the choice is decided.
     pub fn remove(&mut self, candidate: usize) -> bool {
         let removed = self.alive[candidate] && !self.is_decided();
         if removed {
@@ -236,7 +236,7 @@ impl Choice {
         removed
     }
 
-    /// Sets logits and optimizer back to the start; what was removed stays so.
+    /// Resets logits and optimizer state; removed candidates stay removed.
     pub fn restart(&mut self) {
         for values in [&mut self.logits, &mut self.first_moment, &mut self.second_moment] {
             values.fill(0.0);
@@ -256,7 +256,7 @@ impl Choice {
 }
 
 impl Default for Adam {
-    /// The values of DARTS for the architecture weights: 3e-4, betas 0.5 and 0.999, decay 1e-3.
+    /// The settings of DARTS for the architecture weights: 3e-4, betas 0.5 and 0.999, decay 1e-3.
     fn default() -> Self {
         Self { lr: 3e-4, beta1: 0.5, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-3 }
     }

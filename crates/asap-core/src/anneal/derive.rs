@@ -7,7 +7,7 @@ use super::edge_policy::EdgePolicy;
 use crate::genotype::{CellGenotype, Gene, Genotype};
 use crate::space::{CellKind, Edge, Ending, Operation};
 
-/// The genotype of an architecture, and what had to be decided without annealing.
+/// The genotype of an architecture, and the choices that were decided without annealing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Derived {
     /// The cells.
@@ -16,7 +16,7 @@ pub struct Derived {
     pub fallback: Vec<Fallback>,
 }
 
-/// A choice that was still open at the end and fell to the largest logit. Displayed with states, as
+/// A choice that was still open at the end and was decided by the largest logit. Displayed with states, as
 /// [`Pruned`](crate::Pruned) is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fallback {
@@ -28,24 +28,24 @@ pub enum Fallback {
         edge: Edge,
         /// The operation with the largest probability.
         chosen: Operation,
-        /// Number of operations that were left.
+        /// Number of operations that remained.
         alive: usize,
     },
     /// A node with more inputs left than it keeps, under [`EdgePolicy::Anneal`].
     Inputs {
         /// The cell kind.
         kind: CellKind,
-        /// The state that the node is.
+        /// The state of the node.
         state: usize,
         /// The inputs with the largest weight.
         chosen: Vec<usize>,
-        /// Number of inputs that were left.
+        /// Number of inputs that remained.
         alive: usize,
     },
 }
 
 impl Architecture {
-    /// The genotype: the inputs that each node keeps and their operations, by the largest logit where still open.
+    /// The genotype: the inputs that each node keeps and their operations, by the largest logit where still undecided.
     pub fn derive(&self) -> Derived {
         let mut fallback = Vec::new();
         let kinds = self.space().kinds().iter();
@@ -77,7 +77,7 @@ impl Architecture {
         CellGenotype { nodes: nodes.collect(), output: self.space().output_states() }
     }
 
-    /// Leaves the `kept` strongest of the edges of a node.
+    /// Keeps the `kept` strongest edges of a node.
     fn cut(
         &self,
         kind: CellKind,
@@ -87,7 +87,7 @@ impl Architecture {
         fallback: &mut Vec<Fallback>,
     ) {
         let alive = edges.len();
-        // the sort is stable: of equals, the lowest input stays in front
+        // the sort is stable: among equals the lowest input comes first
         edges.sort_by(|a, b| {
             let ([p_a, logit_a], [p_b, logit_b]) = (self.strength(kind, a), self.strength(kind, b));
             p_b.total_cmp(&p_a).then(logit_b.total_cmp(&logit_a))
@@ -101,8 +101,8 @@ impl Architecture {
         }
     }
 
-    /// The rank of an edge among the inputs of its node: its own logit; without one the probability of its best
-    /// operation at T = 1, as in DARTS, and among the decided, where that is 1, the operation's logit. Under
+    /// The rank of an edge among the inputs of its node: its own logit if it has one; otherwise the probability of its
+    /// best operation at T = 1, as in DARTS, and among decided edges, where that is 1, the operation's logit. Under
     /// [`EdgePolicy::Normalize`] that probability times the edge's own.
     fn strength(&self, kind: CellKind, edge: &Edge) -> [f64; 2] {
         let cell = self.cell(kind);
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::{Adam, Family, MixingTables, SearchSpace, ThresholdPolicy};
 
-    /// Gradients of 0 but for some (edge, candidate) of the normal cell.
+    /// Gradients of 0 except for some (edge, candidate) of the normal cell.
     fn gradients(wanted: &[(usize, usize, f64)]) -> MixingTables {
         let mut normal = vec![vec![0.0; 7]; 14];
         for &(edge, candidate, gradient) in wanted {

@@ -1,4 +1,4 @@
-//! The rule by which a node comes down to its incoming edges.
+//! The rule that selects the incoming edges of a node.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,15 +9,15 @@ use super::choice::Choice;
 use crate::error::Error;
 use crate::space::Ending;
 
-/// The rule by which a node comes down to the number of incoming edges that its family keeps, which the paper leaves open.
+/// The rule that reduces a node to the number of incoming edges that its family keeps; the paper leaves it open.
 ///
 /// With every edge kept, [`EdgePolicy::Strength`] and [`EdgePolicy::Anneal`] do nothing, and
 /// [`EdgePolicy::Normalize`] weights the edges and cuts none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EdgePolicy {
-    /// A cut at the end, as in DARTS: the edges whose surviving operation has the largest logit stay (where several
-    /// operations survive: whose best one has the largest probability).
+    /// A cut at the end, as in DARTS: the edges whose surviving operation has the largest logit stay (if several
+    /// operations survive, those whose best one has the largest probability).
     #[default]
     Strength,
     /// Annealed and pruned like the operations: a [`Choice`] per node that keeps some of its inputs.

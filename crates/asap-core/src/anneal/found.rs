@@ -1,4 +1,4 @@
-//! Single operations of a search by name: what was pruned, and what is no number.
+//! Single operations of a search by name: pruned ones, and those with a logit that is not finite.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub struct Pruned {
     pub kind: CellKind,
     /// The edge.
     pub edge: Edge,
-    /// The operation; `None` when the whole edge went.
+    /// The operation; `None` if the whole edge was pruned.
     pub operation: Option<Operation>,
 }
 

@@ -4,7 +4,7 @@ use super::architecture::Architecture;
 use super::choice::Adam;
 use crate::space::{CellKind, MixingTables};
 
-/// The gradient of the loss for every logit; 0 for what is pruned or decided.
+/// The gradient of the loss for every logit; 0 for pruned operations and decided choices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogitGradients {
     /// For the operations.
@@ -19,7 +19,7 @@ impl Architecture {
     /// Entries of pruned operations have no effect.
     ///
     /// # Panics
-    /// If the gradients have another shape.
+    /// If the gradients have a different shape.
     pub fn logit_gradients(
         &self,
         mixing_gradients: &MixingTables,
@@ -62,15 +62,15 @@ impl Architecture {
     /// `mixing_gradients` as in [`Architecture::logit_gradients`].
     ///
     /// # Panics
-    /// If the gradients have another shape.
+    /// If the gradients have a different shape.
     pub fn step(&mut self, mixing_gradients: &MixingTables, temperature: f64, adam: &Adam) {
         self.step_logits(&self.logit_gradients(mixing_gradients, temperature), adam);
     }
 
-    /// One Adam step on every logit along gradients at hand; what is pruned or decided does not move.
+    /// One Adam step on every logit along given gradients; pruned operations and decided choices do not move.
     ///
     /// # Panics
-    /// If the gradients have another shape.
+    /// If the gradients have a different shape.
     pub fn step_logits(&mut self, gradients: &LogitGradients, adam: &Adam) {
         for (index, &kind) in self.space().kinds().iter().enumerate() {
             let alive: Vec<_> = self.alive_edges(kind).collect();

@@ -1,4 +1,4 @@
-//! A check of Theorem 2 by experiment: Algorithm 1 on a bandit whose best arm is known.
+//! An experimental check of Theorem 2: Algorithm 1 on a bandit whose best arm is known.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,13 +12,13 @@ use crate::error::Error;
 /// A bandit for the setting of Theorem 2: gradients independent in time and bounded.
 ///
 /// Each arm's logit gradient is `-bound` or `+bound` at random; its mean is `-gap / 2` for the best arm and
-/// `+gap / 2` for the others. Which arm is the best depends on the seed.
+/// `+gap / 2` for the others. The seed determines the best arm.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PacTrial {
     /// Number of arms, N.
     pub arms: usize,
-    /// The lead of the best arm over the others on average.
+    /// The average lead of the best arm over the others.
     pub gap: f64,
     /// Bound on the gradients, L.
     pub bound: f64,
@@ -32,14 +32,14 @@ pub struct PacTrial {
     pub seed: u64,
 }
 
-/// The end of a trial.
+/// The outcome of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PacOutcome {
     /// The arm that is best by construction.
     pub best: usize,
-    /// The arms that are left.
+    /// The arms that remain.
     pub survivors: Vec<usize>,
-    /// The iteration that left one arm; `None` if several are left.
+    /// The iteration at which one arm remained; `None` if several do.
     pub decided_at: Option<f64>,
 }
 
@@ -93,10 +93,10 @@ pub fn simulate_with(trial: &PacTrial, annealing: &Annealing) -> Result<PacOutco
     })
 }
 
-/// The share of `runs` trials, with the seeds from `trial.seed` on, that lose the best arm.
+/// The fraction of `runs` trials, with seeds counting up from `trial.seed`, that lose the best arm.
 ///
 /// # Errors
-/// As [`simulate_with`], and if `runs` is 0.
+/// Those of [`simulate_with`], and [`Error::Value`] if `runs` is 0.
 pub fn failure_rate(trial: &PacTrial, annealing: &Annealing, runs: u32) -> Result<f64, Error> {
     if runs == 0 {
         return Err(Error::value("runs", runs, "1 or more"));

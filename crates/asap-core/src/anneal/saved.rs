@@ -62,7 +62,7 @@ impl TryFrom<SavedArchitecture> for Architecture {
                 };
                 return Err(Error::value(
                     "architecture",
-                    "a record with other cells",
+                    "a record with different cells",
                     format!("the fields space, policy, {expected} for {family}"),
                 ));
             }
@@ -78,9 +78,9 @@ impl TryFrom<SavedArchitecture> for Architecture {
                 let space = architecture.space();
                 return Err(Error::value(
                     kind.name(),
-                    "a set of choices of another shape",
+                    "a set of choices with a different shape",
                     format!(
-                        "one choice of 1 from {} operations for each of {} edges, and of inputs as policy `{policy}` has them",
+                        "one choice of 1 from {} operations for each of {} edges, and choices of inputs according to policy `{policy}`",
                         space.candidates.len(),
                         space.edge_count(),
                     ),
@@ -92,7 +92,7 @@ impl TryFrom<SavedArchitecture> for Architecture {
     }
 }
 
-/// True if every choice has as many candidates and survivors as its counterpart.
+/// True if every choice has the same number of candidates and survivors as its counterpart.
 fn have_one_shape(a: &CellChoices, b: &CellChoices) -> bool {
     let of = |choice: &Choice| (choice.len(), choice.keep());
     let of_inputs = |choice: &Option<Choice>| choice.as_ref().map(of);
@@ -130,7 +130,7 @@ mod tests {
         let refused =
             |json: &str| serde_json::from_str::<Architecture>(json).unwrap_err().to_string();
         let error = refused(&json.replace("\"anneal\"", "\"strength\""));
-        assert!(error.contains("`normal` is a set of choices of another shape"), "{error}");
+        assert!(error.contains("`normal` is a set of choices with a different shape"), "{error}");
         let single = Architecture::new(SearchSpace::of(Family::NasBench201), EdgePolicy::Anneal);
         let json = serde_json::to_string(&single).unwrap();
         let error = refused(&json.replace("\"family\":\"nas-bench-201\",", ""));

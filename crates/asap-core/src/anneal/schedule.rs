@@ -1,4 +1,4 @@
-//! The schedules of a search: temperature, pruning threshold and learning rate as functions of the time.
+//! The schedules of a search: temperature, pruning threshold and learning rate as functions of time.
 
 use std::f64::consts::PI;
 
@@ -68,7 +68,7 @@ pub enum ThresholdPolicy {
     },
 }
 
-/// A cosine from `initial` to `minimum` over `epochs`, as DARTS trains the weights of its search network.
+/// A cosine from `initial` to `minimum` over `epochs`, used by DARTS for the weights of its search network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CosineLearningRate {
@@ -80,9 +80,9 @@ pub struct CosineLearningRate {
     pub epochs: usize,
 }
 
-/// Cycles of power cosine, each with a smaller amplitude than the one before (section 4.2 of the paper).
+/// Power-cosine cycles, each with a smaller amplitude than the one before (section 4.2 of the paper).
 ///
-/// In cycle k, with e of the E epochs of a cycle gone:
+/// In cycle k, after e of the E epochs of a cycle:
 /// `lr = minimum + a_k (p^x - 1) / (p - 1)`, `x = (1 + cos(pi e / E)) / 2`,
 /// `a_k = (initial - minimum) amplitude_decay^k` (Hundt et al. 2019). `power` 1 is the plain cosine.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -98,9 +98,9 @@ pub struct PowerCosineLearningRate {
     pub cycles: usize,
     /// The factor of the amplitude from cycle to cycle; 0.5 in the paper.
     pub amplitude_decay: f64,
-    /// p: above 1 the rate falls sooner than a cosine.
+    /// p: above 1 the rate falls sooner than with a cosine.
     pub power: f64,
-    /// Epochs at the start in which the rate rises in a line from 0 to where the schedule is.
+    /// Epochs at the start during which the rate rises linearly from 0 to the schedule.
     pub warmup_epochs: f64,
 }
 
@@ -125,7 +125,7 @@ impl TemperatureSchedule {
         }
     }
 
-    /// The grace epochs: how many of the first `epochs` epochs pass before the temperature is below `tau`.
+    /// Number of grace epochs: those of the first `epochs` epochs that pass before the temperature is below `tau`.
     pub fn grace_epochs(&self, tau: f64, epochs: usize) -> usize {
         (0..epochs).take_while(|&epoch| self.at(epoch as f64) >= tau).count()
     }
@@ -133,7 +133,7 @@ impl TemperatureSchedule {
     /// Checks that the temperature is positive and never rises.
     ///
     /// # Errors
-    /// [`Error::Value`] that names the value at fault.
+    /// [`Error::Value`] that names the invalid value.
     pub fn check(&self) -> Result<(), Error> {
         match *self {
             Self::Exponential { initial, decay } => {
@@ -164,7 +164,7 @@ impl Pac {
         t / (t - self.fraction.ln())
     }
 
-    /// The margin beta_t of Claim 1, `T_t / (2 rho_t)`: how far a logit divided by t may be from its mean.
+    /// The margin beta_t of Claim 1, `T_t / (2 rho_t)`: the largest distance of a logit divided by t from its mean.
     pub fn margin(&self, t: f64) -> f64 {
         let confidence = (PI * PI * self.candidates as f64 * t * t / (3.0 * self.delta)).ln();
         self.eta * self.bound * (8.0 / t * confidence).sqrt() / 2.0
@@ -199,13 +199,13 @@ impl ThresholdPolicy {
     /// Checks that the threshold is above 0 and below the uniform probability `1 / N`.
     ///
     /// # Errors
-    /// [`Error::Value`] that names the value at fault.
+    /// [`Error::Value`] that names the invalid value.
     pub fn check(&self) -> Result<(), Error> {
         match *self {
             Self::Fixed { fraction } if !(fraction > 0.0 && fraction < 1.0) => Err(Error::value(
                 "threshold.fraction",
                 fraction,
-                "a number between 0 and 1, or every candidate would fall at once",
+                "a number between 0 and 1, or all candidates would be pruned at once",
             )),
             Self::Fixed { .. } => Ok(()),
             Self::Pac { fraction: value } => proportion("threshold.fraction", value),
@@ -221,7 +221,7 @@ impl Default for ThresholdPolicy {
 }
 
 impl CosineLearningRate {
-    /// The rate at `epoch`, which may be a fraction; `minimum` once the epochs are over.
+    /// The rate at `epoch`, which may be a fraction; `minimum` after the last epoch.
     pub fn at(&self, epoch: f64) -> f64 {
         let progress = (epoch / self.epochs.max(1) as f64).clamp(0.0, 1.0);
         self.minimum + (self.initial - self.minimum) * (1.0 + (PI * progress).cos()) / 2.0
@@ -229,7 +229,7 @@ impl CosineLearningRate {
 }
 
 impl PowerCosineLearningRate {
-    /// The rate at `epoch`, which may be a fraction; `minimum` once the epochs are over.
+    /// The rate at `epoch`, which may be a fraction; `minimum` after the last epoch.
     pub fn at(&self, epoch: f64) -> f64 {
         let cycles = self.cycles.max(1) as f64;
         let time = (epoch / self.epochs.max(1) as f64).clamp(0.0, 1.0) * cycles;

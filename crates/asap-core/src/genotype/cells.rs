@@ -1,4 +1,4 @@
-//! A genotype as a value, and the rules that it keeps.
+//! A genotype as a value, and its rules.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ pub struct Genotype {
 pub struct CellGenotype {
     /// The operations of each node.
     pub nodes: Vec<Vec<Gene>>,
-    /// The states that make the output: those that are joined, or the last node.
+    /// The states that form the output: those that are concatenated, or the last node.
     pub output: Vec<usize>,
 }
 
@@ -39,7 +39,7 @@ pub struct Gene {
     pub input: usize,
 }
 
-/// The place of a fault inside a cell.
+/// The location of an error inside a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Nodes,
@@ -54,10 +54,10 @@ impl Genotype {
     /// A checked genotype: one cell for each of [`Family::kinds`], in that order.
     ///
     /// # Errors
-    /// [`Error::Cell`] unless each cell has 1 to [`MAX_NODES`] nodes, the operations are of the family and read earlier
-    /// states, each node has as many as the family asks for (with [`Ending::EveryEdge`] one for each earlier state, in
-    /// order), and the output takes one or more states that exist, none twice; of a reduction cell no inputs, which are
-    /// twice as large; of [`Output::LastNode`] the last.
+    /// [`Error::Cell`] unless each cell has 1 to [`MAX_NODES`] nodes, the operations belong to the family and read earlier
+    /// states, each node has as many as the family requires (with [`Ending::EveryEdge`] one for each earlier state, in
+    /// order), and the output takes one or more existing states, none twice; for a reduction cell no inputs, which are
+    /// twice as large; for [`Output::LastNode`] the last node.
     pub fn new(family: Family, cells: Vec<CellGenotype>) -> Result<Self, Error> {
         let kinds = family.kinds();
         if cells.len() != kinds.len() {
@@ -190,7 +190,7 @@ fn check_output(family: Family, kind: CellKind, cell: &CellGenotype) -> Checked 
     let (inputs, output) = (family.inputs(), &cell.output);
     let states = inputs + cell.nodes.len();
     if output.is_empty() {
-        let reason = "no states; expected those whose channels make the output".to_owned();
+        let reason = "no states; expected those whose channels form the output".to_owned();
         return Err((Place::Output, reason));
     }
     for (index, &state) in output.iter().enumerate() {
@@ -218,7 +218,7 @@ fn check_output(family: Family, kind: CellKind, cell: &CellGenotype) -> Checked 
     Ok(())
 }
 
-/// A fault with the name of its place.
+/// An error with the name of its location.
 pub(super) fn fault(kind: CellKind, place: Place, reason: String) -> Error {
     let place = match place {
         Place::Nodes => format!("{kind} cell"),

@@ -1,4 +1,4 @@
-//! The notation of the DARTS code: a Python tuple, in every variant that people have.
+//! The notation of the DARTS code: a Python tuple, in all the variants in use.
 
 use std::fmt;
 
@@ -118,7 +118,7 @@ fn cell(genes: &Value, concat: Option<&Value>, kind: CellKind) -> Result<CellGen
     })
 }
 
-/// A pair, or a triple whose last member is a weight of no further use.
+/// A pair, or a triple whose last member, a weight, is ignored.
 fn gene(value: &Value, parts: &[Value]) -> Result<Gene, Fault> {
     let (name, input) = match parts {
         [name, input] => (name, input),
@@ -126,7 +126,7 @@ fn gene(value: &Value, parts: &[Value]) -> Result<Gene, Fault> {
         _ => return value.expected("an ('operation', input) pair"),
     };
     let Form::Text(text) = name.form else {
-        return name.expected("the name of an operation in quotes");
+        return name.expected("a quoted operation name");
     };
     Ok(Gene {
         operation: FAMILY.operation(text).or_else(|error| name.fault(error.to_string()))?,
@@ -134,7 +134,7 @@ fn gene(value: &Value, parts: &[Value]) -> Result<Gene, Fault> {
     })
 }
 
-/// The states of an output with their places: a list, `range(...)` or `list(range(...))`.
+/// The states of an output with their positions: a list, `range(...)` or `list(range(...))`.
 fn states(value: &Value) -> Result<Vec<(usize, usize)>, Fault> {
     const WHAT: &str = "a list of states or range(first, end)";
     match &value.form {

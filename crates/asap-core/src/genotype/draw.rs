@@ -1,7 +1,7 @@
-//! Pictures of a cell, like the paper's Figs. 4 and 5: SVG without any outside program, and DOT.
+//! Drawings of a cell, like the paper's Figs. 4 and 5: SVG without any external program, and DOT.
 //!
-//! The SVG is a layered drawing from left to right. Every operation is a label of its own, in front of the node it
-//! feeds, so labels cannot meet; a wire that passes a column on its way has a lane of its own there.
+//! The SVG is a layered drawing from left to right. Every operation has its own label, in front of the node it
+//! feeds, so labels cannot overlap; a wire that passes a column has its own lane there.
 
 use std::fmt::Write;
 
@@ -75,7 +75,7 @@ pub fn dot(genotype: &Genotype, kind: CellKind, title: &str) -> String {
     out
 }
 
-/// The name of what stands outside the cell.
+/// The name of an input or the output of the cell.
 #[derive(Clone, Copy)]
 enum Outer {
     /// `c` with an index.
@@ -109,11 +109,11 @@ fn node_name(family: Family, node: usize) -> usize {
 const MARGIN: f64 = 16.0;
 const TITLE: f64 = 44.0;
 
-/// From the middle of a text to its baseline; not every viewer knows `dominant-baseline`.
+/// Distance from the middle of a text to its baseline; not every viewer supports `dominant-baseline`.
 const BASELINE: f64 = 4.0;
 
-/// Both palettes; the labels' colours tell kinds of operations apart. The class keeps the rules off the rest of a
-/// page into which the picture is pasted.
+/// Both palettes; the labels' colours distinguish kinds of operations. The class keeps the rules off the rest of a
+/// page that embeds the picture.
 const STYLE: &str = "<style>
   .asap-cell text { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; fill: #1c2127; text-anchor: middle }
   .asap-cell .title { font: 600 15px system-ui, 'DejaVu Sans', sans-serif; text-anchor: start }

@@ -1,4 +1,4 @@
-//! The layout of a cell's picture: columns from left to right, no two things of a column in one place.
+//! The layout of a cell's picture: columns from left to right, without overlaps within a column.
 
 use super::cells::{CellGenotype, Gene};
 
@@ -14,7 +14,7 @@ pub(crate) struct Layout<'a> {
     pub(crate) height: f64,
 }
 
-/// A thing in a column.
+/// An item of a column.
 #[derive(Clone, Copy)]
 pub(crate) enum Item {
     /// An input of the cell.
@@ -29,19 +29,19 @@ pub(crate) enum Item {
 
 pub(crate) const LABEL_WIDTH: f64 = 112.0;
 pub(crate) const LABEL_HEIGHT: f64 = 22.0;
-/// Between the labels of a node.
+/// Distance between the labels of a node.
 const LABEL_GAP: f64 = 8.0;
-/// From the labels of a node to its circle.
+/// Distance from the labels of a node to its circle.
 pub(crate) const NECK: f64 = 26.0;
 pub(crate) const RADIUS: f64 = 14.0;
 pub(crate) const BOX_WIDTH: f64 = 52.0;
 pub(crate) const BOX_HEIGHT: f64 = 30.0;
-/// Between columns, where the wires cross.
+/// Distance between columns, where the wires cross.
 const CHANNEL: f64 = 84.0;
-/// Between the things of a column.
+/// Distance between the items of a column.
 const ROW_GAP: f64 = 18.0;
 const LANE_HEIGHT: f64 = 6.0;
-/// A node with its labels.
+/// Width of a node with its labels.
 const NODE_WIDTH: f64 = LABEL_WIDTH + NECK + 2.0 * RADIUS;
 
 impl<'a> Layout<'a> {
@@ -73,7 +73,7 @@ impl<'a> Layout<'a> {
         layout
     }
 
-    /// Sweeps over the columns, each item drawn to the mean height of its neighbours.
+    /// Sweeps over the columns and draws each item to the mean height of its neighbours.
     fn place(&mut self) {
         for column in &mut self.columns {
             stack(column, |_| None);
@@ -190,7 +190,7 @@ impl Item {
     }
 }
 
-/// Orders a column by the wanted heights and gives each item one near it, with room between neighbours.
+/// Orders a column by the wanted heights and places each item near its own, with gaps between neighbours.
 fn stack(column: &mut [(Item, f64)], wanted: impl Fn(Item) -> Option<f64>) {
     for (item, y) in column.iter_mut() {
         *y = wanted(*item).unwrap_or(*y);

@@ -26,9 +26,9 @@ impl fmt::Display for Genotype {
 /// Reads the Python text of the DARTS code, with or without `NAME = ` in front, and its variants, the string of
 /// NAS-Bench-201, and the JSON of both.
 ///
-/// Of DARTS: single and double quotes, several lines, comments, `range(2, 6)` or a list; the two operations of a node
+/// For DARTS: single and double quotes, several lines, comments, `range(2, 6)` or a list; the two operations of a node
 /// side by side in one list or as a list per node; pairs, or triples that end in a weight. Without a concat, or with
-/// `None`, the output takes all nodes. Of NAS-Bench-201: with or without quotes.
+/// `None`, the output takes all nodes. For NAS-Bench-201: with or without quotes.
 ///
 /// # Errors
 /// [`Error::Parse`] with line, column, what was expected and what was found.
@@ -73,7 +73,7 @@ fn genotype(value: &Value) -> Result<Genotype, Fault> {
     }
 }
 
-/// The JSON of a genotype: of DARTS all genes of a cell in one list, as in the Python form; of other families the name
+/// The JSON of a genotype: for DARTS all genes of a cell in one list, as in the Python form; for other families the name
 /// of the space and the cell in its notation.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -152,7 +152,7 @@ impl<'de> Deserialize<'de> for Genotype {
                 let cell: Genotype = found(json.cell, "cell")?.parse().map_err(D::Error::custom)?;
                 match cell.family() {
                     Family::NasBench201 => Ok(cell),
-                    other => Err(D::Error::custom(format!("`cell` is of {other}; expected |...|"))),
+                    other => Err(D::Error::custom(format!("`cell` is for {other}; expected |...|"))),
                 }
             }
         }

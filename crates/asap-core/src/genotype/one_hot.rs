@@ -11,12 +11,12 @@ impl SearchSpace {
     /// input twice.
     ///
     /// # Errors
-    /// [`Error::Cell`] if the genotype is of another family, or has another number of nodes, an operation that is no
-    /// candidate, or an output of anything but all nodes in order.
+    /// [`Error::Cell`] if the genotype belongs to another family, or has a different number of nodes, an operation that is
+    /// not a candidate, or an output other than all nodes in order.
     pub fn one_hot(&self, genotype: &Genotype) -> Result<MixingTables, Error> {
         if genotype.family() != self.family {
             let reason =
-                format!("of the family {}; the search space is {}", genotype.family(), self.family);
+                format!("a genotype of {}; the search space is {}", genotype.family(), self.family);
             return Err(Error::Cell { place: "genotype".to_owned(), reason });
         }
         let mut tables = self.tables(|| 0.0);
@@ -39,7 +39,7 @@ impl SearchSpace {
                 else {
                     let names: Vec<_> = self.candidates.iter().map(|c| c.name()).collect();
                     let reason = format!(
-                        "{} is no candidate of the search space; expected one of: {}",
+                        "{} is not a candidate of the search space; expected one of: {}",
                         gene.operation,
                         names.join(", ")
                     );
@@ -106,13 +106,13 @@ mod tests {
         let skips = SearchSpace::new(Family::Darts, 4, vec![Operation::SkipConnect]).unwrap();
         assert_eq!(
             refused(&skips, &asap),
-            "normal cell, node 0: sep_conv_3x3 is no candidate of the search space; expected one of: skip_connect"
+            "normal cell, node 0: sep_conv_3x3 is not a candidate of the search space; expected one of: skip_connect"
         );
         let other = edited(|cells| cells[1].output = vec![3, 4, 5]);
         assert!(refused(&space, &other).starts_with("reduction cell, concat: [3, 4, 5]; "));
         assert_eq!(
             refused(&SearchSpace::of(Family::NasBench201), &asap),
-            "genotype: of the family darts; the search space is nas-bench-201"
+            "genotype: a genotype of darts; the search space is nas-bench-201"
         );
         let double = edited(|cells| cells[0].nodes[0] = vec![cells[0].nodes[0][0]; 2]);
         let weights = space.one_hot(&double).unwrap();

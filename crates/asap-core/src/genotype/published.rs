@@ -4,14 +4,14 @@ use super::cells::{CellGenotype, Gene, Genotype};
 use crate::error::Error;
 use crate::space::{Family, Operation};
 
-/// A cell that was published, and where.
+/// A published cell and its source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PublishedCell {
-    /// The name under which it is known.
+    /// The usual name.
     pub name: &'static str,
     /// The paper or code it comes from.
     pub source: &'static str,
-    /// A warning to its users, if there is one.
+    /// A caveat for users, if there is one.
     pub note: Option<&'static str>,
     normal: Short,
     reduce: Short,
@@ -87,7 +87,7 @@ impl PublishedCell {
         &CELLS
     }
 
-    /// The cell of a name, in upper or lower case; `-` and `_` are the same.
+    /// The cell with this name, in upper or lower case; `-` and `_` are equivalent.
     ///
     /// # Errors
     /// [`Error::UnknownName`] that lists the names.

@@ -1,4 +1,4 @@
-//! Text in Python or JSON as values that know where in the text they stand; text is never evaluated.
+//! Python or JSON text as values that know their position in it; text is never evaluated.
 //!
 //! Grammar, the same for both languages: a value is a string, a number, `None` or `null`, a list in `[]` or `()`, an
 //! object in `{}`, or a call such as `range(2, 6)`.
@@ -6,7 +6,7 @@
 /// The deepest nesting of values; a genotype needs five levels.
 const MAX_DEPTH: usize = 16;
 
-/// A fault and the byte where it stands.
+/// A parse error and its byte position.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) at: usize,
@@ -23,12 +23,12 @@ pub(super) struct Value<'t> {
 pub(super) enum Form<'t> {
     Nothing,
     Number(&'t str),
-    /// A text in quotes, which start at the value's byte.
+    /// A quoted string; the opening quote is at the value's byte.
     Text(&'t str),
     /// A NAS-Bench-201 cell without quotes.
     Bare(&'t str),
     List(Vec<Value<'t>>),
-    /// A call with its name, or an object without; the keys of its fields and their values.
+    /// A call with its name, or an object without one; the keys of its fields and their values.
     Record(Option<&'t str>, Vec<(Option<&'t str>, Value<'t>)>),
 }
 
@@ -41,7 +41,7 @@ impl Value<'_> {
         let found = match &self.form {
             Form::Nothing => "nothing".to_owned(),
             Form::Number(number) => number.to_string(),
-            Form::Text(text) | Form::Bare(text) => format!("the text '{text}'"),
+            Form::Text(text) | Form::Bare(text) => format!("the string '{text}'"),
             Form::List(items) => format!("a list of {}", items.len()),
             Form::Record(Some(name), _) => format!("{name}(...)"),
             Form::Record(None, _) => "an object".to_owned(),
@@ -75,7 +75,7 @@ impl<'t> Reader<'t> {
         Self { text, at: 0 }
     }
 
-    /// The byte of what comes next, after blanks.
+    /// The byte position of the next item, after blanks.
     pub(super) fn at(&mut self) -> usize {
         self.skip_blank();
         self.at
@@ -126,7 +126,7 @@ impl<'t> Reader<'t> {
         taken
     }
 
-    /// Takes the characters that come next as long as they fit; maybe none.
+    /// Takes the next characters as long as they fit; possibly none.
     pub(super) fn take_while(&mut self, fits: impl Fn(char) -> bool) -> &'t str {
         let rest = self.rest();
         let end = rest.find(|c| !fits(c)).unwrap_or(rest.len());
@@ -139,7 +139,7 @@ impl<'t> Reader<'t> {
         self.take_while(|c| c.is_alphanumeric() || c == '_' || c == '.')
     }
 
-    /// A value or a bare NAS-Bench-201 cell, maybe after `NAME = `.
+    /// A value or a bare NAS-Bench-201 cell, optionally after `NAME = `.
     pub(super) fn assignment(&mut self) -> Result<Value<'t>, Fault> {
         self.skip_blank();
         let start = self.at;
@@ -209,7 +209,7 @@ impl<'t> Reader<'t> {
         self.skip_blank();
         let key = match self.rest().chars().next() {
             Some(quote @ ('"' | '\'')) => self.quoted(quote)?,
-            _ => return self.expected("a key in quotes"),
+            _ => return self.expected("a quoted key"),
         };
         if !self.take(':') {
             return self.expected("`:`");
@@ -233,7 +233,7 @@ impl<'t> Reader<'t> {
         self.at += quote.len_utf8();
         let text = self.take_while(|c| c != quote && c != '\n');
         if !self.rest().starts_with(quote) {
-            let reason = "a text in quotes that does not end on its line".to_owned();
+            let reason = "a quoted string that does not end on its line".to_owned();
             return Err(Fault { at: start, reason });
         }
         self.at += quote.len_utf8();

@@ -1,12 +1,12 @@
-//! Writes the steps of a chain, with the names and shapes of their parameters.
+//! A writer for the steps of a chain, with the names and shapes of their parameters.
 
 use super::step::{Init, Map, Parameter, Primitive, Role, Step};
 
-/// Writes steps one after the other, with parameters under one dotted path; see [`Plan::chain`](super::Plan::chain).
+/// A writer of consecutive steps, with parameters under one dotted path; see [`Plan::chain`](super::Plan::chain).
 pub struct Chain<'a> {
     parameters: &'a mut Vec<Parameter>,
     path: String,
-    /// What the next step reads.
+    /// The input of the next step.
     map: Map,
     steps: Vec<Step>,
 }
@@ -16,7 +16,7 @@ impl<'a> Chain<'a> {
         Self { parameters, path: path.to_owned(), map: input, steps: Vec::new() }
     }
 
-    /// The steps, and what the last of them gives.
+    /// The steps, and the output of the last one.
     pub(super) fn finish(self) -> (Vec<Step>, Map) {
         (self.steps, self.map)
     }
@@ -143,7 +143,7 @@ impl<'a> Chain<'a> {
         self.step(Primitive::Linear, Map::flat(out), vec![weight, bias])
     }
 
-    /// The same chain with its parameters below `part` for the steps that `write` adds.
+    /// The same chain, with the parameters of the steps that `write` adds below `part`.
     pub fn under(mut self, part: &str, write: impl FnOnce(Self) -> Self) -> Self {
         let path = format!("{}.{part}", self.path);
         let outer = std::mem::replace(&mut self.path, path);

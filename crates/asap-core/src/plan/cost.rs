@@ -6,7 +6,7 @@ use super::Plan;
 use crate::space::{Family, Stacking};
 use crate::{Architecture, Error, Genotype};
 
-/// What a network costs. Numbers too large for 64 bits stay at the largest.
+/// The cost of a network. Numbers too large for 64 bits saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Trained weights: convolutions, affine parameters of batch norms, linear layers.
@@ -36,11 +36,11 @@ pub struct NetworkShape {
     pub in_channels: usize,
     /// Number of classes.
     pub classes: usize,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: Stem,
 }
 
-/// What stands before the first cell.
+/// The layers before the first cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stem {
@@ -51,7 +51,7 @@ pub enum Stem {
     Large,
 }
 
-/// The largest number of cells; more are a mistake.
+/// The largest number of cells; more is a mistake.
 const MAX_CELLS: usize = 1000;
 
 /// The cost of the evaluation network of a genotype, without the auxiliary head.
@@ -79,7 +79,7 @@ pub fn auxiliary_cost(genotype: &Genotype, shape: &NetworkShape) -> Result<Cost,
 }
 
 /// The cost of the search network with the operations that are left in an architecture.
-///
+/// The cost of the search network with the live operations of an architecture.
 /// # Errors
 /// As [`Plan::search`].
 pub fn search_cost(architecture: &Architecture, shape: &NetworkShape) -> Result<Cost, Error> {
@@ -105,7 +105,7 @@ impl NetworkShape {
             return Err(Error::value("cells", self.cells, format!("1 to {MAX_CELLS}")));
         }
         if family.stacking() == Stacking::Stages && self.stem == Stem::Large {
-            let expected = format!("small: networks of {family} have one stem");
+            let expected = format!("small, the only stem of {family} networks");
             return Err(Error::value("stem", "large", expected));
         }
         Ok(())

@@ -1,20 +1,20 @@
-//! Which tensors of a search network are those of the network that is trained with its cell.
+//! The tensors that a search network shares with the network that is trained with its cell.
 
 use std::collections::HashMap;
 
 use super::{Body, Plan};
 
 impl Plan {
-    /// Pairs of parameter names, the search network's and this network's, of what both compute alike: the layers around
-    /// the cells by name, and operations by node, input and operation. Where a node has an operation twice on one input,
-    /// both begin with the same tensor.
+    /// Pairs of parameter names, the search network's and this network's, for the computations that both share: the layers
+    /// around the cells by name, and operations by node, input and operation. If a node has an operation twice on one
+    /// input, both start from the same tensor.
     pub fn inherited<'a>(&'a self, search: &'a Self) -> Vec<(&'a str, &'a str)> {
         let searched: HashMap<String, &str> = search.identities().collect();
         let known = self.identities();
         known.filter_map(|(identity, name)| Some((*searched.get(&identity)?, name))).collect()
     }
 
-    /// What each live parameter is, whatever edges are called, and its name.
+    /// The identity of each live parameter, independent of edge names, and its name.
     fn identities(&self) -> impl Iterator<Item = (String, &str)> {
         self.layers.iter().flat_map(|layer| {
             let named = |id: usize| self.parameters[id].name.as_str();

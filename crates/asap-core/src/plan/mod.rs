@@ -1,7 +1,7 @@
 //! Networks as plain data: named layers with their inputs, shapes, parameters and cost.
 //!
-//! A [`Plan`] is made from a search space or a genotype and a [`NetworkShape`], and is the one place that says what a
-//! network is. Running it, counting it, exporting it and handing weights from one network to another all walk it.
+//! A [`Plan`] is made from a search space or a genotype and a [`NetworkShape`], and is the only definition of a
+//! network. Running, counting and exporting a network, and handing weights from one to another, all walk it.
 
 mod chain;
 pub mod cost;
@@ -47,7 +47,7 @@ pub struct Layer {
     pub body: Body,
 }
 
-/// What a layer computes.
+/// The computation of a layer.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Body {
@@ -92,13 +92,13 @@ pub struct MixedEdge {
     pub name: String,
     /// The layer that it reads.
     pub input: LayerId,
-    /// Every operation divides the size by this, rounding up.
+    /// Factor by which every operation divides the size, rounding up.
     pub stride: usize,
     /// Its row in the mixing table of its kind of cell; without one each operation has weight 1.
     pub row: Option<usize>,
     /// Columns of that table: the candidates of the space.
     pub columns: usize,
-    /// The operations left, in the order of the search space.
+    /// The live operations, in the order of the search space.
     pub candidates: Vec<Candidate>,
 }
 
@@ -144,8 +144,8 @@ impl Plan {
         self.layers.iter().flat_map(|layer| layer.steps()).flat_map(|step| step.parameters.clone())
     }
 
-    /// Whether each layer takes part in the logits and, with `auxiliary`, in those of the auxiliary head. What does not must
-    /// not be computed in training: no backward pass would take it off the graph.
+    /// For each layer, true if it takes part in the logits or, with `auxiliary`, in those of the auxiliary head. The others
+    /// must not be computed in training: no backward pass would take them off the graph.
     pub fn needed(&self, auxiliary: bool) -> Vec<bool> {
         let mut needed = vec![false; self.layers.len()];
         needed[self.logits] = true;
@@ -186,8 +186,8 @@ impl Layer {
 }
 
 impl Node {
-    /// The edges that count: of those that add nothing only a first one, which gives the shape. With partial channels
-    /// every edge adds what passes it by.
+    /// The edges to compute: those that add nothing are skipped, except for a first one, which gives the shape. With
+    /// partial channels every edge adds the channels that pass it by.
     pub fn counting(&self) -> impl Iterator<Item = &MixedEdge> {
         let counts =
             |&(i, edge): &(usize, &MixedEdge)| self.partial > 1 || i == 0 || !edge.is_zero();
@@ -196,12 +196,12 @@ impl Node {
 }
 
 impl MixedEdge {
-    /// Whether it adds nothing to its node.
+    /// True if the edge adds nothing to its node.
     pub fn is_zero(&self) -> bool {
         self.candidates.iter().all(|c| c.operation == Operation::None)
     }
 
-    /// Whether drop-path drops it: neither the identity nor `none`, which gives nothing anyway.
+    /// True if drop-path drops the edge: it is neither the identity nor `none`, which gives nothing anyway.
     pub fn drops(&self) -> bool {
         self.candidates.iter().any(|c| !c.steps.is_empty() && c.operation != Operation::None)
     }

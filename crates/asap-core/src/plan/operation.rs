@@ -1,4 +1,4 @@
-//! What each operation of an edge is made of: its steps and the names of its parameters. Its cost follows from them.
+//! The parts of each operation of an edge: its steps and the names of its parameters. Its cost follows from them.
 
 use super::chain::Chain;
 use crate::{Operation, OperationKind};
@@ -6,14 +6,14 @@ use crate::{Operation, OperationKind};
 /// The batch norms that an operation gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Norms {
-    /// Batch norms have scale and shift: in the network that is trained, and not in the search network.
+    /// Batch norms have scale and shift: true for the network that is trained, false for the search network.
     pub affine: bool,
-    /// A batch norm follows a pooling: in the search network of the DARTS space only.
+    /// A batch norm follows a pooling: only in the search network of the DARTS space.
     pub after_pool: bool,
 }
 
 /// Adds the steps of an operation that keeps the number of channels (section 3.1 of the paper, and the published DARTS
-/// and NAS-Bench-201 code for what each consists of).
+/// and NAS-Bench-201 code for the parts of each).
 pub(super) fn operation<'a>(
     chain: Chain<'a>,
     operation: Operation,
@@ -52,7 +52,7 @@ pub(super) fn operation<'a>(
     }
 }
 
-/// ReLU, two 1x1 convolutions of stride 2, the second one pixel further down and right, batch norm.
+/// ReLU, two 1x1 convolutions of stride 2, the second one shifted by a pixel down and right, batch norm.
 pub fn factorized_reduce(chain: Chain<'_>, channels: usize, affine: bool) -> Chain<'_> {
     chain.relu().factorized_conv(channels).norm("bn", affine)
 }

@@ -1,4 +1,4 @@
-//! Pruning of a plan: a removed operation leaves the layers, and its parameters are named to whoever holds them.
+//! Pruning of a plan: removed operations leave the layers, and the caller learns the positions of their parameters.
 
 use super::{Body, MixedEdge, Plan, Step};
 use crate::{Architecture, CellKind, Genotype, Pruned, SearchSpace};
@@ -15,14 +15,14 @@ impl Plan {
         })
     }
 
-    /// Removes what an architecture no longer has alive: how a checkpoint is brought back.
+    /// Removes everything that is not alive in an architecture, to restore a checkpoint.
     pub fn prune_to(&mut self, architecture: &Architecture) -> Vec<usize> {
         self.retain(|kind, row, edge, candidate| {
             architecture.is_alive(kind, row, edge.candidates[candidate].index)
         })
     }
 
-    /// Removes what is not in a genotype of the space.
+    /// Removes everything that is not in a genotype of the space.
     pub fn keep(&mut self, space: &SearchSpace, genotype: &Genotype) -> Vec<usize> {
         let edges: Vec<_> = space.edges().collect();
         self.retain(|kind, row, edge, candidate| {
@@ -33,7 +33,7 @@ impl Plan {
         })
     }
 
-    /// Removes each operation for which `alive` says no, given its kind of cell, its edge's row, the edge, and its place
+    /// Removes each operation for which `alive` is false, given its kind of cell, its edge's row, the edge, and its place
     /// on it; and each edge that has none left.
     fn retain(&mut self, alive: impl Fn(CellKind, usize, &MixedEdge, usize) -> bool) -> Vec<usize> {
         let mut dead = Vec::new();

@@ -1,4 +1,4 @@
-//! How cells become a network: the stems, the stacking and the heads of each family.
+//! Networks made of cells: the stems, the stacking and the heads of each family.
 
 use super::chain::Chain;
 use super::operation::{Norms, factorized_reduce, operation};
@@ -16,7 +16,7 @@ struct Site {
     kind: CellKind,
     /// Channels of its nodes.
     channels: usize,
-    /// The layers that are its first states.
+    /// The layers of its input states.
     inputs: Vec<LayerId>,
 }
 
@@ -36,7 +36,7 @@ impl Plan {
     /// parameters.
     ///
     /// # Errors
-    /// [`Error::Value`] if a number of the shape makes no sense, or the channels do not fall into
+    /// [`Error::Value`] if a number of the shape is out of range, or the channels cannot be divided into
     /// [`SearchSpace::partial`] equal parts.
     pub fn search(space: &SearchSpace, shape: &NetworkShape) -> Result<Self, Error> {
         if !shape.channels.is_multiple_of(space.partial) {
@@ -60,10 +60,10 @@ impl Plan {
     }
 
     /// The network that is trained with the cells of a genotype, with an auxiliary head after cell `2 * cells / 3`
-    /// (counted from 0, as in DARTS) if asked. Batch norms have affine parameters, and poolings no batch norm.
+    /// (counted from 0, as in DARTS) if requested. Batch norms have affine parameters, and poolings no batch norm.
     ///
     /// # Errors
-    /// [`Error::Value`] if a number of the shape makes no sense.
+    /// [`Error::Value`] if a number of the shape is out of range.
     pub fn evaluation(
         genotype: &Genotype,
         shape: &NetworkShape,
@@ -86,19 +86,19 @@ impl Plan {
         Ok(plan)
     }
 
-    /// A plan that has nothing but its images yet.
+    /// A plan with only its images.
     pub fn of_images(family: Family, images: Map) -> Self {
         let images = Layer { name: "images".to_owned(), output: images, body: Body::Images };
         Self { family, layers: vec![images], parameters: Vec::new(), logits: 0, auxiliary: None }
     }
 
-    /// Adds a layer; its position.
+    /// Adds a layer and returns its position.
     pub fn layer(&mut self, name: String, output: Map, body: Body) -> LayerId {
         self.layers.push(Layer { name, output, body });
         self.layers.len() - 1
     }
 
-    /// Adds a chain of steps on the output of a layer; its position. The parameters stand below `name`.
+    /// Adds a chain of steps on the output of a layer and returns its position. The parameters stand below `name`.
     pub fn chain(
         &mut self,
         name: &str,
@@ -110,7 +110,7 @@ impl Plan {
         self.layer(name.to_owned(), output, Body::Chain { input, steps })
     }
 
-    /// Writes an operation of an edge that reads maps of this shape, with its parameters below `name`.
+    /// An operation of an edge that reads maps of this shape, with its parameters below `name`.
     pub fn candidate(
         &mut self,
         (index, op): (usize, Operation),
@@ -124,7 +124,7 @@ impl Plan {
         Candidate { index, operation: op, name, steps }
     }
 
-    /// Writes a cell; the layer that is its output.
+    /// Writes a cell and returns its output layer.
     fn cell(
         &mut self,
         site: &Site,
@@ -165,7 +165,7 @@ impl Plan {
         }
     }
 
-    /// A second classifier on the output of a cell, for training only (DARTS `AuxiliaryHeadCIFAR`, its pool adaptive):
+    /// A second classifier on the output of a cell, only for training (DARTS `AuxiliaryHeadCIFAR`, its pool adaptive):
     /// ReLU, average pool to 2x2, 1x1 convolution, batch norm, ReLU, 2x2 convolution without padding, batch norm, ReLU,
     /// linear layer.
     fn auxiliary_head(&mut self, cell: usize, classes: usize) {
@@ -200,7 +200,7 @@ fn stacked(
         Stacking::Stages => stages(&mut plan, shape, cell),
     };
     plan.logits = plan.chain("head", last, |chain| {
-        // Where cells end in a sum and not in batch norms, the classifier has its own.
+        // If cells end in a sum and not in batch norms, the classifier has its own.
         let chain = match family.stacking() {
             Stacking::Darts => chain,
             Stacking::Stages => chain.norm("bn", true).relu(),

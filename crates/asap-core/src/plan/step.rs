@@ -1,4 +1,4 @@
-//! What a chain of a plan is made of: primitive steps with their shapes, their parameters and their cost.
+//! The parts of a chain of a plan: primitive steps with their shapes, their parameters and their cost.
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ pub struct Map {
 pub enum Primitive {
     /// A map of zeros, `ceil(size / stride)` large.
     Zero {
-        /// Divides the size.
+        /// The factor that divides the size.
         stride: usize,
     },
     /// `max(x, 0)`.
@@ -59,7 +59,7 @@ pub enum Primitive {
         /// Along both sides.
         stride: usize,
     },
-    /// 2x2 average of stride 2; at the end of an odd side over the pixels that there are.
+    /// 2x2 average of stride 2; at the end of an odd side, over the existing pixels.
     AvgPool2x2,
     /// Average over a 2x2 grid of the map, whatever its size; on an odd side the halves share the middle.
     AdaptivePool2x2,
@@ -74,9 +74,9 @@ pub enum Primitive {
 pub struct Step {
     /// The computation.
     pub primitive: Primitive,
-    /// What it reads.
+    /// Its input.
     pub input: Map,
-    /// What it gives.
+    /// Its output.
     pub output: Map,
     /// Its parameters among [`Plan::parameters`](super::Plan::parameters).
     pub parameters: Range<usize>,
@@ -89,13 +89,13 @@ pub struct Parameter {
     pub name: String,
     /// Logical shape; convolutions are `[out, in / groups, height, width]`.
     pub shape: Vec<usize>,
-    /// What it is for.
+    /// Its purpose.
     pub role: Role,
-    /// How it starts.
+    /// Its initial value.
     pub init: Init,
 }
 
-/// What a tensor of a network is for.
+/// The purpose of a tensor of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Trained by the optimizer.
@@ -104,7 +104,7 @@ pub enum Role {
     Buffer,
 }
 
-/// How a tensor starts.
+/// The initial value of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Init {
     /// Uniform in `[-bound, bound]`.
@@ -126,7 +126,7 @@ impl Map {
         Self { channels, height: 1, width: 1 }
     }
 
-    /// The map after something of this stride: `ceil(size / stride)`.
+    /// The map after a step of this stride: `ceil(size / stride)`.
     pub fn strided(self, stride: usize) -> Self {
         Self { height: self.height.div_ceil(stride), width: self.width.div_ceil(stride), ..self }
     }

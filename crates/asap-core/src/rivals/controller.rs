@@ -15,16 +15,16 @@ use crate::error::Error;
 use crate::genotype::{CellGenotype, Gene, Genotype};
 use crate::space::{Ending, SearchSpace};
 
-/// An LSTM that samples genotypes and learns by REINFORCE which are rewarded.
+/// An LSTM that samples genotypes and learns by REINFORCE which of them are rewarded.
 ///
-/// In the order of kinds and nodes it decides, where a node keeps some of its inputs, which, and then the operation of
-/// each: of DARTS two inputs and two operations for each node, of NAS-Bench-201 an operation for each edge.
-/// At each the LSTM reads the embedding of the last decision; one linear head scores the states, another the
+/// In the order of kinds and nodes it decides which inputs a node keeps, if only some, and then the operation of
+/// each: for DARTS two inputs and two operations per node, for NAS-Bench-201 an operation per edge.
+/// For each decision the LSTM reads the embedding of the last one; one linear head scores the states, another the
 /// operations, and `tanh_constant * tanh(score / temperature)` are the logits of a softmax over what may be chosen.
 /// The inputs are scored by a head of their own, where the ENAS code attends over the hidden states of the nodes, and
 /// a node's inputs always differ, as in the cells that the other methods derive.
 ///
-/// A copy through JSON is equal to the bit and learns on as the original does.
+/// A round trip through JSON is bit-exact, and the copy learns on as the original does.
 ///
 /// ```
 /// use asap_core::{Controller, SearchSpace};
@@ -76,9 +76,9 @@ enum Question {
 /// One decision of a pass.
 struct Decision {
     lstm: LstmStep,
-    /// The place among the parameters of the embedding that was read.
+    /// The position among the parameters of the embedding that was read.
     embedding: Range<usize>,
-    /// The place of the head, one row for each choice.
+    /// The position of the head, one row for each choice.
     head: Range<usize>,
     /// `tanh(score / temperature)` of each choice.
     squashed: Vec<f64>,
@@ -93,10 +93,10 @@ impl Controller {
         Self::build(space, ControllerSettings::default(), seed)
     }
 
-    /// An untrained controller with settings of one's own.
+    /// An untrained controller with custom settings.
     ///
     /// # Errors
-    /// [`Error::Value`] as [`ControllerSettings::check`].
+    /// Those of [`ControllerSettings::check`].
     pub fn with_settings(
         space: &SearchSpace,
         settings: ControllerSettings,
@@ -140,7 +140,7 @@ impl Controller {
         self.sample_of(&self.pass(|_, ln| draw(ln, rng.random())))
     }
 
-    /// The genotype of the likeliest decision at each step; of equals the first.
+    /// The genotype of the likeliest decision at each step; the first of equals.
     pub fn likeliest(&self) -> Genotype {
         let best =
             |ln: &[f64]| (1..ln.len()).fold(0, |best, k| if ln[k] > ln[best] { k } else { best });
@@ -150,15 +150,15 @@ impl Controller {
     /// Learns from the reward of a sample of this controller: one Adam step.
     ///
     /// Ascends `(reward - baseline) ln_probability + entropy_weight * entropy`. The baseline is that from before this
-    /// reward, and then moves to `decay * baseline + (1 - decay) * reward`. It begins at the first reward, which thus
-    /// teaches nothing; in the ENAS code it begins at 0, and that code adds the entropy to the reward without a
+    /// reward, and then moves to `decay * baseline + (1 - decay) * reward`. It starts at the first reward, which thus
+    /// teaches nothing; in the ENAS code it starts at 0, and that code adds the entropy to the reward without a
     /// gradient of its own.
     ///
     /// # Errors
     /// [`Error::Value`] if the reward is NaN or infinite; nothing changes.
     ///
     /// # Panics
-    /// If the sample is of a controller of another space.
+    /// If the sample comes from a controller of another space.
     pub fn reinforce(&mut self, sample: &Sample, reward: f64) -> Result<(), Error> {
         if !reward.is_finite() {
             return Err(Error::value("reward", reward, "a finite number"));
@@ -254,7 +254,7 @@ impl Controller {
         }
     }
 
-    /// The gradient of `of_ln * ln_probability + of_entropy * entropy` for the parameters, the decisions being given.
+    /// The gradient of `of_ln * ln_probability + of_entropy * entropy` for the parameters, for given decisions.
     fn backward(&self, pass: &[Decision], of_ln: f64, of_entropy: f64) -> Vec<f64> {
         let hidden = self.settings.hidden;
         let layout = Layout::new(&self.space, hidden);
@@ -301,7 +301,7 @@ impl Controller {
     }
 }
 
-/// The place of each part among the parameters.
+/// The position of each part among the parameters.
 struct Layout {
     hidden: usize,
     states: usize,
@@ -374,7 +374,7 @@ fn entropy(ln_probabilities: &[f64]) -> f64 {
     ln_probabilities.iter().filter(|ln| ln.is_finite()).map(|ln| -ln * ln.exp()).sum()
 }
 
-/// The choice at which the probabilities, added up in order, pass `u`; the last legal one if rounding lets none.
+/// The choice at which the cumulative probability passes `u`; the last legal one if, by rounding, none does.
 fn draw(ln_probabilities: &[f64], u: f64) -> usize {
     let (mut sum, mut last) = (0.0, 0);
     for (k, ln) in ln_probabilities.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! One LSTM cell in f64, forward and backward.
 
-/// The values that a step of the cell leaves for its backward pass. All vectors have the hidden size H.
+/// The values that a step of the cell keeps for its backward pass. All vectors have the hidden size H.
 #[derive(Clone, Debug)]
 pub(crate) struct LstmStep {
     /// The input and the last hidden state, 2 H numbers.
@@ -41,7 +41,7 @@ pub(crate) fn lstm_step(weights: &[f64], input: &[f64], hidden: &[f64], cell: &[
 }
 
 impl LstmStep {
-    /// Adds to `weight_gradient`, and returns the gradients for the input and the state before, from those after.
+    /// Adds to `weight_gradient`; returns the gradients for the input and the previous state, from those for the next.
     pub(crate) fn backward(
         &self,
         weights: &[f64],

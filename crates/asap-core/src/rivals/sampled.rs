@@ -12,8 +12,8 @@ impl Architecture {
     ///
     /// With Gumbel noise, see [`gumbel_noise`], the copy is a sample as SNAS draws it (Xie et al. 2019): its
     /// [`Architecture::mixing_weights`] are the concrete distribution `softmax((alpha + G) / T)` over the operations
-    /// left, and its [`Architecture::logit_gradients`] are the gradients for the logits of the original, which
-    /// [`Architecture::step_logits`] follows. What is pruned or decided stays as it is: a weight of exactly 0 or 1.
+    /// remaining, and its [`Architecture::logit_gradients`] are the gradients for the logits of the original, which
+    /// [`Architecture::step_logits`] follows. Pruned operations and decided choices keep a weight of exactly 0 or 1.
     ///
     /// ```
     /// use asap_core::{Adam, Architecture, EdgePolicy, SearchSpace};
@@ -28,7 +28,7 @@ impl Architecture {
     /// ```
     ///
     /// # Panics
-    /// If the noise has another shape.
+    /// If the noise has a different shape.
     #[must_use]
     pub fn perturbed(&self, noise: &MixingTables) -> Self {
         let mut copy = self.clone();
@@ -46,10 +46,10 @@ impl Architecture {
 }
 
 impl Choice {
-    /// A copy with noise added to the logits of the candidates left; a decided choice stays as it is.
+    /// A copy with noise added to the logits of the remaining candidates; a decided choice stays as it is.
     ///
     /// # Panics
-    /// If `noise` has not one entry per candidate.
+    /// If `noise` does not have one entry per candidate.
     #[must_use]
     pub fn perturbed(&self, noise: &[f64]) -> Self {
         let mut copy = self.clone();

@@ -9,10 +9,10 @@ use crate::anneal::found::Pruned;
 use crate::error::Error;
 use crate::space::MixingTables;
 
-/// The sparsity that a cell must have reached at a time (eq. 13; Zhu and Gupta 2017).
+/// The sparsity that a cell must have reached by a time (eq. 13; Zhu and Gupta 2017).
 ///
 /// `s_t = s_f + (s_i - s_f) (1 - (t - t_0) / (n dt))^p`, t in epochs: s_i before `start`, s_f from `end` on.
-/// Sparsity is the share of operations that are gone, [`Architecture::cell_sparsity`].
+/// Sparsity is the fraction of operations that are gone, [`Architecture::cell_sparsity`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SparsitySchedule {
@@ -48,18 +48,18 @@ impl SparsitySchedule {
             return Err(Error::value("sparsity.initial", initial, "a number from 0 to below 1"));
         }
         if !(last >= initial && last < 1.0) {
-            let expected = format!("a number from `initial`, {initial}, to below 1");
+            let expected = format!("a number from `initial` ({initial}) to below 1");
             return Err(Error::value("sparsity.last", last, expected));
         }
         if !(start >= 0.0 && start.is_finite()) {
             return Err(Error::value("sparsity.start", start, "an epoch, 0 or more"));
         }
         if !(end > start && end.is_finite()) {
-            let expected = format!("an epoch after `start`, {start}");
+            let expected = format!("an epoch after `start` ({start})");
             return Err(Error::value("sparsity.end", end, expected));
         }
         if !(power > 0.0 && power.is_finite()) {
-            return Err(Error::value("sparsity.power", power, "a number above 0, as 1 or 3"));
+            return Err(Error::value("sparsity.power", power, "a number above 0, such as 1 or 3"));
         }
         Ok(())
     }
@@ -73,11 +73,11 @@ impl Default for SparsitySchedule {
 }
 
 impl Architecture {
-    /// Removes the operations with the smallest scores until each cell kind is as sparse as asked; returns them.
+    /// Removes the operations with the smallest scores until each cell kind is as sparse as requested; returns them.
     ///
-    /// All edges of a kind compete together. As few operations go as make the sparsity `sparsity` or more, where a
-    /// shortfall of 1e-9 operations is a rounding error. An edge keeps its last operation, so a greater sparsity than
-    /// one operation per edge is not reached. Of equal scores the last candidate of the last edge goes first; NaN
+    /// All edges of a kind compete together. The fewest operations are removed that make the sparsity `sparsity` or more,
+    /// where a shortfall of 1e-9 operations is a rounding error. An edge keeps its last operation, so the sparsity never
+    /// exceeds that of one operation per edge. Among equal scores the last candidate of the last edge goes first; NaN
     /// counts as the smallest. The scores of pruned operations have no effect.
     ///
     /// Magnitude pruning scores by [`Architecture::operation_logits`], the raw alpha and not its absolute value: a
@@ -86,7 +86,7 @@ impl Architecture {
     /// [`LogitGradients::operations`](crate::LogitGradients::operations).
     ///
     /// # Panics
-    /// If the scores have another shape.
+    /// If the scores have a different shape.
     pub fn prune_smallest(&mut self, sparsity: f64, scores: &MixingTables) -> Vec<Pruned> {
         let total = self.total_count();
         let to_go = (sparsity * total as f64 - 1e-9).ceil().max(0.0) as usize;
@@ -203,7 +203,7 @@ mod tests {
         );
         assert!(architecture.prune_smallest(3.0 / 98.0, &scores).is_empty());
         assert!(architecture.prune_smallest(-1.0, &scores).is_empty());
-        // a dead operation's score counts for nothing, and the last of an edge stays
+        // a pruned operation's score has no effect, and the last of an edge stays
         scores[0][9][1] = -9.0;
         scores[1][0] = vec![-9.0; 7];
         let pruned = architecture.prune_smallest(8.5 / 98.0, &scores);

@@ -7,7 +7,7 @@ use crate::anneal::found::Pruned;
 use crate::space::{CellKind, Operation};
 
 impl Architecture {
-    /// Leaves on each edge the `count` operations with the largest logits, of equals the first; returns what was removed.
+    /// Keeps the `count` operations with the largest logits on each edge, the first of equals; returns the removed ones.
     ///
     /// An edge keeps at least one.
     pub fn keep_largest(&mut self, count: usize) -> Vec<Pruned> {
@@ -26,7 +26,7 @@ impl Architecture {
         pruned
     }
 
-    /// Sets every logit and its optimizer back to the start; what was removed stays so.
+    /// Resets every logit and its optimizer state; removed operations stay removed.
     pub fn restart(&mut self) {
         for &kind in self.space().kinds() {
             let cell = self.cell_mut(kind);
@@ -36,7 +36,7 @@ impl Architecture {
     }
 
     /// The genotype with at most `limit` skip connections in the normal cell: while there are more, the least probable
-    /// of them is taken out of the choice (P-DARTS, section 3.3). One on an edge with nothing else left stays.
+    /// of them is removed (P-DARTS, section 3.3). A skip connection that is alone on its edge stays.
     pub fn derive_with_skips(&self, limit: usize) -> Derived {
         let mut limited = self.clone();
         loop {

@@ -11,13 +11,13 @@ use crate::space::MixingTables;
 /// The constants of Algorithm 1 of XNAS (Nayman et al. 2019, arXiv 1906.08031).
 ///
 /// The weights v of the experts are the exponentials of the logits, so the probabilities at temperature 1 are the
-/// mixture of XNAS. At step t = 1, 2, ..., T, for each expert i left:
+/// mixture of XNAS. At step t = 1, 2, ..., T, for each remaining expert i:
 /// `R_i = -dL/dw_i`, where w_i is its mixing weight (the inner product of the loss gradient for the edge's output with
 /// the expert's output); `v_i <- v_i exp(eta R_i)`; then the experts with `v_i < max_j v_j exp(-2 eta L (T - t))` go.
 /// There is no momentum and no weight decay, and no Jacobian of the softmax.
 ///
-/// Rewards are clipped to the bound L. XNAS assumes the bound; with the clipping it holds, and who is wiped out could
-/// indeed not have caught up.
+/// Rewards are clipped to the bound L. XNAS assumes the bound; with the clipping it holds, and an expert that is wiped
+/// out could indeed not have caught up.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExponentiatedGradient {
@@ -30,7 +30,7 @@ pub struct ExponentiatedGradient {
 }
 
 impl ExponentiatedGradient {
-    /// With the rate that makes the bound on the regret, `ln N / eta + eta T L^2 / 2`, smallest.
+    /// The constants with the rate that minimizes the bound on the regret, `ln N / eta + eta T L^2 / 2`.
     ///
     /// That is `eta = sqrt(2 ln N / (T L^2))` for N `candidates`, 2 or more.
     pub fn for_steps(candidates: usize, bound: f64, steps: u64) -> Self {
@@ -54,20 +54,20 @@ impl ExponentiatedGradient {
         Ok(())
     }
 
-    /// ln theta_t relative to the best expert: the gap that can still be made good after step `t`, negated.
+    /// ln theta_t relative to the best expert: the gap that can still be closed after step `t`, negated.
     fn ln_gap(&self, t: u64) -> f64 {
         -2.0 * self.rate * self.bound * self.steps.saturating_sub(t) as f64
     }
 }
 
 impl Choice {
-    /// Rewards and wipes out the experts at step `t`, from 1; returns who went, the smallest first.
+    /// Rewards and wipes out the experts at step `t`, from 1; returns those wiped out, smallest first.
     ///
-    /// `weight_gradient` is the gradient for [`Choice::weights`] at temperature 1. A decided choice does not move. Of
-    /// experts that tie at the last step all stay.
+    /// `weight_gradient` is the gradient for [`Choice::weights`] at temperature 1. A decided choice does not move.
+    /// Experts that tie at the last step all stay.
     ///
     /// # Panics
-    /// If `weight_gradient` has not one entry per candidate.
+    /// If `weight_gradient` does not have one entry per candidate.
     pub fn exponentiate(
         &mut self,
         weight_gradient: &[f64],
@@ -87,13 +87,13 @@ impl Choice {
 }
 
 impl Architecture {
-    /// [`Choice::exponentiate`] for the operations of every edge left; returns what was wiped out.
+    /// [`Choice::exponentiate`] for the operations of every live edge; returns the ones wiped out.
     ///
     /// `mixing_gradients` is the gradient for [`Architecture::mixing_weights`] at temperature 1. The choices between
     /// the inputs of a node, which XNAS does not have, stay as they are.
     ///
     /// # Panics
-    /// If the gradients have another shape.
+    /// If the gradients have a different shape.
     pub fn exponentiate(
         &mut self,
         mixing_gradients: &MixingTables,
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn who_is_wiped_out_could_not_have_won_and_who_stays_could() {
         let constants = ExponentiatedGradient { rate: 0.5, bound: 1.0, steps: 10 };
-        // after 5 steps a gap of 2 * 0.5 * 5 = 5 can still be made good, and no more
+        // after 5 steps a gap of 2 * 0.5 * 5 = 5 can still be closed, and no more
         for (reward, t, gone) in [(1.0, 5, vec![]), (1.0, 6, vec![1])] {
             let mut choice = Choice::new(2, 1);
             choice.descend(&[-4.0, 0.0], 1.0);

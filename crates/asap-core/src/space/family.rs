@@ -42,7 +42,7 @@ pub enum Output {
     LastNode,
 }
 
-/// The edges of a node that are left when a search ends.
+/// The edges of a node that remain when a search ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ending {
     /// Those from this many of the earlier states.
@@ -161,7 +161,7 @@ impl Family {
         self.row().output
     }
 
-    /// The edges that are left when a search ends.
+    /// The edges that remain when a search ends.
     pub fn ending(self) -> Ending {
         self.row().ending
     }
@@ -187,7 +187,7 @@ impl Family {
         self.row().operations
     }
 
-    /// The operation of a full or short name.
+    /// The operation with this full or short name.
     ///
     /// # Errors
     /// [`Error::UnknownName`] that lists the operations of the family.
@@ -213,7 +213,7 @@ impl Family {
         }
     }
 
-    /// The states that make the output of a cell in a search space with `nodes` nodes.
+    /// The states that form the output of a cell in a search space with `nodes` nodes.
     pub fn output_states(self, nodes: usize) -> Vec<usize> {
         let states = self.inputs() + nodes;
         match self.output() {

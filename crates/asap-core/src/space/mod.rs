@@ -1,4 +1,4 @@
-//! The search space: which edges a cell has and which operations compete on each.
+//! The search space: the edges of a cell and the operations that compete on each.
 
 pub mod family;
 pub mod operation;

@@ -67,7 +67,7 @@ pub enum OperationKind {
     },
 }
 
-/// One line per operation: the name in a genotype, the short name, and what it is made of.
+/// One line per operation: the name in a genotype, the short name, and its layers.
 #[rustfmt::skip]
 const TABLE: [(Operation, &str, &str, OperationKind); 12] = [
     (Operation::None,           "none",         "none", OperationKind::None),
@@ -100,7 +100,7 @@ impl Operation {
         TABLE[self as usize].2
     }
 
-    /// The layers it is made of.
+    /// Its layers.
     pub fn kind(self) -> OperationKind {
         TABLE[self as usize].3
     }

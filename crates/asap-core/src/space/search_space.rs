@@ -29,7 +29,7 @@ pub struct SearchSpace {
     /// The operations that compete on each edge, 7 in the paper.
     pub candidates: Vec<Operation>,
     /// The number of equal parts of the channels: an operation sees the first part, and the others pass the edge by (the
-    /// partial channel connections of PC-DARTS). At 1 it sees them all.
+    /// partial channel connections of PC-DARTS). At 1 it sees all of them.
     pub partial: usize,
 }
 
@@ -42,7 +42,7 @@ pub struct Edge {
     pub node: usize,
     /// The state it reads.
     pub input: usize,
-    /// The state that the node is.
+    /// The state of the node.
     pub state: usize,
 }
 
@@ -50,7 +50,7 @@ impl SearchSpace {
     /// A checked space in which operations see all channels.
     ///
     /// # Errors
-    /// [`Error::Value`] unless there are 1 to [`MAX_NODES`] nodes and one or more candidates, all of the family and none
+    /// [`Error::Value`] unless there are 1 to [`MAX_NODES`] nodes and one or more candidates, all from the family and none
     /// twice.
     pub fn new(family: Family, nodes: usize, candidates: Vec<Operation>) -> Result<Self, Error> {
         if !(1..=MAX_NODES).contains(&nodes) {
@@ -79,7 +79,7 @@ impl SearchSpace {
         Ok(Self { family, nodes, candidates, partial: all_channels() })
     }
 
-    /// The default space of a family: of DARTS the paper's 4 nodes and 7 candidates.
+    /// The default space of a family: for DARTS the paper's 4 nodes and 7 candidates.
     pub fn of(family: Family) -> Self {
         let candidates = family.candidates().to_vec();
         Self { family, nodes: family.default_nodes(), candidates, partial: all_channels() }
@@ -109,7 +109,7 @@ impl SearchSpace {
         self.inputs() + self.nodes
     }
 
-    /// The states that make the output of a cell.
+    /// The states that form the output of a cell.
     pub fn output_states(&self) -> Vec<usize> {
         self.family.output_states(self.nodes)
     }

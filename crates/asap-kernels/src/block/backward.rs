@@ -25,12 +25,12 @@ pub(crate) struct ResultGrad<'a> {
 }
 
 impl<'a> ResultGrad<'a> {
-    /// Through a batch norm, with `g_scale` in the place of its own.
+    /// Through a batch norm, with `g_scale` instead of its own.
     pub(crate) fn new(norm: &'a NormGrad, g: &'a [f32], g_scale: &'a [f32], y: Stored<'a>) -> Self {
         Self { g, g_scale, y, y_scale: &norm.y_scale, shift: &norm.shift }
     }
 
-    /// What [`ResultGrad::fill`] reads, as far as it exists.
+    /// The values that [`ResultGrad::fill`] reads, as far as they exist.
     fn reads(self, c: usize, from: usize, pixels: usize) -> [&'a [f32]; 2] {
         let range = from * c..(from + pixels) * c;
         [Stored::Values(self.g), self.y].map(|values| values.words(range.clone()))
@@ -49,8 +49,8 @@ impl<'a> ResultGrad<'a> {
 }
 
 impl Conv {
-    /// From the gradient of the result: that of the loaded image (`[h, w, cp]`, without border), added to `d_image`
-    /// unless `fresh`, and those of the weights, added. `ahead` is as in [`Conv::forward`].
+    /// From the gradient of the result: adds that of the loaded image (`[h, w, cp]`, without border) to `d_image`, or
+    /// overwrites it if `fresh`, and adds those of the weights. `ahead` is as in [`Conv::forward`].
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn backward(
         &self,
@@ -65,7 +65,7 @@ impl Conv {
         let depthwise = matches!(self.gather, Gather::Depthwise { .. });
         let fresh_grads = grads.as_deref_mut().is_some_and(PackedGrads::start);
         let Scratch { gathered, d, d_gathered, rounded, d_image: other, pairs, .. } = scratch;
-        // These reach every pixel, and can overwrite.
+        // These reach every pixel, and may overwrite.
         let overwrite = fresh && (depthwise && self.block.stride == (1, 1) || self.has_windows());
         if let (Some(d_image), true) = (&mut d_image, fresh && !overwrite) {
             d_image.fill(0.0);
@@ -163,8 +163,8 @@ impl Conv {
         }
     }
 
-    /// The backward pass of a pointwise convolution: from the gradient of the result to those of the weights, added,
-    /// and of the dense image `x`, added to `dx` if it is paired with true.
+    /// The backward pass of a pointwise convolution, from the gradient of the result: adds the gradients of the weights,
+    /// and that of the dense image `x`, added to `dx` if it is paired with true.
     pub(crate) fn backward_pointwise(
         &self,
         x: &[f32],
@@ -250,7 +250,7 @@ impl Conv {
     ) {
         for Matrix { rows: (value, k), columns: (channel, n), kp, transposed, .. } in &self.matrices
         {
-            // The padding of the gathered values is left as it is: nothing that depends on it is kept.
+            // The padding of the gathered values is left untouched: nothing that depends on it is kept.
             let product = Product {
                 a: &d[*channel..],
                 lda: self.block.cout,
@@ -269,7 +269,7 @@ impl Conv {
         }
     }
 
-    /// As [`Conv::outer_products`], of `rows` rows of windows from row `row` of the result on.
+    /// Like [`Conv::outer_products`], for `rows` rows of windows from row `row` of the result on.
     fn outer_products_of_windows(
         &self,
         image: &Padded,
@@ -345,7 +345,7 @@ impl Conv {
         }
     }
 
-    /// Adds the gradient of averages to those of the pixels of their windows.
+    /// Adds the gradient of averages to that of the pixels of their windows.
     fn spread(&self, d: &Padded, y: usize, pixels: usize, d_image: &mut [f32]) {
         let (cin, cp) = (self.block.cin, self.kp);
         for (pixel, d) in d.data.chunks_exact(cp).take(pixels).enumerate() {
@@ -388,7 +388,7 @@ impl Conv {
         }
     }
 
-    /// What a backward pass reads after `rows` rows from `row` on: as much of its own, and their part of `ahead`.
+    /// The values that a backward pass reads after `rows` rows from `row` on: as many of its own, and their part of `ahead`.
     fn ahead_back<'a>(
         &self,
         ahead: [&'a [f32]; 2],

@@ -32,7 +32,7 @@ pub(crate) struct Conv {
     pub(super) gather: Gather,
     /// Values gathered per pixel, padded to whole vectors.
     pub(super) kp: usize,
-    /// What gathered values are multiplied by: one matrix, or those of the two halves of a factorized reduce.
+    /// The factors of gathered values: one matrix, or those of the two halves of a factorized reduce.
     pub(super) matrices: Vec<Matrix>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Conv {
 pub(crate) enum Source<'a> {
     /// Loaded, with ReLU and border as the convolution needs them.
     Image(&'a Padded),
-    /// As the caller has it, for a pointwise convolution.
+    /// As given by the caller, for a pointwise convolution.
     Dense(&'a [f32]),
 }
 
@@ -52,14 +52,14 @@ pub(crate) struct Scratch {
     pub(super) gathered: Buffer,
     /// Gradient of the result of a chunk, `[pixels, cout]`.
     pub(super) d: Buffer,
-    /// Gradient of the gathered pixels: of the image, with a border, if depthwise; else of a chunk. Of windows, the
+    /// Gradient of the gathered pixels: of the image, with a border, if depthwise; otherwise of a chunk. For windows, the
     /// gradient of the result of the image instead, with a border.
     pub(super) d_gathered: Padded,
-    /// The gradient of an image by windows, where another stands already.
+    /// The gradient of an image by windows, if another is already there.
     pub(super) d_image: Buffer,
-    /// An image in pairs, of which windows are multiplied.
+    /// An image in pairs, whose windows are multiplied.
     pub(super) pairs: Buffer,
-    /// The result of a chunk, where it is not kept as it is.
+    /// The result of a chunk, if it is not kept as it is.
     pub(super) y: Buffer,
     pub(super) rounded: PairScratch,
 }
@@ -192,7 +192,7 @@ impl Conv {
         )
     }
 
-    /// Room for the gradients of some images; none unless they are wanted.
+    /// Room for the gradients of some images; none unless `wanted`.
     pub(crate) fn packed_grads(&self, wanted: bool) -> PackedGrads {
         let depthwise = match &self.gather {
             Gather::Depthwise { weights, .. } => weights.len(),
@@ -202,12 +202,12 @@ impl Conv {
         PackedGrads { values: self.buffers.buffer(room), fresh: true }
     }
 
-    /// How many packed gradients belong to matrices; those of a depthwise convolution follow.
+    /// Number of packed gradients that belong to matrices; those of a depthwise convolution follow.
     pub(super) fn matrix_grads(&self) -> usize {
         self.matrices.last().map_or(0, |matrix| matrix.grads.end)
     }
 
-    /// Packed gradients as those of the parameters, in their layout.
+    /// Packed gradients in the layout of the parameters.
     pub(crate) fn unpack(&self, packed: &PackedGrads) -> Vec<Vec<f32>> {
         let shapes = self.block.weight_shapes();
         let mut grads: Vec<Vec<f32>> =
@@ -226,12 +226,12 @@ impl Conv {
         grads
     }
 
-    /// Whether the convolution goes pixel by pixel (1x1, stride 1), and so needs no loaded image.
+    /// True if the convolution goes pixel by pixel (1x1, stride 1), and so needs no loaded image.
     pub(crate) fn is_pointwise(&self) -> bool {
         matches!(self.gather, Gather::Pixel)
     }
 
-    /// Whether the convolution multiplies windows of a loaded image where they lie.
+    /// True if the convolution multiplies windows of a loaded image in place.
     pub(super) fn has_windows(&self) -> bool {
         matches!(self.gather, Gather::Windows { .. })
     }
@@ -270,7 +270,7 @@ impl Conv {
         }
     }
 
-    /// As [`Conv::gather`], from a loaded image.
+    /// Like [`Conv::gather`], from a loaded image.
     pub(super) fn gather_image(&self, image: &Padded, y: usize, rows: usize, gathered: &mut [f32]) {
         let (ow, kp) = (self.ow, self.kp);
         match &self.gather {
@@ -345,7 +345,7 @@ impl Conv {
         ahead.map(|all| &all[all.len() * row / self.oh..all.len() * (row + rows) / self.oh])
     }
 
-    /// How many neighbouring pixels of the result have moments of their own, to fill vectors.
+    /// Number of neighbouring pixels of the result that have moments of their own, to fill vectors.
     pub(crate) fn group(&self) -> usize {
         self.level.group(self.block.cout, self.ow)
     }

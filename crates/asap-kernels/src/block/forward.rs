@@ -9,8 +9,9 @@ use crate::spec::Precision;
 use crate::stored::{keep_rounded, words};
 
 impl Conv {
-    /// The result for an image, dense (or rounded, in the words of [`Stored`](crate::stored::Stored)), and its moments (mean and sum of squared
-    /// deviations), apart for each of [`Conv::group`] pixels. What is read next, `ahead`, comes to the cache meanwhile.
+    /// The result for an image, dense (or rounded, in the words of [`Stored`](crate::stored::Stored)), and its moments
+    /// (mean and sum of squared deviations), separate for each of [`Conv::group`] pixels. The values to be read next,
+    /// `ahead`, come to the cache meanwhile.
     pub(crate) fn forward(
         &self,
         source: Source<'_>,
@@ -55,7 +56,7 @@ impl Conv {
         }
     }
 
-    /// The result for an image whose rows are shared out to `tasks` threads or more.
+    /// The result for an image whose rows are distributed over `tasks` threads or more.
     pub(crate) fn infer(&self, source: Source<'_>, y: &mut [f32], tasks: usize) {
         let rows = self.rows().min(self.oh.div_ceil(tasks));
         let pixels = if self.has_windows() { 0 } else { rows * self.ow };

@@ -1,7 +1,7 @@
 //! A convolution of one image after another, a few rows at a time: gather, multiply by the weights, and the same
 //! backwards. The gather is a depthwise convolution or an average; its result stays in the first-level cache and is
 //! computed again in the backward pass instead of kept. A full convolution gathers nothing: it multiplies windows of
-//! the image where they lie ([`window`](crate::window)), and its data gradient is such a convolution again, of the
+//! the image in place ([`window`](crate::window)), and its data gradient is again such a convolution, of the
 //! gradient of the result. Only its weight gradient in bf16, which pairs neighbouring pixels, copies the taps
 //! (im2col).
 

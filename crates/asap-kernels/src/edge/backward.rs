@@ -1,9 +1,9 @@
 //! Backward pass of an edge.
 //!
-//! A first walk over the images sums, per operation and channel, the gradient and its product with the result: all that
-//! batch norm needs, and the gradients of mixing weights and affine parameters fall out of it. A second walk goes back
-//! through second convolutions, whose input is normalised too; a last one through first convolutions, pools and
-//! identity into the gradient of the input.
+//! A first walk over the images sums, per operation and channel, the gradient and its product with the result: this is
+//! all that batch norm needs, and it also yields the gradients of mixing weights and affine parameters. A second walk
+//! goes back through second convolutions, whose input is normalised too; a last one through first convolutions, pools
+//! and identity into the gradient of the input.
 
 use rayon::prelude::*;
 
@@ -18,7 +18,7 @@ use crate::padded::Padded;
 use crate::simd::{Accumulate, MaskedAdd, Sums, prefetch};
 use crate::stored::Stored;
 
-/// What a backward pass is given.
+/// The inputs of a backward pass.
 #[derive(Clone, Copy)]
 pub(super) struct Given<'a> {
     pub(super) x: &'a [f32],
@@ -52,7 +52,7 @@ impl Plan {
         if !needs.weights && dx.is_none() {
             return grads;
         }
-        // How the gradient of the output goes on to the result of each operation.
+        // How the gradient of the output propagates to the result of each operation.
         let outer: Vec<NormGrad> =
             (given.results.norms.iter().zip(&sums).zip(given.mixing.weights))
                 .map(|((norms, sums), weight)| {
@@ -67,7 +67,7 @@ impl Plan {
         grads
     }
 
-    /// Through a batch norm of `channels` channels, or through a mere factor without one.
+    /// Through a batch norm of `channels` channels, or through a plain factor if there is none.
     fn norm_back(
         &self,
         norm: Option<&Norm>,
@@ -86,8 +86,8 @@ impl Plan {
         }
     }
 
-    /// For each operation the sums over the batch of the gradient of the output, and of that times the result less
-    /// its mean.
+    /// For each operation the sums over the batch of the gradient of the output, and of its product with the result minus
+    /// the mean.
     fn output_sums(&self, given: Given<'_>, mixing: bool) -> Vec<GradSums> {
         let (c, period) = (self.cout, self.level.period(self.cout));
         let zero = vec![0.0; period];
@@ -204,7 +204,7 @@ impl Plan {
             .collect()
     }
 
-    /// From the gradient of a loaded image to that of what was loaded, dense.
+    /// From the gradient of a loaded image to that of its source, dense.
     fn through_relu(&self, conv: &Conv, image: &Padded, d: &[f32], dst: &mut [f32], add: bool) {
         let (c, cp) = (conv.block.cin, image.cp);
         let r = conv.block.relu.then(|| image.interior());
@@ -361,7 +361,7 @@ impl Plan {
         join(groups, |all, parts| all.add(&parts))
     }
 
-    /// The gradients of the parameters in the layout of the caller.
+    /// The gradients of the parameters in the caller's layout.
     fn unpack(
         &self,
         given: Given<'_>,
@@ -394,7 +394,7 @@ impl Plan {
     }
 }
 
-/// Scratch of the walk back through second convolutions, for one of them.
+/// Scratch of the walk back through second convolutions, for one convolution.
 struct Middle {
     /// Its input.
     image: Padded,

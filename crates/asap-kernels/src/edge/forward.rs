@@ -33,7 +33,7 @@ pub(super) struct OpNorms {
     pub(super) last: Option<Norm>,
 }
 
-/// Which batch norm of an operation.
+/// A batch norm of an operation.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     op: usize,
@@ -48,7 +48,7 @@ pub(super) struct Weighted {
     shift: Vec<f32>,
 }
 
-/// What a forward pass finds, and its backward pass needs.
+/// The results of a forward pass that its backward pass needs.
 #[derive(Debug, Default)]
 pub(super) struct Results {
     /// Statistics of each batch norm of each operation.
@@ -295,7 +295,7 @@ impl Plan {
         }
     }
 
-    /// The whole edge with statistics known beforehand.
+    /// The whole edge with known statistics.
     pub(super) fn infer(
         &self,
         x: Images<'_>,
@@ -311,7 +311,7 @@ impl Plan {
             (Loaded::new(self), chains, self.poolings())
         };
         let items = split(n, std::iter::once(out));
-        // Threads for which there is no image help with the rows of one.
+        // Threads without an image help with the rows of another.
         let tasks = rayon::current_num_threads().div_ceil(n.max(1));
         over_groups(Direction::Up, items, scratch, |(loaded, chains, pooling), images, items| {
             for (i, out) in images.zip(items) {
@@ -425,7 +425,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The statistics since the last time.
+    /// The statistics since the last call.
     fn take(&mut self) -> Option<(Slot, MomentSum)> {
         Some((self.slot, self.tracker.as_mut()?.take()))
     }
@@ -435,7 +435,7 @@ impl<'a> Run<'a> {
 struct Tracker {
     level: Level,
     channels: usize,
-    /// Pixels taken as one; `mean` and `m2` hold the moments of each, padded to whole vectors.
+    /// Pixels treated as one; `mean` and `m2` hold the moments of each, padded to whole vectors.
     group: usize,
     mean: Vec<f32>,
     m2: Vec<f32>,
@@ -448,7 +448,7 @@ impl Tracker {
         Self { level, channels, group, mean: zeros(), m2: zeros(), sum: MomentSum::new(channels) }
     }
 
-    /// The statistics since the last time.
+    /// The statistics since the last call.
     fn take(&mut self) -> MomentSum {
         std::mem::replace(&mut self.sum, MomentSum::new(self.channels))
     }

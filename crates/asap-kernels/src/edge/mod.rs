@@ -17,7 +17,7 @@ use backward::Given;
 use forward::{OpNorms, Results, Weighted};
 use plan::{Plan, check_mixing};
 
-/// What a backward pass needs of its forward pass.
+/// The values of a forward pass that its backward pass needs.
 #[derive(Debug)]
 pub struct Saved {
     plan: Plan,
@@ -25,7 +25,7 @@ pub struct Saved {
 }
 
 /// An edge with running statistics, ready for inference: weights are packed, and the last batch norm and the mixing
-/// weight of an operation are one factor and one summand a channel.
+/// weight of an operation are one factor and one summand per channel.
 #[derive(Debug)]
 pub struct Prepared {
     plan: Plan,
@@ -47,19 +47,19 @@ impl Edge {
     /// results that are kept come from `buffers`, which edges should share.
     ///
     /// # Errors
-    /// If no edge is of this specification.
+    /// If no edge has this specification.
     pub fn new(spec: EdgeSpec, buffers: &Buffers) -> Result<Self> {
         spec.check()?;
         let level = Level::best(spec.cout);
         Ok(Self { spec, level, precision: Precision::F32, buffers: buffers.clone() })
     }
 
-    /// The same edge with another precision of [`Edge::forward`] and its backward pass; inference is always in `f32`.
+    /// The same edge with a different precision of [`Edge::forward`] and its backward pass; inference is always in `f32`.
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
 
-    /// The same edge on another SIMD level, to compare.
+    /// The same edge on another SIMD level, for comparison.
     pub fn with_level(self, level: Level) -> Self {
         Self { level, ..self }
     }
@@ -76,7 +76,7 @@ impl Edge {
     /// `x [n, h, w, cin]`, `out [n, ceil(h / stride), ceil(w / stride), cout]`.
     ///
     /// # Errors
-    /// If a shape or the number of anything does not fit the specification; nothing is written then.
+    /// If a shape or a number of entries does not fit the specification; nothing is written then.
     pub fn forward(
         &self,
         x: Images<'_>,
@@ -93,11 +93,11 @@ impl Edge {
         Ok(Saved { plan, results })
     }
 
-    /// Makes inference on images of `h` by `w` pixels ready. `running` holds, per operation, one entry per batch norm;
+    /// Prepares inference on images of `h` by `w` pixels. `running` holds, per operation, one entry per batch norm;
     /// `weights` the mixing weight of each operation.
     ///
     /// # Errors
-    /// If a shape or the number of anything does not fit the specification.
+    /// If a shape or a number of entries does not fit the specification.
     pub fn prepare(
         &self,
         [h, w]: [usize; 2],

@@ -13,7 +13,7 @@ use crate::simd::{Level, PoolKind, PoolShape, pool_backward, pool_forward};
 use crate::spec::{Body, EdgeSpec, OpKind, Precision};
 use crate::stored::Stored;
 
-/// Most groups of images whose sums are kept apart; the sums do not depend on who computes which group.
+/// Largest number of groups of images with separate sums; the sums do not depend on who computes which group.
 const GROUPS: usize = 32;
 
 /// An operation on images of a given size.
@@ -31,7 +31,7 @@ pub(super) struct Plan {
     pub(super) precision: Precision,
     pub(super) buffers: Buffers,
     pub(super) ops: Vec<Op>,
-    /// Whether each operation has affine parameters.
+    /// True for each operation that has affine parameters.
     pub(super) affine: Vec<bool>,
     pub(super) n: usize,
     /// Values of an image of the output.
@@ -140,12 +140,12 @@ impl Plan {
         })
     }
 
-    /// Image `i` of results that were kept.
+    /// Image `i` of stored results.
     pub(super) fn stored<'a>(&self, words: &'a [f32], i: usize) -> Stored<'a> {
         Stored::new(self.precision, part(words, i, self.n))
     }
 
-    /// Border that the first convolutions with (or without) ReLU need, if any of them needs a loaded image.
+    /// The border that the first convolutions with (or without) ReLU need, if any of them needs a loaded image.
     pub(super) fn first_pad(&self, relu: bool) -> Option<usize> {
         self.chains()
             .filter(|(_, convs)| convs[0].block.relu == relu && !convs[0].is_pointwise())
@@ -179,7 +179,7 @@ impl Loaded {
         image.unwrap_or_else(|| unreachable!("loaded for every first convolution that needs it"))
     }
 
-    /// What `conv` reads of image `x`.
+    /// The source that `conv` reads for image `x`.
     pub(super) fn source<'a>(&'a self, conv: &Conv, x: &'a [f32]) -> Source<'a> {
         if conv.is_pointwise() { Source::Dense(x) } else { Source::Image(self.image(conv)) }
     }
@@ -203,8 +203,8 @@ impl Pooling {
         }
     }
 
-    /// Pools an image again and goes back through the pool: `gradient` turns the result into its gradient, of which
-    /// that of the image is added to `dx`.
+    /// Pools an image again and goes back through the pool: `gradient` turns the result into its gradient, and the
+    /// resulting gradient of the image is added to `dx`.
     pub(super) fn back(
         &mut self,
         shape: PoolShape,
@@ -257,8 +257,8 @@ fn check_params(spec: &EdgeSpec, kind: OpKind, params: &OpParams<'_>) -> Result<
     Ok(())
 }
 
-/// The direction of a walk over the images. A walk that follows another goes the other way, and finds in the cache
-/// what that one touched last.
+/// The direction of a walk over the images. A walk that follows another goes the opposite way, and finds in the cache
+/// the values that the other touched last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Direction {
     Up,
@@ -273,7 +273,7 @@ pub(super) fn over_groups<T: Send, S, R: Send>(
     init: impl Fn() -> S + Send + Sync,
     f: impl Fn(&mut S, Range<usize>, &mut [T]) -> R + Send + Sync,
 ) -> Vec<R> {
-    // Two images at least where that leaves many groups: each has sums of its own to write and to join.
+    // At least two images per group where that leaves many groups: each has sums of its own to write and to join.
     let n = items.len();
     let size = n.div_ceil(GROUPS).max(n.div_ceil(GROUPS / 2).clamp(1, 2));
     let groups = items.par_chunks_mut(size).enumerate();
@@ -290,7 +290,7 @@ pub(super) fn over_groups<T: Send, S, R: Send>(
     }
 }
 
-/// Joins what groups of images have summed: each entry of the first group with those of the others, in their order.
+/// Joins the sums of groups of images: each entry of the first group with those of the others, in their order.
 pub(super) fn join<T: Send + Sync>(
     groups: Vec<Vec<T>>,
     join: impl Fn(&mut T, Vec<&T>) + Send + Sync,
@@ -321,7 +321,7 @@ pub(super) fn split<'a>(
     images
 }
 
-/// Part `i` of `n` equal parts, for images.
+/// Part `i` of `n` equal parts, one per image.
 pub(super) fn part(values: &[f32], i: usize, n: usize) -> &[f32] {
     let len = values.len() / n;
     &values[i * len..(i + 1) * len]

@@ -1,4 +1,4 @@
-//! What goes into an edge and comes out: images, parameters, weights, gradients.
+//! Inputs and outputs of an edge: images, parameters, weights, gradients.
 
 /// A batch of images, channels last: `[n, h, w, c]`.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +22,7 @@ impl<'a> Images<'a> {
     }
 }
 
-/// Where a result goes.
+/// The destination of a result.
 #[derive(Debug)]
 pub enum Target<'a> {
     /// Overwrite the slice.
@@ -32,7 +32,7 @@ pub enum Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// The slice, and whether to add to it.
+    /// The slice, and true to add to it.
     pub(super) fn parts(self) -> (&'a mut [f32], bool) {
         match self {
             Self::Write(slice) => (slice, false),
@@ -74,7 +74,7 @@ pub struct Running<'a> {
     pub var: &'a [f32],
 }
 
-/// Which gradients a backward pass computes besides that of the input.
+/// The gradients that a backward pass computes besides that of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
     /// Of convolution and affine parameters: the step on the network weights.

@@ -1,13 +1,13 @@
-//! Memory asked for before it is read: [`Ahead`].
+//! Memory requested before it is read: [`Ahead`].
 
-/// Asks for values to be brought to the cache while something else is computed.
+/// Requests values for the cache while something else is computed.
 pub(crate) fn prefetch(values: &[f32]) {
     for line in values.chunks(LINE) {
         prefetch_line(line.as_ptr());
     }
 }
 
-/// Asks for the line of memory at `at`, which need not exist.
+/// Requests the line of memory at `at`, which need not exist.
 #[inline(always)]
 fn prefetch_line(at: *const f32) {
     #[cfg(target_arch = "x86_64")]
@@ -20,14 +20,14 @@ fn prefetch_line(at: *const f32) {
     let _ = at;
 }
 
-/// `f32` in a line of the cache.
+/// Number of `f32` in a cache line.
 const LINE: usize = 16;
 
-/// What is read soon. A computation asks for its lines between its own steps: all at once they would fill the queue of
-/// misses, and the processor would wait for it.
+/// Memory that is read soon. A computation requests its lines between its own steps: all at once they would fill the
+/// queue of misses, and the processor would wait for it.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Ahead<'a> {
-    /// What is left of the part whose turn it is.
+    /// The rest of the part whose turn it is.
     part: &'a [f32],
     later: [&'a [f32]; 4],
     next: usize,
@@ -46,7 +46,7 @@ impl<'a> Ahead<'a> {
         self.part.len().div_ceil(LINE) + later.sum::<usize>()
     }
 
-    /// Asks for the next line, or turns to the next part.
+    /// Requests the next line, or moves on to the next part.
     #[inline(always)]
     pub(super) fn step(&mut self) {
         if !self.part.is_empty() {

@@ -1,4 +1,4 @@
-//! What a product multiplies and how: `f32`, or pairs of bf16, of which one step multiplies and adds two.
+//! The terms of a product and their arithmetic: `f32`, or pairs of bf16, two of which are multiplied and added per step.
 
 use std::marker::PhantomData;
 
@@ -10,7 +10,7 @@ use super::vector::{Bf16, Lanes, load, store};
 /// Two neighbouring values of a sum, rounded to bf16; the first in the lower half.
 pub(crate) type Pair = u32;
 
-/// What a lane of a product multiplies.
+/// The contents of a lane of a product.
 pub(crate) trait Term: Copy {
     /// Runs a kernel on terms of this type.
     fn run<K: Kernel<Self>>(level: Level, kernel: K);
@@ -26,7 +26,7 @@ pub(crate) trait Accumulators: Copy {
     type Acc: Copy;
     /// Accumulators of a vector.
     const LANES: usize;
-    /// Whether there are 32 registers.
+    /// True if there are 32 registers.
     const MANY_REGISTERS: bool;
 
     fn zero(self) -> Self::Acc;
@@ -36,14 +36,14 @@ pub(crate) trait Accumulators: Copy {
     /// # Safety
     /// [`Accumulators::LANES`] values are writable.
     unsafe fn store(self, at: *mut f32, sums: Self::Acc);
-    /// Stores the first `count`, or all if there are not so many.
+    /// Stores the first `count`, or all if there are fewer.
     ///
     /// # Safety
     /// They are writable.
     unsafe fn store_first(self, at: *mut f32, sums: Self::Acc, count: usize);
 }
 
-/// Vectors of terms, one a lane, and the multiply-add into the accumulators.
+/// Vectors of terms, one per lane, and the multiply-add into the accumulators.
 pub(crate) trait Arithmetic: Accumulators {
     type Term: Copy;
     type Terms: Copy;
@@ -59,10 +59,10 @@ pub(crate) trait Arithmetic: Accumulators {
 
 /// Pairs of bf16, made of `f32`.
 pub(crate) trait Rounding: Arithmetic<Term = Pair> {
-    /// The first `count` values (at most [`Accumulators::LANES`]) rounded to bf16, followed by zeros, as many as there are lanes.
+    /// The first `count` values (at most [`Accumulators::LANES`]) rounded to bf16, padded with zeros to the number of lanes.
     ///
     /// # Safety
-    /// `count` values are readable, and as many numbers as there are lanes writable.
+    /// `count` values are readable, and as many numbers as there are lanes are writable.
     unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16);
     /// The first `count` values (at most [`Accumulators::LANES`]) of two rows, rounded and paired, followed by zeros.
     ///
@@ -150,7 +150,7 @@ impl Term for Pair {
     }
 }
 
-/// A kernel on pairs that also makes them.
+/// A kernel on pairs that also creates them.
 pub(crate) trait RoundingKernel {
     fn compute<R: Rounding>(self, rounding: R);
 }
@@ -191,7 +191,7 @@ impl<K: RoundingKernel> WithSimd for Apart<K> {
     }
 }
 
-/// Pairs are taken apart: a bf16 is the upper half of an `f32`.
+/// Splits pairs: a bf16 is the upper half of an `f32`.
 impl<S: Simd> Arithmetic for Portable<S, Pair> {
     type Term = Pair;
     type Terms = S::u32s;
@@ -253,8 +253,8 @@ impl<S: Simd> Rounding for Portable<S, Pair> {
     }
 }
 
-/// To the nearest bf16, ties to even; NaN stays NaN, and numbers too small for a full mantissa become zero, as the
-/// processor's own instruction has it.
+/// To the nearest bf16, ties to even; NaN stays NaN, and numbers too small for a full mantissa become zero, as in the
+/// processor's own instruction.
 #[inline(always)]
 fn rounded(value: f32) -> Bf16 {
     let bits = value.to_bits();

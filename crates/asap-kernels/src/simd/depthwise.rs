@@ -1,7 +1,7 @@
 //! Depthwise convolution over rows of pixels, and the gradient of its weights.
 //!
-//! One kernel serves the forward pass and the data gradient at any stride and dilation: it is told where its first
-//! tap lies and how far taps, rows of taps and pixels are apart.
+//! One kernel serves the forward pass and the data gradient at any stride and dilation: it receives the position of its
+//! first tap and the distances between taps, rows of taps and pixels.
 
 use pulp::{Simd, WithSimd};
 
@@ -47,7 +47,7 @@ pub(crate) struct Depthwise<'a> {
     pub(crate) weights: &'a [f32],
     pub(crate) kernel: (usize, usize),
     pub(crate) cp: usize,
-    /// How many channels: whole vectors when it runs, which [`Level::depthwise`] sees to.
+    /// Number of channels: whole vectors when it runs, ensured by [`Level::depthwise`].
     pub(crate) channels: usize,
     /// Pixels `out_pixel` apart, rows `out_row`.
     pub(crate) out: &'a mut [f32],
@@ -79,7 +79,7 @@ impl WithSimd for Depthwise<'_> {
         let last_weight = (kh * kw - 1) * self.cp;
         assert!(self.weights.len() >= last_weight + channels, "depthwise: weights are too short");
         assert!(self.out.len() >= last_out + channels, "depthwise: the output is too short");
-        // How many pixels apart the taps are, if neighbouring pixels share them.
+        // Distance of the taps in pixels, if neighbouring pixels share them.
         let apart =
             if self.tap == self.pixel { 1 } else { 2 * usize::from(self.tap == 2 * self.pixel) };
         match (kw, apart) {
@@ -102,7 +102,7 @@ impl WithSimd for Depthwise<'_> {
 }
 
 impl Depthwise<'_> {
-    /// `KW` taps, `D` pixels apart (0: not a number of pixels that is of use).
+    /// `KW` taps, `D` pixels apart (0: not a useful number of pixels).
     #[inline(always)]
     fn rows<S: Simd, const KW: usize, const D: usize>(&mut self, simd: S) {
         for y in 0..self.rows {
@@ -118,7 +118,7 @@ impl Depthwise<'_> {
                         self.pixels::<S, KW, D, 4>(simd, channel, y, x);
                         x += 4;
                     }
-                    // What is left is done again with pixels before it, if there are enough; not so when adding.
+                    // The rest is done again together with pixels before it, if there are enough; not when adding.
                     if x < self.count && self.count >= 4 && !self.add {
                         self.pixels::<S, KW, D, 4>(simd, channel, y, self.count - 4);
                         continue;
@@ -215,7 +215,7 @@ pub(crate) struct DepthwiseGrad<'a> {
     pub(crate) channels: usize,
     /// `[kernel, kernel, cp]`.
     pub(crate) grad: &'a mut [f32],
-    /// Add to what `grad` holds.
+    /// Add to the contents of `grad`.
     pub(crate) add: bool,
 }
 

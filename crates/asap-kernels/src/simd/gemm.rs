@@ -6,15 +6,15 @@ use super::arithmetic::{Arithmetic, Kernel, Term};
 use super::level::{HALF, Level};
 
 impl Level {
-    /// Runs a product, in halves as [`Level::in_halves`] says.
+    /// Runs a product, in halves as in [`Level::in_halves`].
     pub(crate) fn product<T: Term>(self, product: Product<'_, T>) {
         let Product { b, c, n, mut ahead, .. } = product;
-        // Without rows of b there are no columns to part.
+        // Without rows of b there are no columns to split.
         if product.k * product.taps.len() == 0 {
             return T::run(self, Product { b, c, n, ahead, ..product });
         }
         self.in_halves(n, |level, columns| {
-            // A whole vector, for masked stores are slow: columns that both compute are equal to the bit.
+            // A whole vector, since masked stores are slow: columns that both compute are bit-identical.
             let first = columns.start.min(n.saturating_sub(HALF));
             let (b, c, n) = (&b[first..], &mut c[first..], columns.end - first);
             T::run(level, Product { b, c, n, ahead: std::mem::take(&mut ahead), ..product });
@@ -34,25 +34,25 @@ impl Level {
 /// Terms of a sum between which a product asks for lines ahead.
 const STRETCH: usize = 8;
 
-/// How rows that are pixels make lines of an image.
+/// The arrangement of rows that are pixels into lines of an image.
 #[derive(Clone, Copy)]
 pub(crate) struct Lines {
-    /// Rows of a line.
+    /// Rows per line.
     pub(crate) width: usize,
-    /// From a line to the next in what a product reads, and in what it writes.
+    /// Distance from a line to the next in the memory that a product reads, and in the memory that it writes.
     pub(crate) read: usize,
     pub(crate) written: usize,
 }
 
 impl Lines {
-    /// One past the place of the last of `rows` rows, `stride` apart in a line.
+    /// One past the position of the last of `rows` rows, `stride` apart in a line.
     fn end(self, rows: usize, stride: usize, line: usize) -> usize {
         let (last, x) = ((rows - 1) / self.width, (rows - 1) % self.width);
         let before = if last == 0 { 0 } else { (last - 1) * line + (self.width - 1) * stride };
         before.max(last * line + x * stride)
     }
 
-    /// Where `M` rows from `row` on are, `stride` apart in a line.
+    /// The positions of `M` rows from `row` on, `stride` apart in a line.
     #[inline(always)]
     fn places<const M: usize>(self, row: usize, stride: usize, line: usize) -> [usize; M] {
         let (y, mut x) =
@@ -74,11 +74,11 @@ impl Lines {
 /// A part of the rows of a product.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tap {
-    /// From the beginning of a row.
+    /// Offset from the beginning of a row.
     pub(crate) at: usize,
     /// The lines, first and one past the last, where the part is not all zeros: the border of an image costs nothing.
     pub(crate) lines: (usize, usize),
-    /// The same of the rows of a line.
+    /// The same for the rows of a line.
     pub(crate) columns: (usize, usize),
 }
 
@@ -93,7 +93,7 @@ pub(crate) struct Product<'a, T = f32> {
     /// Rows of stride `lda`.
     pub(crate) a: &'a [T],
     pub(crate) lda: usize,
-    /// The parts of a row, and how long each is.
+    /// The parts of a row, and the length of each.
     pub(crate) taps: &'a [Tap],
     pub(crate) k: usize,
     /// Rows of stride `ldb`, their columns padded with zeros to whole vectors.
@@ -105,7 +105,7 @@ pub(crate) struct Product<'a, T = f32> {
     pub(crate) lines: Lines,
     pub(crate) rows: usize,
     pub(crate) n: usize,
-    /// What is read after this product.
+    /// The values that are read after this product.
     pub(crate) ahead: Ahead<'a>,
 }
 
@@ -130,7 +130,7 @@ impl<T: Term> Kernel<T> for Product<'_, T> {
         self.ahead.share = self.ahead.left().div_ceil(tiles.max(1));
         let mut v = 0;
         while v < vectors {
-            // Three vectors at a time where that leaves no single one behind.
+            // Three vectors at a time unless that leaves a single one behind.
             let width = match vectors - v {
                 1 => 1,
                 2 | 4 => 2,
@@ -150,7 +150,7 @@ impl<T: Term> Kernel<T> for Product<'_, T> {
 }
 
 impl<T: Term> Product<'_, T> {
-    /// `V` vectors of columns from vector `v` on, `M` rows at a time; the last rows are done again with their
+    /// `V` vectors of columns from vector `v` on, `M` rows at a time; the last rows are done again together with their
     /// predecessors rather than alone.
     #[inline(always)]
     fn columns<A: Arithmetic<Term = T>, const M: usize, const V: usize>(
@@ -196,8 +196,8 @@ impl<T: Term> Product<'_, T> {
             let a = rows.map(|row| self.a.as_ptr().wrapping_add(row));
             // Without rows of b the result is zero.
             let mut b = self.b.as_ptr().wrapping_add(v * A::LANES);
-            // One vector leaves the inner loop no time to ask for lines ahead. Three leave it no register, and their
-            // columns of b fill the cache: what comes in between would push them out.
+            // One vector leaves the inner loop no time to request lines ahead. Three leave it no register, and their
+            // columns of b fill the cache: lines that arrive in between would evict them.
             let (before, between) = match V {
                 1 => (self.ahead.share, 0),
                 2 => (
@@ -209,7 +209,7 @@ impl<T: Term> Product<'_, T> {
             for _ in 0..before {
                 self.ahead.step();
             }
-            // The border is worth a look only where there are several taps.
+            // The border is worth checking only if there are several taps.
             let several = self.taps.len() > 1;
             let width = self.lines.width;
             let (top, bottom, left) = match several {
@@ -242,8 +242,8 @@ impl<T: Term> Product<'_, T> {
         }
     }
 
-    /// Adds the terms of a tap to all rows of a tile but the first `FIRST` and the last `LAST`. Returns where those of
-    /// the next tap are.
+    /// Adds the terms of a tap to all rows of a tile except the first `FIRST` and the last `LAST`. Returns the position of
+    /// those of the next tap.
     ///
     /// # Safety
     /// The terms of the rows and of `b` are readable.
@@ -265,7 +265,7 @@ impl<T: Term> Product<'_, T> {
         let (ldb, len) = (self.ldb, self.k);
         let mut k = 0;
         while k < len {
-            // Nothing but this in the inner loop, or its pointers would not fit the registers.
+            // Nothing else in the inner loop, otherwise its pointers would not fit into the registers.
             let pause = len.min(k + STRETCH);
             while k < pause {
                 // SAFETY: k lies below the number of terms.
@@ -297,15 +297,15 @@ pub(crate) struct OuterProduct<'a, T = f32> {
     /// Rows of stride `lda`.
     pub(crate) a: &'a [T],
     pub(crate) lda: usize,
-    /// How many rows of `a` make a line, and how far lines are apart.
+    /// Number of rows of `a` per line, and the distance between lines.
     pub(crate) line: (usize, usize),
-    /// Rows of stride `ldd`, of which whole vectors are read: what follows the `n` columns ends in the padding of `w`.
+    /// Rows of stride `ldd`, read in whole vectors: the values after the `n` columns end in the padding of `w`.
     pub(crate) d: &'a [T],
     pub(crate) ldd: usize,
     /// Rows of stride `ldw`, whose columns are padded to whole vectors.
     pub(crate) w: &'a mut [f32],
     pub(crate) ldw: usize,
-    /// Add to what `w` holds.
+    /// Add to the contents of `w`.
     pub(crate) add: bool,
     pub(crate) rows: usize,
     pub(crate) k: usize,
@@ -320,7 +320,7 @@ impl<T: Term> Kernel<T> for OuterProduct<'_, T> {
         }
         let np = self.n.next_multiple_of(A::LANES);
         assert!(self.ldw >= np, "outer product: columns overlap");
-        assert!(self.rows.is_multiple_of(self.line.0), "outer product: a line is not whole");
+        assert!(self.rows.is_multiple_of(self.line.0), "outer product: a line is incomplete");
         let last = (self.rows / self.line.0 - 1) * self.line.1 + (self.line.0 - 1) * self.lda;
         assert!(self.a.len() >= last + self.k, "outer product: a is too short");
         assert!(self.d.len() >= (self.rows - 1) * self.ldd + np, "outer product: d is too short");

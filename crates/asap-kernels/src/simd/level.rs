@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pulp::{Scalar, Simd, WithSimd};
 
-/// A SIMD instruction set that this machine has.
+/// A SIMD instruction set of this machine.
 #[derive(Clone, Copy)]
 pub struct Level {
     pub(super) token: Token,
@@ -13,7 +13,7 @@ pub struct Level {
     pub(super) bf16: bool,
 }
 
-/// Proof that the instruction set is there.
+/// Proof that the instruction set is available.
 #[derive(Clone, Copy)]
 pub(super) enum Token {
     Scalar,
@@ -26,7 +26,7 @@ pub(super) enum Token {
 }
 
 impl Level {
-    /// Every level of this machine, widest first; the last is scalar code, which is always there.
+    /// Every level of this machine, widest first; the last is scalar code, which is always available.
     pub fn available() -> Vec<Self> {
         let mut tokens = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -41,13 +41,13 @@ impl Level {
         tokens.into_iter().map(|token| Self { token, bf16 }).collect()
     }
 
-    /// Whether the processor multiplies pairs of bf16 in one step; otherwise they are taken apart, which is slower than
-    /// to multiply `f32`.
+    /// True if the processor multiplies pairs of bf16 in one step; otherwise they are split, which is slower than
+    /// multiplying `f32`.
     pub fn multiplies_bf16(self) -> bool {
         self.bf16 && self.lanes() > 1
     }
 
-    /// The levels of this machine, and those of one that is alike but for bf16.
+    /// The levels of this machine, and those of an otherwise equal one without bf16.
     #[cfg(test)]
     pub(crate) fn with_and_without_bf16() -> impl Iterator<Item = Self> {
         let levels = Self::available().into_iter();
@@ -85,8 +85,8 @@ impl Level {
         channels.next_multiple_of(self.lanes())
     }
 
-    /// After how many values the channels of dense pixels and the lanes of vectors begin together again. Coefficients
-    /// per channel are repeated up to there, so that a pass may take several pixels as one.
+    /// Number of values after which the channels of dense pixels and the lanes of vectors start together again.
+    /// Coefficients per channel are repeated up to there, so that a pass may treat several pixels as one.
     pub(crate) fn period(self, channels: usize) -> usize {
         channels * (self.lanes() / common(channels, self.lanes()))
     }
@@ -96,12 +96,12 @@ impl Level {
         values.iter().copied().cycle().take(self.period(values.len())).collect()
     }
 
-    /// How many pixels make a wide one that fills vectors best, among the divisors of `pixels`.
+    /// Number of pixels that make a wide one that fills vectors best, among the divisors of `pixels`.
     pub(crate) fn group(self, channels: usize, pixels: usize) -> usize {
         group(self.lanes(), channels, pixels)
     }
 
-    /// Runs columns (or channels); the last, if they fill half a vector or less, with one of half the width.
+    /// Runs columns (or channels); the last, if they fill half a vector or less, at half the width.
     pub(super) fn in_halves(self, columns: usize, mut run: impl FnMut(Self, Range<usize>)) {
         #[cfg(target_arch = "x86_64")]
         if let (Token::Avx512(token), Some(tail)) = (self.token, half_tail(columns)) {
@@ -137,7 +137,7 @@ fn half_tail(columns: usize) -> Option<usize> {
     (columns > 2 * HALF && (1..=HALF).contains(&tail)).then_some(tail)
 }
 
-/// Whether the processor multiplies pairs of bf16 in one step, and has all else that goes with it.
+/// True if the processor multiplies pairs of bf16 in one step, and has the other required instructions.
 fn multiplies_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx512bf16")

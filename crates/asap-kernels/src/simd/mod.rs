@@ -1,11 +1,11 @@
 //! The vector kernels, generic over the SIMD width, and the choice of the width at run time.
 //!
-//! This is the one module with `unsafe` code: its inner loops, a few instructions long, read through pointers to be
-//! free of bounds checks. Every kernel is a struct of slices and extents; running it first asserts that the slices hold
-//! all that the extents reach, and the pointers never leave what was asserted.
+//! This is the only module with `unsafe` code: its inner loops, a few instructions long, read through pointers to
+//! avoid bounds checks. Every kernel is a struct of slices and extents; running it first asserts that the slices hold
+//! everything that the extents reach, and the pointers never leave the asserted range.
 //!
 //! Scratch images have their channels padded to whole vectors (`cp`, a multiple of [`Level::lanes`]), so that only the
-//! kernels that touch the caller's tensors meet a partial vector.
+//! kernels that touch the caller's tensors encounter a partial vector.
 #![allow(unsafe_code)]
 
 mod ahead;

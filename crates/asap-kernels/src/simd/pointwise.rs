@@ -1,7 +1,7 @@
 //! Passes over pixels with a value per channel: normalise, ReLU, weighted sum, and the sums that batch norm needs.
 //!
-//! Tensors of the caller are dense, `c` channels a pixel; vectors of coefficients are padded to `cp`. Where channels do
-//! not fill the vectors, neighbouring pixels are taken as one wide pixel (`group`), its coefficients repeated.
+//! The caller's tensors are dense, `c` channels per pixel; vectors of coefficients are padded to `cp`. If channels do
+//! not fill the vectors, neighbouring pixels are treated as one wide pixel (`group`), its coefficients repeated.
 
 use pulp::{Simd, WithSimd};
 
@@ -117,7 +117,7 @@ impl WithSimd for Moments<'_> {
             unsafe {
                 let y = y.as_ptr().add(first);
                 let zero = simd.splat_f32s(0.0);
-                // Four sums, so that an addition need not wait for the one before it.
+                // Four sums, so that an addition need not wait for the previous one.
                 let mut sums = [zero; 4];
                 let mut pixel = 0;
                 while pixel + 4 <= pixels {
@@ -161,7 +161,7 @@ impl WithSimd for Moments<'_> {
     }
 }
 
-/// Most terms of a kind of an [`Accumulate`].
+/// Largest number of terms of a kind in an [`Accumulate`].
 pub(crate) const TERMS: usize = 4;
 
 /// An image of an [`Accumulate`], and its factor.
@@ -171,13 +171,13 @@ pub(crate) type Terms<'a, T> = &'a [(&'a [T], &'a [f32])];
 pub(crate) struct Accumulate<'a> {
     /// `[pixels, c]`.
     pub(crate) out: &'a mut [f32],
-    /// Add to what `out` holds.
+    /// Add to the contents of `out`.
     pub(crate) add: bool,
     /// At most [`TERMS`], `[pixels, c]` each.
     pub(crate) terms: Terms<'a, f32>,
-    /// The same of rounded images; of both kinds at most one each.
+    /// The same for rounded images; with both kinds, at most one each.
     pub(crate) rounded: Terms<'a, Bf16>,
-    /// Repeated up to the period, as factors are.
+    /// Repeated up to the period, like factors.
     pub(crate) shift: &'a [f32],
     pub(crate) pixels: usize,
     pub(crate) c: usize,
@@ -270,7 +270,7 @@ pub(crate) struct Sums<'a, T> {
     pub(crate) mean: &'a [f32],
     pub(crate) pixels: usize,
     pub(crate) c: usize,
-    /// As long as the period; the sum of a channel is that of all its places.
+    /// As long as the period; the sum of a channel is that of all its positions.
     pub(crate) sum: &'a mut [f32],
     pub(crate) dot: &'a mut [f32],
 }

@@ -1,4 +1,4 @@
-//! Values rounded to bf16 and back: in pairs for products, one by one to keep.
+//! Values rounded to bf16 and back: in pairs for products, one by one for storage.
 
 use super::arithmetic::{Pair, Rounding, RoundingKernel};
 use super::vector::Bf16;
@@ -51,7 +51,7 @@ pub(crate) struct PairRows<'a> {
     pub(crate) rows: usize,
     pub(crate) n: usize,
     pub(crate) out: &'a mut [Pair],
-    /// A multiple of the lanes; what follows the `n` columns is zero.
+    /// A multiple of the lanes; the values after the `n` columns are zero.
     pub(crate) row: usize,
 }
 
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::simd::Level;
 
-    /// The nearer of the two neighbours; of two equally near the even one.
+    /// The nearer of the two neighbours; the even one if equally near.
     fn nearest(value: f32) -> f32 {
         let below = f32::from_bits(value.to_bits() & 0xffff_0000);
         let above = f32::from_bits((value.to_bits() & 0xffff_0000).wrapping_add(0x1_0000));

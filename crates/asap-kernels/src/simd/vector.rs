@@ -53,7 +53,7 @@ impl<S: Simd> Lanes<S> {
     }
 }
 
-/// What a pass over pixels reads.
+/// The type of values that a pass over pixels reads.
 pub(crate) trait Value: Copy {
     /// The enabled lanes as `f32`, zero beyond them.
     ///

@@ -36,7 +36,7 @@ impl Layers for Composed {
     }
 }
 
-/// The weights of drop-path, `[n, 1, 1, 1]`, where the pass drops the edge for some images.
+/// The weights of drop-path, `[n, 1, 1, 1]`, if the pass drops the edge for some images.
 pub(super) fn image_weights(pass: &Pass<'_>, edge: &MixedEdge, x: &Tensor<4>) -> Option<Tensor<4>> {
     let images = x.dims()[0];
     let weights = pass.image_weights(edge, images)?;
@@ -44,7 +44,7 @@ pub(super) fn image_weights(pass: &Pass<'_>, edge: &MixedEdge, x: &Tensor<4>) ->
     Some(weights.reshape([images, 1, 1, 1]))
 }
 
-/// Adds an operation of an edge, `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), c]`, to what a node has so far.
+/// Adds an operation of an edge, `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), c]`, to a node's sum so far.
 pub(super) fn add_operation(
     pass: &Pass<'_>,
     edge: &MixedEdge,
@@ -67,7 +67,7 @@ pub(super) fn add_operation(
     }
 }
 
-/// Steps one after the other.
+/// Runs steps one after the other.
 pub(super) fn run_steps(pass: &Pass<'_>, steps: &[Step], x: Value) -> Value {
     steps.iter().fold(x, |x, step| run_step(pass, step, x))
 }
@@ -117,7 +117,7 @@ fn run_step(pass: &Pass<'_>, step: &Step, x: Value) -> Value {
     })
 }
 
-/// A convolution; one that sees each pixel alone, or the whole map at once, is a product of matrices.
+/// A convolution; one that sees single pixels, or the whole map at once, is a product of matrices.
 fn conv(pass: &Pass<'_>, step: &Step, x: Tensor<4>) -> Tensor<4> {
     let Primitive::Conv { kernel, stride, padding, dilation, depthwise } = step.primitive else {
         unreachable!("a convolution's step");
@@ -149,7 +149,7 @@ fn factorized_conv(pass: &Pass<'_>, step: &Step, x: Tensor<4>) -> Tensor<4> {
     Tensor::cat(vec![even, odd], 3)
 }
 
-/// Normalises each channel over images, rows and columns (biased variance, as PyTorch).
+/// Normalises each channel over images, rows and columns (biased variance, as in PyTorch).
 fn batch_norm(pass: &Pass<'_>, norm: &Norm, x: Tensor<4>) -> Tensor<4> {
     let [n, h, w, c] = x.dims();
     let (mean, variance) = if pass.mode() == Mode::Evaluation {
@@ -172,7 +172,7 @@ fn batch_norm(pass: &Pass<'_>, norm: &Norm, x: Tensor<4>) -> Tensor<4> {
 }
 
 /// Averages over rows and columns as a product with a matrix; `part` gives the rows of `size` that belong to each row of
-/// the result, and the columns alike.
+/// the result, and likewise for columns.
 fn averages(
     x: Tensor<4>,
     [height, width]: [usize; 2],
@@ -202,7 +202,7 @@ fn average_matrix(
     matrix
 }
 
-/// Runs `f`, which wants `[n, c, h, w]`, on a channels-last tensor.
+/// Runs `f`, which expects `[n, c, h, w]`, on a channels-last tensor.
 pub(super) fn channels_last(x: Tensor<4>, f: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
     f(x.permute([0, 3, 1, 2])).permute([0, 2, 3, 1])
 }
@@ -223,7 +223,7 @@ mod tests {
             [0.0, 0.0, 0.0, 0.5, 0.0, 0.5],
         ];
         assert_eq!(average_matrix([3, 2], [2, 2], halves), expected.concat());
-        // an even size falls into quarters
+        // an even size is divided into quarters
         let eight = average_matrix([8, 8], [2, 2], halves);
         assert!(eight.iter().all(|&v| v == 0.0 || v == 1.0 / 16.0));
         assert_eq!(eight[64 + 3 * 8 + 4], 1.0 / 16.0, "row 3, column 4 is top right");

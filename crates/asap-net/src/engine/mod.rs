@@ -1,8 +1,8 @@
-//! Engines: what runs the layers of a plan on a device.
+//! Engines, which run the layers of a plan on a device.
 //!
 //! Feature maps are `[images, height, width, channels]` throughout. The *composed* engine is made of Burn's operations,
 //! runs on every device and is the reference in tests; the *fused* one runs whole mixed edges and layers on our own CPU
-//! kernels. Which of the two it is is decided once, when the engine is made.
+//! kernels. The choice between the two is made once, when the engine is created.
 
 mod composed;
 mod fused;
@@ -26,17 +26,17 @@ pub const BATCH_NORM_EPSILON: f32 = 1e-5;
 /// The mixing weights of one kind of cell, `[edges * candidates]`.
 pub type Mixing = Tensor<1>;
 
-/// Runs the layers of a plan. It owns the memory that steps share and what inference keeps ready; copies share both.
+/// Runs the layers of a plan. It owns the memory that steps share and the edges prepared for inference; copies share both.
 #[derive(Clone)]
 pub struct Engine {
     layers: Arc<dyn Layers>,
     precision: Precision,
 }
 
-/// What an engine computes.
+/// The computations of an engine.
 pub(crate) trait Layers: Send + Sync {
-    /// Adds a mixed edge to what a node has so far: `partial + sum_o w_o * o(x)` (eqs. 1 and 2); `weights` are those of
-    /// its kind of cell. Where the pass drops operations, the sum of each image is multiplied by its weight of
+    /// Adds a mixed edge to the sum of a node so far: `partial + sum_o w_o * o(x)` (eqs. 1 and 2); `weights` are those of
+    /// its kind of cell. If the pass drops operations, the sum of each image is multiplied by its weight of
     /// [`Pass::image_weights`], after the batch norms.
     fn edge(
         &self,
@@ -47,16 +47,16 @@ pub(crate) trait Layers: Send + Sync {
         partial: Option<Tensor<4>>,
     ) -> Option<Tensor<4>>;
 
-    /// Steps one after the other.
+    /// Runs steps one after the other.
     fn chain(&self, pass: &Pass<'_>, steps: &[Step], x: Tensor<4>) -> Value;
 
-    /// Maps side by side, `[n, h, w, maps * c]`.
+    /// Joins maps along the channels, `[n, h, w, maps * c]`.
     fn concat(&self, pass: &Pass<'_>, maps: Vec<Tensor<4>>) -> Tensor<4>;
 
-    /// Takes back maps; the memory of those that nobody else holds may be used again.
+    /// Takes back maps; the memory of those that nobody else holds may be reused.
     fn release(&self, _maps: &mut dyn Iterator<Item = Tensor<4>>) {}
 
-    /// Whether inference is faster a few images at a time, because what a layer gives is then still in the cache when the
+    /// True if inference is faster a few images at a time, because the output of a layer is then still in the cache when the
     /// next one reads it.
     fn prefers_few_images(&self) -> bool {
         false
@@ -66,7 +66,7 @@ pub(crate) trait Layers: Send + Sync {
     fn trim(&self) {}
 }
 
-/// What a layer gives: a map, or features without rows and columns `[n, c]`.
+/// The output of a layer: a map, or features without rows and columns `[n, c]`.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Map(Tensor<4>),
@@ -79,7 +79,7 @@ impl Engine {
         Self::with_precision(device, Precision::F32)
     }
 
-    /// The same with another precision of the steps that train; only the fused engine has another than `f32`.
+    /// The same with a different precision of the training steps; only the fused engine supports others than `f32`.
     pub fn with_precision(device: &Device, precision: Precision) -> Self {
         if *device == Device::flex() {
             return Self { layers: Arc::new(Fused::new(precision)), precision };
@@ -92,12 +92,12 @@ impl Engine {
         Self { layers: Arc::new(Composed), precision: Precision::F32 }
     }
 
-    /// The precision of the steps that train.
+    /// The precision of the training steps.
     pub fn precision(&self) -> Precision {
         self.precision
     }
 
-    /// Frees memory that no step used since the last call, as after operations were pruned; the rest is kept, for fresh
+    /// Frees memory that no step used since the last call, for example after pruning; the rest is kept, since fresh
     /// pages are expensive.
     pub fn trim(&self) {
         self.layers.trim();
@@ -131,9 +131,9 @@ impl Engine {
 }
 
 /// A node with partial channel connections: the first of `parts` equal parts of the channels of each input goes
-/// through the mixed edge, and the others pass it by, times the sum of the edge's mixing weights; where the edge has
-/// stride 2 they go through a 2x2 max pool. At last the channels are shuffled, so that the next node sees others
-/// (Xu et al. 2020, section 3.2, and the published code).
+/// through the mixed edge, and the others pass it by, multiplied by the sum of the edge's mixing weights; if the edge
+/// has stride 2 they go through a 2x2 max pool. Finally the channels are shuffled, so that the next node sees different
+/// ones (Xu et al. 2020, section 3.2, and the published code).
 fn partial_node<'a>(
     layers: &dyn Layers,
     pass: &Pass<'_>,
@@ -167,7 +167,7 @@ fn partial_node<'a>(
     Some(node.reshape([n, h, w, parts, c / parts]).swap_dims(3, 4).reshape([n, h, w, c]))
 }
 
-/// The place of a candidate's weight in the mixing table of its kind of cell.
+/// The position of a candidate's weight in the mixing table of its kind of cell.
 fn place(edge: &MixedEdge, candidate: usize) -> Option<usize> {
     Some(edge.row? * edge.columns + candidate)
 }

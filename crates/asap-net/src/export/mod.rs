@@ -1,4 +1,4 @@
-//! A trained network in forms that other tools read.
+//! A trained network in the formats of other tools.
 
 mod onnx;
 mod proto;

@@ -11,14 +11,14 @@ use crate::engine::BATCH_NORM_EPSILON;
 use crate::parameters::NamedValues;
 use crate::trained::{NetworkCard, TrainedNetwork};
 
-/// The oldest operator set that has every operator as it is used here; runtimes read it since 2022.
+/// The oldest operator set that has every operator in the form used here; runtimes have read it since 2022.
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 /// Names of the graph's input and output.
 const INPUT: &str = "images";
 const OUTPUT: &str = "logits";
 
-/// What an ONNX file takes as its input.
+/// The input of an ONNX file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Input {
     /// Normalised images: `(x / 255 - mean) / std`.
@@ -211,7 +211,7 @@ impl Writer<'_> {
         self.node("Conv", &name, vec![x, parameter], attributes)
     }
 
-    /// Even rows and columns by one convolution, odd ones by the other; where the last odd one is missing it counts as
+    /// Even rows and columns by one convolution, odd ones by the other; if the last odd one is missing it counts as
     /// zero.
     fn factorized_conv(&mut self, step: &Step, path: &str, x: String) -> String {
         let conv = |stride: usize| {
@@ -262,7 +262,7 @@ impl Writer<'_> {
         self.node("Div", "normalization", vec![centred, std], vec![])
     }
 
-    /// Adds a node and returns the name of its output: `name`, with a number where that is taken.
+    /// Adds a node and returns the name of its output: `name`, with a number if that is taken.
     fn node(
         &mut self,
         operator: &str,

@@ -1,10 +1,10 @@
-//! PyTorch: a Python module of one file that builds the network and reads the weights beside it.
+//! PyTorch: a Python module of one file that builds the network and reads the weights next to it.
 
 use asap_core::plan::{Body, Layer, Plan, Primitive, Step};
 
 use crate::trained::TrainedNetwork;
 
-/// The fixed part of the module: how layers are built and run.
+/// The fixed part of the module, which builds and runs layers.
 const MODULE: &str = include_str!("network.py");
 
 /// The text of the module; `weights` is the name of the safetensors file that it looks for in its own folder.
@@ -91,7 +91,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
     format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
-/// JSON's strings are Python's, too, but for the characters outside of the basic plane, which stay as they are.
+/// JSON's strings are also Python's, except for the characters outside of the basic plane, which stay as they are.
 fn python_string(text: &str) -> String {
     serde_json::to_string(text).expect("text is JSON")
 }

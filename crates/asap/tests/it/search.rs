@@ -175,7 +175,7 @@ fn folders_in_use_and_damaged_checkpoints_are_refused() {
     };
     refused("expected the tensors of a search");
     std::fs::write(path.join(CHECKPOINT), b"not a checkpoint").unwrap();
-    refused("expected the whole tensors of a search");
+    refused("expected the complete tensors of a search");
     let path = scratch.path().join("others");
     let mut folder = RunFolder::create(&path, &tiny()).unwrap();
     let stop = AtomicBool::new(false);

@@ -15,9 +15,9 @@ pub struct ControllerSettings {
     pub temperature: f64,
     /// The largest absolute value of a logit.
     pub tanh_constant: f64,
-    /// The weight of a sample's entropy beside its reward.
+    /// The weight of a sample's entropy relative to its reward.
     pub entropy_weight: f64,
-    /// The share of the baseline that stays when a reward comes.
+    /// The fraction of the baseline that is kept at each reward.
     pub baseline_decay: f64,
     /// The optimizer.
     pub adam: Adam,
@@ -66,9 +66,9 @@ impl ControllerSettings {
 }
 
 impl Default for ControllerSettings {
-    /// The values of ENAS for recurrent cells: 100 units, temperature 5, tanh constant 2.5, entropy weight 1e-4, baseline
+    /// The settings of ENAS for recurrent cells: 100 units, temperature 5, tanh constant 2.5, entropy weight 1e-4, baseline
     /// decay 0.99, and Adam at 3.5e-4 with the first moment off (beta1 0) and epsilon 1e-3, as in the ENAS code. Its search
-    /// of convolutional cells has others: rate 3.5e-3, tanh constant 1.1, no temperature, and biases of the operations.
+    /// of convolutional cells uses others: rate 3.5e-3, tanh constant 1.1, no temperature, and biases of the operations.
     fn default() -> Self {
         Self {
             hidden: 100,

@@ -78,8 +78,8 @@ impl Backward<'_> {
         }
     }
 
-    /// A row of maxima of stride 1, against each row of the input in turn; what no pixel of that row has taken stays in
-    /// `dy` for the next.
+    /// A row of maxima of stride 1, against each row of the input in turn; the gradient that no pixel of that row has taken
+    /// stays in `dy` for the next.
     ///
     /// # Safety
     /// The extents were asserted, `oy` is a row of the result, `lanes` within the channels.
@@ -119,7 +119,7 @@ impl Backward<'_> {
         }
     }
 
-    /// The gradient goes to the first that equals the maximum, and then nothing is left for later ones.
+    /// The gradient goes to the first pixel that equals the maximum, and nothing is left for later ones.
     ///
     /// # Safety
     /// The extents were asserted, `oy` and `ox` are within the result, `lanes` within the channels.
@@ -167,7 +167,7 @@ impl Backward<'_> {
     }
 }
 
-/// Three pixels of a row, left of, at and right of the middle of a window, and the gradient that they have taken.
+/// Three pixels of a row, to the left, in the middle and to the right of a window, and the gradient that they have taken.
 struct Window<S: Simd> {
     lanes: Lanes<S>,
     inputs: [S::f32s; 3],
@@ -175,7 +175,7 @@ struct Window<S: Simd> {
 }
 
 impl<S: Simd> Window<S> {
-    /// Hands the gradient at `dy` to the first pixel that equals the maximum at `y`, and leaves what is left.
+    /// Hands the gradient at `dy` to the first pixel that equals the maximum at `y`, and leaves the rest.
     ///
     /// # Safety
     /// The enabled lanes are readable and writable.
@@ -194,14 +194,14 @@ impl<S: Simd> Window<S> {
         unsafe { lanes.store(dy, left_over) };
     }
 
-    /// Moves one pixel on: `input` comes in.
+    /// Advances by one pixel: `input` comes in.
     #[inline(always)]
     fn step(&mut self, input: S::f32s) {
         self.sums = [self.sums[1], self.sums[2], self.lanes.simd.splat_f32s(0.0)];
         self.inputs = [self.inputs[1], self.inputs[2], input];
     }
 
-    /// Adds what pixel `i` has taken to `dx`.
+    /// Adds the gradient that pixel `i` has taken to `dx`.
     ///
     /// # Safety
     /// The enabled lanes are readable and writable.

@@ -38,7 +38,7 @@ pub(super) fn windows<S: Simd, const ADD: bool>(
     let (oh, ow) = shape.out();
     let line = &mut line[..w * c];
     for oy in 0..oh {
-        // A window that the border cuts off has its middle twice, which changes no maximum; a sum counts it once.
+        // A window cut off by the border has its middle twice, which changes no maximum; a sum counts it once.
         let (top, bottom) = shape.window(oy, h);
         let row = |y: usize| &x[y * w * c..][..w * c];
         let rows = [row(oy * stride), row(top), row(bottom - 1)];
@@ -73,7 +73,7 @@ pub(super) fn windows<S: Simd, const ADD: bool>(
     }
 }
 
-/// Whether there is a NaN: without one a plain maximum will do.
+/// True if there is a NaN: without one a plain maximum is enough.
 #[inline(always)]
 fn has_nan<S: Simd>(simd: S, x: &[f32]) -> bool {
     let mut numbers = simd.equal_f32s(simd.splat_f32s(0.0), simd.splat_f32s(0.0));
@@ -89,7 +89,7 @@ fn has_nan<S: Simd>(simd: S, x: &[f32]) -> bool {
     simd.reduce_max_f32s(simd.select_f32s(numbers, zero, one)) > 0.0
 }
 
-/// `out = max(mid, a, b)`, or `factor * (mid + a + b)`, of which `a` and `b` count only where they are `there`, added
+/// `out = max(mid, a, b)`, or `factor * (mid + a + b)`, where `a` and `b` count only if they are `there`, added
 /// to `out` if `ADD`.
 #[inline(always)]
 fn fold<S: Simd, const ADD: bool>(
@@ -203,14 +203,14 @@ unsafe fn put<S: Simd, H: Merge>(simd: S, out: *mut f32, value: S::f32s) {
     }
 }
 
-/// A function of three vectors; a trait and not a closure, for a closure is not sure to be inlined.
+/// A function of three vectors; a trait and not a closure, since a closure is not guaranteed to be inlined.
 trait Merge {
-    /// Adds to what is there.
+    /// Adds to the current contents.
     const ADD: bool = false;
 
     fn merge<S: Simd>(simd: S, mid: S::f32s, a: S::f32s, b: S::f32s, factor: S::f32s) -> S::f32s;
 
-    /// What stands for a neighbour of `mid` beyond the border.
+    /// The substitute for a neighbour of `mid` beyond the border.
     #[inline(always)]
     fn border<S: Simd>(_: S, mid: S::f32s) -> S::f32s {
         mid

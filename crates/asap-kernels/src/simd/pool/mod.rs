@@ -22,7 +22,7 @@ pub(crate) fn pool_forward(
     level.run(Forward { shape, x, line, out });
 }
 
-/// Adds to `dx` the gradient of a pool, given that of its result, which is used up. The gradient of a maximum goes to
+/// Adds to `dx` the gradient of a pool, given that of its result, which is consumed. The gradient of a maximum goes to
 /// the first of equals, in the order of rows and columns. `line` is scratch of at least a row of `x`.
 pub(crate) fn pool_backward(
     level: Level,

@@ -1,6 +1,6 @@
-//! What a pool is: [`PoolShape`].
+//! The kind and shape of a pool: [`PoolShape`].
 
-/// Which pool.
+/// The kind of pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PoolKind {
     Max,
@@ -8,7 +8,7 @@ pub(crate) enum PoolKind {
     Average,
 }
 
-/// An image of a pool: `[h, w, c]` to `[ceil(h / stride), ceil(w / stride), c]`.
+/// The shape of a pool: `[h, w, c]` to `[ceil(h / stride), ceil(w / stride), c]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolShape {
     pub(crate) kind: PoolKind,

@@ -23,17 +23,17 @@ use crate::engine::Mixing;
 use crate::parameters::ParameterId;
 use crate::pass::{Mode, Pass};
 
-/// How the operations of an edge are summed.
+/// The weights of the sum of an edge's operations.
 pub(super) struct Sum<'a> {
-    /// The table of mixing weights, and where those of the operations stand in it.
+    /// The table of mixing weights, and the positions of those of the operations in it.
     pub(super) mixing: Option<(&'a Mixing, Vec<usize>)>,
     /// Of drop-path.
     pub(super) image_weights: Option<Vec<f32>>,
-    /// What the node has so far.
+    /// The sum of the node so far.
     pub(super) partial: Option<Tensor<4>>,
 }
 
-/// Runs edges: the memory that steps share, and the edges that are ready for inference.
+/// Runs edges; holds the memory that steps share, and the edges that are ready for inference.
 pub(super) struct Edges {
     pub(super) buffers: Buffers,
     precision: Precision,
@@ -45,7 +45,7 @@ impl Edges {
         Self { buffers: Buffers::new(), precision, prepared: PreparedEdges::default() }
     }
 
-    /// The operations of a mixed edge that have kernels, added to what its node has so far.
+    /// The operations of a mixed edge that have kernels, added to the sum of its node so far.
     pub(super) fn mixture(
         &self,
         pass: &Pass<'_>,
@@ -162,7 +162,7 @@ impl Edges {
         finish(EdgeBackward, guards, Arc::new(state), out)
     }
 
-    /// Where the sum of an edge goes, and whether there is something in it already.
+    /// The buffer for the sum of an edge, and true if it already holds something.
     fn sum_buffer(
         &self,
         edge: &Edge,
@@ -212,19 +212,19 @@ fn prepare(
         .expect("shapes follow from the network")
 }
 
-/// What the backward of an edge needs of its forward.
+/// The values of an edge's forward pass that its backward pass needs.
 #[derive(Debug)]
 struct EdgeState {
     buffers: Buffers,
-    /// The feature map as the graph has it: the way to the gradient that other edges gave it already.
-    /// A step is always taken backwards, so that this reference keeps no graph alive.
+    /// The feature map as the graph has it: leads to the gradient that other edges have already given it.
+    /// A step always runs backwards, so this reference keeps no graph alive.
     input: AutodiffTensor,
     /// Its values.
     x: FlexTensor,
     weights: Vec<f32>,
     /// Of drop-path.
     image_weights: Option<Vec<f32>>,
-    /// Where the mixing weights stand in their table, and the table's length.
+    /// Positions of the mixing weights in their table, and the table's length.
     at: Vec<usize>,
     table: usize,
     saved: Saved,
@@ -249,7 +249,7 @@ impl Backward<Flex, PARENTS> for EdgeBackward {
         let needs =
             Needs { weights: parameters.iter().any(Option::is_some), mixing: mixing.is_some() };
         let shape = state.x.layout().shape().clone();
-        // What other edges gave the feature map is added to, not copied.
+        // The gradient that other edges gave the feature map is added to, not copied.
         let given = x.as_ref().and_then(|_| gradients.remove::<Flex>(&state.input));
         let add = given.is_some();
         let mut dx = x.as_ref().map(|_| match given {
@@ -313,7 +313,7 @@ fn params<'a>(
         .collect()
 }
 
-/// The mixing weights of an edge's operations; 1 each where none are mixed.
+/// The mixing weights of an edge's operations; 1 each if none are mixed.
 fn mixing_values(mixing: Option<(&FlexTensor, &[usize])>, operations: usize) -> Vec<f32> {
     match mixing {
         Some((table, at)) => at.iter().map(|&at| values(table)[at]).collect(),

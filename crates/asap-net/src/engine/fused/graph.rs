@@ -1,4 +1,4 @@
-//! Between Burn's graph and slices of numbers.
+//! Conversions between Burn's graph and slices of numbers.
 
 use asap_kernels::Buffers;
 use burn::backend::Flex;
@@ -13,7 +13,7 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 pub(super) type AutodiffTensor = FloatTensor<Autodiff<Flex>>;
 
 /// Inputs of one operation of the graph: feature map, partial sum, mixing weights, parameters.
-/// The graph wants a fixed number; what is not used is filled with a constant.
+/// The graph needs a fixed number; unused inputs are filled with a constant.
 pub(super) const PARENTS: usize = 32;
 
 /// Puts an operation on the graph.
@@ -33,7 +33,7 @@ where
     Tensor::from_primitive::<Autodiff<Flex>>(out)
 }
 
-/// The nodes of all inputs; an input that is missing, and the places left, are a constant's.
+/// The nodes of all inputs; missing inputs and the unused positions get that of a constant.
 pub(super) fn guards<const N: usize>(
     first: [Option<&AutodiffTensor>; N],
     rest: &[AutodiffTensor],

@@ -13,7 +13,7 @@ use super::graph::{
 };
 use crate::pass::{Mode, Pass};
 
-/// Most tensors that [`concat`] joins.
+/// The largest number of tensors that [`concat`] joins.
 pub(super) const MAX_CONCAT: usize = PARENTS;
 
 /// Nodes side by side; see [`crate::engine::Layers::concat`].

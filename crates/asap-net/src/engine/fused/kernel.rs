@@ -1,4 +1,4 @@
-//! Which steps of a plan are one kernel.
+//! The steps of a plan that are one kernel.
 
 use asap_core::plan::{Primitive, Step};
 use asap_kernels::OpKind;
@@ -6,7 +6,7 @@ use asap_kernels::OpKind;
 use crate::parameters::ParameterId;
 use crate::pass::Norm;
 
-/// The kernel of some steps, and its stride; nothing where they must be composed.
+/// The kernel of some steps, and its stride; `None` if they must be composed.
 pub(super) fn kernel_of(steps: &[Step]) -> Option<(OpKind, usize)> {
     use Primitive::{AvgPool, AvgPool2x2, BatchNorm, Conv, FactorizedConv, MaxPool, Relu};
     let primitives: Vec<Primitive> = steps.iter().map(|step| step.primitive).collect();

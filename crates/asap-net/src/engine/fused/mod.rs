@@ -1,7 +1,7 @@
-//! The layers on our own CPU kernels: Burn operations with hand-written forwards and backwards.
+//! The layers on our own CPU kernels: Burn operations with hand-written forward and backward passes.
 //!
 //! One operation is a whole mixed edge (or a layer outside the nodes, which is an edge of one
-//! operation): what it keeps for the backward are the raw results of its convolutions. A step on
+//! operation); for the backward pass it keeps the raw results of its convolutions. A step on
 //! alpha computes no gradient of a weight, and a step on the weights none of a mixing weight.
 
 mod edge;
@@ -40,7 +40,7 @@ impl Layers for Fused {
         weights: Option<&Mixing>,
         partial: Option<Tensor<4>>,
     ) -> Option<Tensor<4>> {
-        // A weight of 0 that nobody wants the gradient of: the operation is not run.
+        // A weight of 0 whose gradient nobody needs: the operation is not run.
         let constant = weights.filter(|mixing| !mixing.is_require_grad()).map(|m| flex(m.clone()));
         let counts = |at: Option<usize>| match (&constant, at) {
             (Some(weights), Some(at)) => values(weights)[at] != 0.0,

@@ -1,4 +1,4 @@
-//! Edges made ready for inference, to be used again as long as parameters and mixing weights stay as they are.
+//! Edges prepared for inference, reused until parameters or mixing weights change.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +21,8 @@ struct Ready {
 }
 
 impl PreparedEdges {
-    /// The edge of `key` for parameters of this revision; those of another are dropped. Two threads may make it at once:
-    /// none waits for another, which could be waiting for it.
+    /// The edge of `key` for this revision of the parameters; those of another revision are dropped. Two threads may prepare
+    /// it at once: neither waits for the other, which could be waiting for it.
     pub(super) fn get(
         &self,
         revision: u64,
