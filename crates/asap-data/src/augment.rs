@@ -375,11 +375,16 @@ mod tests {
     fn refuses_to_wipe_out_images() {
         let refuse = |augment: Augment| augment.check([4, 6, 2]).unwrap_err().to_string();
         let refusal = |pad, cutout| refuse(Augment { pad, cutout, ..Augment::none() });
-        assert!(refusal(4, None).contains("at most 3 here, found 4"));
-        assert!(refusal(0, Some(5)).contains("1 to 4 pixels; half the side, 2, is usual, found 5"));
+        assert!(refusal(4, None).contains("smaller than the image, at most 3, found 4"));
+        assert!(
+            refusal(0, Some(5)).contains("1 to 4 pixels; half the image, 2, is usual, found 5")
+        );
         assert!(refusal(0, Some(0)).contains("augment.cutout"));
         let text = refuse(Augment { auto: Some(Policy::Svhn), ..Augment::none() });
-        assert!(text.contains("images of 2 channels, only for 1 or 3, found svhn"), "{text}");
+        assert!(
+            text.contains("images with 2 channels; policies need 1 or 3, found svhn"),
+            "{text}"
+        );
         for erase in [-0.1, 1.1, f64::NAN] {
             let text = refuse(Augment { erase, ..Augment::none() });
             assert!(text.contains("augment.erase: expected a probability"), "{text}");
