@@ -97,7 +97,7 @@ impl Factor {
         Self::new(level, precision, values, row)
     }
 
-    /// Of rows of stride `row`.
+    /// A factor with rows of stride `row`.
     fn new(level: Level, precision: Precision, values: Vec<f32>, row: usize) -> Self {
         match precision {
             Precision::F32 => Self::Values(values),
@@ -211,7 +211,7 @@ fn whole(level: Level, values: usize) -> usize {
 /// Gradients of the weights of a block, in the packed layout.
 #[derive(Debug)]
 pub(crate) struct PackedGrads {
-    /// Of each matrix, one after the other, then `[kernel, kernel, cp]` of a depthwise convolution.
+    /// Those of each matrix, one after the other, then `[kernel, kernel, cp]` of a depthwise convolution.
     pub(crate) values: Buffer,
     /// True while they hold nothing.
     pub(crate) fresh: bool,

@@ -27,11 +27,11 @@ pub struct Params {
 /// Gradients of an edge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EdgeGrads {
-    /// Of the input.
+    /// Gradient of the input.
     pub input: Tensor,
-    /// Of the parameters of each operation.
+    /// Gradients of the parameters of each operation.
     pub ops: Vec<Params>,
-    /// Of the mixing weights.
+    /// Gradients of the mixing weights.
     pub mixing: Vec<f64>,
 }
 

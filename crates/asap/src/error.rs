@@ -1,21 +1,21 @@
-//! What can go wrong in a run.
+//! Errors of a run.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use asap_net::steps::NonFinite;
 
-/// An error of this crate; [`Error::is_usage`] tells the user's faults from the run's.
+/// An error of this crate; [`Error::is_usage`] distinguishes user errors from failures of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A configuration key, value or file is wrong.
+    /// A configuration key, value or file is invalid.
     #[error("configuration: {0}")]
     Config(String),
     /// A data set could not be read, or does not fit.
     #[error(transparent)]
     Data(#[from] asap_data::DataError),
-    /// A genotype, a space or a size makes no sense.
+    /// A genotype, a space or a size is invalid.
     #[error(transparent)]
     Core(#[from] asap_core::Error),
     /// A network could not be built, loaded or used.
@@ -24,11 +24,11 @@ pub enum Error {
     /// A file or folder could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// The attempted action.
         action: &'static str,
-        /// On which path.
+        /// The path.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
     /// The run folder cannot be used.
@@ -36,24 +36,26 @@ pub enum Error {
     RunFolder {
         /// The folder or the file in it.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// The problem and its remedy.
         problem: String,
     },
-    /// A run without a folder cannot go on.
-    #[error("the run cannot go on: {0}")]
+    /// A run without a folder cannot continue.
+    #[error("the run cannot continue: {0}")]
     Run(String),
     /// The worker threads could not be started.
-    #[error("cannot start the worker threads: {0}; a smaller number of threads may help")]
+    #[error("cannot start the worker threads: {0}; fewer threads may help")]
     Threads(#[from] rayon::ThreadPoolBuildError),
     /// A loss, gradient or alpha is NaN or infinite.
     #[error(
-        "{what} is {value} at epoch {epoch}, step {step}; the last good checkpoint stays in the run \
-         folder; a smaller learning rate (`--set {key}=...`) usually helps"
+        "{what} is {value} at epoch {}, step {}; the last good checkpoint stays in the run folder; a smaller \
+         learning rate (`--set {key}=...`) usually helps",
+        epoch + 1,
+        step + 1
     )]
     NonFinite {
-        /// Which number.
+        /// The number's description.
         what: String,
-        /// What it was.
+        /// The value.
         value: f64,
         /// Epoch, from 0.
         epoch: usize,
@@ -65,7 +67,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the fault lies in usage, configuration or data (exit code 2), not in the run (1).
+    /// True for an error in usage, configuration or data (exit code 2), false for a failure of the run (1).
     pub fn is_usage(&self) -> bool {
         !matches!(self, Self::NonFinite { .. })
     }
@@ -76,7 +78,7 @@ impl Error {
         Self::NonFinite { what, value, epoch, step, key }
     }
 
-    /// Wraps an I/O error with what was tried on which path.
+    /// Adds the attempted action and the path to an I/O error.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }

@@ -1,7 +1,7 @@
 //! Neural architecture search that anyone can afford (ASAP: Architecture Search, Anneal and Prune).
 //!
-//! The folders from the ground up: `error`, `settings`, `run` (records, the loop, folder and memory), `report`, then
-//! `search` and `train`, and `jobs`, which starts and resumes both. No folder uses one above it.
+//! The folders in order of dependence: `error`, `settings`, `run` (records, the loop, folder and memory), `report`, then
+//! `search` and `train`, and `jobs`, which starts and resumes both. No folder uses a later one.
 //!
 //! # From images to predictions
 //!
@@ -25,7 +25,7 @@
 //! let (search, training) = (runs.path().join("search"), runs.path().join("training"));
 //! let never = AtomicBool::new(false);
 //!
-//! // Called again after a crash, both go on from their last checkpoint. `()` observes nothing.
+//! // Called again after a crash, both continue from their last checkpoint. `()` observes nothing.
 //! let Outcome::Finished(found) = jobs::search(&search, &config, &mut (), &never)? else { return Ok(()) };
 //! println!("{}", found.genotype);
 //! jobs::train(&training, &config, &found.genotype, None, &mut (), &never)?;
@@ -40,7 +40,7 @@
 //!
 //! # A search without a folder
 //!
-//! A search and a training write to a [`Sink`]: the [`RunFolder`] above, or [`Memory`], which leaves nothing on the disk.
+//! A search and a training write to a [`Sink`]: the [`RunFolder`] above, or [`Memory`], which leaves nothing on disk.
 //!
 //! ```
 //! use std::sync::atomic::AtomicBool;
@@ -67,9 +67,9 @@
 //!
 //! # Candidates of your own
 //!
-//! [`asap_core::anneal_and_prune`] is Algorithm 1 for modules of any sort. Here a line, a wave and a parabola, each with a
+//! [`asap_core::anneal_and_prune`] is Algorithm 1 for modules of any kind. Here a line, a wave and a parabola, each with a
 //! slope and an offset to learn, compete to explain some points; weights and logits take turns, and a pruned module is
-//! not computed any more:
+//! no longer computed:
 //!
 //! ```
 //! use std::cell::RefCell;

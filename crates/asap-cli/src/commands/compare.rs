@@ -69,13 +69,13 @@ fn text(table: &Comparison, path: &str) -> anyhow::Result<String> {
     }
     writeln!(
         text,
-        "search and derived network: validation accuracy with the same weights, statistics measured anew\n\
+        "search and derived network: validation accuracy with the same weights, batch norm statistics recomputed\n\
          report: {path}/report.html"
     )?;
     Ok(text)
 }
 
-/// A mean with its standard deviation, of shares.
+/// A mean with its standard deviation, as percentages.
 pub(crate) fn spread(spread: &Spread) -> String {
     match spread.deviation {
         Some(deviation) => format!("{} ± {:.2}", percent(spread.mean), 100.0 * deviation),

@@ -77,13 +77,13 @@ pub(crate) fn start_threads(threads: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses settings beside `--resume`.
+/// Refuses settings together with `--resume`.
 pub(crate) fn no_settings(common: &Common) -> anyhow::Result<()> {
     if common.set.is_empty() && common.config.is_none() && common.seed.is_none() {
         return Ok(());
     }
-    let fault = "--resume: a run goes on with its own configuration; \
-                 expected no --set, --config or --seed beside it";
+    let fault = "--resume: a run continues with its own configuration; \
+                 expected no --set, --config or --seed with it";
     Err(crate::failure::Usage(fault.to_owned()).into())
 }
 
@@ -98,12 +98,12 @@ pub(crate) fn no_unread_settings(command: &Command, common: &Common) -> anyhow::
         return Ok(());
     }
     Err(crate::failure::Usage(format!(
-        "{flag}: this command reads no configuration; give it flags of its own, which --help lists"
+        "{flag}: this command reads no configuration; use its own flags, listed by --help"
     ))
     .into())
 }
 
-/// The place of a new run: `--out`, or the first free folder of the command's name.
+/// The place of a new run: `--out`, or the first free folder with the command's name.
 pub(crate) fn place(common: &Common, command: &str) -> Place {
     match &common.out {
         Some(path) => Place::Folder(path.clone()),
@@ -111,12 +111,12 @@ pub(crate) fn place(common: &Common, command: &str) -> Place {
     }
 }
 
-/// A path as it stands in commands for a user to type.
+/// A path as a user would type it in a command.
 pub(crate) fn shell_path(folder: &RunFolder) -> String {
     shell_word(&folder.path().to_string_lossy())
 }
 
-/// Does the work of a command in its folder, with a progress bar; stopped by the user, it says how to go on.
+/// Runs a command in its folder, with a progress bar; if stopped by the user, prints how to continue.
 pub(crate) fn to_the_end<T>(
     command: &str,
     folder: &RunFolder,
@@ -129,13 +129,13 @@ pub(crate) fn to_the_end<T>(
     match outcome? {
         Outcome::Finished(result) => Ok(result),
         Outcome::Stopped => bail!(
-            "stopped; a checkpoint is saved; go on with: asap {command} --resume {}",
+            "stopped; a checkpoint is saved; continue with: asap {command} --resume {}",
             shell_path(folder)
         ),
     }
 }
 
-/// Fails, after the table is printed, if some of its runs did.
+/// Fails, after the table is printed, if some of its runs failed.
 pub(crate) fn fail_after_table(
     failures: usize,
     what: &str,
@@ -144,7 +144,7 @@ pub(crate) fn fail_after_table(
 ) -> anyhow::Result<()> {
     if failures > 0 {
         bail!(
-            "{failures} of the {what} failed, see above; mend the cause and go on with: \
+            "{failures} of the {what} failed, see above; fix the cause and continue with: \
              asap {command} --resume {}",
             shell_path(folder)
         );
@@ -154,10 +154,10 @@ pub(crate) fn fail_after_table(
 
 /// The text of a dry run.
 pub(crate) fn dry_text(config: &Config, costs: &str) -> anyhow::Result<String> {
-    Ok(format!("{}\n{costs}\nNothing was kept.", toml::to_string(config)?))
+    Ok(format!("{}\n{costs}\nNothing was saved.", toml::to_string(config)?))
 }
 
-/// Is set when the user asks to stop; asked twice, the program ends at once.
+/// A flag that is set when the user asks to stop; asked twice, the program ends at once.
 fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
@@ -165,7 +165,7 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; once more to stop at once");
+        eprintln!("\nstopping after this step; press Ctrl-C again to stop immediately");
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)
@@ -175,8 +175,8 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
 pub(crate) fn warn_of_memory(needed: f64, batch: &str) {
     if let Some(available) = available_mb().filter(|&available| available < needed) {
         eprintln!(
-            "warning: this takes about {needed:.0} MiB, and {available:.0} MiB are free; \
-             a smaller batch (--set {batch}=...) or fewer channels take less"
+            "warning: this run needs about {needed:.0} MiB, but only {available:.0} MiB are free; \
+             a smaller batch (--set {batch}=...) or fewer channels need less"
         );
     }
 }

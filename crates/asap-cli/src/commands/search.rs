@@ -32,7 +32,7 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     let images = outline.data.train_images.min(outline.data.valid_images);
     if images < config.search.batch {
         eprintln!(
-            "note: a half has {images} images, fewer than search.batch; a step takes them all"
+            "note: each half has {images} images, fewer than search.batch; each step uses all of them"
         );
     }
     super::warn_of_memory(outline.memory_estimate_mb, "search.batch");
@@ -44,7 +44,7 @@ fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
     super::no_settings(common)?;
     match Job::<Search>::resume(path, common.threads, &mut Progress::new())? {
         Resumed::Finished(folder, result) => {
-            eprintln!("{}: this run is finished", path.display());
+            eprintln!("{}: this run has finished", path.display());
             report(&result, &folder, common)
         }
         Resumed::Job(job) => {
@@ -60,14 +60,14 @@ fn to_the_end(job: Job<Search>, common: &Common) -> anyhow::Result<()> {
     report(&result, &folder, common)
 }
 
-/// A search in a few words.
+/// A summary of a search.
 fn summary(outline: &SearchOutline) -> String {
     let data = &outline.data;
     let [height, width, channels] = data.image;
     format!(
         "{}: {} + {} images of {height}x{width}x{channels}, {} classes; \
          search network of {} weights, about {:.0} MiB; \
-         at most {} epochs of {} steps, {} of them grace",
+         at most {} epochs of {} steps, including {} grace epochs",
         data.name,
         data.train_images,
         data.valid_images,
@@ -90,13 +90,13 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
     } else if result.fallback.is_empty() {
         format!("made by {}", result.method)
     } else {
-        format!("{} choices by largest probability", result.fallback.len())
+        format!("{} choices made by largest probability", result.fallback.len())
     };
     let kinds = result.genotype.family().kinds().iter();
     let pictures: Vec<String> = kinds.map(|kind| format!("{path}/{kind}.svg")).collect();
     let text = format!(
         "{}\n\n\
-         validation accuracy  {:.2} % (search network), {:.2} % (only the cell left)\n\
+         validation accuracy  {:.2} % (search network), {:.2} % (final cell only)\n\
          decisions            {decided}\n\
          time                 {} for {} epochs\n\
          pictures             {}\n\
@@ -113,12 +113,12 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
     output::print(common.json, result, &text)
 }
 
-/// The costs of a search for people.
+/// The costs of a search as text.
 pub(crate) fn costs(costs: &SearchCosts) -> String {
     let outline = &costs.outline;
     format!(
         "search network       {} weights\n\
-         steps                {} per epoch, at most {} epochs, {} of them grace\n\
+         steps                {} per epoch, at most {} epochs, including {} grace epochs\n\
          alpha rate           {:.2e}\n\
          time                 at most {}\n\
          memory               about {:.0} MiB; {} measured here\n\

@@ -1,4 +1,4 @@
-//! `asap train`: a cell to a trained network.
+//! `asap train`: trains the network of a cell.
 
 use std::path::Path;
 
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     let outline = job.of().outline();
     if outline.data.train_images < config.train.batch {
         eprintln!(
-            "note: there are {} images, fewer than train.batch; a step takes them all",
+            "note: there are {} images, fewer than train.batch; each step uses all of them",
             outline.data.train_images
         );
     }
@@ -62,7 +62,7 @@ fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
     }
     match Job::<Training>::resume(path, common.threads, &mut Progress::new())? {
         Resumed::Finished(folder, result) => {
-            eprintln!("{}: this run is finished", path.display());
+            eprintln!("{}: this run has finished", path.display());
             report(&result, &folder, common)
         }
         Resumed::Job(job) => {
@@ -78,12 +78,12 @@ fn to_the_end(job: Job<Training>, common: &Common) -> anyhow::Result<()> {
     report(&result, &folder, common)
 }
 
-/// A training in a few words.
+/// A summary of a training.
 fn summary(outline: &TrainOutline) -> String {
     let data = &outline.data;
     let [height, width, channels] = data.image;
     format!(
-        "{}: {} images of {height}x{width}x{channels} ({} more held out, {} of test), {} classes; \
+        "{}: {} images of {height}x{width}x{channels} (plus {} held out, {} for testing), {} classes; \
          network of {} weights, {:.1} M multiply-adds, about {:.0} MiB; {} epochs of {} steps",
         data.name,
         data.train_images,
@@ -105,7 +105,7 @@ fn report(result: &TrainResult, folder: &RunFolder, common: &Common) -> anyhow::
     output::print(common.json, result, &text(result, folder))
 }
 
-/// The result of a training for people.
+/// The result of a training as text.
 fn text(result: &TrainResult, folder: &RunFolder) -> String {
     let path = super::shell_path(folder);
     let test = result.test.as_ref().map_or("no test images".to_owned(), |test| {
@@ -140,7 +140,7 @@ fn text(result: &TrainResult, folder: &RunFolder) -> String {
     )
 }
 
-/// The costs of a training for people.
+/// The costs of a training as text.
 pub(crate) fn costs(costs: &TrainCosts) -> String {
     let outline = &costs.outline;
     format!(

@@ -1,4 +1,4 @@
-//! `asap transfer`: several cells on several data sets by one recipe.
+//! `asap transfer`: several cells on several data sets with one recipe.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
     to_the_end(&transfer, common)
 }
 
-/// Trains what is not trained yet, and prints the table.
+/// Runs the trainings that are not done yet, and prints the table.
 pub(crate) fn to_the_end(transfer: &Transfer, common: &Common) -> anyhow::Result<()> {
     let folder = transfer.folder();
     let path = super::shell_path(folder);
@@ -72,7 +72,7 @@ fn text(table: &TransferTable, path: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The name of a cell in a table: a published one, that of a file or folder, or `cell`.
+/// The name of a cell in a table: that of a published one, a file or a folder, or `cell`.
 pub(crate) fn cell_name(cell: &str) -> String {
     if let Ok(published) = PublishedCell::find(cell) {
         return published.name.to_owned();

@@ -152,7 +152,9 @@ impl<'de> Deserialize<'de> for Genotype {
                 let cell: Genotype = found(json.cell, "cell")?.parse().map_err(D::Error::custom)?;
                 match cell.family() {
                     Family::NasBench201 => Ok(cell),
-                    other => Err(D::Error::custom(format!("`cell` is for {other}; expected |...|"))),
+                    other => {
+                        Err(D::Error::custom(format!("`cell` is for {other}; expected |...|")))
+                    }
                 }
             }
         }

@@ -33,7 +33,7 @@ struct Inner {
     /// For all images, of the normalised result.
     grad: Buffer,
     sums: GradSums,
-    /// Of the weights of the second convolution.
+    /// Gradients of the weights of the second convolution.
     packed: PackedGrads,
 }
 

@@ -27,9 +27,9 @@ pub(super) type AffineParams<'a> = Vec<(&'a [f32], &'a [f32])>;
 /// The batch norms of an operation, with their statistics.
 #[derive(Debug, Default)]
 pub(super) struct OpNorms {
-    /// Of the first of two convolutions.
+    /// Batch norm of the first of two convolutions.
     pub(super) inner: Option<Norm>,
-    /// Of the result.
+    /// Batch norm of the result.
     pub(super) last: Option<Norm>,
 }
 

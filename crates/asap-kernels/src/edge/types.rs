@@ -77,9 +77,9 @@ pub struct Running<'a> {
 /// The gradients that a backward pass computes besides that of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
-    /// Of convolution and affine parameters: the step on the network weights.
+    /// Gradients of convolution and affine parameters: the step on the network weights.
     pub weights: bool,
-    /// Of the mixing weights: the step on alpha.
+    /// Gradients of the mixing weights: the step on alpha.
     pub mixing: bool,
 }
 
@@ -95,8 +95,8 @@ pub struct Grads {
 /// Gradients of the parameters of one operation, in the order and layout of [`OpParams`].
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct OpGrads {
-    /// Of each convolution weight.
+    /// Gradient of each convolution weight.
     pub convs: Vec<Vec<f32>>,
-    /// Of gamma and beta of each batch norm; empty without affine parameters.
+    /// Gradients of gamma and beta of each batch norm; empty without affine parameters.
     pub affine: Vec<(Vec<f32>, Vec<f32>)>,
 }

@@ -1,5 +1,5 @@
-//! Search methods side by side at one budget: each searches with each seed, and every cell found is trained by one
-//! recipe (the paper's Tables 1 and 3, Figures 3, 6 and 7).
+//! Search methods side by side with one budget: each searches with each seed, and every cell found is trained with the
+//! same recipe (the paper's Tables 1 and 3, Figures 3, 6 and 7).
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -26,11 +26,11 @@ use crate::settings::config::Config;
 pub struct Plan {
     /// Their names.
     pub methods: Vec<MethodName>,
-    /// The seeds of each method's searches, and of the trainings of what they find.
+    /// The seeds of each method's searches, and of the trainings of the cells found.
     pub seeds: Vec<u64>,
-    /// Whether the cells are trained.
+    /// True to train the cells.
     pub train: bool,
-    /// Minutes of each search; without it `search.epochs` of them.
+    /// Minutes of each search; without it, `search.epochs` epochs.
     #[serde(default)]
     pub minutes: Option<f64>,
 }
@@ -71,13 +71,13 @@ struct Done {
 }
 
 impl Compare {
-    /// Searches and trains what is not done yet; table and figures are written anew each time.
+    /// Runs the searches and trainings that are not done yet; table and figures are rewritten after each.
     ///
-    /// The seeds go round: first every method with the first seed. A search or training that fails is reported in its
-    /// method's row, and the others go on.
+    /// The seeds take turns: first every method with the first seed. A search or training that fails is reported in its
+    /// method's row, and the others continue.
     ///
     /// # Errors
-    /// When the folder of the whole can no longer be written.
+    /// If the comparison's folder can no longer be written.
     pub fn run(
         &self,
         observer: &mut dyn Observer,
@@ -143,7 +143,7 @@ impl Compare {
         Ok(Some(Done { method, search: *search, records, training }))
     }
 
-    /// The number of epochs that the method makes in this many minutes here while nothing is pruned, at least 1: that of
+    /// The number of epochs that the method completes in this many minutes here while nothing is pruned, at least 1: that of
     /// an earlier seed, so that all seeds have the same, or an estimate from a few steps.
     fn epochs(
         &self,

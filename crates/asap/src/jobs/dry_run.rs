@@ -1,4 +1,4 @@
-//! Dry runs: everything on two batches in a folder that is thrown away, and the costs of the whole.
+//! Dry runs: everything on two batches in a folder that is discarded, and the estimated costs of the whole.
 
 use std::sync::atomic::AtomicBool;
 
@@ -16,7 +16,7 @@ use crate::search::Search;
 use crate::settings::config::{Auto, Config};
 use crate::train::Training;
 
-/// Images of a test or validation set.
+/// Number of images of a test or validation set.
 const FEW: usize = 50;
 
 /// The costs of a search.
@@ -43,7 +43,7 @@ pub struct TrainCosts {
     /// The training in numbers.
     #[serde(flatten)]
     pub outline: TrainOutline,
-    /// About how many seconds it takes.
+    /// Estimated seconds of the training.
     pub seconds: f64,
     /// Largest resident memory here in MiB.
     pub peak_rss_mb: Option<f64>,
@@ -53,13 +53,13 @@ pub struct TrainCosts {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct RunCosts {
-    /// Of the search.
+    /// Costs of the search.
     pub search: SearchCosts,
-    /// Of the training.
+    /// Costs of the training.
     pub training: TrainCosts,
 }
 
-/// Goes through a search on two batches of each half.
+/// Runs a search on two batches of each half.
 ///
 /// # Errors
 /// Those of a search.
@@ -67,7 +67,7 @@ pub fn search(config: &Config, observer: &mut dyn Observer) -> Result<SearchCost
     with_threads(config.threads, || Ok(search_on(config, load(config, observer)?)?.0))?
 }
 
-/// Goes through a training on two batches.
+/// Runs a training on two batches.
 ///
 /// # Errors
 /// Those of a training.
@@ -79,7 +79,7 @@ pub fn train(
     with_threads(config.threads, || train_on(config, genotype, load(config, observer)?))?
 }
 
-/// Goes through a search and a training of the cell that it found, which is arbitrary.
+/// Runs a search and a training of the cell that it found, which is arbitrary.
 ///
 /// # Errors
 /// Those of a search or a training.

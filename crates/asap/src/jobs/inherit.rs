@@ -1,4 +1,4 @@
-//! The weights of a search under the names that they have in the network of its cell.
+//! The weights of a search under their names in the network of its cell.
 
 use asap_core::plan::Plan;
 use asap_core::{Genotype, NetworkShape, Stem};
@@ -12,7 +12,7 @@ use crate::settings::config::Config;
 /// The weights of a search, under their names in the evaluation network of its cell.
 ///
 /// # Errors
-/// When the networks of `config` differ in size, or there is no such search.
+/// If the networks of `config` differ in size, or there is no such search.
 pub fn searched_weights(
     search: &dyn Sink,
     config: &Config,
@@ -25,7 +25,7 @@ pub fn searched_weights(
         if train != searched {
             return Err(Error::Config(format!(
                 "train.inherit: expected a trained network of the size of the search network, found \
-                 train.{key} = {train} and network.{key} = {searched}; make them equal, or do not inherit"
+                 train.{key} = {train} and network.{key} = {searched}; make them equal, or set train.inherit = false"
             )));
         }
     }

@@ -1,4 +1,4 @@
-//! Searches and trainings in folders: begun, resumed, or left as they are once they have a result. Commands of several
+//! Searches and trainings in folders: started, resumed, or left as they are if they have a result. Commands with several
 //! runs are made of them.
 
 pub mod compare;
@@ -38,9 +38,9 @@ pub struct Job<R> {
 
 /// The run of a folder that is resumed.
 pub enum Resumed<R, T> {
-    /// It goes on from its checkpoint.
+    /// The run continues from its checkpoint.
     Job(Box<Job<R>>),
-    /// It had come to its end before, with this result.
+    /// The run had already finished, with this result.
     Finished(RunFolder, Box<T>),
 }
 
@@ -57,10 +57,10 @@ impl<R> Job<R> {
 }
 
 impl Job<Search> {
-    /// Prepares a new search in a new folder, which is made only if configuration and images fit.
+    /// Prepares a new search in a new folder, which is created only if configuration and images fit.
     ///
     /// # Errors
-    /// See [`load`] and [`Search::new`]; or when the folder is in use.
+    /// See [`load`] and [`Search::new`]; or if the folder is in use.
     pub fn start(
         place: &Place,
         config: &Config,
@@ -69,10 +69,10 @@ impl Job<Search> {
         start(place, config, observer, |splits| Search::new(config.clone(), splits))
     }
 
-    /// Prepares the search of a folder to go on, with another number of threads if one is given.
+    /// Prepares to resume the search of a folder, with a different number of threads if one is given.
     ///
     /// # Errors
-    /// When it is no folder of a search, another process works in it, or its checkpoint does not fit its images.
+    /// If it is not the folder of a search, another process works in it, or its checkpoint does not fit its images.
     pub fn resume(
         path: &Path,
         threads: Option<usize>,
@@ -97,10 +97,10 @@ impl Job<Search> {
 }
 
 impl Job<Training> {
-    /// Prepares the training of a cell in a new folder, which is made only if configuration, cell and images fit.
+    /// Prepares the training of a cell in a new folder, which is created only if configuration, cell and images fit.
     ///
     /// # Errors
-    /// See [`load`] and [`Training::new`]; or when the folder is in use.
+    /// See [`load`] and [`Training::new`]; or if the folder is in use.
     pub fn start(
         place: &Place,
         config: &Config,
@@ -112,10 +112,10 @@ impl Job<Training> {
         })
     }
 
-    /// Prepares the training of a folder to go on, with another number of threads if one is given.
+    /// Prepares to resume the training of a folder, with a different number of threads if one is given.
     ///
     /// # Errors
-    /// When it is no folder of a training, another process works in it, or its checkpoint does not fit its images.
+    /// If it is not the folder of a training, another process works in it, or its checkpoint does not fit its images.
     pub fn resume(
         path: &Path,
         threads: Option<usize>,
@@ -166,10 +166,10 @@ pub fn search(
 }
 
 /// Trains a cell in the folder `path`: from the start, from its checkpoint, or not at all if it has a result. It starts
-/// with the weights of the search in the folder `inherit`, if given.
+/// from the weights of the search in the folder `inherit`, if given.
 ///
 /// # Errors
-/// See [`Training::new`], [`Training::resume`] and [`Training::run`]; or when the search network has another size.
+/// See [`Training::new`], [`Training::resume`] and [`Training::run`]; or if the search network has a different size.
 pub fn train(
     path: &Path,
     config: &Config,
@@ -196,7 +196,7 @@ fn open(path: &Path, threads: Option<usize>) -> Result<(RunFolder, Config), Erro
     Ok((folder, config))
 }
 
-/// Reads the images, and makes a run of them.
+/// Reads the images, and creates a run with them.
 fn prepare<R: Send>(
     config: &Config,
     observer: &mut dyn Observer,
@@ -216,7 +216,7 @@ fn start<R: Send>(
     Ok(Job { run, folder, _lock: lock, begun: false })
 }
 
-/// Goes back to the checkpoint of a folder that is locked.
+/// Returns to the checkpoint of a locked folder.
 fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     mut folder: RunFolder,
     lock: Lock,
@@ -252,7 +252,7 @@ fn start_or_resume<R: Epochs<Result: DeserializeOwned> + Send>(
     if checkpoint.exists() {
         return resume(folder, lock, config, observer, make);
     }
-    // A run that was broken off before its first checkpoint has nothing to keep.
+    // A run that was interrupted before its first checkpoint has nothing to keep.
     let run = prepare(config, observer, make)?;
     Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: false })))
 }
@@ -260,10 +260,10 @@ fn start_or_resume<R: Epochs<Result: DeserializeOwned> + Send>(
 const SLOWER: &str =
     "precision = bf16 is slower than f32 on this processor, which has no AVX-512 BF16";
 
-/// Reads the images of a configuration; notes on them, and on its precision here, go to the observer.
+/// Reads the images of a configuration; notes on them, and on its precision, go to the observer.
 ///
 /// # Errors
-/// When they cannot be read.
+/// If they cannot be read.
 pub fn load(config: &Config, observer: &mut dyn Observer) -> Result<Splits, Error> {
     let splits = asap_data::load(&config.data_spec()?, config.data_dir(), &config.load_options())?;
     for warning in &splits.warnings {

@@ -1,4 +1,4 @@
-//! The runs under a folder as they stand, for a page that follows them.
+//! The current state of the runs under a folder, for a page that follows them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,10 +14,10 @@ use crate::jobs::{compare, search_and_train, transfer};
 use crate::run::folder::{CONFIG, EVENTS, GENOTYPE_JSON, RESULT, RunFolder};
 use crate::run::record::{Curves, EpochRecord, SearchResult, TrainRecord, TrainResult};
 
-/// How many folders below the first one are looked through.
+/// Number of folder levels below the first one that are searched.
 const DEPTH: usize = 4;
 
-/// What a folder holds.
+/// The contents of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -25,18 +25,18 @@ pub enum Kind {
     Search,
     /// A training.
     Training,
-    /// Several of them, in folders of their own below.
+    /// Several runs, in subfolders.
     Several,
 }
 
-/// A run as it stands.
+/// The current state of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
-    /// Its folder, below the one that was looked through; parts divided by `/`.
+    /// Its folder, relative to the one that was searched; parts separated by `/`.
     pub path: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Whether it has a result.
+    /// True if it has a result.
     pub finished: bool,
     /// The search method.
     pub method: String,
@@ -44,17 +44,17 @@ pub struct RunSummary {
     pub data: String,
     /// The seed.
     pub seed: u64,
-    /// Epochs made.
+    /// Number of completed epochs.
     pub epochs: usize,
-    /// Epochs to make, at most.
+    /// Largest number of epochs.
     pub of: usize,
     /// Validation accuracy of the last epoch.
     pub accuracy: Option<f64>,
     /// Test error of a training.
     pub test_error: Option<f64>,
-    /// When something of it was last written, in seconds since 1970.
+    /// Time of the last change, in seconds since 1970.
     pub changed: u64,
-    /// Why it cannot be read, if it cannot.
+    /// The reason, if it cannot be read.
     pub problem: Option<String>,
 }
 
@@ -64,7 +64,7 @@ pub type Points = Vec<(usize, f64)>;
 /// The runs at and under `root`, by path.
 ///
 /// # Errors
-/// When `root` is no folder that can be read.
+/// If `root` is not a readable folder.
 pub fn runs(root: &Path) -> Result<Vec<RunSummary>, Error> {
     fs::read_dir(root).map_err(Error::io("read", root))?;
     let mut folders = Vec::new();
@@ -76,7 +76,7 @@ pub fn runs(root: &Path) -> Result<Vec<RunSummary>, Error> {
 /// The curves of a run by name.
 ///
 /// # Errors
-/// When its events cannot be read.
+/// If its events cannot be read.
 pub fn curves(folder: &Path) -> Result<BTreeMap<String, Points>, Error> {
     let (folder, _) = RunFolder::open(folder)?;
     let mut curves = BTreeMap::<String, Points>::new();
@@ -104,7 +104,7 @@ fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     }
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten().filter(|_| depth > 0) {
-        // A link may lead anywhere, and round in circles.
+        // A link may lead anywhere, including in circles.
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             find(&entry.path(), depth - 1, found);
         }
@@ -151,7 +151,7 @@ fn read(path: &Path, summary: &mut RunSummary) -> Result<(), Error> {
     let events: Vec<Value> = folder.events()?;
     let searched = match events.first() {
         Some(event) => event.get("temperature").is_some(),
-        // A training knows its cell from the beginning.
+        // A training knows its cell from the start.
         None => summary.finished || !folder.file(GENOTYPE_JSON).exists(),
     };
     summary.epochs = events.len();

@@ -1,4 +1,4 @@
-//! The folder of a command that makes several runs: their common settings, and their plan.
+//! The folder of a command with several runs: their common settings, and their plan.
 
 use std::path::{Path, PathBuf};
 
@@ -11,19 +11,19 @@ use crate::run::folder::{Place, RunFolder};
 use crate::run::record::Observer;
 use crate::settings::config::Config;
 
-/// The runs that a command is to make.
+/// The runs of a command.
 pub trait Plan: Clone + Serialize + DeserializeOwned + Sync {
-    /// The file with the plan, in the folder of the whole.
+    /// The file with the plan, in the command's folder.
     const FILE: &'static str;
-    /// The command, as a user types it.
+    /// The command, as typed by a user.
     const COMMAND: &'static str;
-    /// What to do with a folder that has no such file.
+    /// Remedy for a folder without such a file.
     const REMEDY: &'static str = "";
 
-    /// Refuses a plan with nothing to do, with the same thing twice, or without the images that all of it needs.
+    /// Refuses a plan with nothing to do, with duplicates, or without the images that all of it needs.
     ///
     /// # Errors
-    /// Says what is wrong.
+    /// Names the problem.
     fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error>;
 }
 
@@ -35,10 +35,10 @@ pub struct Planned<P> {
 }
 
 impl<P: Plan> Planned<P> {
-    /// Makes the folder.
+    /// Creates the folder.
     ///
     /// # Errors
-    /// When the plan is refused, or the folder is in use.
+    /// If the plan is refused, or the folder is in use.
     pub fn create(
         place: &Place,
         config: &Config,
@@ -54,7 +54,7 @@ impl<P: Plan> Planned<P> {
     /// Opens the folder of an earlier run of the command.
     ///
     /// # Errors
-    /// When it is none.
+    /// If there is none.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let (folder, config) = RunFolder::open(path)?;
         let plan = folder.read_json(P::FILE)?.ok_or_else(|| Error::RunFolder {
@@ -79,7 +79,7 @@ impl<P: Plan> Planned<P> {
         &self.config
     }
 
-    /// The same with another number of threads, if one is given.
+    /// The same with a different number of threads, if one is given.
     pub fn with_threads(mut self, threads: Option<usize>) -> Self {
         self.config.threads = threads.unwrap_or(self.config.threads);
         self
@@ -91,7 +91,7 @@ impl<P: Plan> Planned<P> {
     }
 }
 
-/// Refuses a list that is empty; each with what it is a list of.
+/// Refuses empty lists; each comes with a name for its items.
 pub(crate) fn at_least_one<const N: usize>(lists: [(&str, bool); N]) -> Result<(), Error> {
     match lists.into_iter().find(|(_, empty)| *empty) {
         Some((what, _)) => Err(Error::Config(format!("expected at least one {what}, found none"))),

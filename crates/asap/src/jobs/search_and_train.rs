@@ -16,7 +16,7 @@ use crate::run::spread::Spread;
 use crate::run::tables::{RunResult, SearchAndTrainings};
 use crate::settings::config::Config;
 
-/// The numbers of searches, and of trainings of each cell that a search finds; with the seeds that follow the
+/// The numbers of searches, and of trainings of each cell that a search finds; with seeds counting up from the
 /// configuration's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repeats {
@@ -30,7 +30,7 @@ impl planned::Plan for Repeats {
     const FILE: &'static str = "run.json";
     const COMMAND: &'static str = "asap run";
     const REMEDY: &'static str =
-        "; the folder of a search or training is resumed by asap search or asap train";
+        "; resume the folder of a search or training with asap search or asap train";
 
     fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error> {
         if self.searches == 0 || self.trainings == 0 {
@@ -46,10 +46,10 @@ impl planned::Plan for Repeats {
 pub type Run = Planned<Repeats>;
 
 impl Run {
-    /// Searches and trains what is not done yet, or until `stop` is set.
+    /// Runs the searches and trainings that are not done yet, or until `stop` is set.
     ///
     /// # Errors
-    /// Those of a search or a training; what is done stays.
+    /// Those of a search or a training; completed runs are kept.
     pub fn run(
         &self,
         observer: &mut dyn Observer,

@@ -1,4 +1,4 @@
-//! Several cells on several data sets by one recipe (Table 2 of the paper), each training a run folder of its own.
+//! Several cells on several data sets with one recipe (Table 2 of the paper), each training in its own run folder.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -23,13 +23,13 @@ use crate::settings::config::Config;
 pub struct Plan {
     /// The cells.
     pub cells: Vec<NamedCell>,
-    /// The data sets, as `data.source` takes them.
+    /// The data sets, as values of `data.source`.
     pub data: Vec<String>,
     /// The seeds.
     pub seeds: Vec<u64>,
 }
 
-/// A cell under the name that the table shows.
+/// A cell with its name in the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NamedCell {
     /// Its name, of letters, digits, `-`, `_` and `.`.
@@ -64,12 +64,12 @@ impl planned::Plan for Plan {
 pub type Transfer = Planned<Plan>;
 
 impl Transfer {
-    /// Trains what is not trained yet; the table is written anew after each training.
+    /// Runs the trainings that are not done yet; the table is rewritten after each training.
     ///
-    /// A training that fails is a row with the reason, and the others go on.
+    /// A training that fails is a row with the reason, and the others continue.
     ///
     /// # Errors
-    /// When the folder of the whole can no longer be written.
+    /// If the transfer's folder can no longer be written.
     pub fn run(
         &self,
         observer: &mut dyn Observer,
@@ -172,7 +172,7 @@ impl Training<'_> {
         format!("{}: {error}", self.title())
     }
 
-    /// Folder of the training, inside that of the whole.
+    /// Folder of the training, inside the transfer's.
     fn path(&self) -> PathBuf {
         let plain = |text: &str| -> String {
             let kept = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);

@@ -1,12 +1,12 @@
-//! Line charts as SVG, for pages and as files: black on white or white on black as the page is, and readable without
-//! colour, each line with dashes of its own.
+//! Line charts as SVG, for pages and as files: black on white or white on black to match the page, and readable without
+//! colour, since each line has its own dashes.
 
 use std::fmt::Write;
 
 /// One line of a chart.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Series {
-    /// Its name in the legend; without one it is not there.
+    /// Its name in the legend; empty to leave it out.
     pub(crate) name: String,
     /// Points from left to right.
     pub(crate) points: Vec<(f64, f64)>,
@@ -34,11 +34,11 @@ const TOP: f64 = 44.0;
 const BOTTOM: f64 = 44.0;
 /// Height of a line of the legend.
 const LEGEND: f64 = 18.0;
-/// Colours that stay apart for the colour-blind (Okabe and Ito 2008), on white and on black.
+/// Colours that the colour-blind can distinguish (Okabe and Ito 2008), on white and on black.
 const COLOURS: [&str; 7] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a"];
 const DASHES: [&str; 5] = ["none", "7 3", "2 3", "9 3 2 3", "12 4"];
-/// About so many numbers on an axis.
+/// Approximate number of labels on an axis.
 const TICKS: f64 = 5.0;
 
 impl Chart<'_> {
@@ -120,7 +120,7 @@ impl Chart<'_> {
     }
 }
 
-/// A span of numbers with round ones marked on it.
+/// A range of numbers with round ones marked on it.
 struct Axis {
     low: f64,
     high: f64,
@@ -128,7 +128,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// Holds all the values, and ends at round numbers.
+    /// Covers all the values, and ends at round numbers.
     fn over(values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = values
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
@@ -155,7 +155,7 @@ impl Axis {
         (0..=count).map(|i| self.low + f64::from(i) * self.step)
     }
 
-    /// As many decimals as the step has.
+    /// The number, with as many decimals as the step.
     fn label(&self, value: f64) -> String {
         let decimals = (-self.step.log10().floor()).max(0.0) as usize;
         let text = format!("{value:.decimals$}");
@@ -166,7 +166,7 @@ impl Axis {
     }
 }
 
-/// Text for HTML and SVG.
+/// Escapes text for HTML and SVG.
 pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,4 +1,4 @@
-//! How each edge decided: the probabilities of its operations over the epochs, the darker the likelier.
+//! The decision of each edge: the probabilities of its operations over the epochs, darker for likelier.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ const TITLE: f64 = 20.0;
 /// Probabilities below this are not drawn.
 const FAINT: f64 = 0.005;
 
-/// One chart an edge; the operation that the genotype has there is underlined.
+/// One chart per edge; the operation that the genotype has there is underlined.
 pub(super) fn decisions(
     html: &mut String,
     space: &SearchSpace,
@@ -23,7 +23,7 @@ pub(super) fn decisions(
 ) {
     html.push_str(
         "<h2>Decisions</h2><p>The probability of each operation of an edge over the epochs, from 0 (blank) to 1 \
-         (full). What the cell has in the end is marked.</p>",
+         (full). The operations of the final cell are marked.</p>",
     );
     for (k, &kind) in space.kinds().iter().enumerate() {
         let _ = write!(html, "<h3>{} cell</h3><div class=\"edges\">", capital(kind.name()));
@@ -91,7 +91,7 @@ fn bar(html: &mut String, values: &[f64], top: f64) {
     );
 }
 
-/// A state as the pictures of cells name it.
+/// The name of a state in the pictures of cells.
 fn state(state: usize) -> String {
     match state {
         0 => "c_{k-2}".to_owned(),

@@ -9,7 +9,7 @@ use crate::settings::MethodName;
 /// The epochs of a method's search with one seed.
 pub(crate) type Searched<'a> = (MethodName, &'a [EpochRecord]);
 
-/// The paper's figures 3, 6 and 7: each curve is the mean of a method over the seeds that came so far.
+/// The paper's figures 3, 6 and 7: each curve is the mean of a method over the seeds so far.
 pub(crate) fn figures(
     methods: &[MethodName],
     done: &[Searched<'_>],
@@ -22,7 +22,7 @@ pub(crate) fn figures(
         methods.iter().map(line).collect::<Vec<Series>>()
     };
     let lines = |read: &dyn Fn(&Searched<'_>, &EpochRecord) -> f64| lines_of(methods, read);
-    // Where no alpha is trained, its entropy says nothing.
+    // Without a trained alpha, its entropy is meaningless.
     let alphas: Vec<MethodName> = methods.iter().copied().filter(|m| m.has_alpha()).collect();
     let entropy = |read: &dyn Fn(&Searched<'_>, &EpochRecord) -> f64| lines_of(&alphas, read);
     let relative_time = |one: &Searched<'_>, record: &EpochRecord| {
@@ -40,7 +40,7 @@ pub(crate) fn figures(
         ),
         (
             "sparsity",
-            chart("Sparsity (Fig. 3)", "share of operations removed", lines(&|_, r| r.sparsity)),
+            chart("Sparsity (Fig. 3)", "fraction of operations removed", lines(&|_, r| r.sparsity)),
         ),
         (
             "validation-accuracy",

@@ -1,4 +1,4 @@
-//! The pages of runs, each one HTML file that needs nothing else, and pictures of cells.
+//! The pages of runs, each one self-contained HTML file, and pictures of cells.
 
 pub(crate) mod chart;
 mod decisions;
@@ -36,7 +36,7 @@ td, th { text-align: right; white-space: nowrap; padding: 0 0.4rem; font-variant
 th { white-space: normal; vertical-align: bottom; }
 ";
 
-/// A page around `body`, with the configuration at its end.
+/// A page around `body`, with the configuration at the end.
 fn page(title: &str, data: &DataSummary, config: &Config, body: &str) -> String {
     document(&format!("{title} on {}", data.name), config, body)
 }
@@ -61,12 +61,12 @@ fn notes(html: &mut String, warnings: &[String]) {
     }
 }
 
-/// The commands to go on with.
+/// The commands to run next.
 fn next(html: &mut String, commands: &[&str]) {
-    let _ = write!(html, "<h2>To go on</h2><pre>{}</pre>", escape(&commands.join("\n")));
+    let _ = write!(html, "<h2>Next steps</h2><pre>{}</pre>", escape(&commands.join("\n")));
 }
 
-/// Both cells drawn, and as text.
+/// Both cells as pictures and as text.
 fn cells(html: &mut String, genotype: &Genotype) {
     for &kind in genotype.family().kinds() {
         let title = match kind {
@@ -79,7 +79,7 @@ fn cells(html: &mut String, genotype: &Genotype) {
     let _ = write!(html, "<pre>{}</pre>", escape(&genotype.to_string()));
 }
 
-/// Charts of all curves over the epochs, those of a group in one.
+/// Charts of all curves over the epochs, one per group.
 fn curves(html: &mut String, records: &[impl Curves]) {
     let mut groups: Vec<(&str, Vec<Series>)> = Vec::new();
     for record in records {
@@ -100,7 +100,7 @@ fn curves(html: &mut String, records: &[impl Curves]) {
     }
     html.push_str("<h2>Curves</h2><div class=\"curves\">");
     for (title, series) in groups {
-        // What has other units gets a chart of its own.
+        // Curves with other units get a chart of their own.
         let alone = !["accuracy", "loss", "entropy"].contains(&title);
         let charts: Vec<_> = match alone {
             true => {

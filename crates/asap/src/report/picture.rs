@@ -1,10 +1,10 @@
-//! Drawings of cells in pixels, for programs that read no SVG.
+//! Drawings of cells in pixels, for programs that cannot read SVG.
 
 use asap_core::{CellKind, Genotype};
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg;
 
-/// Pixels of a unit of the drawing.
+/// Pixels per unit of the drawing.
 const SCALE: f32 = 2.0;
 
 /// A picture of a cell.
@@ -13,13 +13,13 @@ const SCALE: f32 = 2.0;
 pub struct Picture {
     /// The bytes of a PNG file.
     pub png: Vec<u8>,
-    /// In pixels.
+    /// Width in pixels.
     pub width: u32,
-    /// In pixels.
+    /// Height in pixels.
     pub height: u32,
 }
 
-/// The drawing of [`asap_core::svg`] as a PNG, on white, with letters of a font that comes along.
+/// The drawing of [`asap_core::svg`] as a PNG, on white, with a built-in font.
 pub fn picture(genotype: &Genotype, kind: CellKind, title: &str) -> Picture {
     let mut options = usvg::Options::default();
     for font in [dejavu::sans_mono::regular(), dejavu::sans::bold()] {
@@ -40,7 +40,7 @@ mod tests {
 
     use super::*;
 
-    /// Pixels of the picture that are dark, as letters, wires and frames are.
+    /// Number of dark pixels of the picture, as in letters, wires and frames.
     fn ink(picture: &Picture) -> usize {
         let pixels = Pixmap::decode_png(&picture.png).unwrap();
         assert_eq!((pixels.width(), pixels.height()), (picture.width, picture.height));

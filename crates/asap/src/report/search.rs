@@ -9,7 +9,7 @@ use crate::run::folder::{REPORT, RunFolder};
 use crate::run::record::{DataSummary, EpochRecord, SearchResult};
 use crate::settings::config::Config;
 
-/// Writes the report of a search as it stands.
+/// Writes the report of a search in its current state.
 pub(crate) fn write(
     folder: &RunFolder,
     data: &DataSummary,
@@ -28,7 +28,7 @@ pub(crate) fn write(
         Some(result) => outcome(&mut body, result),
         None => {
             let (done, all) = (records.len(), config.search.epochs);
-            let _ = write!(body, "<p>The search goes on: {done} of {all} epochs.</p>");
+            let _ = write!(body, "<p>The search is in progress: {done} of {all} epochs.</p>");
         }
     }
     if !records.is_empty() {
@@ -46,7 +46,7 @@ pub(crate) fn write(
 fn outcome(html: &mut String, result: &SearchResult) {
     let _ = write!(
         html,
-        "<p>Validation accuracy {}, and {} with only the cell left. {} epochs, {:.0} s. {}</p>",
+        "<p>Validation accuracy {}, and {} with only the final cell. {} epochs, {:.0} s. {}</p>",
         percent(result.valid_accuracy),
         percent(result.derived_valid_accuracy),
         result.epochs,

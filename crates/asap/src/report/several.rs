@@ -1,4 +1,4 @@
-//! The pages of commands that make several runs: a table, and links to the pages of the runs.
+//! The pages of commands with several runs: a table, and links to the pages of the runs.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -26,8 +26,8 @@ pub(crate) fn write_run(
         );
     }
     let deviations = [
-        ("searches with another seed", result.search_deviation),
-        ("trainings of one cell with another seed", result.training_deviation),
+        ("searches with different seeds", result.search_deviation),
+        ("trainings of one cell with different seeds", result.training_deviation),
     ];
     for (what, deviation) in deviations {
         if let Some(deviation) = deviation {
@@ -125,7 +125,7 @@ pub(crate) fn write_comparison(
     table(&mut body, &head, rows);
     body.push_str(
         "<p>Means over the seeds, with the sample standard deviation. Search and derived network: validation \
-         accuracy at the last step with the same weights, statistics of batch norms measured anew.</p>",
+         accuracy at the last step with the same weights, batch norm statistics recomputed.</p>",
     );
     for failure in result.rows.iter().flat_map(|row| &row.failures) {
         let _ = write!(body, "<p><strong>Failed:</strong> {}</p>", escape(failure));

@@ -11,10 +11,10 @@ use crate::run::record::{DataSummary, TrainRecord, TrainResult};
 use crate::settings::config::Config;
 use asap_net::evaluation::Evaluation;
 
-/// The largest confusion table that a page shows.
+/// The largest number of classes in a confusion table on a page.
 const MOST_CLASSES: usize = 20;
 
-/// Writes the report of a training as it stands.
+/// Writes the report of a training in its current state.
 pub(crate) fn write(
     folder: &RunFolder,
     data: &DataSummary,
@@ -24,7 +24,7 @@ pub(crate) fn write(
 ) -> Result<(), Error> {
     let records: Vec<TrainRecord> = folder.events()?;
     let mut body = format!(
-        "<p>{} images, {} held out, {} of test, {} classes, seed {}.</p>",
+        "<p>{} training images, {} held out, {} test images, {} classes, seed {}.</p>",
         data.train_images,
         data.valid_images,
         data.test_images,
@@ -35,7 +35,7 @@ pub(crate) fn write(
         Some(result) => outcome(&mut body, result),
         None => {
             let (done, all) = (records.len(), config.train.epochs);
-            let _ = write!(body, "<p>The training goes on: {done} of {all} epochs.</p>");
+            let _ = write!(body, "<p>The training is in progress: {done} of {all} epochs.</p>");
         }
     }
     if !records.is_empty() {
@@ -73,7 +73,7 @@ fn outcome(html: &mut String, result: &TrainResult) {
 fn errors(html: &mut String, test: &Evaluation) {
     let _ = write!(
         html,
-        "<p>Test error <strong>{}</strong> after the last epoch ({} to {} with 95 % confidence), {} of {} images.</p>\
+        "<p>Test error <strong>{}</strong> after the last epoch (95 % confidence: {} to {}), {} of {} images.</p>\
          <h2>Classes</h2>",
         percent(test.error),
         percent(test.interval[0]),
@@ -92,7 +92,7 @@ fn errors(html: &mut String, test: &Evaluation) {
         table(html, &["class", "images", "accuracy"], rows);
         return;
     }
-    html.push_str("<p>Test images by class (rows) and by what they were taken for (columns).</p>");
+    html.push_str("<p>Test images by class (rows) and by predicted class (columns).</p>");
     let names = test.classes.iter().map(|class| class.name.as_str());
     let head: Vec<&str> = ["class", "accuracy"].into_iter().chain(names).collect();
     let rows = test.classes.iter().zip(&test.confusion).map(|(class, row)| {

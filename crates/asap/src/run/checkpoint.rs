@@ -1,4 +1,4 @@
-//! A search at rest: the state beside the tensors of its checkpoint.
+//! The state of a search that its checkpoint holds besides the tensors.
 
 use asap_core::Architecture;
 use serde::{Deserialize, Serialize};
@@ -11,48 +11,48 @@ use asap_net::parameters::NamedValues;
 use asap_net::steps::Score;
 use asap_net::tensor_file::Header;
 
-/// The state of a search but for the tensors.
+/// The state of a search without the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// The images that it is about.
+    /// The images of the search.
     pub data: DataSummary,
-    /// How far it is.
+    /// Its progress.
     pub progress: Progress,
-    /// Alpha, its optimizer's state and the operations alive.
+    /// Alpha, its optimizer's state and the live operations.
     pub architecture: Architecture,
-    /// What the method carries from step to step.
+    /// The state that the method keeps between steps.
     #[serde(default)]
     pub method: serde_json::Value,
 }
 
 impl Header for State {
     const KIND: &'static str = "search";
-    const REMEDY: &'static str = "give the folder of a search, or start the search anew";
+    const REMEDY: &'static str = "give the folder of a search, or start a new search";
 }
 
 /// The progress of a search.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Epoch that is going on, from 0.
+    /// Current epoch, from 0.
     pub epoch: usize,
-    /// Steps of that epoch already made.
+    /// Completed steps of that epoch.
     pub step: usize,
     /// Steps on alpha so far.
     pub alpha_steps: usize,
     /// Scores of the epoch's steps on the weights.
     pub train: Score,
-    /// What the epoch has pruned so far, in words.
+    /// The prunings of the epoch so far, as text.
     pub pruned: Vec<String>,
-    /// Seconds that the epoch has taken so far.
+    /// Seconds of the epoch so far.
     pub epoch_seconds: f64,
-    /// Seconds that the search has taken so far.
+    /// Seconds of the search so far.
     pub seconds: f64,
 }
 
 /// Reads the checkpoint of a search.
 ///
 /// # Errors
-/// When there is none, it is damaged, or another version wrote it.
+/// If it does not exist, is damaged, or was written by another version.
 pub fn load(sink: &dyn Sink) -> Result<(State, NamedValues), Error> {
     let Tensors { header, values } = sink.load_tensors(CHECKPOINT)?;
     Ok((header, values))

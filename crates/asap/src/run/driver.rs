@@ -1,4 +1,4 @@
-//! The loop of everything that runs in epochs: steps, validation, records, checkpoints, events, and the way back from a
+//! The loop of everything that runs in epochs: steps, validation, records, checkpoints, events, and resuming from a
 //! checkpoint.
 
 use std::sync::Arc;
@@ -18,21 +18,21 @@ use crate::run::pace::Pace;
 use crate::run::record::{Curves, Event, Observer, Outcome, Record};
 use crate::run::sink::{Sink, Tensors};
 
-/// Steps from which the seconds of an epoch are estimated.
+/// Number of steps from which the seconds of an epoch are estimated.
 const TIMED_STEPS: usize = 3;
 
-/// Where a run stands.
+/// The position of a run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Position {
-    /// Epoch that is going on, from 0.
+    /// Current epoch, from 0.
     pub(crate) epoch: usize,
-    /// Steps of that epoch already made.
+    /// Completed steps of that epoch.
     pub(crate) step: usize,
     /// Scores of the epoch's steps.
     pub(crate) train: Score,
-    /// Seconds that the epoch has taken so far.
+    /// Seconds of the epoch so far.
     pub(crate) epoch_seconds: f64,
-    /// Seconds that the run has taken so far.
+    /// Seconds of the run so far.
     pub(crate) seconds: f64,
 }
 
@@ -42,32 +42,32 @@ impl Position {
         self.seconds += seconds;
     }
 
-    /// The error of a number that is not finite at this step.
+    /// The error for a number that is not finite at this step.
     pub(crate) fn error(&self, error: NonFinite) -> Error {
         Error::non_finite(error, self.epoch, self.step)
     }
 }
 
-/// What runs in epochs: a search, or a training.
+/// A run in epochs: a search, or a training.
 pub(crate) trait Epochs {
-    /// What stands beside the tensors in a checkpoint.
+    /// The state that a checkpoint holds besides the tensors.
     type State: Header + Clone + Send + Sync + 'static;
     /// The closing record of an epoch.
     type Record: Record + DeserializeOwned;
-    /// What is known after a step.
+    /// The outcome of a step.
     type Step;
-    /// What comes out in the end.
+    /// The result of the run.
     type Result: Serialize;
 
-    /// The configuration key to lower when a number is not finite.
+    /// The configuration key to lower if a number is not finite.
     const RATE_KEY: &'static str;
     /// The images of a validation, for errors.
     const VALIDATION: &'static str;
 
-    /// Worker threads; 0 for those of the pool that the run is started in.
+    /// Worker threads; 0 for those of the pool in which the run is started.
     fn threads(&self) -> usize;
 
-    /// Where the run stands.
+    /// The position of the run.
     fn position(&self) -> &Position;
 
     /// The same, to move it.
@@ -76,10 +76,10 @@ pub(crate) trait Epochs {
     /// Minutes between checkpoints inside an epoch.
     fn checkpoint_minutes(&self) -> f64;
 
-    /// Whether there is an epoch to make.
+    /// True if there is another epoch.
     fn goes_on(&self) -> bool;
 
-    /// Writes what is known before the first step.
+    /// Writes everything that is known before the first step.
     fn begin(&self, _: &mut dyn Sink) -> Result<(), Error> {
         Ok(())
     }
@@ -87,7 +87,7 @@ pub(crate) trait Epochs {
     /// The images of the steps.
     fn train(&self) -> &Loader;
 
-    /// Images that accompany them, batch by batch, if this epoch has some.
+    /// Images that accompany them, batch by batch, if this epoch has any.
     fn companions(&self) -> Option<&Loader> {
         None
     }
@@ -95,15 +95,15 @@ pub(crate) trait Epochs {
     /// A step, added to the scores.
     fn step(&mut self, batch: &Batch, companion: Option<&Batch>) -> Result<Self::Step, NonFinite>;
 
-    /// The event of a step that was made.
+    /// The event of a completed step.
     fn step_event<'a>(&'a self, step: &'a Self::Step) -> Event<'a>;
 
-    /// Whether the epoch ends with the step that was made last, before its last batch.
+    /// True if the epoch ends with the step just made, before its last batch.
     fn cuts_epoch_short(&self) -> bool {
         false
     }
 
-    /// The images that an epoch is validated on, if there are some.
+    /// The images that an epoch is validated on, if there are any.
     fn validation(&self) -> Option<&Loader>;
 
     /// Scores some of these images.
@@ -115,30 +115,30 @@ pub(crate) trait Epochs {
     /// The closing record of the epoch.
     fn record(&self, valid: Option<Score>) -> Self::Record;
 
-    /// The event of an epoch that was closed.
+    /// The event of a closed epoch.
     fn epoch_event(record: &Self::Record) -> Event<'_>;
 
-    /// What follows from an epoch's record, and the state of the next epoch but for the position.
+    /// Applies the consequences of an epoch's record, and prepares the next epoch except for the position.
     fn close(&mut self, record: &Self::Record, sink: &mut dyn Sink) -> Result<(), Error>;
 
     /// The state to resume from, and its tensors.
     fn state(&self) -> (Self::State, NamedValues);
 
-    /// Goes back to a state; `refuse` makes the error of one that does not fit.
+    /// Returns to a state; `refuse` makes the error for one that does not fit.
     fn restore(
         &mut self,
         state: Tensors<Self::State>,
         refuse: &dyn Fn(&str) -> Error,
     ) -> Result<(), Error>;
 
-    /// Brings the run to its end, and writes what came out but for the result.
+    /// Completes the run, and writes everything but the result.
     fn finish(
         &mut self,
         last: Option<&Self::Record>,
         sink: &mut dyn Sink,
     ) -> Result<Self::Result, Error>;
 
-    /// Shows the run as it stands to those who look into its folder.
+    /// Publishes the current state of the run in its folder.
     fn publish(&self, folder: &RunFolder, result: Option<&Self::Result>) -> Result<(), Error>;
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn run<E: Epochs<Result: Send> + Send>(
     run_locked(epochs, sink, observer, stop)
 }
 
-/// Goes back to the checkpoint of the sink, then runs.
+/// Returns to the checkpoint of the sink, then runs.
 pub(crate) fn resume<E: Epochs<Result: Send> + Send>(
     epochs: &mut E,
     sink: &mut dyn Sink,
@@ -166,7 +166,7 @@ pub(crate) fn resume<E: Epochs<Result: Send> + Send>(
     run_locked(epochs, sink, observer, stop)
 }
 
-/// Goes back to a state of the sink, which is locked, and drops the events written after it.
+/// Returns to a state of the sink, which is locked, and drops the events written after it.
 pub(crate) fn restore<E: Epochs>(
     epochs: &mut E,
     sink: &mut dyn Sink,
@@ -179,7 +179,7 @@ pub(crate) fn restore<E: Epochs>(
     sink.replace_events(&records)
 }
 
-/// Runs in a sink that is locked.
+/// Runs in a locked sink.
 pub(crate) fn run_locked<E: Epochs<Result: Send> + Send>(
     epochs: &mut E,
     sink: &mut dyn Sink,
@@ -189,7 +189,7 @@ pub(crate) fn run_locked<E: Epochs<Result: Send> + Send>(
     with_threads(epochs.threads(), || run_here(epochs, sink, observer, stop))?
 }
 
-/// Does work with so many threads; 0 takes those of the pool that it is called in.
+/// Does work with this many threads; 0 uses those of the pool in which it is called.
 pub(crate) fn with_threads<R: Send>(
     threads: usize,
     work: impl FnOnce() -> R + Send,
@@ -211,7 +211,7 @@ fn run_here<E: Epochs>(
         epochs.begin(sink)?;
         save(epochs, sink)?;
     }
-    // An epoch that was broken off is brought to its end first.
+    // An interrupted epoch is completed first.
     while epochs.position().step > 0 || epochs.goes_on() {
         if !steps(epochs, sink, observer, stop)? {
             save(epochs, sink)?;
@@ -293,8 +293,8 @@ fn save<E: Epochs>(epochs: &E, sink: &mut dyn Sink) -> Result<(), Error> {
     sink.save_tensors(CHECKPOINT, Arc::new(Tensors { header, values }))
 }
 
-/// About how long an epoch like that of the position takes here, in seconds. A few steps are made for it, so that the
-/// run is of no use afterwards.
+/// Estimated seconds of an epoch like the one at the position on this machine. It takes a few steps, so the run is not
+/// usable afterwards.
 pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, Error> {
     with_threads(epochs.threads(), move || {
         let epoch = epochs.position().epoch;
@@ -303,7 +303,7 @@ pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, 
         let mut steps = 0;
         for (made, batch) in epochs.train().epoch(epoch).take(1 + TIMED_STEPS).enumerate() {
             if made == 1 {
-                // The first step takes its memory from the system.
+                // The first step allocates its memory.
                 (started, steps) = (Instant::now(), 0);
             }
             let companion = companions.as_mut().and_then(Iterator::next);

@@ -1,4 +1,4 @@
-//! The folder of a run: its files, and how they are written and read back.
+//! The folder of a run: its files, written and read back.
 //!
 //! Every file is replaced as a whole, so that a crash leaves the old or the new one.
 
@@ -21,7 +21,7 @@ use crate::settings::{Layers, Preset};
 
 /// The resolved configuration.
 pub const CONFIG: &str = "config.toml";
-/// One line of JSON for each epoch.
+/// One line of JSON per epoch.
 pub const EVENTS: &str = "events.jsonl";
 /// The state to resume from.
 pub const CHECKPOINT: &str = "checkpoint/latest.safetensors";
@@ -29,13 +29,13 @@ pub const CHECKPOINT: &str = "checkpoint/latest.safetensors";
 pub const GENOTYPE_JSON: &str = "genotype.json";
 /// The found cell, in the Python form.
 pub const GENOTYPE_TEXT: &str = "genotype.txt";
-/// The trained network: what `asap predict` needs, and nothing else.
+/// The trained network: everything that `asap predict` needs, and nothing else.
 pub const WEIGHTS: &str = "weights.safetensors";
-/// The trained network as it was after its best epoch on the validation images.
+/// The trained network after its best epoch on the validation images.
 pub const BEST: &str = "checkpoint/best.safetensors";
 /// The result.
 pub const RESULT: &str = "result.json";
-/// The page to look at.
+/// The report page.
 pub const REPORT: &str = "report.html";
 /// The same events for TensorBoard, which looks for `tfevents` in names.
 pub const TENSORBOARD: &str = "events.out.tfevents.asap";
@@ -54,10 +54,10 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new folder, and writes the configuration into it.
+    /// Creates a new folder, and writes the configuration into it.
     ///
     /// # Errors
-    /// When it exists with anything in it, or cannot be written.
+    /// If it exists and is not empty, or cannot be written.
     pub fn create(path: &Path, config: &Config) -> Result<Self, Error> {
         Ok(Self::create_locked(&Place::Folder(path.to_owned()), config)?.0)
     }
@@ -93,7 +93,7 @@ impl RunFolder {
     /// Opens the folder of an earlier run, and reads its configuration.
     ///
     /// # Errors
-    /// When it is none.
+    /// If it is not one.
     pub fn open(path: &Path) -> Result<(Self, Config), Error> {
         let folder = Self { path: path.to_owned() };
         let file = folder.file(CONFIG);
@@ -101,12 +101,12 @@ impl RunFolder {
             return Err(Error::RunFolder {
                 path: path.to_owned(),
                 problem: format!(
-                    "expected the folder of a run, with a {CONFIG} that can be read ({error}); \
+                    "expected the folder of a run, with a readable {CONFIG} ({error}); \
                      give the folder that asap printed"
                 ),
             });
         }
-        // What an older version did not write yet is the paper's.
+        // Keys that an older version did not write yet have the paper's values.
         let mut layers = Layers::preset(Preset::Paper);
         let config = layers.file(&file).and_then(|()| layers.resolve());
         let config = config.map_err(|error| Error::RunFolder {
@@ -119,10 +119,10 @@ impl RunFolder {
         Ok((folder, config))
     }
 
-    /// Keeps other processes from working in the folder until the lock is dropped, or the process ends.
+    /// Keeps other processes out of the folder until the lock is dropped, or the process ends.
     ///
     /// # Errors
-    /// When another process works in it.
+    /// If another process works in it.
     pub fn lock(&self) -> Result<Lock, Error> {
         let path = self.file(LOCK);
         let file = fs::File::create(&path).map_err(Error::io("create", &path))?;
@@ -130,8 +130,8 @@ impl RunFolder {
             Ok(()) => Ok(Lock(file)),
             Err(fs::TryLockError::WouldBlock) => Err(Error::RunFolder {
                 path: self.path.clone(),
-                problem: "expected a folder of its own for each run, found another asap process at work in \
-                          it; wait for its end, or choose another folder with --out"
+                problem: "expected a folder of its own for each run, found another asap process working in it; \
+                          wait until it ends, or choose another folder with --out"
                     .to_owned(),
             }),
             // A file system without locks keeps nobody out.
@@ -152,7 +152,7 @@ impl RunFolder {
     /// Replaces a file as a whole.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If it cannot be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         Ok(replace(&self.file(name), bytes)?)
     }
@@ -160,15 +160,15 @@ impl RunFolder {
     /// Replaces a JSON file.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If it cannot be written.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
         self.write(name, &record::json(value))
     }
 
-    /// Reads a JSON file, if it is there.
+    /// Reads a JSON file, if it exists.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// If it exists but cannot be read.
     pub fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Error> {
         let Some(bytes) = self.read(name)? else { return Ok(None) };
         serde_json::from_slice(&bytes).map(Some).map_err(|error| Error::RunFolder {
@@ -180,7 +180,7 @@ impl RunFolder {
     /// Appends an event: a line of JSON, and the same for TensorBoard.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If it cannot be written.
     pub fn append_event(&self, event: &dyn Record) -> Result<(), Error> {
         self.append(EVENTS, (event.json() + "\n").as_bytes())?;
         #[cfg(feature = "tensorboard")]
@@ -188,7 +188,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Shows a text, in Markdown, in TensorBoard.
+    /// Shows a Markdown text in TensorBoard.
     #[cfg_attr(not(feature = "tensorboard"), expect(unused_variables, clippy::unused_self))]
     pub(crate) fn append_text(&self, name: &str, markdown: &str) -> Result<(), Error> {
         #[cfg(feature = "tensorboard")]
@@ -196,7 +196,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Shows a picture, a PNG of so many pixels, in TensorBoard.
+    /// Shows a picture, a PNG of this many pixels, in TensorBoard.
     #[cfg(feature = "report")]
     #[cfg_attr(not(feature = "tensorboard"), expect(unused_variables, clippy::unused_self))]
     pub(crate) fn append_picture(
@@ -228,15 +228,15 @@ impl RunFolder {
         append().map_err(Error::io("append to", &path))
     }
 
-    /// Reads the events; a line that a crash cut short at the end is left out.
+    /// Reads the events; an incomplete last line, left by a crash, is skipped.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub fn events<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
         Ok(self.read(EVENTS)?.map_or_else(Vec::new, |bytes| record::records(&bytes)))
     }
 
-    /// Reads a file, if it is there.
+    /// Reads a file, if it exists.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let path = self.file(name);
         match fs::read(&path) {
@@ -250,7 +250,7 @@ impl RunFolder {
 /// The place of a new run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A folder that is new or empty.
+    /// A new or empty folder.
     Folder(PathBuf),
     /// The first free `<parent>/<name>-N`, N counting from 1.
     Next {
@@ -262,7 +262,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The path of the folder. One with a number is made here, so that no other process gets the same.
+    /// The path of the folder. A numbered one is created here, so that no other process gets the same.
     fn claim(&self) -> Result<PathBuf, Error> {
         let (parent, name) = match self {
             Self::Folder(path) => return Ok(path.clone()),
@@ -281,21 +281,21 @@ impl Place {
     }
 }
 
-/// Whether there is nothing in a folder but a lock, or no folder at all.
+/// True if a folder contains nothing but a lock, or does not exist.
 fn is_free(path: &Path) -> bool {
     let Ok(entries) = fs::read_dir(path) else { return true };
     entries.flatten().all(|entry| entry.file_name() == LOCK)
 }
 
-/// Opens the network of a finished training (or of an `asap run`), or a file of one.
+/// Opens the network of a finished training (or of an `asap run`), or a file with one.
 ///
 /// # Errors
-/// When there is none, or it is damaged.
+/// If there is none, or it is damaged.
 pub fn open_trained(path: &Path, device: DeviceName) -> Result<TrainedNetwork, Error> {
     Ok(TrainedNetwork::open(&weights_file(path)?, device)?)
 }
 
-/// The file of a trained network that a path stands for.
+/// The file of the trained network at a path.
 fn weights_file(path: &Path) -> Result<PathBuf, Error> {
     if path.is_file() {
         return Ok(path.to_owned());
@@ -306,9 +306,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, Error> {
         return Ok(direct);
     }
     let entries = fs::read_dir(path).map_err(|error| {
-        fault(format!(
-            "expected the folder of a finished training, or the {WEIGHTS} of one ({error})"
-        ))
+        fault(format!("expected the folder of a finished training, or its {WEIGHTS} ({error})"))
     })?;
     let mut inside: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path().join(WEIGHTS)))
@@ -324,7 +322,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, Error> {
         _ => {
             let choices: Vec<String> = inside.iter().map(|p| p.display().to_string()).collect();
             Err(fault(format!(
-                "expected one trained network; choose one of {}",
+                "expected one trained network; choose one of: {}",
                 choices.join(", ")
             )))
         }

@@ -1,15 +1,15 @@
-//! How much memory a step takes, and how much the process uses where the system tells (Linux).
+//! Estimated memory of a step, and the memory of the process where the system reports it (Linux).
 
 use asap_core::Cost;
 
-/// Share of all outputs that a step keeps or works on: depthwise ones are recomputed. Measured.
+/// Fraction of all outputs that a step keeps or works on: depthwise ones are recomputed. Measured.
 const KEPT_ACTIVATIONS: f64 = 0.65;
-/// Value, momentum, gradient and what the step makes of them.
+/// Value, momentum, gradient and temporary values of a step.
 const WEIGHT_COPIES: f64 = 6.0;
 /// The program itself, in MiB.
 const RESIDENT_MB: f64 = 100.0;
 
-/// About how much memory training of a network takes, in MiB, with `batch` images a step.
+/// Estimated memory of the training of a network, in MiB, with `batch` images per step.
 pub fn activations_mb(cost: &Cost, batch: usize) -> f64 {
     let floats = KEPT_ACTIVATIONS * batch as f64 * cost.activations as f64
         + WEIGHT_COPIES * cost.params as f64;
@@ -21,9 +21,9 @@ pub fn peak_rss_mb() -> Option<f64> {
     field_mb("/proc/self/status", "VmHWM:")
 }
 
-/// Lets the largest resident memory be counted anew from here, where the system can (Linux).
+/// Restarts the measurement of the largest resident memory, where the system supports it (Linux).
 pub fn reset_peak() {
-    // 5 resets VmHWM, see proc(5). Where it cannot, the peak is that of the whole process.
+    // 5 resets VmHWM, see proc(5). If it cannot, the peak is that of the whole process.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 
@@ -32,7 +32,7 @@ pub fn rss_mb() -> Option<f64> {
     field_mb("/proc/self/status", "VmRSS:")
 }
 
-/// Memory that a new program can have without swapping, in MiB.
+/// Memory available to a new program without swapping, in MiB.
 pub fn available_mb() -> Option<f64> {
     field_mb("/proc/meminfo", "MemAvailable:")
 }

@@ -1,4 +1,4 @@
-//! How long the steps of an epoch take, and when a checkpoint is due inside it.
+//! The time that the steps of an epoch take, and the checkpoints due within it.
 
 use std::time::{Duration, Instant};
 
@@ -24,12 +24,12 @@ impl Pace {
         seconds
     }
 
-    /// Whether it is time for a checkpoint.
+    /// True if a checkpoint is due.
     pub(crate) fn checkpoint_is_due(&self) -> bool {
         self.saved.elapsed() >= self.pause
     }
 
-    /// A checkpoint was written.
+    /// Records that a checkpoint was written.
     pub(crate) fn checkpoint_written(&mut self) {
         self.saved = Instant::now();
     }

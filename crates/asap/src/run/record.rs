@@ -1,4 +1,4 @@
-//! The records of searches and trainings: their images, epochs and results, and the events while they run.
+//! The records of searches and trainings: their images, epochs and results, and their events.
 
 use asap_core::{Genotype, MixingTables, Pruned};
 use serde::de::DeserializeOwned;
@@ -19,18 +19,18 @@ pub struct DataSummary {
     pub classes: Vec<String>,
     /// Images that train the weights.
     pub train_images: usize,
-    /// Images that train alpha in a search, and that only watch a training.
+    /// Images that train alpha in a search, or that only validate a training.
     pub valid_images: usize,
     /// Images of the test set.
     #[serde(default)]
     pub test_images: usize,
     /// Per-channel mean of the images that train the weights, of values in [0, 1].
     pub mean: Vec<f32>,
-    /// Per-channel standard deviation of the same.
+    /// Per-channel standard deviation of the same values.
     pub std: Vec<f32>,
 }
 
-/// A search before its first step, in numbers.
+/// Key numbers of a search before its first step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SearchOutline {
@@ -39,19 +39,19 @@ pub struct SearchOutline {
     pub data: DataSummary,
     /// Weights of the search network.
     pub weights: usize,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub steps_per_epoch: usize,
-    /// Most epochs.
+    /// Largest number of epochs.
     pub epochs: usize,
     /// Epochs in which only the weights move.
     pub grace_epochs: usize,
     /// Effective learning rate of alpha.
     pub alpha_lr: f64,
-    /// About how much memory the search needs at its start, in MiB; pruning lowers it.
+    /// Estimated memory of the search at its start, in MiB; pruning lowers it.
     pub memory_estimate_mb: f64,
 }
 
-/// A training before its first step, in numbers.
+/// Key numbers of a training before its first step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct TrainOutline {
@@ -62,11 +62,11 @@ pub struct TrainOutline {
     pub params: u64,
     /// Multiply-adds of inference on one image.
     pub multiply_adds: u64,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub steps_per_epoch: usize,
     /// Number of epochs.
     pub epochs: usize,
-    /// About how much memory the training needs, in MiB.
+    /// Estimated memory of the training, in MiB.
     pub memory_estimate_mb: f64,
 }
 
@@ -74,9 +74,9 @@ pub struct TrainOutline {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EpochRecord {
-    /// From 0.
+    /// Epoch, from 0.
     pub epoch: usize,
-    /// T of the epoch (equation 9).
+    /// T of the epoch (eq. 9).
     pub temperature: f64,
     /// Theta for the operations of an edge.
     pub threshold: f64,
@@ -94,33 +94,33 @@ pub struct EpochRecord {
     pub valid_accuracy: f64,
     /// Mean entropy of phi over the edges of the normal cell, divided by ln N.
     pub entropy_normal: f64,
-    /// The same of the reduction cell, where the space has one.
+    /// The same for the reduction cell, if the space has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entropy_reduce: Option<f64>,
-    /// Alive operations of the normal and the reduction cell together.
+    /// Live operations of the normal and the reduction cell together.
     pub alive_ops: usize,
-    /// 1 minus the share of alive operations.
+    /// 1 minus the fraction of live operations.
     pub sparsity: f64,
-    /// Largest distance between two alphas of one edge: how far alpha has moved.
+    /// Largest difference between two alphas of one edge, a measure of how far alpha has moved.
     pub alpha_spread: f64,
     /// Seconds of the epoch.
     pub epoch_seconds: f64,
-    /// Largest resident memory so far, in MiB; absent where the system does not tell.
+    /// Largest resident memory so far, in MiB; absent if the system does not report it.
     pub peak_rss_mb: Option<f64>,
     /// Resident memory after the epoch, in MiB; it falls as operations are pruned.
     pub rss_mb: Option<f64>,
-    /// What was pruned in the epoch.
+    /// The operations pruned in the epoch.
     pub pruned: Vec<String>,
     /// Probabilities of the operations of each edge, `[kind][edge][candidate]`.
     pub probabilities: MixingTables,
 }
 
-/// A line of `events.jsonl` as numbers with names, for whoever draws curves.
+/// A line of `events.jsonl` as named numbers, for curves.
 pub trait Curves {
     /// The epoch, from 0.
     fn epoch(&self) -> usize;
 
-    /// What can be drawn over the epochs, `group/name` each; what is not known is left out.
+    /// The values to draw over the epochs, each named `group/name`; unknown ones are left out.
     fn values(&self) -> Vec<(&'static str, f64)>;
 }
 
@@ -153,13 +153,13 @@ impl Curves for EpochRecord {
 
 /// Validation accuracies of the search network at its last step and of the derived network with the same weights.
 ///
-/// Both with the statistics of the batch norms measured anew; their difference is what the relaxation hides.
+/// Both with recomputed batch norm statistics; their difference is the error that the relaxation hides.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RelaxationGap {
-    /// Of the search network.
+    /// Accuracy of the search network.
     pub search: f64,
-    /// Of the derived network.
+    /// Accuracy of the derived network.
     pub derived: f64,
 }
 
@@ -178,11 +178,11 @@ pub struct SearchResult {
     pub data: DataSummary,
     /// The one final cell.
     pub genotype: Genotype,
-    /// Whether annealing made every choice.
+    /// True if annealing made every choice.
     pub decided_by_annealing: bool,
-    /// Choices that were still open at the end and fell to the largest probability.
+    /// Choices that were still open at the end and were decided by the largest probability.
     pub fallback: Vec<String>,
-    /// Epochs, the last one perhaps cut short.
+    /// Number of epochs; the last one may be incomplete.
     pub epochs: usize,
     /// Steps on alpha.
     pub alpha_steps: usize,
@@ -190,16 +190,16 @@ pub struct SearchResult {
     pub seconds: f64,
     /// Validation accuracy of the search network at its end.
     pub valid_accuracy: f64,
-    /// The same after everything that is not in the genotype is cut away.
+    /// The same after everything that is not in the genotype is removed.
     pub derived_valid_accuracy: f64,
-    /// Both once more, with new statistics.
+    /// Both again, with recomputed statistics.
     #[serde(default)]
     pub relaxation_gap: Option<RelaxationGap>,
-    /// Weights left in the search network.
+    /// Weights that remain in the search network.
     pub weights: usize,
     /// Largest resident memory in MiB.
     pub peak_rss_mb: Option<f64>,
-    /// What a user should know before trusting the cell.
+    /// Warnings to consider before trusting the cell.
     pub warnings: Vec<String>,
 }
 
@@ -207,7 +207,7 @@ pub struct SearchResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TrainRecord {
-    /// From 0.
+    /// Epoch, from 0.
     pub epoch: usize,
     /// Learning rate at the start of the epoch.
     pub lr: f64,
@@ -217,13 +217,13 @@ pub struct TrainRecord {
     pub train_loss: f64,
     /// Accuracy of the steps, on augmented images.
     pub train_accuracy: f64,
-    /// Mean cross entropy on the validation images, if there are some.
+    /// Mean cross entropy on the validation images, if there are any.
     pub valid_loss: Option<f64>,
-    /// Accuracy on the validation images, if there are some.
+    /// Accuracy on the validation images, if there are any.
     pub valid_accuracy: Option<f64>,
     /// Seconds of the epoch.
     pub epoch_seconds: f64,
-    /// Largest resident memory so far, in MiB; absent where the system does not tell.
+    /// Largest resident memory so far, in MiB; absent if the system does not report it.
     pub peak_rss_mb: Option<f64>,
 }
 
@@ -259,32 +259,32 @@ pub struct TrainResult {
     pub data: DataSummary,
     /// The cell.
     pub genotype: Genotype,
-    /// Trained weights, without those of the auxiliary head.
+    /// Number of trained weights, without those of the auxiliary head.
     pub params: usize,
     /// Multiply-adds of inference on one image.
     pub multiply_adds: u64,
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: usize,
     /// Seconds of training.
     pub seconds: f64,
     /// The test error after the last epoch, with the last weights; absent without test images.
     pub test: Option<Evaluation>,
-    /// Accuracy on the validation images after the last epoch, if there are some.
+    /// Accuracy on the validation images after the last epoch, if there are any.
     pub valid_accuracy: Option<f64>,
-    /// The epoch, from 0, that was best on the validation images, and its accuracy there.
+    /// The best epoch on the validation images, from 0, and its accuracy there.
     pub best: Option<(usize, f64)>,
     /// Largest resident memory in MiB.
     pub peak_rss_mb: Option<f64>,
-    /// What a user should know before trusting the numbers.
+    /// Warnings to consider before trusting the numbers.
     pub warnings: Vec<String>,
 }
 
 /// The end of a run that can be stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome<T> {
-    /// It is over.
+    /// The run is complete.
     Finished(Box<T>),
-    /// It was asked to stop; a checkpoint is in its sink.
+    /// The run was asked to stop; a checkpoint is in its sink.
     Stopped,
 }
 
@@ -292,15 +292,15 @@ pub enum Outcome<T> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// One of several runs begins.
+    /// One of several runs starts.
     Begin(&'a str),
-    /// Something that a user should know.
+    /// A message for the user.
     Note(&'a str),
-    /// A step of a search was made.
+    /// A step of a search is complete.
     Step(StepReport<'a>),
     /// An epoch of a search is complete.
     Epoch(&'a EpochRecord),
-    /// A step of a training was made.
+    /// A step of a training is complete.
     TrainStep(TrainStep),
     /// An epoch of a training is complete.
     TrainEpoch(&'a TrainRecord),
@@ -308,29 +308,29 @@ pub enum Event<'a> {
     Checkpoint,
 }
 
-/// Where a search stands after a step.
+/// The state of a search after a step.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct StepReport<'a> {
     /// Epoch, from 0.
     pub epoch: usize,
-    /// Most epochs.
+    /// Largest number of epochs.
     pub epochs: usize,
-    /// Steps of the epoch made.
+    /// Completed steps of the epoch.
     pub step: usize,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub steps: usize,
     /// T of the epoch.
     pub temperature: f64,
-    /// Alive operations of both cells.
+    /// Live operations of both cells.
     pub alive_ops: usize,
     /// Accuracy of the epoch's steps so far.
     pub train_accuracy: f64,
-    /// What the step pruned.
+    /// The operations pruned in the step.
     pub pruned: &'a [Pruned],
 }
 
-/// Where a training stands after a step.
+/// The state of a training after a step.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct TrainStep {
@@ -338,9 +338,9 @@ pub struct TrainStep {
     pub epoch: usize,
     /// Number of epochs.
     pub epochs: usize,
-    /// Steps of the epoch made.
+    /// Completed steps of the epoch.
     pub step: usize,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub steps: usize,
     /// Learning rate of the step.
     pub lr: f64,
@@ -380,7 +380,7 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     text
 }
 
-/// The records of a file of events, up to a line that is cut short.
+/// The records in a file of events, up to an incomplete line.
 pub(crate) fn records<T: DeserializeOwned>(events: &[u8]) -> Vec<T> {
     let lines = events.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     lines.map_while(|line| serde_json::from_slice(line).ok()).collect()

@@ -1,15 +1,15 @@
-//! Mean and spread of results that differ by their seed only.
+//! Mean and spread of results that differ only in their seed.
 
 use serde::{Deserialize, Serialize};
 
 /// Mean, spread, best and worst of repeated measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// How many there are.
+    /// Number of measurements.
     pub count: usize,
     /// Mean.
     pub mean: f64,
-    /// Sample standard deviation; absent for a single one.
+    /// Sample standard deviation; absent for a single measurement.
     pub deviation: Option<f64>,
     /// Smallest.
     pub smallest: f64,
@@ -18,7 +18,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// The spread of some values; nothing without a value.
+    /// The spread of some values; `None` without a value.
     pub fn of(values: &[f64]) -> Option<Self> {
         let count = values.len();
         let mean = values.iter().sum::<f64>() / count as f64;
@@ -32,7 +32,7 @@ impl Spread {
         })
     }
 
-    /// The standard deviation inside groups, pooled; absent when no group has two values.
+    /// The pooled standard deviation inside groups; absent if no group has two values.
     pub fn within(groups: &[Vec<f64>]) -> Option<f64> {
         let (mut squares, mut freedom) = (0.0, 0);
         for spread in groups.iter().filter_map(|group| Self::of(group)) {

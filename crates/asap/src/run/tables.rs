@@ -1,4 +1,4 @@
-//! The results of commands that make several runs.
+//! The results of commands with several runs.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,7 @@ pub struct RunResult {
     pub version: String,
     /// Each search with the trainings of its cell.
     pub searches: Vec<SearchAndTrainings>,
-    /// Test error over all trainings, of their last weights.
+    /// Test error over all trainings, with their last weights.
     pub error: Option<Spread>,
     /// Standard deviation of the mean errors of the searches.
     pub search_deviation: Option<f64>,
@@ -28,7 +28,7 @@ pub struct RunResult {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SearchAndTrainings {
-    /// Its folder inside that of the run.
+    /// Its folder inside the run's.
     pub folder: String,
     /// The search.
     pub search: SearchResult,
@@ -58,7 +58,7 @@ pub struct TransferRow {
     pub params: Option<usize>,
     /// Multiply-adds of inference on one image.
     pub multiply_adds: Option<u64>,
-    /// Test error over the seeds, of the last weights.
+    /// Test error over the seeds, with the last weights.
     pub error: Option<Spread>,
     /// Mean seconds of a training.
     pub seconds: Option<f64>,
@@ -82,7 +82,7 @@ pub struct Comparison {
 pub struct ComparisonRow {
     /// The method.
     pub method: MethodName,
-    /// Test error of the trained networks, of the last weights.
+    /// Test error of the trained networks, with the last weights.
     pub error: Option<Spread>,
     /// Weights of the trained networks.
     pub params: Option<Spread>,
@@ -92,11 +92,11 @@ pub struct ComparisonRow {
     pub search_seconds: Option<Spread>,
     /// Largest resident memory of a search in MiB.
     pub search_peak_mb: Option<f64>,
-    /// Validation accuracy of the search network at its last step, statistics measured anew.
+    /// Validation accuracy of the search network at its last step, with recomputed statistics.
     pub search_accuracy: Option<Spread>,
-    /// The same of the derived network with the same weights.
+    /// The same for the derived network with the same weights.
     pub derived_accuracy: Option<Spread>,
-    /// Share of operations that the search itself removed.
+    /// Fraction of operations that the search itself removed.
     pub sparsity: Option<Spread>,
     /// Searches and trainings that failed, with the reason.
     pub failures: Vec<String>,

@@ -70,7 +70,7 @@ struct TensorProto {
     string_val: Vec<Vec<u8>>,
 }
 
-/// A scalar's: without dimensions.
+/// The shape of a scalar: without dimensions.
 #[derive(Clone, PartialEq, Message)]
 struct Shape {}
 
@@ -121,7 +121,7 @@ pub(crate) fn text(tag: &str, markdown: &str) -> Vec<u8> {
     summary(0, vec![value])
 }
 
-/// A picture, as a PNG of so many pixels.
+/// A picture, as a PNG of this many pixels.
 #[cfg(feature = "report")]
 pub(crate) fn image(tag: &str, png: Vec<u8>, [width, height]: [u32; 2]) -> Vec<u8> {
     let image = Image {

@@ -1,4 +1,4 @@
-//! Times the very steps that search and training make, on made-up images.
+//! Timings of the steps that search and training run, on made-up images.
 
 use std::time::Instant;
 
@@ -23,22 +23,22 @@ use asap_net::optimizer::Sgd;
 use asap_net::steps::{Descent, NonFinite, descend, evaluate};
 use asap_net::trained::TrainedNetwork;
 
-/// What is timed.
+/// The network and the steps to time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BenchConfig {
     /// The size of the network.
     pub shape: NetworkShape,
-    /// Images of a step.
+    /// Images per step.
     pub batch: usize,
-    /// Timed steps of each kind; one more is made before them.
+    /// Timed steps of each kind, after one that is not timed.
     pub steps: usize,
-    /// Where it runs.
+    /// The device.
     pub device: DeviceName,
-    /// How exactly the CPU computes in training.
+    /// Precision of the CPU in training.
     pub precision: Precision,
 }
 
-/// Seconds of the steps, the smallest of those timed; keys as other tools print them.
+/// Seconds of the steps, the smallest of those timed; keys as in the output of other tools.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measurement {
     /// `search` or `eval`.
@@ -47,9 +47,9 @@ pub struct Measurement {
     pub asap: String,
     /// Worker threads.
     pub threads: usize,
-    /// How exactly the CPU computes in training: `f32` or `bf16`.
+    /// Precision of the CPU in training: `f32` or `bf16`.
     pub precision: String,
-    /// Images of a step.
+    /// Images per step.
     pub batch: usize,
     /// Channels C.
     pub channels: usize,
@@ -63,12 +63,12 @@ pub struct Measurement {
     pub multiply_adds: u64,
     /// Seconds of a step on the weights.
     pub w_step: f64,
-    /// Seconds of a step on alpha; a network that is not searched has none.
+    /// Seconds of a step on alpha; absent for a network that is not searched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha_step: Option<f64>,
     /// Seconds of inference on the same batch.
     pub forward: f64,
-    /// Images a second in steps on the weights.
+    /// Images per second in steps on the weights.
     pub w_images_per_s: f64,
     /// Largest resident memory in MiB.
     pub peak_rss_mb: Option<f64>,
@@ -91,7 +91,7 @@ impl Measurement {
 /// Times a search network with all operations of `space` alive.
 ///
 /// # Errors
-/// When a size is zero, the device is missing, or a loss is not finite.
+/// If a size is zero, the device is missing, or a loss is not finite.
 pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, Error> {
     check_precision(config.device, config.precision)?;
     let device = config.device.open()?;
@@ -117,7 +117,7 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
 /// Times the evaluation network of a cell.
 ///
 /// # Errors
-/// When a size is zero, the device is missing, or a loss is not finite.
+/// If a size is zero, the device is missing, or a loss is not finite.
 pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measurement, Error> {
     check_precision(config.device, config.precision)?;
     let device = config.device.open()?;
@@ -146,7 +146,7 @@ pub struct Inference {
     pub asap: String,
     /// Worker threads.
     pub threads: usize,
-    /// Images of a call.
+    /// Images per call.
     pub batch: usize,
     /// Height, width and channels of an image.
     pub image: [usize; 3],
@@ -156,7 +156,7 @@ pub struct Inference {
     pub multiply_adds: u64,
     /// Seconds of a call, from bytes to logits.
     pub forward: f64,
-    /// Images a second.
+    /// Images per second.
     pub images_per_s: f64,
     /// Largest resident memory in MiB.
     pub peak_rss_mb: Option<f64>,
@@ -165,7 +165,7 @@ pub struct Inference {
 /// Times a trained network on `batch` made-up images.
 ///
 /// # Errors
-/// As [`TrainedNetwork::logits`].
+/// Those of [`TrainedNetwork::logits`].
 pub fn prediction(
     network: &TrainedNetwork,
     batch: usize,

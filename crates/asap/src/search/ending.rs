@@ -1,4 +1,4 @@
-//! The end of a search: the derived cell, what the cut costs, and the files.
+//! The end of a search: the derived cell, the loss of accuracy by the cut, and the files.
 
 use asap_core::{Derived, Genotype, MixingTables, Operation};
 
@@ -10,11 +10,11 @@ use crate::run::folder::RunFolder;
 use crate::run::memory::peak_rss_mb;
 use crate::run::record::{RelaxationGap, SearchResult};
 
-/// Batches over which statistics are measured anew.
+/// Number of batches over which statistics are recomputed.
 const STATISTICS_BATCHES: usize = 50;
 
 impl Search {
-    /// Derives the cell, and measures what the cut costs. The learner keeps the cell only.
+    /// Derives the cell, and measures the loss of accuracy by the cut. The learner keeps only the cell.
     pub(super) fn end(&mut self, valid_accuracy: f64) -> Result<SearchResult, Error> {
         let derived = self.method.derive(&self.learner);
         let weights = self.learner.parameters.weight_count();
@@ -47,8 +47,8 @@ impl Search {
         })
     }
 
-    /// Cuts everything away but the cell, the weights staying as they are: its accuracy on the validation half,
-    /// and what the cut costs.
+    /// Removes everything but the cell, keeping the weights: its accuracy on the validation half,
+    /// and the loss of accuracy by the cut.
     fn cut(&mut self, genotype: &Genotype) -> Result<(f64, RelaxationGap), Error> {
         let mixing = self.method.mixing(&self.learner, &self.clock());
         let as_they_are = self.learner.parameters.clone();
@@ -61,7 +61,7 @@ impl Search {
         Ok((accuracy, RelaxationGap { search, derived }))
     }
 
-    /// Accuracy on the validation half with the statistics of batch norms measured anew on the training half.
+    /// Accuracy on the validation half with batch norm statistics recomputed on the training half.
     fn recomputed_accuracy(&mut self, mixing: &MixingTables) -> Result<f64, Error> {
         let batches = self.train.epoch(self.position.epoch).take(STATISTICS_BATCHES);
         let outcome = self.learner.recompute_statistics(batches, mixing);
@@ -69,13 +69,13 @@ impl Search {
         Ok(self.score(&mut self.valid.epoch(0), mixing).accuracy().unwrap_or(0.0))
     }
 
-    /// What a user should know before trusting the cell.
+    /// Warnings to consider before trusting the cell.
     fn warnings(&self, derived: &Derived) -> Vec<String> {
         let mut warnings = Vec::new();
         let method = self.config.search.method;
         if !derived.fallback.is_empty() && method.anneals() {
             warnings.push(format!(
-                "{} choices were still open at the end and fell to the largest probability; \
+                "{} choices were still open at the end and were decided by the largest probability; \
                  more epochs (--set search.epochs=...) or a larger alpha rate (--set alpha.lr=...) \
                  let annealing decide them",
                 derived.fallback.len()
@@ -86,8 +86,8 @@ impl Search {
             && self.alpha_spread() < 1e-3
         {
             warnings.push(format!(
-                "alpha has hardly moved and nothing was pruned: the largest distance between two alphas of an edge is {:.2e} \
-                 after {} steps on alpha; the cell is close to arbitrary",
+                "alpha has hardly moved and nothing was pruned: the largest difference between two alphas of an edge is {:.2e} \
+                 after {} steps on alpha; the cell is nearly arbitrary",
                 self.alpha_spread(),
                 self.alpha_steps
             ));
@@ -98,7 +98,7 @@ impl Search {
         let count = genes.iter().filter(|(_, gene)| free(gene.operation)).count();
         if 4 * count > 3 * genes.len() {
             warnings.push(format!(
-                "{count} of {} operations of the normal cell are skips or pools: a sign of collapse",
+                "{count} of {} operations of the normal cell are skip connections or poolings, a sign of collapse",
                 genes.len()
             ));
         }

@@ -1,4 +1,4 @@
-//! A search as the loop of [`crate::run::driver`] sees it: its steps, records and states.
+//! A search in the form that the loop of [`crate::run::driver`] needs: its steps, records and states.
 
 use asap_core::{CellKind, Pruned};
 use asap_data::{Batch, Loader};
@@ -18,11 +18,11 @@ use crate::run::sink::{Sink, Tensors};
 use crate::search::learner::Learner;
 use crate::search::method::{Clock, Step};
 
-/// A step of a search that was made.
+/// A completed step of a search.
 pub(crate) struct Made {
-    /// Where the search stood before it.
+    /// The time before it.
     clock: Clock,
-    /// What it pruned.
+    /// The operations that it pruned.
     pruned: Vec<Pruned>,
 }
 
@@ -181,14 +181,14 @@ impl Epochs for Search {
             || state.architecture.policy() != fresh.policy()
         {
             return Err(refuse(
-                "the checkpoint is of another search space than config.toml; \
-                 put the original config.toml back",
+                "the checkpoint belongs to a different search space than config.toml; \
+                 restore the original config.toml",
             ));
         }
         if state.data != self.data {
             return Err(refuse(
                 "expected the images that the search began with, found others (their number, \
-                 classes, size or mean has changed); put them back, or start a new search",
+                 classes, size or mean has changed); restore them, or start a new search",
             ));
         }
         self.learner.architecture = state.architecture;
@@ -205,9 +205,7 @@ impl Epochs for Search {
         self.position = Position { epoch, step, train, epoch_seconds, seconds };
         (self.alpha_steps, self.pruned) = (alpha_steps, pruned);
         self.method.restore(state.method).map_err(|error| {
-            refuse(&format!(
-                "expected a checkpoint of this method ({error}); start the search anew"
-            ))
+            refuse(&format!("expected a checkpoint of this method ({error}); start a new search"))
         })
     }
 

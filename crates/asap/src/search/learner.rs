@@ -1,5 +1,5 @@
-//! The two steps of an iteration of Algorithm 1 on a search network: what the search runs and what
-//! `asap bench` times.
+//! The two steps of an iteration of Algorithm 1 on a search network, as run by a search and
+//! timed by `asap bench`.
 
 use asap_core::plan::Plan;
 use asap_core::{
@@ -21,11 +21,11 @@ use crate::error::Error;
 
 /// A search network in training: weights and alpha.
 pub struct Learner {
-    /// The network: which operations are left.
+    /// The network with the remaining operations.
     pub network: Network,
     /// Its tensors.
     pub parameters: Parameters,
-    /// Alpha, and which operations are alive.
+    /// Alpha, and the live operations.
     pub architecture: Architecture,
     shape: NetworkShape,
     device: Device,
@@ -36,7 +36,7 @@ impl Learner {
     /// A fresh search network with all alphas at zero.
     ///
     /// # Errors
-    /// As [`Plan::search`].
+    /// Those of [`Plan::search`].
     pub fn new(
         shape: &NetworkShape,
         space: &SearchSpace,
@@ -51,7 +51,7 @@ impl Learner {
         Ok(Self { network, parameters, architecture, shape: *shape, device: device.clone(), seed })
     }
 
-    /// Goes back to fresh weights and every operation; alpha stays.
+    /// Resets to fresh weights and every operation; alpha stays.
     pub fn reset(&mut self) {
         let plan = Plan::search(self.architecture.space(), &self.shape);
         let plan = plan.expect("such a network was built before");
@@ -59,7 +59,7 @@ impl Learner {
         self.parameters = self.network.parameters(&self.device, self.seed);
     }
 
-    /// Begins anew with this many cells: fresh weights of what the architecture has left, which stays as it is.
+    /// Restarts with this many cells: fresh weights for the live operations of the architecture, which stays as it is.
     pub fn restart(&mut self, cells: usize) {
         self.shape.cells = cells;
         self.reset();
@@ -71,7 +71,7 @@ impl Learner {
         &self.shape
     }
 
-    /// The mixing weights at a temperature (equation 2).
+    /// The mixing weights at a temperature (eq. 2).
     pub fn mixing(&self, temperature: f64) -> MixingTables {
         self.architecture.mixing_tables(temperature)
     }
@@ -79,7 +79,7 @@ impl Learner {
     /// Line 4 of Algorithm 1: a descent step on the weights.
     ///
     /// # Errors
-    /// When the loss or a gradient is not finite; nothing is changed then.
+    /// If the loss or a gradient is not finite; nothing is changed then.
     pub fn weight_step(
         &mut self,
         batch: &Batch,
@@ -95,7 +95,7 @@ impl Learner {
     /// Line 6 of Algorithm 1: a descent step on alpha. Weights and statistics stay as they are.
     ///
     /// # Errors
-    /// When the loss or a gradient is not finite; nothing is changed then.
+    /// If the loss or a gradient is not finite; nothing is changed then.
     pub fn alpha_step(
         &mut self,
         batch: &Batch,
@@ -110,7 +110,7 @@ impl Learner {
     /// The score of a batch, and the gradient of its loss for the mixing weights. Nothing changes.
     ///
     /// # Errors
-    /// When the loss or a gradient is not finite.
+    /// If the loss or a gradient is not finite.
     pub fn mixing_gradients(
         &self,
         batch: &Batch,
@@ -121,11 +121,11 @@ impl Learner {
         Ok((score, gradients))
     }
 
-    /// The score of a batch and the gradients of its loss, with other weights than the learner's own: for the
+    /// The score of a batch and the gradients of its loss, with weights other than the learner's own: for the
     /// mixing weights and, in [`Mode::Weights`], for the weights. Nothing changes.
     ///
     /// # Errors
-    /// When the loss or a gradient for a mixing weight is not finite.
+    /// If the loss or a gradient for a mixing weight is not finite.
     pub fn differentiate(
         &self,
         parameters: &Parameters,
@@ -153,7 +153,7 @@ impl Learner {
         let mut gradients = loss.backward();
         let candidates = self.architecture.space().candidates.len();
         let table = |mixing: &Mixing| -> Vec<Vec<f64>> {
-            // A kind of cell that the network does not have gets no gradient.
+            // A kind of cell that is not in the network gets no gradient.
             let flat: Vec<f32> = match mixing.grad(&gradients) {
                 Some(gradient) => gradient.into_data().iter::<f32>().collect(),
                 None => vec![0.0; mixing.dims()[0]],
@@ -175,10 +175,10 @@ impl Learner {
         Ok((score, tables, weights))
     }
 
-    /// Sets the running statistics to their means over some batches, the weights staying as they are.
+    /// Sets the running statistics to their means over some batches; the weights stay as they are.
     ///
     /// # Errors
-    /// When a loss is not finite.
+    /// If a loss is not finite.
     pub fn recompute_statistics(
         &mut self,
         batches: impl Iterator<Item = Batch>,
@@ -197,12 +197,12 @@ impl Learner {
         Ok(())
     }
 
-    /// Takes pruned operations out of the network, with their weights and optimizer state.
+    /// Removes pruned operations from the network, with their weights and optimizer state.
     pub fn remove(&mut self, pruned: &[Pruned]) {
         self.network.prune(&mut self.parameters, pruned);
     }
 
-    /// Cuts everything away but a cell of the space, the weights staying as they are.
+    /// Removes everything but a cell of the space; the weights stay as they are.
     pub fn keep(&mut self, genotype: &Genotype) {
         self.network.keep(&mut self.parameters, self.architecture.space(), genotype);
     }
@@ -210,7 +210,7 @@ impl Learner {
     /// Scores a batch with the batch's own statistics: for an architecture that the running ones do not fit.
     ///
     /// # Errors
-    /// When the loss is not finite.
+    /// If the loss is not finite.
     pub fn try_out(&self, batch: &Batch, mixing: &MixingTables) -> Result<Score, NonFinite> {
         let pass = Pass::new(&self.parameters, Mode::Architecture);
         let mixing = self.tensors(mixing);
@@ -225,7 +225,7 @@ impl Learner {
         evaluate(&self.network, &self.parameters, &self.tensors(mixing), batch)
     }
 
-    /// Mixing weights of 1 everywhere: the derived network, once everything else is cut away.
+    /// Mixing weights of 1 everywhere: the derived network, once everything else is removed.
     pub fn unmixed(&self) -> MixingTables {
         let space = self.architecture.space();
         let ones = vec![vec![1.0; space.candidates.len()]; space.edge_count()];
@@ -237,7 +237,7 @@ impl Learner {
     }
 }
 
-/// What falls below the threshold leaves the network too.
+/// Operations below the threshold also leave the network.
 impl Annealed for Learner {
     type Pruned = Pruned;
 

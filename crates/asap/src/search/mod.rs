@@ -25,7 +25,7 @@ use crate::search::learner::Learner;
 use crate::search::method::{Clock, Method};
 use crate::settings::config::Config;
 
-/// A search: a learner, the two halves of the training set, and where it stands.
+/// A search: a learner, the two halves of the training set, and its position.
 pub struct Search {
     config: Config,
     data: DataSummary,
@@ -33,7 +33,7 @@ pub struct Search {
     train: Loader,
     /// Augmented batches of the validation half, for the steps on alpha.
     alpha: Loader,
-    /// The validation half as it is, for the accuracy.
+    /// The validation half without augmentation, for the accuracy.
     valid: Loader,
     method: Box<dyn Method>,
     /// Learning rate of alpha.
@@ -41,18 +41,18 @@ pub struct Search {
     position: Position,
     /// Steps on alpha so far.
     alpha_steps: usize,
-    /// What the epoch has pruned so far, in words.
+    /// The prunings of the epoch so far, as text.
     pruned: Vec<String>,
 }
 
 impl Search {
     /// Prepares a search of `config` on the training images of `splits`.
     ///
-    /// A validation set of the data's own is not touched: the search splits the training set in two
+    /// A validation set that comes with the data is not touched: the search splits the training set into two
     /// equal parts, stratified by class.
     ///
     /// # Errors
-    /// When configuration and data do not fit.
+    /// If configuration and data do not fit.
     pub fn new(config: Config, splits: Splits) -> Result<Self, Error> {
         let device = config.device.open()?;
         let data = Arc::new(splits.train);
@@ -60,7 +60,7 @@ impl Search {
             stratified_halves(data.labels(), data.classes().len(), 0.5, config.seed);
         if train.is_empty() || valid.is_empty() {
             return Err(Error::Config(format!(
-                "{}: expected at least 2 images of a class to split in halves, found {} images in all",
+                "{}: expected at least 2 images of a class to split into halves, found {} images in total",
                 splits.name,
                 data.len()
             )));
@@ -112,7 +112,7 @@ impl Search {
         })
     }
 
-    /// What the search knows of its images.
+    /// A summary of the search's images.
     pub fn data(&self) -> &DataSummary {
         &self.data
     }
@@ -122,12 +122,12 @@ impl Search {
         &self.learner
     }
 
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub fn steps_per_epoch(&self) -> usize {
         self.train.batches_per_epoch()
     }
 
-    /// Most epochs.
+    /// Largest number of epochs.
     pub fn epochs(&self) -> usize {
         self.config.search.epochs
     }
@@ -138,23 +138,23 @@ impl Search {
         (0..self.epochs()).take_while(|epoch| !moves(epoch)).count()
     }
 
-    /// About how long an epoch takes here while nothing is pruned, in seconds. A few steps are made for it.
+    /// Estimated seconds of an epoch here while nothing is pruned. It takes a few steps.
     ///
     /// # Errors
-    /// When a number is not finite.
+    /// If a number is not finite.
     pub fn seconds_per_epoch(mut self) -> Result<f64, Error> {
         self.position.epoch = self.grace_epochs();
         driver::seconds_per_epoch(self)
     }
 
-    /// About how much memory the search needs at its start, in MiB; pruning lowers it.
+    /// Estimated memory of the search at its start, in MiB; pruning lowers it.
     pub fn memory_estimate_mb(&self) -> f64 {
         let shape = network_shape(&self.config, &self.data);
         let cost = search_cost(&self.learner.architecture, &shape).unwrap_or_default();
         activations_mb(&cost, self.config.search.batch.min(self.data.train_images))
     }
 
-    /// The search as it will be, in numbers.
+    /// Key numbers of the search before it starts.
     pub fn outline(&self) -> SearchOutline {
         SearchOutline {
             data: self.data.clone(),
@@ -170,7 +170,7 @@ impl Search {
     /// Searches to the end, or until `stop` is set.
     ///
     /// # Errors
-    /// When a number is no longer finite or the sink refuses; the last good checkpoint stays.
+    /// If a number is no longer finite or the sink cannot be written; the last good checkpoint stays.
     pub fn run(
         &mut self,
         sink: &mut dyn Sink,
@@ -180,11 +180,11 @@ impl Search {
         driver::run(self, sink, observer, stop)
     }
 
-    /// Goes on from the checkpoint of an earlier run in the same sink, as [`Search::run`] does; events written after the
+    /// Continues from the checkpoint of an earlier run in the same sink, like [`Search::run`]; events written after the
     /// checkpoint are dropped.
     ///
     /// # Errors
-    /// When there is no checkpoint, it does not fit this search, or as of [`Search::run`].
+    /// If there is no checkpoint, or it does not fit this search; and those of [`Search::run`].
     pub fn resume(
         &mut self,
         sink: &mut dyn Sink,
@@ -238,7 +238,7 @@ impl Search {
     }
 }
 
-/// The size of the search network that a configuration gives on some images.
+/// The size of the search network for a configuration and some images.
 fn network_shape(config: &Config, data: &DataSummary) -> NetworkShape {
     let [height, width, in_channels] = data.image;
     NetworkShape {

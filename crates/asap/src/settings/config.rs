@@ -1,4 +1,4 @@
-//! Every value that a search and a training depend on, and what follows from them.
+//! Every value that a search and a training depend on, and the values derived from them.
 
 use std::path::Path;
 
@@ -20,31 +20,31 @@ use asap_net::optimizer::Sgd;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Decides initial weights, the split, the order of images and their augmentation.
+    /// Seed of the initial weights, the split, the order of images and their augmentation.
     pub seed: u64,
     /// Worker threads; 0 takes every core. The result does not depend on it.
     pub threads: usize,
-    /// Where tensors live.
+    /// Device that holds tensors and runs operations.
     #[schemars(with = "String")]
     pub device: DeviceName,
-    /// How exactly the CPU computes in training: `f32`, or `bf16` for mixed precision, which is faster on processors that
+    /// Precision of the CPU in training: `f32`, or `bf16` for mixed precision, which is faster on processors that
     /// multiply bf16. Inference is always in `f32`.
     #[schemars(with = "String")]
     #[serde(with = "as_text", default)]
     pub precision: Precision,
-    /// Where cells come from: `darts` or `nas-bench-201`.
+    /// Search space: `darts` or `nas-bench-201`.
     #[schemars(with = "String")]
     #[serde(default)]
     pub space: Family,
-    /// Which images.
+    /// Images.
     pub data: DataConfig,
     /// Size of the search network.
     pub network: NetworkConfig,
     /// Length and form of the search.
     pub search: SearchConfig,
-    /// Temperature, grace and pruning (ASAP equations 3 and 9, Algorithm 1).
+    /// Temperature, grace and pruning (ASAP eqs. 3 and 9, Algorithm 1).
     pub annealing: AnnealingConfig,
-    /// Pruning to a planned sparsity (equation 13), for the methods that do.
+    /// Pruning to a planned sparsity (eq. 13), for the methods that use it.
     pub pruning: PruningConfig,
     /// Partial channels, for `pc-darts`.
     pub pc_darts: PcDartsConfig,
@@ -52,7 +52,7 @@ pub struct Config {
     pub weights: WeightsConfig,
     /// Descent on alpha.
     pub alpha: AlphaConfig,
-    /// Changes made to the images of a search.
+    /// Augmentation of the images of a search.
     pub augment: AugmentConfig,
     /// Training of the evaluation network.
     pub train: TrainConfig,
@@ -79,7 +79,7 @@ mod as_text {
     }
 }
 
-/// Which images are searched on.
+/// The images of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
@@ -87,14 +87,14 @@ pub struct DataConfig {
     pub source: String,
     /// Folder of a known data set; empty: the usual places.
     pub dir: String,
-    /// Decides which images of a folder without a test set are held out as one; the seed of search and training
-    /// does not, so that all of them have the same test set.
+    /// Seed that selects the test images of a folder without a test set; it is separate from the seed of search and
+    /// training, so that all of them have the same test set.
     pub seed: u64,
-    /// Side in pixels to which images of a folder are brought; 0: their most common size.
+    /// Side in pixels to which images of a folder are scaled; 0: their most common size.
     pub size: usize,
     /// At most this many training images, the same number of each class; 0: all.
     pub limit: usize,
-    /// Whether unreadable images of a folder are left out instead of being an error.
+    /// Skip unreadable images of a folder instead of failing.
     pub skip_corrupt: bool,
 }
 
@@ -108,7 +108,7 @@ pub struct NetworkConfig {
     pub cells: usize,
     /// Nodes of a cell.
     pub nodes: usize,
-    /// Candidate operations of an edge.
+    /// Candidate operations per edge.
     #[schemars(with = "Vec<String>")]
     pub candidates: Vec<Operation>,
 }
@@ -117,14 +117,14 @@ pub struct NetworkConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SearchConfig {
-    /// Which method: `asap` or one of its rivals.
+    /// Search method: `asap` or one of its rivals.
     #[schemars(with = "String")]
     pub method: MethodName,
-    /// Most epochs; the search ends sooner when every choice is made.
+    /// Largest number of epochs; the search ends sooner once every choice is made.
     pub epochs: usize,
-    /// Images of a step.
+    /// Images per step.
     pub batch: usize,
-    /// How the inputs of a node are chosen: `anneal` or `strength`.
+    /// Selection of the inputs of a node: `anneal` or `strength`.
     #[schemars(with = "String")]
     pub edge_policy: EdgePolicy,
     /// Minutes between checkpoints inside a long epoch.
@@ -135,9 +135,9 @@ pub struct SearchConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnnealingConfig {
-    /// T0 of equation 9.
+    /// T0 of eq. 9.
     pub initial_temperature: f64,
-    /// Beta of equation 9, per epoch; `auto` reaches T = 0.1 at the last epoch.
+    /// Beta of eq. 9, per epoch; `auto` reaches T = 0.1 at the last epoch.
     #[schemars(with = "String")]
     pub decay: Auto,
     /// Alpha moves and operations are pruned once T is below this.
@@ -148,13 +148,13 @@ pub struct AnnealingConfig {
     pub delta: f64,
 }
 
-/// The schedule of equation 13.
+/// The schedule of eq. 13.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PruningConfig {
-    /// When pruning begins, as a share of the epochs.
+    /// Start of pruning, as a fraction of the epochs.
     pub start: f64,
-    /// When one operation is left on each edge, as a share of the epochs.
+    /// Time at which one operation remains on each edge, as a fraction of the epochs.
     pub end: f64,
     /// p: 3 prunes most at the beginning, 1 evenly.
     pub power: f64,
@@ -164,9 +164,9 @@ pub struct PruningConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PcDartsConfig {
-    /// K: operations see the first of so many equal parts of the channels.
+    /// K: operations see the first of K equal parts of the channels.
     pub parts: usize,
-    /// Share of the epochs in which alpha rests.
+    /// Fraction of the epochs in which alpha does not move.
     pub warmup: f64,
 }
 
@@ -176,7 +176,7 @@ pub struct PcDartsConfig {
 pub struct WeightsConfig {
     /// Learning rate of the first epoch.
     pub lr: f64,
-    /// Learning rate that the cosine ends at.
+    /// Final learning rate of the cosine.
     pub lr_min: f64,
     /// Momentum.
     pub momentum: f64,
@@ -190,7 +190,7 @@ pub struct WeightsConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlphaConfig {
-    /// Learning rate; `auto` gives as much movement as the paper's 3e-4 over 45 epochs of 260 steps.
+    /// Learning rate; `auto` allows as much movement as the paper's 3e-4 over 45 epochs of 260 steps.
     #[schemars(with = "String")]
     pub lr: Auto,
     /// Decay of the first moment.
@@ -201,15 +201,15 @@ pub struct AlphaConfig {
     pub weight_decay: f64,
 }
 
-/// Changes made to training images.
+/// Augmentation of training images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentConfig {
     /// Pixels of zeros around an image before a crop of its size.
     pub pad: usize,
-    /// Whether half of the images are mirrored.
+    /// Mirror half of the images.
     pub flip: bool,
-    /// Side of the square set to the mean, as a share of the image's smaller side; 0: none.
+    /// Side of the square set to the mean, as a fraction of the image's smaller side; 0: none.
     pub cutout: f64,
     /// AutoAugment's policy: `none`, `cifar`, `svhn` or `imagenet`.
     pub auto_augment: String,
@@ -225,23 +225,23 @@ pub struct TrainConfig {
     pub channels: usize,
     /// Number of cells.
     pub cells: usize,
-    /// What stands before the cells: `small`, or `large` for images of ImageNet's size.
+    /// Layers before the cells: `small`, or `large` for images of ImageNet's size.
     #[schemars(with = "String")]
     pub stem: Stem,
-    /// Epochs.
+    /// Number of epochs.
     pub epochs: usize,
-    /// Images of a step.
+    /// Images per step.
     pub batch: usize,
-    /// Share of the training images that is held out to watch the training and to keep its best
+    /// Fraction of the training images that is held out to monitor the training and to select its best
     /// epoch; 0: none, unless the data set comes with validation images.
     pub validation: f64,
     /// Learning rate of the first cycle.
     pub lr: f64,
     /// Learning rate at the end of a cycle.
     pub lr_min: f64,
-    /// Cycles of the learning rate.
+    /// Number of cycles of the learning rate.
     pub cycles: usize,
-    /// What the amplitude of the learning rate is multiplied by from cycle to cycle.
+    /// Factor of the amplitude of the learning rate from cycle to cycle.
     pub amplitude_decay: f64,
     /// Power of the cosine; 1: the plain cosine.
     pub power: f64,
@@ -249,25 +249,25 @@ pub struct TrainConfig {
     pub warmup_epochs: f64,
     /// Momentum.
     pub momentum: f64,
-    /// Whether a step looks ahead along the momentum.
+    /// Look ahead along the momentum (Nesterov).
     pub nesterov: bool,
     /// L2 weight decay.
     pub weight_decay: f64,
     /// Largest global gradient norm.
     pub gradient_clip: f64,
-    /// Share of the target spread over all classes.
+    /// Fraction of the target spread over all classes.
     pub label_smoothing: f64,
     /// Weight of the auxiliary head's loss; 0: no auxiliary head.
     pub auxiliary_weight: f64,
     /// Probability of drop-path at the last epoch; it rises from 0.
     pub drop_path: f64,
-    /// Decay of a moving average of the weights that is tested in their place; 0: none.
+    /// Decay of a moving average of the weights that is tested instead of them; 0: none.
     pub average: f64,
-    /// Whether the network begins with the weights of the search network (`asap run`).
+    /// Start from the weights of the search network (`asap run`).
     pub inherit: bool,
     /// Minutes between checkpoints inside a long epoch.
     pub checkpoint_minutes: f64,
-    /// Changes made to training images.
+    /// Augmentation of training images.
     pub augment: AugmentConfig,
 }
 
@@ -318,13 +318,13 @@ impl<'de> Deserialize<'de> for Auto {
     }
 }
 
-/// As much movement of an alpha as the paper's search allows: 3e-4 a step, 45 epochs of 260 steps.
+/// Total movement of an alpha that the paper's search allows: 3e-4 per step, 45 epochs of 260 steps.
 const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
 /// Upper limit of an automatic alpha rate.
 const ALPHA_LR_LIMIT: f64 = 0.02;
 
 impl Config {
-    /// What each key means: a JSON schema.
+    /// The meaning of each key, as a JSON schema.
     pub fn schema() -> serde_json::Value {
         schema_for!(Self).to_value()
     }
@@ -332,7 +332,7 @@ impl Config {
     /// The search space.
     ///
     /// # Errors
-    /// When a candidate is listed twice, or there is none.
+    /// If a candidate is listed twice, or there is none.
     pub fn space(&self) -> Result<SearchSpace, Error> {
         let partial = if self.search.method.is_partial() { self.pc_darts.parts } else { 1 };
         let space =
@@ -360,7 +360,7 @@ impl Config {
         temperature.grace_epochs(grace, self.search.epochs)
     }
 
-    /// The optimizer of alpha, when an epoch has `steps` steps on it.
+    /// The optimizer of alpha, for `steps` steps on it per epoch.
     pub fn adam(&self, steps: usize) -> Adam {
         Adam {
             lr: self.alpha_lr(steps),
@@ -371,7 +371,7 @@ impl Config {
         }
     }
 
-    /// Learning rate of alpha, when an epoch has `steps` alpha steps.
+    /// Learning rate of alpha, for `steps` alpha steps per epoch.
     pub fn alpha_lr(&self, steps: usize) -> f64 {
         match self.alpha.lr {
             Auto::Value(lr) => lr,
@@ -392,12 +392,12 @@ impl Config {
         }
     }
 
-    /// This configuration's seed and those that follow it.
+    /// `count` seeds, counting up from this configuration's.
     pub fn seeds(&self, count: u32) -> Vec<u64> {
         (0..u64::from(count)).map(|i| self.seed + i).collect()
     }
 
-    /// How the data set is read.
+    /// The options for reading the data set.
     pub fn load_options(&self) -> LoadOptions {
         LoadOptions {
             size: (self.data.size > 0).then_some((self.data.size, self.data.size)),
@@ -408,10 +408,10 @@ impl Config {
         }
     }
 
-    /// Which data set.
+    /// The data set.
     ///
     /// # Errors
-    /// When the source is neither a known name nor a path.
+    /// If the source is neither a known name nor a path.
     pub fn data_spec(&self) -> Result<DataSpec, Error> {
         Ok(self.data.source.parse::<DataSpec>()?)
     }
@@ -503,7 +503,7 @@ impl Config {
         }
         if parts > 1 && train.inherit {
             return Err(Error::Config(
-                "train.inherit: expected false with pc-darts, whose search network has operations of fewer channels; \
+                "train.inherit: expected false with pc-darts, whose search network has operations with fewer channels; \
                  found true"
                     .to_owned(),
             ));
@@ -520,18 +520,18 @@ impl Config {
     }
 }
 
-/// Whether the device computes in that precision.
+/// Checks that the device supports the precision.
 pub(crate) fn check_precision(device: DeviceName, precision: Precision) -> Result<(), Error> {
     if precision == Precision::F32 || device == DeviceName::Cpu {
         return Ok(());
     }
     Err(Error::Config(format!(
-        "precision: expected f32 on the device {device}, found {precision}; only the kernels of the CPU have another"
+        "precision: expected f32 on the device {device}, found {precision}; other precisions need the kernels of the CPU"
     )))
 }
 
 impl AugmentConfig {
-    /// The changes to images with this smaller side, in pixels.
+    /// The augmentation of images with this smaller side, in pixels.
     pub fn changes(&self, side: usize) -> Augment {
         let cutout = (self.cutout * side as f64).round() as usize;
         Augment {

@@ -1,4 +1,4 @@
-//! The search methods by name, and what a configuration must know of each.
+//! The search methods by name, and the properties that a configuration needs of each.
 
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +20,7 @@ pub enum MethodName {
     AsapPac,
     /// DARTS, first order: T = 1, nothing pruned, a cut at the end.
     Darts,
-    /// DARTS, second order: the gradient looks a step of the weights ahead.
+    /// DARTS, second order: the gradient looks one step of the weights ahead.
     Darts2nd,
     /// DARTS that stops when the normal cell has two skip connections.
     DartsPlus,
@@ -28,11 +28,11 @@ pub enum MethodName {
     PcDarts,
     /// DARTS in stages, with deeper networks and fewer operations.
     PDarts,
-    /// The smallest alphas are pruned to a planned sparsity (equation 13).
+    /// Prunes the smallest alphas to a planned sparsity (eq. 13).
     Magnitude,
     /// The same for the smallest accumulated gradients of alpha.
     AccumulatedGradient,
-    /// Relaxed architectures are sampled by Gumbel noise.
+    /// Samples relaxed architectures with Gumbel noise.
     Snas,
     /// Exponentiated gradients and wipeout.
     Xnas,
@@ -83,12 +83,12 @@ impl MethodName {
         }
     }
 
-    /// Whether operations see a part of the channels only.
+    /// True if operations see only a part of the channels.
     pub fn is_partial(self) -> bool {
         self == Self::PcDarts
     }
 
-    /// The way from all inputs of a node to those it keeps; annealing takes the `configured` one.
+    /// The rule that reduces the inputs of a node to those it keeps; annealing uses the `configured` one.
     pub fn edge_policy(self, configured: EdgePolicy) -> EdgePolicy {
         match self {
             Self::Asap | Self::AsapPac => configured,
@@ -97,17 +97,17 @@ impl MethodName {
         }
     }
 
-    /// Whether annealing is meant to make every choice before the search ends.
+    /// True if annealing is meant to make every choice before the search ends.
     pub fn anneals(self) -> bool {
         matches!(self, Self::Asap | Self::AsapPac)
     }
 
-    /// Whether an alpha of each operation is trained.
+    /// True if an alpha of each operation is trained.
     pub fn has_alpha(self) -> bool {
         !matches!(self, Self::Enas | Self::Random | Self::RandomTrained)
     }
 
-    /// Whether the network at the end of the search holds the weights of the cell that was found.
+    /// True if the network at the end of the search holds the weights of the cell that was found.
     pub fn shares_weights(self) -> bool {
         !matches!(self, Self::Random | Self::RandomTrained)
     }
@@ -125,7 +125,7 @@ impl FromStr for MethodName {
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|method| method.name() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            Error::Config(format!("unknown method `{text}`; choose one of {names}"))
+            Error::Config(format!("unknown method `{text}`; choose one of: {names}"))
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Presets, files and overrides in layers, and where each effective value came from.
+//! Presets, files and overrides in layers, and the origin of each effective value.
 
 pub mod config;
 mod method;
@@ -14,7 +14,7 @@ use crate::settings::config::Config;
 
 pub use method::MethodName;
 
-/// Named settings: what a preset changes on top of the paper's.
+/// Named settings: changes of a preset to the paper's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// The paper's search (8 cells, C = 16, 50 epochs) and training (20 cells, C = 36, 1500 epochs).
@@ -41,7 +41,7 @@ impl Preset {
         }
     }
 
-    /// What the preset sets; the paper's is complete, the others change it.
+    /// The settings of the preset; the paper's are complete, the others change them.
     fn text(self) -> &'static str {
         match self {
             Self::Paper => include_str!("presets/paper.toml"),
@@ -58,12 +58,12 @@ impl std::str::FromStr for Preset {
     fn from_str(text: &str) -> Result<Self, Error> {
         Self::ALL.into_iter().find(|preset| preset.name() == text).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            Error::Config(format!("unknown preset `{text}`; choose one of {names}"))
+            Error::Config(format!("unknown preset `{text}`; choose one of: {names}"))
         })
     }
 }
 
-/// Where an effective value came from.
+/// The origin of an effective value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A preset.
@@ -87,15 +87,15 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// Layers of settings, later ones over earlier ones: presets, what the search space changes of them, and what was put on
-/// top.
+/// Layers of settings, later ones over earlier ones: presets, the changes of the search space to them, and the
+/// user's settings.
 #[derive(Clone, Debug)]
 pub struct Layers {
     preset: Preset,
     on_top: Vec<(Table, Origin)>,
 }
 
-/// Effective values, and where each came from by its dotted key.
+/// Effective values, and the origin of each by its dotted key.
 #[derive(Default)]
 struct Merged {
     table: Table,
@@ -108,10 +108,10 @@ impl Layers {
         Self { preset, on_top: Vec::new() }
     }
 
-    /// Puts a configuration file on top.
+    /// Adds a configuration file on top.
     ///
     /// # Errors
-    /// When it cannot be read, is no TOML, or has a key that does not exist.
+    /// If it cannot be read, is not TOML, or has a key that does not exist.
     pub fn file(&mut self, path: &Path) -> Result<(), Error> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         let table: Table =
@@ -125,10 +125,10 @@ impl Layers {
         Ok(())
     }
 
-    /// Puts one `key=value` on top; the value is TOML, or taken as text.
+    /// Adds one `key=value` on top; the value is TOML, or taken as text.
     ///
     /// # Errors
-    /// When there is no `=`, or the key does not exist.
+    /// If there is no `=`, or the key does not exist.
     pub fn set(&mut self, assignment: &str) -> Result<(), Error> {
         let (key, text) = assignment.split_once('=').ok_or_else(|| {
             Error::Config(format!(
@@ -148,7 +148,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Puts one value of the command line on top.
+    /// Adds one value of the command line on top.
     pub fn put(&mut self, key: &str, value: impl Into<Value>) {
         let mut table = Table::new();
         table.insert("leaf".to_owned(), value.into());
@@ -160,7 +160,7 @@ impl Layers {
         self.on_top.push((table, Origin::CommandLine));
     }
 
-    /// Names the keys that could be meant by one that does not exist.
+    /// Names the keys that an unknown one could stand for.
     fn unknown(&self, key: &str) -> String {
         let complete = self.merged().origins;
         let keys: Vec<&str> = complete.keys().map(String::as_str).collect();
@@ -172,7 +172,7 @@ impl Layers {
             None => Vec::new(),
         };
         let choices = if section.is_empty() { keys } else { section };
-        format!("unknown key `{key}`; choose one of {}", choices.join(", "))
+        format!("unknown key `{key}`; choose one of: {}", choices.join(", "))
     }
 
     fn merged(&self) -> Merged {
@@ -200,10 +200,10 @@ impl Layers {
         merged
     }
 
-    /// The configuration that the layers give.
+    /// The configuration that results from the layers.
     ///
     /// # Errors
-    /// When a value has the wrong type or lies outside its range; the message names the key.
+    /// If a value has the wrong type or lies outside its range; the message names the key.
     pub fn resolve(&self) -> Result<Config, Error> {
         let config: Config = Value::Table(self.merged().table)
             .try_into()
@@ -212,7 +212,7 @@ impl Layers {
         Ok(config)
     }
 
-    /// Every key with its effective value and where it came from, sorted by key.
+    /// Every key with its effective value and its origin, sorted by key.
     pub fn effective(&self) -> Vec<(String, Value, Origin)> {
         let Merged { table, origins } = self.merged();
         flatten(&table)
@@ -234,7 +234,7 @@ impl Merged {
     }
 }
 
-/// What a space changes of the presets, a table per preset.
+/// The changes of a space to the presets, a table per preset.
 fn changes_of(family: Family) -> Option<&'static str> {
     match family {
         Family::NasBench201 => Some(include_str!("spaces/nas-bench-201.toml")),

@@ -1,4 +1,4 @@
-//! A training as the loop of [`crate::run::driver`] sees it: its steps, records and states.
+//! A training in the form that the loop of [`crate::run::driver`] needs: its steps, records and states.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::run::memory::peak_rss_mb;
 use crate::run::record::{DataSummary, Event, TrainRecord, TrainResult, TrainStep};
 use crate::run::sink::{Sink, Tensors};
 
-/// The state of a training beside the tensors of its checkpoint.
+/// The state of a training that its checkpoint holds besides the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     data: DataSummary,
@@ -32,23 +32,23 @@ pub(crate) struct State {
 
 impl Header for State {
     const KIND: &'static str = "training";
-    const REMEDY: &'static str = "give the folder of a training, or start the training anew";
+    const REMEDY: &'static str = "give the folder of a training, or start a new training";
 }
 
 /// The progress of a training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// Epoch that is going on, from 0.
+    /// Current epoch, from 0.
     epoch: usize,
-    /// Steps of that epoch already made.
+    /// Completed steps of that epoch.
     step: usize,
     /// Scores of the epoch's steps.
     train: Score,
     /// Epoch with the best accuracy on the validation images, and that accuracy.
     best: Option<(usize, f64)>,
-    /// Seconds that the epoch has taken so far.
+    /// Seconds of the epoch so far.
     epoch_seconds: f64,
-    /// Seconds that the training has taken so far.
+    /// Seconds of the training so far.
     seconds: f64,
 }
 
@@ -114,7 +114,7 @@ impl Epochs for Training {
         let score = descend(&self.network, &mut self.parameters, &[], batch, &descent)?;
         self.position.train.add(score);
         if settings.average > 0.0 {
-            // The first steps are too far from the last ones to count as long.
+            // The first steps are too different from the last ones to be averaged for long.
             let young = (1.0 + made as f64) / (10.0 + made as f64);
             self.parameters.update_average(settings.average.min(young));
         }
@@ -196,13 +196,13 @@ impl Epochs for Training {
     ) -> Result<(), Error> {
         if state.genotype != self.genotype {
             return Err(refuse(
-                "the checkpoint is of another cell than genotype.json; put the original file back",
+                "the checkpoint is of another cell than genotype.json; restore the original file",
             ));
         }
         if state.data != self.data {
             return Err(refuse(
                 "expected the images that the training began with, found others (their number, \
-                 classes, size or mean has changed); put them back, or start a new training",
+                 classes, size or mean has changed); restore them, or start a new training",
             ));
         }
         self.parameters.load_named(&values)?;
@@ -225,7 +225,7 @@ impl Epochs for Training {
         let mut warnings = Vec::new();
         if test.is_none() {
             warnings.push(format!(
-                "{} has no test images: no test error; measure one with asap evaluate",
+                "{} has no test images, so there is no test error; measure one with asap evaluate",
                 self.data.name
             ));
         }

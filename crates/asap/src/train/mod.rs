@@ -23,7 +23,7 @@ use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResu
 use crate::run::sink::Sink;
 use crate::settings::config::Config;
 
-/// A training: a network, its images, and where it stands.
+/// A training: a network, its images, and its position.
 pub struct Training {
     config: Config,
     genotype: Genotype,
@@ -46,7 +46,7 @@ impl Training {
     /// Prepares the training of a cell on the images of `splits`.
     ///
     /// # Errors
-    /// When configuration, cell and data do not fit.
+    /// If configuration, cell and data do not fit.
     pub fn new(config: Config, genotype: Genotype, splits: Splits) -> Result<Self, Error> {
         let device = config.device.open()?;
         let Splits { name, train, valid, test, .. } = splits;
@@ -56,7 +56,7 @@ impl Training {
             stratified_halves(images.labels(), images.classes().len(), 1.0 - share, config.seed);
         if used.is_empty() {
             return Err(Error::Config(format!(
-                "train.validation: expected a share that leaves images to train on, found {share} of {}",
+                "train.validation: expected a fraction that leaves images to train on, found {share} of {}",
                 images.len()
             )));
         }
@@ -92,7 +92,7 @@ impl Training {
             Loader::new(images, indices, batch, augment, normalization, seed, shuffle)
         };
         let augment = config.train.augment.changes(height.min(width));
-        // A last step of few images would disturb the batch norms.
+        // A last step with few images would disturb the batch norms.
         let train = loader(Arc::clone(&images), used, augment, true)?.drop_last(true);
         let valid = match valid {
             Some(valid) => {
@@ -120,10 +120,10 @@ impl Training {
         })
     }
 
-    /// Begins with these values instead of random ones, where the network has such a tensor.
+    /// Starts from these values instead of random ones, for the tensors that the network has.
     ///
     /// # Errors
-    /// When a tensor is of another shape.
+    /// If a tensor has a different shape.
     pub fn inherit(&mut self, values: &NamedValues) -> Result<usize, Error> {
         let mut own = self.parameters.values();
         let mut inherited = 0;
@@ -137,7 +137,7 @@ impl Training {
         Ok(inherited)
     }
 
-    /// What the training knows of its images.
+    /// A summary of the training's images.
     pub fn data(&self) -> &DataSummary {
         &self.data
     }
@@ -152,7 +152,7 @@ impl Training {
         self.parameters.values()
     }
 
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub fn steps_per_epoch(&self) -> usize {
         self.train.batches_per_epoch()
     }
@@ -162,12 +162,12 @@ impl Training {
         self.config.train.epochs
     }
 
-    /// About how much memory the training needs, in MiB.
+    /// Estimated memory of the training, in MiB.
     pub fn memory_estimate_mb(&self) -> f64 {
         activations_mb(&self.cost, self.config.train.batch.min(self.data.train_images))
     }
 
-    /// The training as it will be, in numbers.
+    /// Key numbers of the training before it starts.
     pub fn outline(&self) -> TrainOutline {
         TrainOutline {
             data: self.data.clone(),
@@ -179,10 +179,10 @@ impl Training {
         }
     }
 
-    /// About how long an epoch takes here, in seconds. A few steps are made for it.
+    /// Estimated seconds of an epoch here. It takes a few steps.
     ///
     /// # Errors
-    /// When a number is not finite.
+    /// If a number is not finite.
     pub fn seconds_per_epoch(self) -> Result<f64, Error> {
         driver::seconds_per_epoch(self)
     }
@@ -190,7 +190,7 @@ impl Training {
     /// Trains to the end, or until `stop` is set.
     ///
     /// # Errors
-    /// When a number is no longer finite or the sink refuses; the last good checkpoint stays.
+    /// If a number is no longer finite or the sink cannot be written; the last good checkpoint stays.
     pub fn run(
         &mut self,
         sink: &mut dyn Sink,
@@ -200,11 +200,11 @@ impl Training {
         driver::run(self, sink, observer, stop)
     }
 
-    /// Goes on from the checkpoint of an earlier run in the same sink, as [`Training::run`] does; events written after
+    /// Continues from the checkpoint of an earlier run in the same sink, like [`Training::run`]; events written after
     /// the checkpoint are dropped.
     ///
     /// # Errors
-    /// When there is no checkpoint, it does not fit this training, or as of [`Training::run`].
+    /// If there is no checkpoint, or it does not fit this training; and those of [`Training::run`].
     pub fn resume(
         &mut self,
         sink: &mut dyn Sink,
@@ -214,13 +214,13 @@ impl Training {
         driver::resume(self, sink, observer, stop)
     }
 
-    /// The network as it is.
+    /// The network in its current state.
     fn trained(&self) -> Result<TrainedNetwork, Error> {
         let tensors = self.parameters.averaged().values();
         Ok(TrainedNetwork::new(self.card(), tensors, &self.device)?)
     }
 
-    /// What the network is, apart from its weights.
+    /// The description of the network, without its weights.
     fn card(&self) -> NetworkCard {
         NetworkCard {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -27,7 +27,7 @@ use crate::pass::{Mode, Pass};
 pub(super) struct Sum<'a> {
     /// The table of mixing weights, and the positions of those of the operations in it.
     pub(super) mixing: Option<(&'a Mixing, Vec<usize>)>,
-    /// Of drop-path.
+    /// Weight of each image, of drop-path.
     pub(super) image_weights: Option<Vec<f32>>,
     /// The sum of the node so far.
     pub(super) partial: Option<Tensor<4>>,
@@ -222,7 +222,7 @@ struct EdgeState {
     /// Its values.
     x: FlexTensor,
     weights: Vec<f32>,
-    /// Of drop-path.
+    /// Weight of each image, of drop-path.
     image_weights: Option<Vec<f32>>,
     /// Positions of the mixing weights in their table, and the table's length.
     at: Vec<usize>,

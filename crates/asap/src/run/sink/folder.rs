@@ -1,4 +1,4 @@
-//! A folder as the place of a run.
+//! A folder as the destination of a run.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Memory as the place of a run.
+//! Memory as the destination of a run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::run::folder::{EVENTS, GENOTYPE_JSON, RESULT, WEIGHTS};
 use crate::run::record::{Record, records};
 
-/// The files of a run in memory: for searches and trainings that leave nothing on the disk.
+/// The files of a run in memory: for searches and trainings that leave nothing on disk.
 #[derive(Clone, Default)]
 pub struct Memory {
     files: BTreeMap<String, Vec<u8>>,
@@ -31,7 +31,7 @@ impl Memory {
         self.files.get(EVENTS).map_or_else(Vec::new, |bytes| records(bytes))
     }
 
-    /// The cell that was found, or is trained.
+    /// The cell that was found, or that is trained.
     pub fn genotype(&self) -> Option<Genotype> {
         serde_json::from_slice(self.files.get(GENOTYPE_JSON)?).ok()
     }
@@ -44,7 +44,7 @@ impl Memory {
     /// The trained network.
     ///
     /// # Errors
-    /// When no training was finished here, or the device is not built into the program.
+    /// If no training has finished here, or the device is not built into the program.
     pub fn trained(&self, device: DeviceName) -> Result<TrainedNetwork, Error> {
         let sink: &dyn Sink = self;
         let Tensors { header, values } = sink.load_tensors::<NetworkCard>(WEIGHTS)?;

@@ -1,4 +1,4 @@
-//! Where a run leaves what it makes: its folder, or memory.
+//! The destination of a run's files: its folder, or memory.
 
 mod folder;
 mod memory;
@@ -18,12 +18,12 @@ use crate::run::record::{Record, json, records};
 
 pub use self::memory::Memory;
 
-/// A place for the files of a run: a [`RunFolder`], or [`Memory`].
+/// A destination for the files of a run: a [`RunFolder`], or [`Memory`].
 pub trait Sink: Send {
     /// Keeps others out until the lock is dropped.
     ///
     /// # Errors
-    /// When another process works here.
+    /// If another process works here.
     fn lock(&self) -> Result<Option<Lock>, Error> {
         Ok(None)
     }
@@ -31,57 +31,57 @@ pub trait Sink: Send {
     /// Replaces a file as a whole.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), Error>;
 
-    /// Reads a file, if it is there.
+    /// Reads a file, if it exists.
     ///
     /// # Errors
-    /// When it is there and cannot be read.
+    /// If it exists but cannot be read.
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error>;
 
     /// Appends the record of an epoch to the events.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     fn append_event(&mut self, record: &dyn Record) -> Result<(), Error>;
 
     /// Replaces all events.
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// If they cannot be written.
     fn replace_events(&mut self, records: &[&dyn Record]) -> Result<(), Error>;
 
     /// Replaces a file of tensors as a whole.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     fn save_tensors(&mut self, name: &str, tensors: Arc<dyn TensorFile>) -> Result<(), Error>;
 
-    /// Where a file of tensors is, should it exist.
+    /// The location of a file of tensors, if it exists.
     fn tensors(&self, name: &str) -> Stored;
 
-    /// The folder, if this is one; reports and pictures are for folders only.
+    /// The folder, if this is one; reports and pictures are only for folders.
     fn folder(&self) -> Option<&RunFolder> {
         None
     }
 }
 
-/// Tensors with what belongs to them: a checkpoint, or a trained network.
+/// Tensors with the data that belongs to them: a checkpoint, or a trained network.
 #[derive(Clone, Debug)]
 pub struct Tensors<H> {
-    /// What the tensors are of.
+    /// The description of the tensors.
     pub header: H,
     /// The tensors by name.
     pub values: NamedValues,
 }
 
-/// [`Tensors`] of any kind, as a sink keeps them.
+/// [`Tensors`] of any kind, as stored in a sink.
 pub trait TensorFile: Any + Send + Sync {
     /// Writes them to a file.
     ///
     /// # Errors
-    /// When the disk refuses.
+    /// If it cannot be written.
     fn save(&self, path: &Path) -> Result<(), Error>;
 }
 
@@ -91,10 +91,10 @@ impl<H: Header + Send + Sync + 'static> TensorFile for Tensors<H> {
     }
 }
 
-/// Where a file of tensors is.
+/// The location of a file of tensors.
 #[non_exhaustive]
 pub enum Stored {
-    /// On the disk.
+    /// On disk.
     File(PathBuf),
     /// In memory.
     Memory(Arc<dyn TensorFile>),
@@ -106,15 +106,15 @@ impl dyn Sink + '_ {
     /// Replaces a JSON file.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn write_json(&mut self, name: &str, value: &impl Serialize) -> Result<(), Error> {
         self.write(name, &json(value))
     }
 
-    /// Reads the events; a line that a crash cut short at the end is left out.
+    /// Reads the events; an incomplete last line, left by a crash, is skipped.
     ///
     /// # Errors
-    /// When they cannot be read.
+    /// If they cannot be read.
     pub fn events<T: DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
         Ok(self.read(EVENTS)?.map_or_else(Vec::new, |bytes| records(&bytes)))
     }
@@ -122,7 +122,7 @@ impl dyn Sink + '_ {
     /// Reads a file of tensors.
     ///
     /// # Errors
-    /// When there is none, it is damaged, or of another kind.
+    /// If there are none, or they are damaged or of another kind.
     pub fn load_tensors<H: Header + Clone + Send + Sync + 'static>(
         &self,
         name: &str,
@@ -146,7 +146,7 @@ impl dyn Sink + '_ {
         })
     }
 
-    /// The error of a run here that cannot go on.
+    /// The error of a run here that cannot continue.
     pub(crate) fn refuse(&self, problem: impl Into<String>) -> Error {
         let problem = problem.into();
         match self.folder() {

@@ -17,7 +17,7 @@ pub(super) struct Anneal {
     adam: Adam,
 }
 
-/// What the schedules are functions of.
+/// The time on which the schedules depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Time {
     Epochs,
@@ -25,13 +25,13 @@ enum Time {
 }
 
 impl Anneal {
-    /// Equation 9 and a fixed threshold.
+    /// Eq. 9 and a fixed threshold.
     pub(super) fn exponential(config: &Config, adam: Adam) -> Self {
         let (annealing, first) = (config.annealing(), config.grace_epochs());
         Self { annealing, first, time: Time::Epochs, adam }
     }
 
-    /// Equations 5 to 8, after as many epochs of grace.
+    /// Eqs. 5 to 8, after the same number of grace epochs.
     ///
     /// A step of Adam moves an alpha by about its rate, whatever the gradient: eta L is that rate.
     pub(super) fn pac(config: &Config, adam: Adam) -> Self {

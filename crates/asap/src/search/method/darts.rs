@@ -1,4 +1,4 @@
-//! DARTS (Liu et al. 2019): T = 1, nothing is pruned, the largest alphas are cut out at the end.
+//! DARTS (Liu et al. 2019): T = 1, nothing is pruned, the operations with the largest alphas are kept at the end.
 
 use asap_core::{Adam, MixingTables, Pruned};
 use asap_data::Batch;
@@ -13,20 +13,20 @@ use asap_net::steps::NonFinite;
 pub(super) const TEMPERATURE: f64 = 1.0;
 /// Length of the step of the finite difference, relative to the gradient (DARTS `_hessian_vector_product`).
 const DIFFERENCE: f64 = 0.01;
-/// The normal cell has collapsed when it has so many skip connections (DARTS+, criterion 1).
+/// The normal cell has collapsed when it has this many skip connections (DARTS+, criterion 1).
 const SKIPS: usize = 2;
 
-/// DARTS and what was made of it.
+/// DARTS and its variants.
 pub(super) struct Darts {
     adam: Adam,
     second_order: bool,
     early_stopping: bool,
-    /// Epochs in which alpha rests.
+    /// Epochs in which alpha does not move.
     warmup: usize,
 }
 
 impl Darts {
-    /// The gradient for alpha at the weights as they are.
+    /// The gradient for alpha at the current weights.
     pub(super) fn first_order(adam: Adam) -> Self {
         Self { adam, second_order: false, early_stopping: false, warmup: 0 }
     }
@@ -41,8 +41,8 @@ impl Darts {
         Self { early_stopping: true, ..Self::first_order(adam) }
     }
 
-    /// PC-DARTS (Xu et al. 2020): on a part of the channels, with weights of the edges that are learned beside alpha, both
-    /// at rest in the first epochs. The network does the first ([`asap_core::SearchSpace::partial`]), the architecture
+    /// PC-DARTS (Xu et al. 2020): on a part of the channels, with edge weights that are learned along with alpha, neither of
+    /// which moves in the first epochs. The network does the first ([`asap_core::SearchSpace::partial`]), the architecture
     /// the second ([`asap_core::EdgePolicy::Normalize`]).
     pub(super) fn partial(config: &Config, adam: Adam) -> Self {
         let warmup = config.pc_darts.warmup * config.search.epochs as f64;
@@ -76,10 +76,10 @@ impl Method for Darts {
     }
 }
 
-/// The gradient of `L_valid(w - xi dL_train/dw, alpha)` for the mixing weights (DARTS, equations 6 to 8).
+/// The gradient of `L_valid(w - xi dL_train/dw, alpha)` for the mixing weights (DARTS, eqs. 6 to 8).
 ///
-/// xi is the rate of the weights, and the step that is looked ahead has momentum and weight decay as the real one.
-/// The product with the Hessian is a finite difference between the weights moved a little to both sides.
+/// xi is the learning rate of the weights, and the look-ahead step has the momentum and weight decay of the real one.
+/// The product with the Hessian is a finite difference between weights moved slightly in both directions.
 fn unrolled_gradients(
     learner: &Learner,
     step: &Step<'_>,
@@ -121,7 +121,7 @@ mod tests {
         Batch { images: (0..24 * 64).map(value).collect(), labels, shape: [24, 8, 8, 1] }
     }
 
-    /// Against the bilevel objective itself, differentiated numerically (DARTS, equation 5).
+    /// Against the bilevel objective itself, differentiated numerically (DARTS, eq. 5).
     #[test]
     fn the_second_order_gradient_is_that_of_the_bilevel_objective() {
         let shape = NetworkShape {
@@ -139,7 +139,7 @@ mod tests {
         let mut learner = Learner::new(&shape, &space, policy, &Device::flex(), 4).unwrap();
         let (train, valid) = (batch(1), batch(2));
         let sgd = Sgd { gradient_clip: f64::INFINITY, ..Sgd::default() };
-        // Some momentum, which is part of the step that is looked ahead.
+        // Some momentum, which is part of the look-ahead step.
         for _ in 0..5 {
             learner.weight_step(&train, &learner.mixing(1.0), &sgd, 0.05).unwrap();
         }
@@ -160,7 +160,7 @@ mod tests {
         };
         const H: f64 = 2e-3;
         let (mut second_error, mut first_error, mut size) = (0.0, 0.0, 0.0);
-        // Of the last cell, a reduction: no ReLU follows whose kinks would spoil the numeric derivative.
+        // In the last cell, a reduction: no ReLU follows whose kinks would spoil the numeric derivative.
         for (edge, candidate) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
             let moved = |by: f64| {
                 let mut mixing = learner.mixing(1.0);

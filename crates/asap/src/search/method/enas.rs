@@ -1,4 +1,4 @@
-//! ENAS (Pham et al. 2018): an LSTM controller samples cells, all share the weights of the search network, and
+//! ENAS (Pham et al. 2018): an LSTM controller samples cells, all of which share the weights of the search network, and
 //! REINFORCE makes cells with a high validation accuracy likelier.
 
 use asap_core::{Controller, ControllerSettings, Derived, MixingTables, Pruned, SearchSpace};
@@ -10,8 +10,8 @@ use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::{NonFinite, Score};
 
-/// That of the published micro search, ten times that of the recurrent one: here the controller makes only one step
-/// for each batch.
+/// Learning rate of the published micro search, ten times that of the recurrent one: here the controller takes only one
+/// step per batch.
 const RATE: f64 = 3.5e-3;
 
 /// A controller and its seed.

@@ -1,5 +1,5 @@
-//! What differs between ASAP and its rivals: a [`Method`] says what happens at a step and at the end of an epoch.
-//! The loop, the records, checkpoints and the ending are [`crate::Search`]'s, the same for all.
+//! The differences between ASAP and its rivals: a [`Method`] defines the actions at a step and at the end of an epoch.
+//! The loop, the records, checkpoints and the ending belong to [`crate::Search`], the same for all.
 
 mod anneal;
 mod darts;
@@ -23,19 +23,19 @@ use asap_net::optimizer::Sgd;
 use asap_net::parameters::fnv1a;
 use asap_net::steps::{NonFinite, Score};
 
-/// Where a search stands.
+/// The time of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// Epoch, from 0.
     pub epoch: usize,
-    /// Steps on the architecture made so far.
+    /// Steps on the architecture so far.
     pub alpha_steps: usize,
 }
 
-/// What a step works with.
+/// The inputs of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
-    /// Where the search stands.
+    /// The time of the search.
     pub clock: Clock,
     /// A batch of the training half.
     pub train: &'a Batch,
@@ -52,17 +52,17 @@ pub trait Method: Send {
         1.0
     }
 
-    /// The probability below which an operation falls; 0 where nothing falls by a threshold.
+    /// The probability below which an operation is pruned; 0 if nothing is pruned by a threshold.
     fn threshold(&self, _: &Clock, _candidates: usize) -> f64 {
         0.0
     }
 
-    /// Number of cells of the search network in an epoch, of those that the configuration asks for.
+    /// Number of cells of the search network in an epoch, out of those that the configuration requests.
     fn cells(&self, _epoch: usize, cells: usize) -> usize {
         cells
     }
 
-    /// Whether the architecture moves in this epoch; if not, no batch of the validation half is drawn.
+    /// True if the architecture moves in this epoch; if not, no batch of the validation half is drawn.
     fn moves(&self, _: &Clock) -> bool {
         true
     }
@@ -70,17 +70,17 @@ pub trait Method: Send {
     /// A step on the weights.
     ///
     /// # Errors
-    /// When a number is not finite.
+    /// If a number is not finite.
     fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
         let mixing = learner.mixing(self.temperature(&step.clock));
         learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
     }
 
-    /// A step on the architecture with a batch of the validation half, after that on the weights; returns what
-    /// it removed.
+    /// A step on the architecture with a batch of the validation half, after that on the weights; returns the
+    /// operations that it removed.
     ///
     /// # Errors
-    /// When a number is not finite.
+    /// If a number is not finite.
     fn architecture_step(
         &mut self,
         learner: &mut Learner,
@@ -88,12 +88,12 @@ pub trait Method: Send {
         valid: &Batch,
     ) -> Result<Vec<Pruned>, NonFinite>;
 
-    /// What happens after the last step of an epoch; returns what it removed.
+    /// Called after the last step of an epoch; returns the operations that it removed.
     fn end_epoch(&mut self, _: &mut Learner, _: &Clock) -> Vec<Pruned> {
         Vec::new()
     }
 
-    /// What happens once an epoch is validated.
+    /// Called once an epoch is validated.
     fn validated(&mut self, _: &mut Learner, _: &Clock, _accuracy: f64) {}
 
     /// The mixing weights with which an epoch is validated.
@@ -101,7 +101,7 @@ pub trait Method: Send {
         learner.mixing(self.temperature(clock))
     }
 
-    /// Whether the search is over, asked before each epoch.
+    /// True if the search is over; asked before each epoch.
     fn is_over(&self, learner: &Learner) -> bool {
         learner.architecture.is_decided()
     }
@@ -111,15 +111,15 @@ pub trait Method: Send {
         learner.architecture.derive()
     }
 
-    /// What a checkpoint must hold beside learner and clock.
+    /// The state that a checkpoint must hold besides learner and clock.
     fn state(&self) -> serde_json::Value {
         serde_json::Value::Null
     }
 
-    /// Brings back what [`Method::state`] gave.
+    /// Restores a state returned by [`Method::state`].
     ///
     /// # Errors
-    /// When it is not such a state.
+    /// If it is not such a state.
     fn restore(&mut self, _: serde_json::Value) -> Result<(), serde_json::Error> {
         Ok(())
     }
@@ -128,7 +128,7 @@ pub trait Method: Send {
 /// The method with the settings of a configuration, for epochs of `steps` steps on the architecture.
 ///
 /// # Errors
-/// When the configuration's space makes no sense.
+/// If the configuration's space is invalid.
 pub fn build(name: MethodName, config: &Config, steps: usize) -> Result<Box<dyn Method>, Error> {
     let (adam, space) = (config.adam(steps), config.space()?);
     Ok(match name {
@@ -151,15 +151,15 @@ pub fn build(name: MethodName, config: &Config, steps: usize) -> Result<Box<dyn 
     })
 }
 
-/// Random numbers of one step and purpose.
+/// Random numbers for one step and purpose.
 fn generator(seed: u64, clock: &Clock, purpose: &str) -> ChaCha8Rng {
     let mut random = seeded(seed, purpose);
-    // A step draws far fewer numbers than this leaves it.
+    // A step draws far fewer numbers than this reserves for it.
     random.set_word_pos((clock.alpha_steps as u128) << 32);
     random
 }
 
-/// Random numbers of one purpose.
+/// Random numbers for one purpose.
 fn seeded(seed: u64, purpose: &str) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(fnv1a(purpose));

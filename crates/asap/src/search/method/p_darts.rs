@@ -1,8 +1,9 @@
-//! P-DARTS (Chen et al. 2019): DARTS in three stages. From stage to stage the network is deeper and fewer operations are
-//! left, alpha and weights begin anew, and skip connections drop out more often, so that they do not win by their short
-//! way alone.
+//! P-DARTS (Chen et al. 2019): DARTS in three stages. From stage to stage the network is deeper and fewer operations
+//! remain, alpha and weights start from scratch, and skip connections drop out more often, so that they do not win only
+//! by being short.
 //!
-//! What drops out is the whole output of a skip connection on an edge in a step; the published code drops single values.
+//! The unit of dropout is the whole output of a skip connection on an edge in a step; the published code drops single
+//! values.
 
 use asap_core::{Adam, Derived, MixingTables, Operation, Pruned};
 use asap_data::Batch;
@@ -14,17 +15,17 @@ use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::{NonFinite, Score};
 
-/// Depth of a stage's network, of the 17 cells of the last.
+/// Depth of a stage's network, out of the 17 cells of the last.
 const DEPTHS: [usize; 3] = [5, 11, 17];
-/// Operations that a stage begins with, of the 8 of the first (`none` is one of them).
+/// Number of operations at the start of a stage, out of the 8 of the first (`none` is one of them).
 const OPERATIONS: [usize; 3] = [8, 5, 3];
-/// Probability that a skip connection drops out at the beginning of a stage.
+/// Probability that a skip connection drops out at the start of a stage.
 const DROP: [f64; 3] = [0.0, 0.4, 0.7];
-/// Rate at which that falls, per epoch of the stage's 25.
+/// Rate at which that probability decays, per epoch out of a stage's 25.
 const DROP_DECAY: f64 = 0.2;
-/// Share of a stage's epochs in which alpha rests.
+/// Fraction of a stage's epochs in which alpha does not move.
 const WARMUP: f64 = 0.4;
-/// Most skip connections of the normal cell.
+/// Largest number of skip connections in the normal cell.
 const SKIPS: usize = 2;
 
 /// Three stages.
@@ -51,23 +52,23 @@ impl PDarts {
         (epoch * DEPTHS.len() / self.epochs).min(DEPTHS.len() - 1)
     }
 
-    /// How far a stage is, from 0 to 1.
+    /// Progress within a stage, from 0 to 1.
     fn progress(&self, epoch: usize) -> f64 {
         let stages = DEPTHS.len() as f64;
         epoch as f64 * stages / self.epochs as f64 - self.stage(epoch) as f64
     }
 
-    /// Whether an epoch is the last of its stage, and another follows.
+    /// True if an epoch is the last of its stage, and another stage follows.
     fn ends_stage(&self, epoch: usize) -> bool {
         self.stage(epoch + 1) > self.stage(epoch)
     }
 
-    /// Operations of each edge in a stage.
+    /// Number of operations on each edge in a stage.
     fn operations(&self, stage: usize) -> usize {
         (self.candidates * OPERATIONS[stage]).div_ceil(OPERATIONS[0])
     }
 
-    /// What the mixing weight of each operation is multiplied by in a step: 0 for a skip connection that drops out.
+    /// The factor of each operation's mixing weight in a step: 0 for a skip connection that drops out.
     fn factors(&self, learner: &Learner, clock: &Clock, purpose: &str) -> MixingTables {
         let drop =
             DROP[self.stage(clock.epoch)] * (-25.0 * DROP_DECAY * self.progress(clock.epoch)).exp();
@@ -86,7 +87,7 @@ impl PDarts {
 
 impl Method for PDarts {
     fn cells(&self, epoch: usize, cells: usize) -> usize {
-        // At least three, so that there is a normal cell, if the last stage has so many.
+        // At least three, so that there is a normal cell, if the last stage has that many.
         (cells * DEPTHS[self.stage(epoch)]).div_ceil(DEPTHS[2]).max(3).min(cells)
     }
 

@@ -1,5 +1,5 @@
-//! Pruning to a planned sparsity (section 4.4 of the paper): DARTS whose operations with the smallest score go, epoch
-//! by epoch, as equation 13 says.
+//! Pruning to a planned sparsity (section 4.4 of the paper): DARTS in which the operations with the smallest score are
+//! removed, epoch by epoch, according to eq. 13.
 
 use asap_core::{Adam, MixingTables, Pruned, SearchSpace, SparsitySchedule};
 use asap_data::Batch;
@@ -16,12 +16,12 @@ const TEMPERATURE: f64 = 1.0;
 pub(super) struct Pruning {
     adam: Adam,
     schedule: SparsitySchedule,
-    /// Sums of the absolute gradients of each alpha; empty where alpha itself is the score.
+    /// Sums of the absolute gradients of each alpha; `None` if alpha itself is the score.
     accumulated: Option<MixingTables>,
 }
 
 impl Pruning {
-    /// The smallest alphas go.
+    /// Removes the operations with the smallest alphas.
     pub(super) fn magnitude(config: &Config, adam: Adam) -> Self {
         let epochs = config.search.epochs as f64;
         let candidates = config.network.candidates.len() as f64;
@@ -35,7 +35,7 @@ impl Pruning {
         Self { adam, schedule, accumulated: None }
     }
 
-    /// The operations go whose alphas had the smallest gradients so far.
+    /// Removes the operations whose alphas had the smallest gradients so far.
     pub(super) fn accumulated_gradient(config: &Config, space: &SearchSpace, adam: Adam) -> Self {
         let zeros = vec![vec![0.0; space.candidates.len()]; space.edge_count()];
         let accumulated = Some(vec![zeros; space.kinds().len()]);

@@ -1,4 +1,4 @@
-//! Random search: a cell drawn at random, or the best of a few that were trained for the same budget together.
+//! Random search: a cell drawn at random, or the best of a few that shared the budget of training.
 
 use asap_core::{Derived, Genotype, MixingTables, Pruned, SearchSpace};
 use asap_data::Batch;
@@ -9,7 +9,7 @@ use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::{NonFinite, Score};
 
-/// Candidates that share the epochs, if there are so many epochs.
+/// Number of candidates that share the epochs, if there are enough epochs.
 const TRAINED: usize = 4;
 
 /// Cells drawn at random.
@@ -44,7 +44,7 @@ impl Random {
         Self { epochs, cells, best: None }
     }
 
-    /// Whose turn an epoch is.
+    /// The candidate that an epoch trains.
     fn candidate(&self, epoch: usize) -> usize {
         epoch * self.cells.len() / self.epochs.max(1)
     }

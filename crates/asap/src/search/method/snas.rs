@@ -1,4 +1,4 @@
-//! SNAS (Xie et al. 2019): each step samples relaxed architectures by Gumbel noise, and T is annealed.
+//! SNAS (Xie et al. 2019): each step samples relaxed architectures with Gumbel noise, and T is annealed.
 
 use asap_core::{Adam, MixingTables, Pruned, SearchSpace, TemperatureSchedule, gumbel_noise};
 use asap_data::Batch;
