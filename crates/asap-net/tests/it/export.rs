@@ -1,23 +1,25 @@
-//! The exported graph, run by another engine.
+//! What other tools read: the ONNX graph, run by another engine, and the PyTorch module.
 
 use std::io::Cursor;
 
-use asap::TrainedNetwork;
-use asap_core::{NetworkShape, PublishedCell, Stem};
+use asap_core::plan::{Body, Plan};
+use asap_core::{Family, Genotype, NetworkShape, Stem};
 use asap_data::Normalization;
-use asap_net::export::{Input, onnx};
-use asap_net::network::Network;
+use asap_net::TrainedNetwork;
+use asap_net::export::{Input, onnx, pytorch};
+use asap_net::parameters::Parameters;
 use asap_net::trained::NetworkCard;
 use burn::tensor::Device;
 use tract_onnx::prelude::*;
 
+use crate::small::{NAS_BENCH_201, published};
+
 /// A network whose batch norms have statistics and an affine part that matter.
-fn network(cell: &str, stem: Stem, [height, width]: [usize; 2]) -> TrainedNetwork {
-    let genotype = PublishedCell::find(cell).unwrap().genotype();
+fn network(genotype: Genotype, stem: Stem, [height, width]: [usize; 2]) -> TrainedNetwork {
     let (channels, cells, in_channels, classes) = (5, 4, 3, 4);
     let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
-    let (_, parameters) = Network::new(&genotype, &shape, false, &Device::flex(), 7).unwrap();
-    let mut values = parameters.values();
+    let plan = Plan::evaluation(&genotype, &shape, false).unwrap();
+    let mut values = Parameters::new(&plan, &Device::flex(), 7).values();
     for (number, (name, (_, values))) in values.iter_mut().enumerate() {
         let varied = |i: usize| ((i * 37 + number * 11) % 23) as f32 / 23.0;
         let base = match name.rsplit('.').next().unwrap() {
@@ -52,14 +54,19 @@ fn input(network: &TrainedNetwork, images: &[u8], form: Input) -> Tensor {
 
 #[test]
 fn tract_computes_the_logits_of_the_exported_graph() {
+    // Behind a cell of NAS-Bench-201 no size is fixed by a stem or a preprocess: odd sizes all the way down, and a node
+    // of `none` alone.
+    let hollow = "|none~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|none~0|nor_conv_1x1~1|skip_connect~2|";
     let networks = [
-        ("ASAP", Stem::Small, [9, 7]),
-        ("AmoebaNet", Stem::Small, [8, 8]),
-        ("SNAS_aggressive", Stem::Small, [10, 11]),
-        ("NASNet", Stem::Large, [33, 37]),
+        (published("ASAP"), Stem::Small, [9, 7]),
+        (published("AmoebaNet"), Stem::Small, [8, 8]),
+        (published("SNAS_aggressive"), Stem::Small, [10, 11]),
+        (published("NASNet"), Stem::Large, [33, 37]),
+        (NAS_BENCH_201.parse().unwrap(), Stem::Small, [9, 7]),
+        (hollow.parse().unwrap(), Stem::Small, [10, 13]),
     ];
     for (cell, stem, [height, width]) in networks {
-        let network = network(cell, stem, [height, width]);
+        let network = network(cell.clone(), stem, [height, width]);
         for form in [Input::Normalized, Input::Unit] {
             let graph = tract_onnx::onnx()
                 .model_for_read(&mut Cursor::new(onnx(&network, form)))
@@ -79,6 +86,63 @@ fn tract_computes_the_logits_of_the_exported_graph() {
                 let worst = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(worst < 1e-4, "{cell}, {form:?}, {count} images: {worst}");
             }
+        }
+    }
+}
+
+#[test]
+fn the_pytorch_module_has_a_line_per_layer_and_names_every_tensor() {
+    for cell in [published("ASAP"), published("SNAS_aggressive"), NAS_BENCH_201.parse().unwrap()] {
+        let network = network(cell, Stem::Small, [9, 7]);
+        let module = pytorch(&network, "best \"weights\".safetensors");
+        let lines: Vec<&str> = module.lines().collect();
+        for constant in [
+            r#"WEIGHTS = "best \"weights\".safetensors""#,
+            "IMAGE = (3, 9, 7)",
+            r#"CLASSES = ["class 0", "class 1", "class 2", "class 3"]"#,
+            "MEAN = [0.4, 0.5, 0.6]",
+            "STD = [0.2, 0.25, 0.3]",
+            &format!("LOGITS = {}", network.plan().logits),
+            &format!("# {}", network.card().genotype),
+        ] {
+            assert!(lines.contains(&constant), "{constant} in {module}");
+        }
+        let first = lines.iter().position(|line| line.starts_with("LAYERS = [")).unwrap() + 1;
+        let layers = &network.plan().layers;
+        for (layer, line) in layers.iter().zip(&lines[first..]) {
+            let kind = match layer.body {
+                Body::Images => "images",
+                Body::Chain { .. } => "chain",
+                Body::Node(_) => "node",
+                Body::Concat { .. } => "concat",
+                _ => "sum",
+            };
+            let start = format!("    (\"{kind}\", \"{}\", ", layer.name);
+            assert!(line.starts_with(&start) && line.ends_with("),"), "{line}, not {start}");
+        }
+        assert_eq!(lines[first + layers.len()], "]");
+        let sums = layers.iter().filter(|layer| matches!(layer.body, Body::Sum { .. })).count();
+        assert_eq!(sums > 0, network.plan().family == Family::NasBench201);
+        let listed = lines[first..first + layers.len()].concat();
+        for parameter in &network.plan().parameters {
+            let (path, last) = parameter.name.rsplit_once('.').unwrap();
+            let part = [
+                "running_mean",
+                "running_var",
+                "gamma",
+                "beta",
+                "weight",
+                "bias",
+                "conv_a",
+                "conv_b",
+            ]
+            .contains(&last);
+            let path = if part && !listed.contains(&format!("\"{}\"", parameter.name)) {
+                path
+            } else {
+                &parameter.name
+            };
+            assert!(listed.contains(&format!("\"{path}\"")), "{}", parameter.name);
         }
     }
 }

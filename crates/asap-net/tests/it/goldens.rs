@@ -244,8 +244,11 @@ fn preprocess_and_stem_match_pytorch() {
 fn large_stem_matches_pytorch() {
     let (goldens, prefix) = (Goldens::open("network.safetensors"), "large_stem.");
     let key = |name: &str| format!("{prefix}{name}");
-    // The second and third step are the inputs of the first cell.
-    let plan = Plan { logits: 2, auxiliary: Some(3), ..stem(5, 2, Stem::Large, 3) };
+    // The second and third step are the inputs of the first cell; the third reads the second, whose map is then free.
+    let mut plan = stem(5, 2, Stem::Large, 3);
+    let second = plan.layers[2].output;
+    plan.logits = plan.layer("second".to_owned(), second, Body::Sum { inputs: vec![2] });
+    plan.auxiliary = Some(3);
     for engine in engines() {
         let network = Network::new(plan.clone(), engine);
         let mut parameters = network.parameters(&Device::flex(), 0);
@@ -336,11 +339,20 @@ fn check_search(
     assert_close(&key("loss"), &host(loss.clone()), &goldens.values(&key("loss")), CLOSE);
     let mut gradients = loss.backward();
     let (weights, statistics) = pass.finish(&mut gradients);
-    let expected = goldens.names().iter().filter(|n| n.starts_with(&key("grad."))).count();
-    assert_eq!(weights.len(), expected);
+    let names: Vec<String> =
+        goldens.names().into_iter().filter(|n| n.starts_with(&key("grad."))).collect();
+    assert_eq!(weights.len(), names.len());
+    let size = |values: &[f32]| values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+    let largest = names.iter().map(|name| size(&goldens.values(name))).fold(0.0, f32::max);
     for (id, gradient) in weights {
         let name = key(&format!("grad.{}", parameters.get(id).name));
-        assert_close(&name, &host(gradient), &goldens.values(&name), LOOSE);
+        let (found, expected) = (host(gradient), goldens.values(&name));
+        if size(&expected) < 1e-9 {
+            // A shift before a batch norm, whose gradient is all rounding.
+            assert!(size(&found) < 1e-6 * largest, "{name}: expected 0, found {found:?}");
+        } else {
+            assert_close(&name, &found, &expected, LOOSE);
+        }
     }
 
     // A step on alpha: the same loss, the gradient of each mixing weight, nothing else.
@@ -388,7 +400,8 @@ fn search_network_matches_pytorch() {
             for edge in space.edges() {
                 for (candidate, &operation) in space.candidates.iter().enumerate() {
                     if alive[(k * 14 + edge.index) * 7 + candidate] == 0.0 {
-                        pruned.push(Pruned::new(kind, &edge, Some(operation)));
+                        let operation = Some(operation);
+                        pruned.push(Pruned { kind, edge, operation });
                     }
                 }
             }

@@ -2,6 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod cells;
+mod drop_path;
+mod engines;
 mod export;
 mod goldens;
+mod inherit;
 mod networks;
+mod partial;
+mod small;

@@ -109,11 +109,12 @@ fn unrolled_gradients(
 
 #[cfg(test)]
 mod tests {
-    use asap_core::{EdgePolicy, NetworkShape, Operation, SearchSpace, Stem};
+    use asap_core::{EdgePolicy, Family, NetworkShape, Operation, SearchSpace, Stem};
+    use asap_net::engine::Engine;
+    use asap_net::optimizer::Sgd;
     use burn::tensor::Device;
 
     use super::*;
-    use asap_net::optimizer::Sgd;
 
     fn batch(seed: usize) -> Batch {
         let value = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0;
@@ -134,9 +135,10 @@ mod tests {
             stem: Stem::Small,
         };
         let candidates = vec![Operation::SkipConnect, Operation::SepConv3x3];
-        let space = SearchSpace::new(1, candidates).unwrap();
-        let policy = EdgePolicy::Strength;
-        let mut learner = Learner::new(&shape, &space, policy, &Device::flex(), 4).unwrap();
+        let space = SearchSpace::new(Family::Darts, 1, candidates).unwrap();
+        let (policy, device) = (EdgePolicy::Strength, Device::flex());
+        let engine = Engine::new(&device);
+        let mut learner = Learner::new(&shape, &space, policy, engine, &device, 4).unwrap();
         let (train, valid) = (batch(1), batch(2));
         let sgd = Sgd { gradient_clip: f64::INFINITY, ..Sgd::default() };
         // Some momentum, which is part of the look-ahead step.
