@@ -50,11 +50,11 @@ mod tests {
 
     #[test]
     fn a_picture_is_a_png_on_white_with_its_letters() {
-        let cell = PublishedCell::find("ASAP").unwrap().genotype().normal;
-        let plain = picture(&cell, "");
+        let cell = PublishedCell::find("ASAP").unwrap().genotype();
+        let plain = picture(&cell, CellKind::Normal, "");
         assert!(plain.png.starts_with(b"\x89PNG\r\n\x1a\n"));
         assert!(plain.width > 1000 && plain.height > 200, "{} x {}", plain.width, plain.height);
-        let letters = ink(&picture(&cell, "normal cell")) - ink(&plain);
+        let letters = ink(&picture(&cell, CellKind::Normal, "normal cell")) - ink(&plain);
         assert!((200..5000).contains(&letters), "{letters} pixels of a title");
     }
 }

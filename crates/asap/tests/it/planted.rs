@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use asap::settings::config::Auto;
 use asap::{MethodName, Outcome, RunFolder, Search};
-use asap_core::Operation;
+use asap_core::{Family, Operation};
 use asap_data::{Dataset, Splits};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -45,7 +45,7 @@ fn found(method: MethodName, seeds: u64) -> usize {
         config.network.channels = 8;
         config.network.cells = 1;
         config.network.nodes = 1;
-        config.network.candidates = Operation::CANDIDATES.to_vec();
+        config.network.candidates = Family::Darts.candidates().to_vec();
         config.search.epochs = 12;
         config.search.batch = 32;
         config.augment.pad = 0;
@@ -58,7 +58,7 @@ fn found(method: MethodName, seeds: u64) -> usize {
         let mut search = Search::new(config, noise(1024)).unwrap();
         let outcome = search.run(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
         let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
-        let mut genes = result.genotype.normal.genes();
+        let mut genes = result.genotype.cells()[0].genes();
         genes.all(|(_, gene)| gene.operation == Operation::SepConv5x5)
     };
     (0..seeds).filter(found).count()

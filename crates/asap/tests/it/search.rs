@@ -48,7 +48,7 @@ fn a_search_ends_by_annealing_and_leaves_a_whole_run_folder() {
         // Five edges a cell: all of them under `strength`, two inputs a node under `anneal`.
         let left = if policy == EdgePolicy::Anneal { 2 * 4 } else { 2 * 5 };
         assert_eq!(last.alive_ops, left);
-        assert_eq!([last.entropy_normal, last.entropy_reduce], [0.0, 0.0]);
+        assert_eq!((last.entropy_normal, last.entropy_reduce), (0.0, Some(0.0)));
         assert_eq!(records[0].alive_ops, 2 * 5 * 3, "nothing is pruned in a grace epoch");
         assert_eq!(records[0].alpha_spread, 0.0, "alpha does not move in a grace epoch");
         if policy == EdgePolicy::Anneal {
