@@ -7,6 +7,7 @@ pub mod device;
 pub mod engine;
 pub mod error;
 pub mod evaluation;
+#[cfg(feature = "export")]
 pub mod export;
 pub mod files;
 pub mod network;
