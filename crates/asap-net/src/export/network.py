@@ -72,7 +72,7 @@ class Network(nn.Module):
             if part not in parent._modules:
                 parent.add_module(part, nn.Module())
             parent = parent._modules[part]
-        if last in parent._modules:  # a path that other modules are below already
+        if last in parent._modules:  # a path that already has other modules below it
             module._modules.update(parent._modules[last]._modules)
         parent.add_module(last, module)
 
@@ -107,7 +107,7 @@ def normalize(images):
 
 
 def asap_name(name):
-    """What asap calls a parameter of the network."""
+    """The name in asap of a parameter of the network."""
     path, _, last = name.rpartition(".")
     if last.startswith("running") or path == "head":
         return name
@@ -121,7 +121,7 @@ def parameters_of(network):
 
 
 def load(path=None, train=False):
-    """The network with its weights; those beside this file, unless a path is given."""
+    """The network with its weights, from the file next to this one unless a path is given."""
     network = Network()
     with safe_open(path or Path(__file__).with_name(WEIGHTS), "pt") as file:
         state = {name: file.get_tensor(asap_name(name)) for name in parameters_of(network)}
@@ -132,7 +132,7 @@ def load(path=None, train=False):
 
 
 def save(network, path, like=None):
-    """Writes weights that asap reads; what it says of the network is copied from the file beside this one."""
+    """Writes weights that asap can read; the network's description is copied from the file next to this one."""
     with safe_open(like or Path(__file__).with_name(WEIGHTS), "pt") as file:
         metadata = file.metadata()
     tensors = {asap_name(k): v.detach().cpu().contiguous() for k, v in parameters_of(network).items()}
