@@ -11,3 +11,4 @@ mod inherit;
 mod networks;
 mod partial;
 mod small;
+mod trained;
