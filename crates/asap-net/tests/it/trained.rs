@@ -9,7 +9,11 @@ use asap_net::trained::NetworkCard;
 use burn::tensor::Device;
 
 /// A network whose batch norms have statistics and an affine part that matter.
-pub(crate) fn network(genotype: Genotype, stem: Stem, [height, width]: [usize; 2]) -> TrainedNetwork {
+pub(crate) fn network(
+    genotype: Genotype,
+    stem: Stem,
+    [height, width]: [usize; 2],
+) -> TrainedNetwork {
     let (channels, cells, in_channels, classes) = (5, 4, 3, 4);
     let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
     let plan = Plan::evaluation(&genotype, &shape, false).unwrap();
