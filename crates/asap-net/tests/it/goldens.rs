@@ -1,7 +1,7 @@
 //! Operations, the whole search network and the optimizers against numbers made by PyTorch
 //! (`tests/goldens/make.py`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use asap_core::plan::{
@@ -19,6 +19,7 @@ use asap_net::parameters::{ParameterId, Parameters};
 use asap_net::pass::{Mode, Pass};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 /// Of the largest element, for outputs.
@@ -26,34 +27,37 @@ const CLOSE: f32 = 2e-5;
 /// Of the largest element, for gradients of a deep network in float32.
 const LOOSE: f32 = 2e-4;
 
-struct Goldens(Vec<u8>);
+/// Tensors by name: shape and values.
+struct Goldens(BTreeMap<String, (Vec<usize>, Vec<f32>)>);
 
 impl Goldens {
     fn open(name: &str) -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name);
-        Self(std::fs::read(&path).unwrap())
+        let bytes = std::fs::read(&path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let tensor = |(name, view): (String, TensorView<'_>)| {
+            let data = view.data();
+            let values = match view.dtype() {
+                Dtype::F32 => {
+                    data.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+                }
+                Dtype::I64 => data
+                    .chunks(8)
+                    .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32)
+                    .collect(),
+                other => panic!("{name}: {other:?}"),
+            };
+            (name, (view.shape().to_vec(), values))
+        };
+        Self(file.tensors().into_iter().map(tensor).collect())
     }
 
-    fn names(&self) -> BTreeSet<String> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        file.names().into_iter().map(ToString::to_string).collect()
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.0.keys()
     }
 
     fn get(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let view = file.tensor(name).ok()?;
-        let values = match view.dtype() {
-            Dtype::F32 => {
-                view.data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
-            }
-            Dtype::I64 => view
-                .data()
-                .chunks(8)
-                .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32)
-                .collect(),
-            other => panic!("{name}: {other:?}"),
-        };
-        Some((view.shape().to_vec(), values))
+        self.0.get(name).cloned()
     }
 
     fn values(&self, name: &str) -> Vec<f32> {
@@ -147,7 +151,7 @@ fn check_with(goldens: &Goldens, prefix: &str, plan: &Plan, root: &str, engine: 
     assert_close(&format!("{prefix}grad_x"), &grad_x, &expected, CLOSE);
     let (weights, statistics) = pass.finish(&mut gradients);
     let expected: usize =
-        goldens.names().iter().filter(|n| n.starts_with(&format!("{prefix}grad."))).count();
+        goldens.names().filter(|n| n.starts_with(&format!("{prefix}grad."))).count();
     assert_eq!(weights.len(), expected, "{prefix}: number of weight gradients");
     for (id, gradient) in weights {
         let name = format!("{prefix}grad.{}", below(&parameters.get(id).name, root));
@@ -339,8 +343,7 @@ fn check_search(
     assert_close(&key("loss"), &host(loss.clone()), &goldens.values(&key("loss")), CLOSE);
     let mut gradients = loss.backward();
     let (weights, statistics) = pass.finish(&mut gradients);
-    let names: Vec<String> =
-        goldens.names().into_iter().filter(|n| n.starts_with(&key("grad."))).collect();
+    let names: Vec<&String> = goldens.names().filter(|n| n.starts_with(&key("grad."))).collect();
     assert_eq!(weights.len(), names.len());
     let size = |values: &[f32]| values.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
     let largest = names.iter().map(|name| size(&goldens.values(name))).fold(0.0, f32::max);
@@ -506,7 +509,7 @@ fn evaluation_network_matches_pytorch() {
         let mut gradients = loss.backward();
         let (weights, statistics) = pass.finish(&mut gradients);
         let stored = |n: &&String| n.starts_with("network.grad.") || n.contains(".sampled_grad.");
-        assert_eq!(weights.len(), goldens.names().iter().filter(stored).count());
+        assert_eq!(weights.len(), goldens.names().filter(stored).count());
         for (id, gradient) in weights {
             let name = &parameters.get(id).name;
             let (found, name) = match goldens.get(&key(&format!("sampled_grad.{name}"))) {

@@ -115,3 +115,44 @@ impl Layers for Fused {
         self.0.buffers.trim();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use asap_core::Family;
+    use asap_core::plan::{Body, Map, Plan};
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::parameters::Parameters;
+    use crate::pass::Mode;
+
+    #[test]
+    fn engines_share_no_memory_and_trim_frees_what_no_pass_used() {
+        let mut plan = Plan::of_images(Family::Darts, Map { channels: 3, height: 5, width: 4 });
+        plan.logits = plan.chain("layer", 0, |chain| {
+            chain.relu().conv("conv", 4, [3, 3], [1, 1]).norm("bn", true)
+        });
+        let Body::Chain { steps, .. } = &plan.layers[plan.logits].body else { unreachable!() };
+        let parameters = Parameters::new(&plan, &Device::flex(), 0);
+        let run = |fused: &Fused, mode| {
+            let pass = Pass::new(&parameters, mode);
+            let map = fused.chain(&pass, steps, Tensor::ones([2, 5, 4, 3], &Device::flex())).map();
+            if mode == Mode::Weights {
+                map.clone().sum().backward();
+            }
+            fused.release(&mut std::iter::once(map));
+        };
+        let kept = |fused: &Fused| format!("{:?}", fused.0.buffers);
+        for mode in [Mode::Weights, Mode::Evaluation] {
+            let [one, other] = [(); 2].map(|()| Fused::new(Precision::F32));
+            let nothing = kept(&one);
+            run(&one, mode);
+            assert_ne!(kept(&one), nothing);
+            assert_eq!(kept(&other), nothing);
+            one.trim();
+            assert_ne!(kept(&one), nothing, "it was used since the last call");
+            one.trim();
+            assert_eq!(kept(&one), nothing);
+        }
+    }
+}
