@@ -65,7 +65,7 @@ fn a_cell_is_trained_evaluated_and_used() {
     // Exports for other tools; nothing is overwritten.
     for (format, out, part) in [
         ("onnx", "net.onnx", "GlobalAveragePool"),
-        ("pytorch", "torch/network.py", "NORMAL = [[('sep_conv_3x3', 0)"),
+        ("pytorch", "torch/network.py", "LAYERS = ["),
         ("darts", "genotypes.py", "ASAP_FOUND = Genotype(normal=[('sep_conv_3x3', 0)"),
     ] {
         let target = if format == "pytorch" { "torch" } else { out };
