@@ -5,6 +5,7 @@
 mod cells;
 mod drop_path;
 mod engines;
+#[cfg(feature = "export")]
 mod export;
 mod goldens;
 mod inherit;
