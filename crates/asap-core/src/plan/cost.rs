@@ -78,8 +78,8 @@ pub fn auxiliary_cost(genotype: &Genotype, shape: &NetworkShape) -> Result<Cost,
     Ok(Plan::evaluation(genotype, shape, true)?.auxiliary_cost())
 }
 
-/// The cost of the search network with the operations that are left in an architecture.
 /// The cost of the search network with the live operations of an architecture.
+///
 /// # Errors
 /// As [`Plan::search`].
 pub fn search_cost(architecture: &Architecture, shape: &NetworkShape) -> Result<Cost, Error> {
