@@ -313,8 +313,15 @@ pub(crate) struct CompareArgs {
     /// Search only; train nothing
     #[arg(long)]
     pub(crate) no_train: bool,
+    /// Look up the cells found in a table of true accuracies instead of training them: CSV, with a column
+    /// `cell` and accuracies in percent
+    #[arg(long, value_name = "FILE")]
+    pub(crate) table: Option<PathBuf>,
+    /// Column of the accuracies in --table [default: the first beside `cell`]
+    #[arg(long, value_name = "NAME", requires = "table")]
+    pub(crate) table_column: Option<String>,
     /// Resume an interrupted comparison; the result is the same as without the interruption
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "table", "table_column", "out"])]
     pub(crate) resume: Option<PathBuf>,
 }
 

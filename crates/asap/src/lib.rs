@@ -1,6 +1,6 @@
 //! Neural architecture search that anyone can afford (ASAP: Architecture Search, Anneal and Prune).
 //!
-//! The folders in order of dependence: `error`, `settings`, `run` (records, the loop, folder and memory), `report`, then
+//! The folders in order of dependence: `error`, `settings`, `tabular`, `run` (records, the loop, folder and memory), `report`, then
 //! `search` and `train`, and `jobs`, which starts and resumes both. No folder uses a later one.
 //!
 //! # From images to predictions
@@ -131,6 +131,7 @@ pub mod report;
 pub mod run;
 pub mod search;
 pub mod settings;
+pub mod tabular;
 pub mod train;
 
 pub use asap_core::{EdgePolicy, Genotype, Operation, PublishedCell, SearchSpace, Stem};

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use asap::jobs::compare::{Compare, Plan};
+use asap::jobs::compare::{Compare, Plan, TableFile};
 use asap::run::spread::Spread;
-use asap::run::tables::Comparison;
+use asap::run::tables::{Comparison, TabularSummary};
 
 use crate::args::{Common, CompareArgs};
 use crate::output::{self, duration, megabytes, percent};
@@ -18,11 +18,15 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
         }
         None => {
             let config = super::layers(&args.settings, common)?.resolve()?;
+            let table = args.table.as_deref().map(std::path::absolute).transpose()?;
+            let column = args.table_column.clone();
+            let table = table.map(|path| TableFile { path, column });
             let plan = Plan {
                 methods: args.methods.clone(),
                 seeds: config.seeds(args.seeds),
-                train: !args.no_train,
+                train: !args.no_train && args.table.is_none(),
                 minutes: args.minutes,
+                table,
             };
             let place = super::place(common, "compare");
             Compare::create(&place, &config, plan, &mut Progress::new())?
@@ -67,12 +71,49 @@ fn text(table: &Comparison, path: &str) -> anyhow::Result<String> {
     for failure in table.rows.iter().flat_map(|row| &row.failures) {
         writeln!(text, "failed: {failure}")?;
     }
+    if let Some(summary) = &table.table {
+        truths(&mut text, table, summary)?;
+    }
     writeln!(
         text,
         "search and derived network: validation accuracy with the same weights, batch norm statistics recomputed\n\
          report: {path}/report.html"
     )?;
     Ok(text)
+}
+
+/// The table of true accuracies.
+fn truths(text: &mut String, table: &Comparison, summary: &TabularSummary) -> anyhow::Result<()> {
+    writeln!(
+        text,
+        "\n{:<21} {:>16} {:>17} {:>17} {:>8}",
+        "method", "true accuracy", "better than", "of equal cost", "chance"
+    )?;
+    for row in &table.rows {
+        let Some(truth) = &row.truth else { continue };
+        writeln!(
+            text,
+            "{:<21} {:>16} {:>17} {:>17} {:>8}",
+            row.method,
+            spread(&truth.accuracy),
+            spread(&truth.percentile),
+            spread(&truth.percentile_of_cost),
+            percent(truth.chance),
+        )?;
+        let unknown = truth.cells.iter().filter(|cell| cell.is_none()).count();
+        if unknown > 0 {
+            writeln!(text, "{unknown} cells of {} are not in the table", row.method)?;
+        }
+    }
+    writeln!(
+        text,
+        "true accuracy: {} in the table of {} cells, whose mean is {}; better than: fraction of these cells, and of those of no \
+         more multiply-adds; chance: that as many random cells are as good on average\n",
+        summary.column,
+        summary.cells,
+        percent(summary.mean)
+    )?;
+    Ok(())
 }
 
 /// A mean with its standard deviation, as percentages.

@@ -1,7 +1,10 @@
 //! From the gradient for the mixing weights to a step of the logits.
 
+use rand::Rng;
+use rand::seq::SliceRandom;
+
 use super::architecture::Architecture;
-use super::choice::Adam;
+use super::choice::{Adam, Choice};
 use crate::space::{CellKind, MixingTables};
 
 /// The gradient of the loss for every logit; 0 for pruned operations and decided choices.
@@ -11,6 +14,33 @@ pub struct LogitGradients {
     pub operations: MixingTables,
     /// For the inputs of the nodes, `[kind][node][input]`; 0 for a node that does not choose.
     pub inputs: Vec<Vec<Vec<f64>>>,
+}
+
+impl LogitGradients {
+    /// The gradients of each choice in random order among its remaining candidates: as large as before, but without any
+    /// information. A search that follows them is the control of one that follows the true ones.
+    ///
+    /// # Panics
+    /// If they are not those of such an architecture.
+    pub fn shuffle(&mut self, architecture: &Architecture, random: &mut impl Rng) {
+        let kinds = architecture.space().kinds().iter().map(|&kind| architecture.cell(kind));
+        for ((cell, operations), inputs) in kinds.zip(&mut self.operations).zip(&mut self.inputs) {
+            for (choice, gradients) in cell.operations.iter().zip(operations) {
+                shuffle(choice, gradients, random);
+            }
+            for (choice, gradients) in cell.inputs.iter().zip(inputs) {
+                if let Some(choice) = choice {
+                    shuffle(choice, gradients, random);
+                }
+            }
+        }
+    }
+}
+
+fn shuffle(choice: &Choice, gradients: &mut [f64], random: &mut impl Rng) {
+    let mut alive: Vec<f64> = choice.alive().map(|candidate| gradients[candidate]).collect();
+    alive.shuffle(random);
+    choice.alive().zip(alive).for_each(|(candidate, gradient)| gradients[candidate] = gradient);
 }
 
 impl Architecture {
@@ -97,8 +127,11 @@ impl Architecture {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
-    use crate::{Choice, EdgePolicy, SearchSpace};
+    use crate::{EdgePolicy, SearchSpace};
 
     /// Numbers between -1 and 1 without any pattern.
     fn upstream(salt: usize) -> MixingTables {
@@ -121,6 +154,40 @@ mod tests {
             inputs.remove(1);
         }
         architecture
+    }
+
+    #[test]
+    fn shuffled_gradients_are_the_same_numbers_in_an_order_that_says_nothing() {
+        let architecture = moved(EdgePolicy::Anneal);
+        let gradients = architecture.logit_gradients(&upstream(1), 0.6);
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut sums = vec![0.0; 7];
+        let sorted = |values: &[f64]| {
+            let mut values = values.to_vec();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        const TIMES: u32 = 4000;
+        for _ in 0..TIMES {
+            let mut shuffled = gradients.clone();
+            shuffled.shuffle(&architecture, &mut random);
+            for (before, after) in [
+                (&gradients.operations, &shuffled.operations),
+                (&gradients.inputs, &shuffled.inputs),
+            ] {
+                for (before, after) in before.iter().flatten().zip(after.iter().flatten()) {
+                    assert_eq!(sorted(before), sorted(after));
+                }
+            }
+            assert_eq!(shuffled.operations[1][3][2], 0.0, "a pruned operation takes no part");
+            sums.iter_mut().zip(&shuffled.operations[0][5]).for_each(|(sum, g)| *sum += g);
+        }
+        let row = &gradients.operations[0][5];
+        let mean = row.iter().sum::<f64>() / 7.0;
+        let largest = row.iter().map(|g| (g - mean).abs()).fold(0.0, f64::max);
+        for sum in sums {
+            assert!((sum / f64::from(TIMES) - mean).abs() < 0.1 * largest, "{sum}");
+        }
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! same recipe (the paper's Tables 1 and 3, Figures 3, 6 and 7).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use asap_core::{NetworkShape, Stem};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -16,10 +18,11 @@ use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::memory::reset_peak;
 use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::spread::Spread;
-use crate::run::tables::{Comparison, ComparisonRow};
+use crate::run::tables::{Comparison, ComparisonRow, TabularSummary, Truth};
 use crate::search::Search;
 use crate::settings::MethodName;
 use crate::settings::config::Config;
+use crate::tabular::{Standing, Tabular};
 
 /// The methods to compare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +36,34 @@ pub struct Plan {
     /// Minutes of each search; without it, `search.epochs` epochs.
     #[serde(default)]
     pub minutes: Option<f64>,
+    /// The table in which the cells found are looked up.
+    #[serde(default)]
+    pub table: Option<TableFile>,
+}
+
+/// A file for [`Tabular::read`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The column of the accuracies; the first if none is given.
+    pub column: Option<String>,
+}
+
+impl TableFile {
+    fn read(&self, config: &Config) -> Result<Tabular, Error> {
+        // Of the size of the images the order of costs does not depend.
+        let shape = NetworkShape {
+            channels: config.train.channels,
+            cells: config.train.cells,
+            height: 32,
+            width: 32,
+            in_channels: 3,
+            classes: 10,
+            stem: Stem::Small,
+        };
+        Tabular::read(&self.path, self.column.as_deref(), &config.space()?, &shape)
+    }
 }
 
 impl planned::Plan for Plan {
@@ -54,6 +85,9 @@ impl planned::Plan for Plan {
                     "expected each method once, found {method} twice"
                 )));
             }
+        }
+        if let Some(table) = &self.table {
+            table.read(config)?;
         }
         jobs::load(config, observer).map(drop)
     }
@@ -93,6 +127,8 @@ impl Compare {
         stop: &AtomicBool,
     ) -> Result<Outcome<Comparison>, Error> {
         let (mut done, mut failures) = (Vec::new(), BTreeMap::<usize, Vec<String>>::new());
+        let table = self.plan.table.as_ref().map(|table| table.read(&self.config)).transpose()?;
+        let table = table.as_ref();
         for &seed in &self.plan.seeds {
             for (number, &method) in self.plan.methods.iter().enumerate() {
                 match self.one(method, seed, observer, stop) {
@@ -104,10 +140,10 @@ impl Compare {
                         failures.entry(number).or_default().push(reason);
                     }
                 }
-                self.write(&done, &failures)?;
+                self.write(&done, &failures, table)?;
             }
         }
-        Ok(Outcome::Finished(Box::new(self.write(&done, &failures)?)))
+        Ok(Outcome::Finished(Box::new(self.write(&done, &failures, table)?)))
     }
 
     fn one(
@@ -169,6 +205,7 @@ impl Compare {
         &self,
         done: &[Done],
         failures: &BTreeMap<usize, Vec<String>>,
+        table: Option<&Tabular>,
     ) -> Result<Comparison, Error> {
         let rows = self.plan.methods.iter().enumerate().map(|(number, &method)| {
             let of_method: Vec<&Done> = done.iter().filter(|one| one.method == method).collect();
@@ -176,10 +213,19 @@ impl Compare {
                 method,
                 &of_method,
                 failures.get(&number).cloned().unwrap_or_default(),
+                table,
             )
         });
-        let table =
-            Comparison { version: env!("CARGO_PKG_VERSION").to_owned(), rows: rows.collect() };
+        let summary = |table: &Tabular| TabularSummary {
+            column: table.column().to_owned(),
+            cells: table.len(),
+            mean: table.mean(),
+        };
+        let table = Comparison {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            table: table.map(summary),
+            rows: rows.collect(),
+        };
         #[cfg(feature = "report")]
         {
             let searched: Vec<_> = done.iter().map(|one| (one.method, &one.records[..])).collect();
@@ -195,7 +241,12 @@ impl Compare {
 }
 
 impl ComparisonRow {
-    fn new(method: MethodName, done: &[&Done], failures: Vec<String>) -> Self {
+    fn new(
+        method: MethodName,
+        done: &[&Done],
+        failures: Vec<String>,
+        table: Option<&Tabular>,
+    ) -> Self {
         let spread = |read: &dyn Fn(&Done) -> Option<f64>| {
             Spread::of(&done.iter().filter_map(|one| read(one)).collect::<Vec<_>>())
         };
@@ -212,7 +263,26 @@ impl ComparisonRow {
             search_accuracy: spread(&|one| Some(one.search.relaxation_gap?.search)),
             derived_accuracy: spread(&|one| Some(one.search.relaxation_gap?.derived)),
             sparsity: spread(&|one| Some(one.records.last()?.sparsity)),
+            truth: table.and_then(|table| Truth::new(table, done)),
             failures,
         }
+    }
+}
+
+impl Truth {
+    /// `None` unless the table has a cell.
+    fn new(table: &Tabular, done: &[&Done]) -> Option<Self> {
+        let cells: Vec<_> = done.iter().map(|one| table.standing(&one.search.genotype)).collect();
+        let spread = |read: fn(&Standing) -> f64| {
+            Spread::of(&cells.iter().flatten().map(read).collect::<Vec<_>>())
+        };
+        let accuracy = spread(|cell| cell.accuracy)?;
+        Some(Self {
+            accuracy,
+            percentile: spread(|cell| cell.percentile)?,
+            percentile_of_cost: spread(|cell| cell.percentile_of_cost)?,
+            chance: table.chance_of_mean(accuracy.mean, accuracy.count),
+            cells,
+        })
     }
 }

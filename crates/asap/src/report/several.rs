@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::report::chart::{Chart, escape};
 use crate::run::folder::{REPORT, RunFolder};
 use crate::run::spread::Spread;
-use crate::run::tables::{Comparison, RunResult, TransferTable};
+use crate::run::tables::{Comparison, RunResult, TabularSummary, TransferTable};
 use crate::settings::config::Config;
 
 /// Writes the page of an `asap run`.
@@ -130,10 +130,39 @@ pub(crate) fn write_comparison(
     for failure in result.rows.iter().flat_map(|row| &row.failures) {
         let _ = write!(body, "<p><strong>Failed:</strong> {}</p>", escape(failure));
     }
+    if let Some(summary) = &result.table {
+        truths(&mut body, result, summary);
+    }
     for (_, chart) in figures {
         let _ = write!(body, "<figure>{}</figure>", chart.svg());
     }
     folder.write(REPORT, document("Comparison of methods", config, &body).as_bytes())
+}
+
+/// The table of true accuracies.
+fn truths(body: &mut String, result: &Comparison, summary: &TabularSummary) {
+    body.push_str("<h2>True accuracies</h2>");
+    let rows = result.rows.iter().filter_map(|row| {
+        let truth = row.truth.as_ref()?;
+        Some(vec![
+            row.method.to_string(),
+            truth.accuracy.count.to_string(),
+            mean(&truth.accuracy),
+            mean(&truth.percentile),
+            mean(&truth.percentile_of_cost),
+            percent(truth.chance),
+        ])
+    });
+    let head = ["method", "cells", "accuracy", "better than", "of no more multiply-adds", "chance"];
+    table(body, &head, rows);
+    let _ = write!(
+        body,
+        "<p>{} in a table of {} cells of the space, whose mean is {}. Better than: percentage of these cells that are less \
+         accurate, then of those of no more multiply-adds. Chance: that as many random cells are as accurate on average.</p>",
+        escape(&summary.column),
+        summary.cells,
+        percent(summary.mean),
+    );
 }
 
 fn link(html: &mut String, title: &str, folder: &str) {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::run::record::{SearchResult, TrainResult};
 use crate::run::spread::Spread;
 use crate::settings::MethodName;
+use crate::tabular::Standing;
 
 /// The result of searches and of the trainings of their cells; its `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,8 +73,39 @@ pub struct TransferRow {
 pub struct Comparison {
     /// Version of asap that wrote it.
     pub version: String,
+    /// The table of true accuracies in which the cells are looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<TabularSummary>,
     /// One row for each method.
     pub rows: Vec<ComparisonRow>,
+}
+
+/// A table of true accuracies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TabularSummary {
+    /// The column of the accuracies.
+    pub column: String,
+    /// Number of cells of the searched space in it.
+    pub cells: usize,
+    /// Their mean accuracy.
+    pub mean: f64,
+}
+
+/// The cells of a method in a table of true accuracies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Truth {
+    /// The cell of each seed; `None` if the table does not have it.
+    pub cells: Vec<Option<Standing>>,
+    /// Accuracy over the seeds.
+    pub accuracy: Spread,
+    /// Fraction of all cells that are less accurate.
+    pub percentile: Spread,
+    /// The same among the cells of no more multiply-adds than the one that was found.
+    pub percentile_of_cost: Spread,
+    /// The chance that as many random cells are as accurate on average.
+    pub chance: f64,
 }
 
 /// A method over all seeds.
@@ -98,6 +130,9 @@ pub struct ComparisonRow {
     pub derived_accuracy: Option<Spread>,
     /// Fraction of operations that the search itself removed.
     pub sparsity: Option<Spread>,
+    /// True accuracies of the cells found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub truth: Option<Truth>,
     /// Searches and trainings that failed, with the reason.
     pub failures: Vec<String>,
 }

@@ -38,6 +38,8 @@ pub enum MethodName {
     Xnas,
     /// A controller samples cells and learns by REINFORCE.
     Enas,
+    /// Control: `asap` whose gradients for alpha are shuffled among the operations of each edge, so that they say nothing.
+    Placebo,
     /// One cell drawn at random; no search.
     Random,
     /// The best of a few random cells, trained within the same budget.
@@ -46,7 +48,7 @@ pub enum MethodName {
 
 impl MethodName {
     /// Every method.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Asap,
         Self::AsapPac,
         Self::Darts,
@@ -59,6 +61,7 @@ impl MethodName {
         Self::Snas,
         Self::Xnas,
         Self::Enas,
+        Self::Placebo,
         Self::Random,
         Self::RandomTrained,
     ];
@@ -78,6 +81,7 @@ impl MethodName {
             Self::Snas => "snas",
             Self::Xnas => "xnas",
             Self::Enas => "enas",
+            Self::Placebo => "placebo",
             Self::Random => "random",
             Self::RandomTrained => "random-trained",
         }
@@ -91,7 +95,7 @@ impl MethodName {
     /// The rule that reduces the inputs of a node to those it keeps; annealing uses the `configured` one.
     pub fn edge_policy(self, configured: EdgePolicy) -> EdgePolicy {
         match self {
-            Self::Asap | Self::AsapPac => configured,
+            Self::Asap | Self::AsapPac | Self::Placebo => configured,
             Self::PcDarts => EdgePolicy::Normalize,
             _ => EdgePolicy::Strength,
         }
@@ -99,7 +103,7 @@ impl MethodName {
 
     /// True if annealing is meant to make every choice before the search ends.
     pub fn anneals(self) -> bool {
-        matches!(self, Self::Asap | Self::AsapPac)
+        matches!(self, Self::Asap | Self::AsapPac | Self::Placebo)
     }
 
     /// True if an alpha of each operation is trained.

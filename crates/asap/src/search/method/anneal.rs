@@ -3,7 +3,7 @@
 use asap_core::{Adam, Annealing, Pac, Pruned, TemperatureSchedule, ThresholdPolicy};
 use asap_data::Batch;
 
-use super::{Clock, Method, Step};
+use super::{Clock, Method, Step, generator};
 use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::NonFinite;
@@ -15,6 +15,8 @@ pub(super) struct Anneal {
     first: usize,
     time: Time,
     adam: Adam,
+    /// The seed of shuffled gradients, for the placebo.
+    shuffled: Option<u64>,
 }
 
 /// The time on which the schedules depend.
@@ -28,7 +30,12 @@ impl Anneal {
     /// Eq. 9 and a fixed threshold.
     pub(super) fn exponential(config: &Config, adam: Adam) -> Self {
         let (annealing, first) = (config.annealing(), config.grace_epochs());
-        Self { annealing, first, time: Time::Epochs, adam }
+        Self { annealing, first, time: Time::Epochs, adam, shuffled: None }
+    }
+
+    /// The same with gradients that say nothing.
+    pub(super) fn placebo(config: &Config, adam: Adam) -> Self {
+        Self { shuffled: Some(config.seed), ..Self::exponential(config, adam) }
     }
 
     /// Eqs. 5 to 8, after the same number of grace epochs.
@@ -48,7 +55,13 @@ impl Anneal {
             threshold: ThresholdPolicy::Pac { fraction },
             grace: f64::INFINITY,
         };
-        Self { annealing, first: config.grace_epochs(), time: Time::AlphaSteps, adam }
+        Self {
+            annealing,
+            first: config.grace_epochs(),
+            time: Time::AlphaSteps,
+            adam,
+            shuffled: None,
+        }
     }
 
     fn time(&self, clock: &Clock) -> f64 {
@@ -79,7 +92,15 @@ impl Method for Anneal {
         valid: &Batch,
     ) -> Result<Vec<Pruned>, NonFinite> {
         self.annealing.anneal(learner, self.time(&step.clock), |learner, temperature| {
-            learner.alpha_step(valid, temperature, &self.adam).map(drop)
+            let mixing = learner.mixing(temperature);
+            let (_, gradients) = learner.mixing_gradients(valid, &mixing)?;
+            let mut gradients = learner.architecture.logit_gradients(&gradients, temperature);
+            if let Some(seed) = self.shuffled {
+                let mut random = generator(seed, &step.clock, "placebo");
+                gradients.shuffle(&learner.architecture, &mut random);
+            }
+            learner.architecture.step_logits(&gradients, &self.adam);
+            Ok(())
         })
     }
 }

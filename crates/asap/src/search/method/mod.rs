@@ -133,6 +133,7 @@ pub fn build(name: MethodName, config: &Config, steps: usize) -> Result<Box<dyn 
     let (adam, space) = (config.adam(steps), config.space()?);
     Ok(match name {
         MethodName::Asap => Box::new(anneal::Anneal::exponential(config, adam)),
+        MethodName::Placebo => Box::new(anneal::Anneal::placebo(config, adam)),
         MethodName::AsapPac => Box::new(anneal::Anneal::pac(config, adam)),
         MethodName::Darts => Box::new(darts::Darts::first_order(adam)),
         MethodName::Darts2nd => Box::new(darts::Darts::second_order(adam)),
