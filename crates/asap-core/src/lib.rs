@@ -18,8 +18,10 @@ pub use anneal::architecture::{Architecture, CellChoices};
 pub use anneal::choice::{Adam, Choice};
 pub use anneal::derive::{Derived, Fallback};
 pub use anneal::edge_policy::EdgePolicy;
+pub use anneal::evidence::ChoiceEvidence;
 pub use anneal::found::{NonFinite, Pruned};
-pub use anneal::gradient::LogitGradients;
+pub use anneal::gradient::{ChoiceGradients, LogitGradients};
+pub use anneal::paths::{Evidence, SURE, Sureness};
 pub use anneal::schedule::{
     CosineLearningRate, GRACE_TEMPERATURE, Pac, PowerCosineLearningRate, TemperatureSchedule,
     ThresholdPolicy,

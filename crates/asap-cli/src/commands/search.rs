@@ -6,6 +6,7 @@ use asap::jobs::dry_run::{self, SearchCosts};
 use asap::jobs::{Job, Resumed};
 use asap::run::record::SearchOutline;
 use asap::{RunFolder, Search, SearchResult};
+use asap_core::SURE;
 
 use crate::args::{Common, SearchArgs};
 use crate::output::{self, duration, megabytes, shell_word};
@@ -85,7 +86,10 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
     for warning in &result.warnings {
         eprintln!("warning: {warning}");
     }
-    let decided = if result.decided_by_annealing {
+    let (sure, choices) = result.sure_choices();
+    let decided = if choices > 0 {
+        format!("{sure} of {choices} choices are at least {:.0} % sure", 100.0 * SURE)
+    } else if result.decided_by_annealing {
         "every choice made by annealing".to_owned()
     } else if result.fallback.is_empty() {
         format!("made by {}", result.method)

@@ -206,6 +206,20 @@ impl Choice {
         }
     }
 
+    /// Sets the logits of the remaining candidates; those of a decided choice stay.
+    ///
+    /// # Panics
+    /// If there is not one logit per candidate.
+    pub fn place(&mut self, logits: &[f64]) {
+        assert_eq!(logits.len(), self.len(), "one logit per candidate");
+        if self.is_decided() {
+            return;
+        }
+        for i in (0..self.len()).filter(|&i| self.alive[i]) {
+            self.logits[i] = logits[i];
+        }
+    }
+
     /// Removes the candidates whose probability is below `threshold` and returns them, smallest first.
     ///
     /// Lines 7 to 9 of Algorithm 1. The probabilities are those before the first removal. If too few would remain, the

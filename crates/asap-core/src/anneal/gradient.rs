@@ -7,6 +7,16 @@ use super::architecture::Architecture;
 use super::choice::{Adam, Choice};
 use crate::space::{CellKind, MixingTables};
 
+/// The gradient of the loss for the weight of every candidate of every choice: of the operations of an edge, and of the
+/// inputs of a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChoiceGradients {
+    /// For the operations.
+    pub operations: MixingTables,
+    /// For the inputs of the nodes, `[kind][node][input]`.
+    pub inputs: Vec<Vec<Vec<f64>>>,
+}
+
 /// The gradient of the loss for every logit; 0 for pruned operations and decided choices.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogitGradients {
@@ -16,7 +26,7 @@ pub struct LogitGradients {
     pub inputs: Vec<Vec<Vec<f64>>>,
 }
 
-impl LogitGradients {
+impl ChoiceGradients {
     /// The gradients of each choice in random order among its remaining candidates: as large as before, but without any
     /// information. A search that follows them is the control of one that follows the true ones.
     ///
@@ -44,17 +54,18 @@ fn shuffle(choice: &Choice, gradients: &mut [f64], random: &mut impl Rng) {
 }
 
 impl Architecture {
-    /// The gradient for the logits from that for [`Architecture::mixing_weights`] at the same temperature.
+    /// The gradients for the weights of every choice's candidates, from those for [`Architecture::mixing_weights`] at the
+    /// same temperature.
     ///
     /// Entries of pruned operations have no effect.
     ///
     /// # Panics
     /// If the gradients have a different shape.
-    pub fn logit_gradients(
+    pub fn choice_gradients(
         &self,
         mixing_gradients: &MixingTables,
         temperature: f64,
-    ) -> LogitGradients {
+    ) -> ChoiceGradients {
         let kinds = self.space().kinds();
         assert_eq!(mixing_gradients.len(), kinds.len(), "one table of gradients per kind");
         let of_kind = |(&kind, gradients): (&CellKind, &Vec<Vec<f64>>)| {
@@ -65,25 +76,53 @@ impl Architecture {
             );
             let cell = self.cell(kind);
             let weights = cell.input_weights(self.space(), temperature);
-            let mut of_inputs: Vec<_> = weights.iter().map(|node| vec![0.0; node.len()]).collect();
+            let mut inputs: Vec<_> = weights.iter().map(|node| vec![0.0; node.len()]).collect();
             let mut operations: Vec<_> = gradients.iter().map(|g| vec![0.0; g.len()]).collect();
             for edge in self.alive_edges(kind) {
                 let choice = &cell.operations[edge.index];
                 let gradient = &gradients[edge.index];
                 let phi = choice.weights(temperature);
-                of_inputs[edge.node][edge.input] =
+                inputs[edge.node][edge.input] =
                     choice.alive().map(|candidate| phi[candidate] * gradient[candidate]).sum();
                 let weight = weights[edge.node][edge.input];
-                let scaled: Vec<_> = gradient.iter().map(|g| g * weight).collect();
-                operations[edge.index] = choice.logit_gradient(&scaled, temperature);
+                operations[edge.index] = gradient.iter().map(|g| g * weight).collect();
             }
-            let inputs = cell.inputs.iter().zip(of_inputs).map(|(choice, gradient)| match choice {
-                Some(choice) => choice.logit_gradient(&gradient, temperature),
+            (operations, inputs)
+        };
+        let (operations, inputs) = kinds.iter().zip(mixing_gradients).map(of_kind).unzip();
+        ChoiceGradients { operations, inputs }
+    }
+
+    /// The gradient for the logits from that for [`Architecture::mixing_weights`] at the same temperature.
+    ///
+    /// # Panics
+    /// If the gradients have a different shape.
+    pub fn logit_gradients(
+        &self,
+        mixing_gradients: &MixingTables,
+        temperature: f64,
+    ) -> LogitGradients {
+        self.through_softmax(&self.choice_gradients(mixing_gradients, temperature), temperature)
+    }
+
+    /// The gradients for the logits from those for the weights of the choices' candidates (eq. 4).
+    pub fn through_softmax(&self, gradients: &ChoiceGradients, temperature: f64) -> LogitGradients {
+        let of_kind = |(k, &kind): (usize, &CellKind)| {
+            let cell = self.cell(kind);
+            let mut operations: Vec<_> =
+                gradients.operations[k].iter().map(|g| vec![0.0; g.len()]).collect();
+            for edge in self.alive_edges(kind) {
+                operations[edge.index] = cell.operations[edge.index]
+                    .logit_gradient(&gradients.operations[k][edge.index], temperature);
+            }
+            let inputs = cell.inputs.iter().zip(&gradients.inputs[k]);
+            let inputs = inputs.map(|(choice, gradient)| match choice {
+                Some(choice) => choice.logit_gradient(gradient, temperature),
                 None => vec![0.0; gradient.len()],
             });
             (operations, inputs.collect())
         };
-        let (operations, inputs) = kinds.iter().zip(mixing_gradients).map(of_kind).unzip();
+        let (operations, inputs) = self.space().kinds().iter().enumerate().map(of_kind).unzip();
         LogitGradients { operations, inputs }
     }
 
@@ -97,11 +136,23 @@ impl Architecture {
         self.step_logits(&self.logit_gradients(mixing_gradients, temperature), adam);
     }
 
+    /// One step of plain gradient descent on every logit, as eq. 4 is written.
+    ///
+    /// # Panics
+    /// If the gradients have a different shape.
+    pub fn descend_logits(&mut self, gradients: &LogitGradients, rate: f64) {
+        self.move_logits(gradients, |choice, gradient| choice.descend(gradient, rate));
+    }
+
     /// One Adam step on every logit along given gradients; pruned operations and decided choices do not move.
     ///
     /// # Panics
     /// If the gradients have a different shape.
     pub fn step_logits(&mut self, gradients: &LogitGradients, adam: &Adam) {
+        self.move_logits(gradients, |choice, gradient| choice.step(gradient, adam));
+    }
+
+    fn move_logits(&mut self, gradients: &LogitGradients, step: impl Fn(&mut Choice, &[f64])) {
         for (index, &kind) in self.space().kinds().iter().enumerate() {
             let alive: Vec<_> = self.alive_edges(kind).collect();
             let operations = &gradients.operations[index];
@@ -112,13 +163,13 @@ impl Architecture {
             );
             let cell = self.cell_mut(kind);
             for edge in alive {
-                cell.operations[edge.index].step(&operations[edge.index], adam);
+                step(&mut cell.operations[edge.index], &operations[edge.index]);
             }
             let inputs = &gradients.inputs[index];
             assert_eq!(inputs.len(), cell.inputs.len(), "one list of gradients per node");
             for (choice, gradient) in cell.inputs.iter_mut().zip(inputs) {
                 if let Some(choice) = choice {
-                    choice.step(gradient, adam);
+                    step(choice, gradient);
                 }
             }
         }
@@ -159,7 +210,7 @@ mod tests {
     #[test]
     fn shuffled_gradients_are_the_same_numbers_in_an_order_that_says_nothing() {
         let architecture = moved(EdgePolicy::Anneal);
-        let gradients = architecture.logit_gradients(&upstream(1), 0.6);
+        let gradients = architecture.choice_gradients(&upstream(1), 0.6);
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut sums = vec![0.0; 7];
         let sorted = |values: &[f64]| {
@@ -179,7 +230,8 @@ mod tests {
                     assert_eq!(sorted(before), sorted(after));
                 }
             }
-            assert_eq!(shuffled.operations[1][3][2], 0.0, "a pruned operation takes no part");
+            let gone = |gradients: &ChoiceGradients| gradients.operations[1][3][2];
+            assert_eq!(gone(&shuffled), gone(&gradients), "a pruned operation takes no part");
             sums.iter_mut().zip(&shuffled.operations[0][5]).for_each(|(sum, g)| *sum += g);
         }
         let row = &gradients.operations[0][5];

@@ -51,16 +51,40 @@ fn outcome(html: &mut String, result: &SearchResult) {
         percent(result.derived_valid_accuracy),
         result.epochs,
         result.seconds,
-        if result.decided_by_annealing {
-            "Every choice was made by annealing."
-        } else {
-            "Some choices were still open at the end."
+        match result.sure_choices() {
+            (_, 0) if result.decided_by_annealing =>
+                "Every choice was made by annealing.".to_owned(),
+            (_, 0) => "Some choices were still open at the end.".to_owned(),
+            (sure, all) => format!("{sure} of {all} choices are at least 95 % sure."),
         },
     );
     notes(html, &result.warnings);
     cells(html, &result.genotype);
+    certainty(html, result);
     let command = format!("asap train --cell <this folder> --data {}", result.data.name);
     next(html, &[&command, "asap cells cost <this folder>"]);
+}
+
+/// How sure each choice is.
+fn certainty(html: &mut String, result: &SearchResult) {
+    if result.choices.is_empty() {
+        return;
+    }
+    html.push_str(
+        "<h2>Certainty</h2><p>The probability that a choice is right, by the mean and the variance of what the search \
+         measured. 50 % between two is a coin toss.</p>",
+    );
+    let rows = result.choices.iter().map(|choice| {
+        vec![
+            choice.choice.clone(),
+            choice.chosen.clone(),
+            format!("{:.1} %", 100.0 * choice.sure),
+            choice.rival.clone().unwrap_or_default(),
+            choice.missing.map_or(String::new(), |times| format!("{times:.1} x")),
+        ]
+    });
+    let head = ["choice", "chosen", "sure", "against", "steps for 95 %"];
+    table(html, &head, rows);
 }
 
 fn row(r: &EpochRecord) -> Vec<String> {

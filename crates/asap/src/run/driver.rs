@@ -103,6 +103,11 @@ pub(crate) trait Epochs {
         false
     }
 
+    /// Called before the validation of an epoch.
+    fn prepare_validation(&mut self) -> Result<(), NonFinite> {
+        Ok(())
+    }
+
     /// The images that an epoch is validated on, if there are any.
     fn validation(&self) -> Option<&Loader>;
 
@@ -276,6 +281,8 @@ fn steps<E: Epochs>(
 
 fn validate<E: Epochs>(epochs: &mut E) -> Result<Option<Score>, Error> {
     let started = Instant::now();
+    let prepared = epochs.prepare_validation();
+    prepared.map_err(|error| epochs.position().error(error))?;
     let valid = epochs.validation().map(|images| epochs.validate(&mut images.epoch(0)));
     if let Some(score) = &valid {
         let what = format!("the loss on {}", E::VALIDATION);

@@ -1,6 +1,6 @@
 //! The records of searches and trainings: their images, epochs and results, and their events.
 
-use asap_core::{Genotype, MixingTables, Pruned};
+use asap_core::{Genotype, MixingTables, Pruned, SURE, Sureness};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -180,6 +180,9 @@ pub struct SearchResult {
     pub genotype: Genotype,
     /// True if annealing made every choice.
     pub decided_by_annealing: bool,
+    /// How sure each choice of the cell is, by the evidence of the search; empty for methods that gather none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Sureness>,
     /// Choices that were still open at the end and were decided by the largest probability.
     pub fallback: Vec<String>,
     /// Number of epochs; the last one may be incomplete.
@@ -201,6 +204,13 @@ pub struct SearchResult {
     pub peak_rss_mb: Option<f64>,
     /// Warnings to consider before trusting the cell.
     pub warnings: Vec<String>,
+}
+
+impl SearchResult {
+    /// Number of sure choices, and of all choices with evidence.
+    pub fn sure_choices(&self) -> (usize, usize) {
+        (self.choices.iter().filter(|choice| choice.sure >= SURE).count(), self.choices.len())
+    }
 }
 
 /// One line of `events.jsonl` of a training: an epoch.

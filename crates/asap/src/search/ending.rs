@@ -1,6 +1,7 @@
 //! The end of a search: the derived cell, the loss of accuracy by the cut, and the files.
 
-use asap_core::{Derived, Genotype, MixingTables, Operation};
+use asap_core::{Derived, Genotype, MixingTables, Operation, SURE, Sureness};
+use asap_net::steps::NonFinite;
 
 use super::Search;
 use crate::error::Error;
@@ -17,8 +18,9 @@ impl Search {
     /// Derives the cell, and measures the loss of accuracy by the cut. The learner keeps only the cell.
     pub(super) fn end(&mut self, valid_accuracy: f64) -> Result<SearchResult, Error> {
         let derived = self.method.derive(&self.learner);
+        let choices = self.method.sureness(&self.learner);
         let weights = self.learner.parameters.weight_count();
-        let warnings = self.warnings(&derived);
+        let warnings = self.warnings(&derived, &choices);
         let (derived_valid_accuracy, relaxation_gap) = if self.config.search.method.shares_weights()
         {
             let (accuracy, gap) = self.cut(&derived.genotype)?;
@@ -33,6 +35,7 @@ impl Search {
             data: self.data.clone(),
             decided_by_annealing: self.config.search.method.anneals()
                 && derived.fallback.is_empty(),
+            choices,
             fallback: derived.fallback.iter().map(ToString::to_string).collect(),
             genotype: derived.genotype,
             epochs: self.position.epoch,
@@ -63,17 +66,49 @@ impl Search {
 
     /// Accuracy on the validation half with batch norm statistics recomputed on the training half.
     fn recomputed_accuracy(&mut self, mixing: &MixingTables) -> Result<f64, Error> {
-        let batches = self.train.epoch(self.position.epoch).take(STATISTICS_BATCHES);
-        let outcome = self.learner.recompute_statistics(batches, mixing);
+        let outcome = self.recompute_statistics(STATISTICS_BATCHES, mixing);
         outcome.map_err(|error| self.at_this_step(error))?;
         Ok(self.score(&mut self.valid.epoch(0), mixing).accuracy().unwrap_or(0.0))
     }
 
+    /// Recomputes batch norm statistics on some batches of the training half.
+    pub(super) fn recompute_statistics(
+        &mut self,
+        batches: usize,
+        mixing: &MixingTables,
+    ) -> Result<(), NonFinite> {
+        let batches = self.train.epoch(self.position.epoch).take(batches);
+        self.learner.recompute_statistics(batches, mixing)
+    }
+
     /// Warnings to consider before trusting the cell.
-    fn warnings(&self, derived: &Derived) -> Vec<String> {
+    fn warnings(&self, derived: &Derived, choices: &[Sureness]) -> Vec<String> {
         let mut warnings = Vec::new();
         let method = self.config.search.method;
-        if !derived.fallback.is_empty() && method.anneals() {
+        let unsure: Vec<_> = choices.iter().filter(|choice| choice.sure < SURE).collect();
+        if let Some(least) = unsure.iter().min_by(|a, b| a.sure.total_cmp(&b.sure)) {
+            let against =
+                least.rival.as_ref().map_or(String::new(), |rival| format!(" against {rival}"));
+            let missing = unsure.iter().filter_map(|choice| choice.missing).fold(1.0, f64::max);
+            let more = match missing {
+                missing if missing > 100.0 => {
+                    "no reasonable number of epochs separates them".to_owned()
+                }
+                missing => format!(
+                    "about {missing:.0} times as many epochs (--set search.epochs=...) would decide them, if they differ as it \
+                     seems"
+                ),
+            };
+            warnings.push(format!(
+                "{} of {} choices are not sure; the least sure is {} {}{against} ({:.0} %); {more}",
+                unsure.len(),
+                choices.len(),
+                least.choice,
+                least.chosen,
+                100.0 * least.sure,
+            ));
+        }
+        if !derived.fallback.is_empty() && method.anneals() && choices.is_empty() {
             warnings.push(format!(
                 "{} choices were still open at the end and were decided by the largest probability; \
                  more epochs (--set search.epochs=...) or a larger alpha rate (--set alpha.lr=...) \

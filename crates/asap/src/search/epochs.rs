@@ -67,7 +67,7 @@ impl Epochs for Search {
     fn step(&mut self, train: &Batch, valid: Option<&Batch>) -> Result<Made, NonFinite> {
         let clock = self.clock();
         let sgd = self.config.sgd();
-        let step = Step { clock, train, sgd: &sgd, learning_rate: self.learning_rate(clock.epoch) };
+        let step = Step { clock, train, sgd: &sgd, learning_rate: self.learning_rate(&clock) };
         self.position.train.add(self.method.weight_step(&mut self.learner, &step)?);
         let mut pruned = Vec::new();
         if let Some(valid) = valid {
@@ -99,6 +99,16 @@ impl Epochs for Search {
         self.learner.architecture.is_decided()
     }
 
+    fn prepare_validation(&mut self) -> Result<(), NonFinite> {
+        match self.config.search.statistics {
+            0 => Ok(()),
+            batches => {
+                let mixing = self.method.mixing(&self.learner, &self.clock());
+                self.recompute_statistics(batches, &mixing)
+            }
+        }
+    }
+
     fn validation(&self) -> Option<&Loader> {
         Some(&self.valid)
     }
@@ -122,7 +132,7 @@ impl Epochs for Search {
             epoch,
             temperature,
             threshold: self.method.threshold(&clock, candidates),
-            lr: self.learning_rate(epoch),
+            lr: self.learning_rate(&Clock { step: 0, ..clock }),
             alpha_lr: if self.method.moves(&clock) { self.alpha_lr } else { 0.0 },
             train_loss: train.mean_loss().unwrap_or(0.0),
             train_accuracy: train.accuracy().unwrap_or(0.0),

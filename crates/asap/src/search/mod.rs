@@ -23,7 +23,7 @@ use crate::run::record::{DataSummary, Observer, Outcome, SearchOutline, SearchRe
 use crate::run::sink::Sink;
 use crate::search::learner::Learner;
 use crate::search::method::{Clock, Method};
-use crate::settings::config::Config;
+use crate::settings::config::{Config, Interval};
 
 /// A search: a learner, the two halves of the training set, and its position.
 pub struct Search {
@@ -195,20 +195,29 @@ impl Search {
     }
 
     fn clock(&self) -> Clock {
-        Clock { epoch: self.position.epoch, alpha_steps: self.alpha_steps }
+        Clock {
+            epoch: self.position.epoch,
+            step: self.position.step,
+            steps: self.steps_per_epoch(),
+            alpha_steps: self.alpha_steps,
+        }
     }
 
     fn at_this_step(&self, error: NonFinite) -> Error {
         self.position.error(error)
     }
 
-    fn learning_rate(&self, epoch: usize) -> f64 {
+    fn learning_rate(&self, clock: &Clock) -> f64 {
+        let epoch = match self.config.search.schedule {
+            Interval::Epoch => clock.epoch as f64,
+            Interval::Step => clock.epochs(),
+        };
         CosineLearningRate {
             initial: self.config.weights.lr,
             minimum: self.config.weights.lr_min,
             epochs: self.epochs(),
         }
-        .at(epoch as f64)
+        .at(epoch)
     }
 
     fn alive_ops(&self) -> usize {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use asap_core::{
-    Adam, Annealing, EdgePolicy, Family, Operation, PowerCosineLearningRate, SearchSpace, Stem,
-    TemperatureSchedule, ThresholdPolicy,
+    Adam, Annealing, EdgePolicy, Ending, Family, Operation, PowerCosineLearningRate, SearchSpace,
+    Stem, TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions, Policy};
 use asap_kernels::Precision;
@@ -127,8 +127,68 @@ pub struct SearchConfig {
     /// Selection of the inputs of a node: `anneal` or `strength`.
     #[schemars(with = "String")]
     pub edge_policy: EdgePolicy,
+    /// How the choice between operations is relaxed by `asap`: `mixture`, the sum of all of them (eq. 2), or `paths`, one at
+    /// a time, drawn at random.
+    #[serde(default)]
+    pub relaxation: Relaxation,
+    /// Fraction of the epochs in which only the weights are trained, whatever the temperature.
+    #[serde(default)]
+    pub warmup: f64,
+    /// When T and the rate of the weights change: at every `epoch`, or at every `step`.
+    #[serde(default)]
+    pub schedule: Interval,
+    /// Training batches on which batch norm statistics are measured anew before an epoch is validated; 0: the running ones
+    /// are used.
+    #[serde(default)]
+    pub statistics: usize,
     /// Minutes between checkpoints inside a long epoch.
     pub checkpoint_minutes: f64,
+}
+
+/// The relaxation of the choice between operations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Relaxation {
+    /// The sum of all operations, weighted by phi.
+    #[default]
+    Mixture,
+    /// Single paths.
+    Paths,
+}
+
+/// An interval of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Interval {
+    /// An epoch.
+    #[default]
+    Epoch,
+    /// A step.
+    Step,
+}
+
+/// The network that a step on the weights trains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trained {
+    /// The mixture that alpha's step sees.
+    #[default]
+    Annealed,
+    /// All remaining operations with equal weights.
+    Even,
+    /// One path at a time, drawn at random.
+    Path,
+}
+
+/// The descent on alpha.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlphaOptimizer {
+    /// Adam.
+    #[default]
+    Adam,
+    /// Plain gradient descent (eq. 4).
+    Descent,
 }
 
 /// Temperature, grace and pruning.
@@ -144,8 +204,18 @@ pub struct AnnealingConfig {
     pub grace_temperature: f64,
     /// Theta times the number of candidates: 0.4.
     pub threshold: f64,
-    /// Allowed probability of losing the best operation of an edge, for the schedule of Theorem 2.
+    /// Allowed probability of losing the best operation of an edge: for the schedule of Theorem 2, and for evidence.
     pub delta: f64,
+    /// Prune only what the measured variance of the gradients allows, too; always so with `search.relaxation = "paths"`.
+    #[serde(default)]
+    pub evidence: bool,
+    /// Steps on alpha after which evidence counts less by a factor of e, as a fraction of all of them.
+    #[serde(default = "half")]
+    pub memory: f64,
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 /// The schedule of eq. 13.
@@ -184,9 +254,13 @@ pub struct WeightsConfig {
     pub weight_decay: f64,
     /// Largest global gradient norm.
     pub gradient_clip: f64,
+    /// What a step on the weights trains with `search.relaxation = "mixture"`: the `annealed` mixture, an `even` one, or a
+    /// single `path`.
+    #[serde(default)]
+    pub trained: Trained,
 }
 
-/// Descent on alpha, by Adam.
+/// Descent on alpha.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlphaConfig {
@@ -199,6 +273,16 @@ pub struct AlphaConfig {
     pub beta2: f64,
     /// L2 weight decay.
     pub weight_decay: f64,
+    /// `adam`, or `descent`, which is plain.
+    #[serde(default)]
+    pub optimizer: AlphaOptimizer,
+    /// Steps on the weights per step on alpha.
+    #[serde(default = "one")]
+    pub every: usize,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// Augmentation of training images.
@@ -430,6 +514,7 @@ impl Config {
             ("network.nodes", self.network.nodes),
             ("search.epochs", self.search.epochs),
             ("search.batch", self.search.batch),
+            ("alpha.every", self.alpha.every),
             ("pc_darts.parts", self.pc_darts.parts),
             ("train.channels", train.channels),
             ("train.cells", train.cells),
@@ -453,6 +538,8 @@ impl Config {
             ("annealing.grace_temperature", self.annealing.grace_temperature, positive, 1e6),
             ("annealing.threshold", self.annealing.threshold, not_negative, 0.999),
             ("annealing.delta", self.annealing.delta, positive, 1.0),
+            ("annealing.memory", self.annealing.memory, positive, 1e6),
+            ("search.warmup", self.search.warmup, not_negative, 0.9),
             ("pruning.start", self.pruning.start, not_negative, 1.0),
             ("pruning.end", self.pruning.end, self.pruning.start, 1.0),
             ("pruning.power", self.pruning.power, positive, 100.0),
@@ -494,7 +581,17 @@ impl Config {
                 )));
             }
         }
-        let parts = self.space()?.partial;
+        let space = self.space()?;
+        if self.search.relaxation == Relaxation::Paths
+            && matches!(space.family.ending(), Ending::Inputs(_))
+            && self.search.edge_policy != EdgePolicy::Anneal
+        {
+            return Err(Error::Config(format!(
+                "search.edge_policy: expected anneal with search.relaxation = \"paths\", found {}",
+                self.search.edge_policy
+            )));
+        }
+        let parts = space.partial;
         if !self.network.channels.is_multiple_of(parts) {
             return Err(Error::Config(format!(
                 "network.channels: expected a multiple of {parts} (pc_darts.parts), found {}",

@@ -1,47 +1,86 @@
 //! ASAP: anneal and prune (Algorithm 1), with the schedule of section 4.1 or that of Theorem 2.
 
-use asap_core::{Adam, Annealing, Pac, Pruned, TemperatureSchedule, ThresholdPolicy};
+use asap_core::{
+    Adam, Annealed, Annealing, Architecture, Evidence, MixingTables, Pac, Pruned, Sureness,
+    TemperatureSchedule, ThresholdPolicy,
+};
 use asap_data::Batch;
 
-use super::{Clock, Method, Step, generator};
+use super::{Clock, Method, Step, generator, seeded};
+use crate::error::Error;
 use crate::search::learner::Learner;
-use crate::settings::config::Config;
-use asap_net::steps::NonFinite;
+use crate::settings::config::{AlphaOptimizer, Config, Interval, Trained};
+use asap_net::steps::{NonFinite, Score};
 
 /// Anneals and prunes.
 pub(super) struct Anneal {
+    seed: u64,
     annealing: Annealing,
-    /// First epoch in which alpha moves.
-    first: usize,
+    /// Time from which alpha moves, in epochs.
+    first: f64,
     time: Time,
     adam: Adam,
-    /// The seed of shuffled gradients, for the placebo.
-    shuffled: Option<u64>,
+    optimizer: AlphaOptimizer,
+    /// What a step on the weights trains.
+    trained: Trained,
+    /// Steps on the weights per step on alpha.
+    every: usize,
+    /// Number of candidates of an edge.
+    candidates: usize,
+    evidence: Evidence,
+    /// The probability of a wrong pruning that the evidence must exclude, if it has a say.
+    delta: Option<f64>,
+    /// True if gradients are shuffled, for the placebo.
+    shuffled: bool,
 }
 
 /// The time on which the schedules depend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Time {
     Epochs,
+    Steps,
     AlphaSteps,
 }
 
 impl Anneal {
-    /// Eq. 9 and a fixed threshold.
-    pub(super) fn exponential(config: &Config, adam: Adam) -> Self {
-        let (annealing, first) = (config.annealing(), config.grace_epochs());
-        Self { annealing, first, time: Time::Epochs, adam, shuffled: None }
+    /// Eq. 9 and a fixed threshold, for epochs of `steps` steps.
+    pub(super) fn exponential(config: &Config, adam: Adam, steps: usize) -> Result<Self, Error> {
+        let space = config.space()?;
+        let policy = config.search.method.edge_policy(config.search.edge_policy);
+        let epochs = config.search.epochs as f64;
+        let first = (config.grace_epochs() as f64).max(config.search.warmup * epochs);
+        let alpha_steps = (epochs - first) * steps as f64 / config.alpha.every as f64;
+        Ok(Self {
+            seed: config.seed,
+            annealing: config.annealing(),
+            first,
+            time: match config.search.schedule {
+                Interval::Epoch => Time::Epochs,
+                Interval::Step => Time::Steps,
+            },
+            adam,
+            optimizer: config.alpha.optimizer,
+            trained: config.weights.trained,
+            every: config.alpha.every,
+            candidates: space.candidates.len(),
+            evidence: Evidence::new(
+                &Architecture::new(space, policy),
+                config.annealing.memory * alpha_steps,
+            ),
+            delta: config.annealing.evidence.then_some(config.annealing.delta),
+            shuffled: false,
+        })
     }
 
     /// The same with gradients that say nothing.
-    pub(super) fn placebo(config: &Config, adam: Adam) -> Self {
-        Self { shuffled: Some(config.seed), ..Self::exponential(config, adam) }
+    pub(super) fn placebo(config: &Config, adam: Adam, steps: usize) -> Result<Self, Error> {
+        Ok(Self { shuffled: true, ..Self::exponential(config, adam, steps)? })
     }
 
     /// Eqs. 5 to 8, after the same number of grace epochs.
     ///
     /// A step of Adam moves an alpha by about its rate, whatever the gradient: eta L is that rate.
-    pub(super) fn pac(config: &Config, adam: Adam) -> Self {
+    pub(super) fn pac(config: &Config, adam: Adam, steps: usize) -> Result<Self, Error> {
         let fraction = config.annealing.threshold;
         let pac = Pac {
             eta: adam.lr,
@@ -55,20 +94,47 @@ impl Anneal {
             threshold: ThresholdPolicy::Pac { fraction },
             grace: f64::INFINITY,
         };
-        Self {
-            annealing,
-            first: config.grace_epochs(),
-            time: Time::AlphaSteps,
-            adam,
-            shuffled: None,
-        }
+        let time = Time::AlphaSteps;
+        Ok(Self { annealing, time, ..Self::exponential(config, adam, steps)? })
     }
 
     fn time(&self, clock: &Clock) -> f64 {
         match self.time {
             Time::Epochs => clock.epoch as f64,
+            Time::Steps => clock.epochs(),
             Time::AlphaSteps => (clock.alpha_steps + 1) as f64,
         }
+    }
+}
+
+/// A learner and the evidence on its choices; nothing goes that the evidence does not allow, if it has a say.
+struct Proven<'a> {
+    learner: &'a mut Learner,
+    evidence: &'a mut Evidence,
+    delta: Option<f64>,
+}
+
+impl Annealed for Proven<'_> {
+    type Pruned = Pruned;
+
+    fn prune_below(
+        &mut self,
+        threshold: &ThresholdPolicy,
+        temperature: f64,
+        time: f64,
+    ) -> Vec<Pruned> {
+        let architecture = &mut self.learner.architecture;
+        let mut pruned = architecture.clone().prune(temperature, threshold, time);
+        if let Some(delta) = self.delta {
+            pruned.retain(|pruned| self.evidence.allows(architecture, pruned, delta));
+        }
+        self.evidence.remove(architecture, &pruned);
+        self.learner.remove(&pruned);
+        pruned
+    }
+
+    fn is_decided(&self) -> bool {
+        self.learner.is_decided()
     }
 }
 
@@ -82,7 +148,16 @@ impl Method for Anneal {
     }
 
     fn moves(&self, clock: &Clock) -> bool {
-        clock.epoch >= self.first
+        (clock.epoch + 1) as f64 > self.first
+    }
+
+    fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
+        let mixing = match self.trained {
+            Trained::Annealed => learner.mixing(self.temperature(&step.clock)),
+            Trained::Even => learner.mixing(f64::INFINITY),
+            Trained::Path => path(learner, &step.clock, self.seed, self.candidates),
+        };
+        learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
     }
 
     fn architecture_step(
@@ -91,16 +166,52 @@ impl Method for Anneal {
         step: &Step<'_>,
         valid: &Batch,
     ) -> Result<Vec<Pruned>, NonFinite> {
-        self.annealing.anneal(learner, self.time(&step.clock), |learner, temperature| {
-            let mixing = learner.mixing(temperature);
-            let (_, gradients) = learner.mixing_gradients(valid, &mixing)?;
-            let mut gradients = learner.architecture.logit_gradients(&gradients, temperature);
-            if let Some(seed) = self.shuffled {
-                let mut random = generator(seed, &step.clock, "placebo");
-                gradients.shuffle(&learner.architecture, &mut random);
+        if step.clock.epochs() < self.first || !step.clock.step.is_multiple_of(self.every) {
+            return Ok(Vec::new());
+        }
+        let (annealing, time) = (self.annealing, self.time(&step.clock));
+        let Self { seed, adam, optimizer, shuffled, delta, .. } = *self;
+        let mut proven = Proven { learner, evidence: &mut self.evidence, delta };
+        annealing.anneal(&mut proven, time, |Proven { learner, evidence, .. }, temperature| {
+            let (_, gradients) = learner.mixing_gradients(valid, &learner.mixing(temperature))?;
+            let architecture = &mut learner.architecture;
+            let mut gradients = architecture.choice_gradients(&gradients, temperature);
+            if shuffled {
+                gradients.shuffle(architecture, &mut generator(seed, &step.clock, "placebo"));
             }
-            learner.architecture.step_logits(&gradients, &self.adam);
+            evidence.observe_gradients(architecture, &gradients);
+            let gradients = architecture.through_softmax(&gradients, temperature);
+            match optimizer {
+                AlphaOptimizer::Adam => architecture.step_logits(&gradients, &adam),
+                AlphaOptimizer::Descent => architecture.descend_logits(&gradients, adam.lr),
+            }
             Ok(())
         })
     }
+
+    fn sureness(&self, learner: &Learner) -> Vec<Sureness> {
+        self.evidence.sureness(&learner.architecture)
+    }
+
+    fn state(&self) -> serde_json::Value {
+        serde_json::to_value(&self.evidence).expect("numbers are JSON")
+    }
+
+    fn restore(&mut self, state: serde_json::Value) -> Result<(), serde_json::Error> {
+        // A checkpoint of an earlier version has none.
+        if !state.is_null() {
+            self.evidence = serde_json::from_value(state)?;
+        }
+        Ok(())
+    }
+}
+
+/// The path that a step on the weights trains. As many steps as there are candidates share one draw, in which each of them
+/// has its turn on every edge.
+pub(super) fn path(learner: &Learner, clock: &Clock, seed: u64, candidates: usize) -> MixingTables {
+    let number = clock.epoch * clock.steps + clock.step;
+    let mut random = seeded(seed, "paths of the weights");
+    random.set_word_pos(((number / candidates) as u128) << 32);
+    let mut paths = learner.architecture.draw_paths(candidates, &mut random);
+    paths.swap_remove(number % candidates)
 }

@@ -146,7 +146,7 @@ mod tests {
             learner.weight_step(&train, &learner.mixing(1.0), &sgd, 0.05).unwrap();
         }
         let learning_rate = 0.1;
-        let clock = Clock { epoch: 0, alpha_steps: 0 };
+        let clock = Clock { epoch: 0, step: 0, steps: 1, alpha_steps: 0 };
         let step = Step { clock, train: &train, sgd: &sgd, learning_rate };
         let second = unrolled_gradients(&learner, &step, &valid).unwrap();
         let first = learner.mixing_gradients(&valid, &learner.mixing(1.0)).unwrap().1;

@@ -5,12 +5,13 @@ mod anneal;
 mod darts;
 mod enas;
 mod p_darts;
+mod paths;
 mod pruning;
 mod random;
 mod snas;
 mod xnas;
 
-use asap_core::{Derived, MixingTables, Pruned};
+use asap_core::{Derived, MixingTables, Pruned, Sureness};
 use asap_data::Batch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -18,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Error;
 use crate::search::learner::Learner;
 use crate::settings::MethodName;
-use crate::settings::config::Config;
+use crate::settings::config::{Config, Relaxation};
 use asap_net::optimizer::Sgd;
 use asap_net::parameters::fnv1a;
 use asap_net::steps::{NonFinite, Score};
@@ -28,8 +29,19 @@ use asap_net::steps::{NonFinite, Score};
 pub struct Clock {
     /// Epoch, from 0.
     pub epoch: usize,
+    /// Completed steps of the epoch, and all of them.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
     /// Steps on the architecture so far.
     pub alpha_steps: usize,
+}
+
+impl Clock {
+    /// Epochs so far, with the completed fraction of the current one.
+    pub fn epochs(&self) -> f64 {
+        self.epoch as f64 + self.step as f64 / self.steps.max(1) as f64
+    }
 }
 
 /// The inputs of a step.
@@ -111,6 +123,11 @@ pub trait Method: Send {
         learner.architecture.derive()
     }
 
+    /// How sure each choice is, if the method knows.
+    fn sureness(&self, _: &Learner) -> Vec<Sureness> {
+        Vec::new()
+    }
+
     /// The state that a checkpoint must hold besides learner and clock.
     fn state(&self) -> serde_json::Value {
         serde_json::Value::Null
@@ -132,9 +149,12 @@ pub trait Method: Send {
 pub fn build(name: MethodName, config: &Config, steps: usize) -> Result<Box<dyn Method>, Error> {
     let (adam, space) = (config.adam(steps), config.space()?);
     Ok(match name {
-        MethodName::Asap => Box::new(anneal::Anneal::exponential(config, adam)),
-        MethodName::Placebo => Box::new(anneal::Anneal::placebo(config, adam)),
-        MethodName::AsapPac => Box::new(anneal::Anneal::pac(config, adam)),
+        MethodName::Asap | MethodName::Placebo if config.search.relaxation == Relaxation::Paths => {
+            Box::new(paths::Paths::new(config, steps, name == MethodName::Placebo)?)
+        }
+        MethodName::Asap => Box::new(anneal::Anneal::exponential(config, adam, steps)?),
+        MethodName::Placebo => Box::new(anneal::Anneal::placebo(config, adam, steps)?),
+        MethodName::AsapPac => Box::new(anneal::Anneal::pac(config, adam, steps)?),
         MethodName::Darts => Box::new(darts::Darts::first_order(adam)),
         MethodName::Darts2nd => Box::new(darts::Darts::second_order(adam)),
         MethodName::DartsPlus => Box::new(darts::Darts::early_stopping(adam)),
