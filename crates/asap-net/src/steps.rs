@@ -1,5 +1,7 @@
 //! A step on the weights of any network, and its evaluation.
 
+use std::fmt;
+
 use asap_data::Batch;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -38,6 +40,14 @@ pub struct NonFinite {
     /// The configuration key to lower.
     pub key: &'static str,
 }
+
+impl fmt::Display for NonFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}; a smaller {} usually helps", self.what, self.value, self.key)
+    }
+}
+
+impl std::error::Error for NonFinite {}
 
 /// The settings of a descent step on the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]

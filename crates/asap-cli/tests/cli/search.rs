@@ -117,6 +117,43 @@ fn methods_are_compared_and_failures_reported() {
     let epochs =
         fs::read_to_string(at.join("m/search-darts-0/events.jsonl")).unwrap().lines().count();
     assert!(config.contains(&format!("epochs = {epochs}\n")), "{config}");
+
+    // A table of true accuracies, of three cells of which one has `none`.
+    let cells = [
+        (
+            "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|",
+            "94.36",
+        ),
+        (
+            "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|",
+            "54.30",
+        ),
+        (
+            "|none~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|",
+            "55.00",
+        ),
+    ];
+    let lines: Vec<_> =
+        cells.iter().map(|(cell, accuracy)| format!("{cell},{accuracy}\n")).collect();
+    fs::write(at.join("t.csv"), format!("cell,test\n{}", lines.concat())).unwrap();
+    let bench = ["compare", "--space", "nas-bench-201", "--methods", "random", "--table"];
+    let with = |rest: &[&str]| [&bench[..], rest, &SMALL].concat();
+    // The only candidate left decides which cell is found.
+    let only = ["--set", "network.candidates=[\"skip_connect\"]", "--out", "t", "--json"];
+    let table = json(&asap(&with(&[&["t.csv"], &only[..]].concat()), at));
+    assert_eq!((&table["table"]["cells"], &table["table"]["column"]), (&1.into(), &"test".into()));
+    let truth = &table["rows"][0]["truth"];
+    assert_eq!((&truth["accuracy"]["mean"], &truth["chance"]), (&0.543.into(), &1.0.into()));
+    assert!(fs::read_to_string(at.join("t/report.html")).unwrap().contains("54.30"));
+    refused(&with(&["none.csv"]), at, &["cannot read", "none.csv"]);
+    refused(&with(&["t.csv", "--table-column", "x"]), at, &["no column `x`", "test"]);
+    fs::write(at.join("broken.csv"), format!("cell,test\n{},x\n", cells[0].0)).unwrap();
+    refused(&with(&["broken.csv"]), at, &["broken.csv", "line 2", "percent", "`x`"]);
+    fs::write(at.join("twice.csv"), format!("cell,test\n{}{}", lines[0], lines[0])).unwrap();
+    refused(&with(&["twice.csv"]), at, &["line 3", "each cell once"]);
+    let other = ["compare", "--methods", "random", "--table", "t.csv"];
+    refused(&other, at, &["cells of darts", "found none"]);
+
     refused(&["compare", "--minutes", "0"], at, &["minutes", "above 0"]);
     refused(&["compare", "--methods", "asap,best"], at, &["best", "accumulated-gradient"]);
     refused(&["compare", "--methods", "asap,asap"], at, &["asap twice"]);
