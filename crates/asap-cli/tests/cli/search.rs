@@ -136,8 +136,10 @@ fn methods_are_compared_and_failures_reported() {
     let lines: Vec<_> =
         cells.iter().map(|(cell, accuracy)| format!("{cell},{accuracy}\n")).collect();
     fs::write(at.join("t.csv"), format!("cell,test\n{}", lines.concat())).unwrap();
-    let bench = ["compare", "--space", "nas-bench-201", "--methods", "random", "--table"];
-    let with = |rest: &[&str]| [&bench[..], rest, &SMALL].concat();
+    fn with<'a>(rest: &[&'a str]) -> Vec<&'a str> {
+        let bench = ["compare", "--space", "nas-bench-201", "--methods", "random", "--table"];
+        [&bench[..], rest, &SMALL].concat()
+    }
     // The only candidate left decides which cell is found.
     let only = ["--set", "network.candidates=[\"skip_connect\"]", "--out", "t", "--json"];
     let table = json(&asap(&with(&[&["t.csv"], &only[..]].concat()), at));
