@@ -36,7 +36,7 @@ pub struct Sureness {
     pub choice: String,
     /// What was chosen.
     pub chosen: String,
-    /// The probability that it is right, from 0 to 1.
+    /// The probability that it is right for the weights of this search, from 0 to 1; another seed has other weights.
     pub sure: f64,
     /// What could most likely take its place, if anything is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]

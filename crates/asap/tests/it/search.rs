@@ -157,7 +157,7 @@ fn a_run_without_movement_or_pruning_says_so() {
     let (result, _) = search(&config, &scratch.path().join("run"));
     assert!(!result.decided_by_annealing);
     assert!(result.warnings.iter().any(|w| w.contains("nothing was pruned")));
-    assert!(result.warnings.iter().any(|w| w.contains("still open")));
+    assert!(result.warnings.iter().any(|w| w.contains("choices are not sure")));
 }
 
 #[test]
