@@ -147,14 +147,6 @@ pub fn rates(
     })
 }
 
-/// The fraction of `runs` trials, with seeds counting up from `trial.seed`, that lose the best arm.
-///
-/// # Errors
-/// Those of [`simulate_with`], and [`Error::Value`] if `runs` is 0.
-pub fn failure_rate(trial: &PacTrial, annealing: &Annealing, runs: u32) -> Result<f64, Error> {
-    Ok(rates(trial, runs, |trial| simulate_with(trial, annealing))?.lost_best)
-}
-
 impl PacTrial {
     /// The gradients of an iteration.
     fn gradient(&self, best: usize, rng: &mut ChaCha8Rng) -> Vec<f64> {
@@ -205,6 +197,10 @@ impl PacTrial {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn failure_rate(trial: &PacTrial, annealing: &Annealing, runs: u32) -> Result<f64, Error> {
+        Ok(rates(trial, runs, |trial| simulate_with(trial, annealing))?.lost_best)
+    }
 
     fn trial() -> PacTrial {
         PacTrial { arms: 7, gap: 0.5, bound: 1.0, eta: 0.1, delta: 0.1, steps: 2000, seed: 1 }
