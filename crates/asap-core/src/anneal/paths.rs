@@ -227,9 +227,7 @@ impl Evidence {
             (&self.cells[architecture.space().family.kind_index(kind)], architecture.cell(kind));
         match operation {
             Some(operation) => {
-                let candidate =
-                    architecture.space().candidates.iter().position(|o| *o == operation);
-                let candidate = candidate.expect("a candidate of the space");
+                let candidate = place(architecture, operation);
                 cell.operations[edge.index].allows(
                     &choices.operations[edge.index],
                     candidate,
@@ -245,18 +243,17 @@ impl Evidence {
 
     /// Removes candidates from an architecture, and records how sure that was.
     pub fn remove(&mut self, architecture: &mut Architecture, pruned: &[Pruned]) {
-        let candidates = architecture.space().candidates.clone();
         for &Pruned { kind, edge, operation } in pruned {
             let cell = &mut self.cells[architecture.space().family.kind_index(kind)];
-            let choices = architecture.cell_mut(kind);
             match operation {
                 Some(operation) => {
-                    let candidate = candidates.iter().position(|o| *o == operation);
-                    let candidate = candidate.expect("a candidate of the space");
+                    let candidate = place(architecture, operation);
+                    let choices = architecture.cell_mut(kind);
                     let choice = &mut choices.operations[edge.index];
                     cell.operations[edge.index].remove(choice, candidate);
                 }
                 None => {
+                    let choices = architecture.cell_mut(kind);
                     if let (Some(evidence), Some(choice)) =
                         (&mut cell.inputs[edge.node], &mut choices.inputs[edge.node])
                     {
@@ -325,6 +322,12 @@ impl Evidence {
         }
         all
     }
+}
+
+/// The position of an operation among the candidates.
+fn place(architecture: &Architecture, operation: Operation) -> usize {
+    let mut candidates = architecture.space().candidates.iter();
+    candidates.position(|candidate| *candidate == operation).expect("a candidate of the space")
 }
 
 impl Sureness {

@@ -1,12 +1,12 @@
 //! ASAP: anneal and prune (Algorithm 1), with the schedule of section 4.1 or that of Theorem 2.
 
 use asap_core::{
-    Adam, Annealed, Annealing, Architecture, Evidence, MixingTables, Pac, Pruned, Sureness,
-    TemperatureSchedule, ThresholdPolicy,
+    Adam, Annealed, Annealing, Evidence, MixingTables, Pac, Pruned, Sureness, TemperatureSchedule,
+    ThresholdPolicy,
 };
 use asap_data::Batch;
 
-use super::{Clock, Method, Step, generator, seeded};
+use super::{Clock, Method, Step, Turns, generator, seeded};
 use crate::error::Error;
 use crate::search::learner::Learner;
 use crate::settings::config::{AlphaOptimizer, Config, Interval, Trained};
@@ -16,15 +16,12 @@ use asap_net::steps::{NonFinite, Score};
 pub(super) struct Anneal {
     seed: u64,
     annealing: Annealing,
-    /// Time from which alpha moves, in epochs.
-    first: f64,
+    turns: Turns,
     time: Time,
     adam: Adam,
     optimizer: AlphaOptimizer,
     /// What a step on the weights trains.
     trained: Trained,
-    /// Steps on the weights per step on alpha.
-    every: usize,
     /// Number of candidates of an edge.
     candidates: usize,
     evidence: Evidence,
@@ -45,15 +42,13 @@ enum Time {
 impl Anneal {
     /// Eq. 9 and a fixed threshold, for epochs of `steps` steps.
     pub(super) fn exponential(config: &Config, adam: Adam, steps: usize) -> Result<Self, Error> {
-        let space = config.space()?;
-        let policy = config.search.method.edge_policy(config.search.edge_policy);
-        let epochs = config.search.epochs as f64;
-        let first = (config.grace_epochs() as f64).max(config.search.warmup * epochs);
-        let alpha_steps = (epochs - first) * steps as f64 / config.alpha.every as f64;
+        let warmup = config.search.warmup * config.search.epochs as f64;
+        let turns =
+            Turns { first: (config.grace_epochs() as f64).max(warmup), every: config.alpha.every };
         Ok(Self {
             seed: config.seed,
             annealing: config.annealing(),
-            first,
+            turns,
             time: match config.search.schedule {
                 Interval::Epoch => Time::Epochs,
                 Interval::Step => Time::Steps,
@@ -61,12 +56,8 @@ impl Anneal {
             adam,
             optimizer: config.alpha.optimizer,
             trained: config.weights.trained,
-            every: config.alpha.every,
-            candidates: space.candidates.len(),
-            evidence: Evidence::new(
-                &Architecture::new(space, policy),
-                config.annealing.memory * alpha_steps,
-            ),
+            candidates: config.network.candidates.len(),
+            evidence: turns.evidence(config, steps)?,
             delta: config.annealing.evidence.then_some(config.annealing.delta),
             shuffled: false,
         })
@@ -148,7 +139,7 @@ impl Method for Anneal {
     }
 
     fn moves(&self, clock: &Clock) -> bool {
-        (clock.epoch + 1) as f64 > self.first
+        self.turns.moves(clock)
     }
 
     fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
@@ -166,7 +157,7 @@ impl Method for Anneal {
         step: &Step<'_>,
         valid: &Batch,
     ) -> Result<Vec<Pruned>, NonFinite> {
-        if step.clock.epochs() < self.first || !step.clock.step.is_multiple_of(self.every) {
+        if !self.turns.is_due(&step.clock) {
             return Ok(Vec::new());
         }
         let (annealing, time) = (self.annealing, self.time(&step.clock));

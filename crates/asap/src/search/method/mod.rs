@@ -11,7 +11,7 @@ mod random;
 mod snas;
 mod xnas;
 
-use asap_core::{Derived, MixingTables, Pruned, Sureness};
+use asap_core::{Architecture, Derived, Evidence, MixingTables, Pruned, Sureness};
 use asap_data::Batch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -41,6 +41,36 @@ impl Clock {
     /// Epochs so far, with the completed fraction of the current one.
     pub fn epochs(&self) -> f64 {
         self.epoch as f64 + self.step as f64 / self.steps.max(1) as f64
+    }
+}
+
+/// When alpha moves: from a time on, at every so many steps on the weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Turns {
+    /// Time of the first step on alpha, in epochs.
+    first: f64,
+    /// Steps on the weights per step on alpha.
+    every: usize,
+}
+
+impl Turns {
+    /// True if alpha moves in the epoch of a clock.
+    fn moves(&self, clock: &Clock) -> bool {
+        (clock.epoch + 1) as f64 > self.first
+    }
+
+    /// True if alpha moves at the step of a clock.
+    fn is_due(&self, clock: &Clock) -> bool {
+        clock.epochs() >= self.first && clock.step.is_multiple_of(self.every)
+    }
+
+    /// No evidence yet on the choices of a search with these turns, for epochs of `steps` steps.
+    fn evidence(&self, config: &Config, steps: usize) -> Result<Evidence, Error> {
+        let policy = config.search.method.edge_policy(config.search.edge_policy);
+        let epochs = config.search.epochs as f64 - self.first;
+        let alpha_steps = epochs * steps as f64 / self.every as f64;
+        let memory = config.annealing.memory * alpha_steps;
+        Ok(Evidence::new(&Architecture::new(config.space()?, policy), memory))
     }
 }
 

@@ -7,7 +7,7 @@ use asap_data::Batch;
 use rand::seq::SliceRandom;
 
 use super::anneal::path;
-use super::{Clock, Method, Step, generator};
+use super::{Clock, Method, Step, Turns, generator};
 use crate::error::Error;
 use crate::search::learner::Learner;
 use crate::settings::config::Config;
@@ -17,10 +17,7 @@ use asap_net::steps::{NonFinite, Score};
 pub(super) struct Paths {
     seed: u64,
     delta: f64,
-    /// Epochs in which only the weights move.
-    warmup: f64,
-    /// Steps on the weights per comparison of paths.
-    every: usize,
+    turns: Turns,
     /// Number of paths that are compared, and that share the operations evenly.
     count: usize,
     evidence: Evidence,
@@ -30,21 +27,16 @@ pub(super) struct Paths {
 
 impl Paths {
     pub(super) fn new(config: &Config, steps: usize, shuffled: bool) -> Result<Self, Error> {
-        let space = config.space()?;
-        let count = space.candidates.len().max(2);
-        let epochs = config.search.epochs as f64;
-        let every = config.alpha.every;
-        let comparisons = (1.0 - config.search.warmup) * epochs * steps as f64 / every as f64;
-        let memory = config.annealing.memory * comparisons;
-        let policy = config.search.method.edge_policy(config.search.edge_policy);
-        let evidence = Evidence::new(&Architecture::new(space, policy), memory);
+        let turns = Turns {
+            first: config.search.warmup * config.search.epochs as f64,
+            every: config.alpha.every,
+        };
         Ok(Self {
             seed: config.seed,
             delta: config.annealing.delta,
-            warmup: config.search.warmup * epochs,
-            every,
-            count,
-            evidence,
+            turns,
+            count: config.network.candidates.len().max(2),
+            evidence: turns.evidence(config, steps)?,
             shuffled,
         })
     }
@@ -61,7 +53,7 @@ impl Paths {
 
 impl Method for Paths {
     fn moves(&self, clock: &Clock) -> bool {
-        (clock.epoch + 1) as f64 > self.warmup
+        self.turns.moves(clock)
     }
 
     fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
@@ -75,7 +67,7 @@ impl Method for Paths {
         step: &Step<'_>,
         valid: &Batch,
     ) -> Result<Vec<Pruned>, NonFinite> {
-        if step.clock.epochs() < self.warmup || !step.clock.step.is_multiple_of(self.every) {
+        if !self.turns.is_due(&step.clock) {
             return Ok(Vec::new());
         }
         let mut random = generator(self.seed, &step.clock, "paths of alpha");
