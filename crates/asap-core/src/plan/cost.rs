@@ -89,6 +89,28 @@ pub fn search_cost(architecture: &Architecture, shape: &NetworkShape) -> Result<
 }
 
 impl NetworkShape {
+    /// This shape with the number of channels for which the evaluation network of a genotype comes closest to `multiply_adds`.
+    ///
+    /// # Errors
+    /// As [`Plan::evaluation`].
+    pub fn closest(self, genotype: &Genotype, multiply_adds: u64) -> Result<Self, Error> {
+        let cost = |channels| -> Result<u64, Error> {
+            Ok(evaluation_cost(genotype, &Self { channels, ..self })?.multiply_adds)
+        };
+        // The cost grows with the channels: halve the range (below, above] that holds the first one that is not cheaper.
+        let (mut below, mut above) = (0, 1);
+        while cost(above)? < multiply_adds {
+            (below, above) = (above, 2 * above);
+        }
+        while above - below > 1 {
+            let middle = usize::midpoint(below, above);
+            if cost(middle)? < multiply_adds { below = middle } else { above = middle }
+        }
+        let cheaper_is_closer =
+            below > 0 && multiply_adds - cost(below)? < cost(above)? - multiply_adds;
+        Ok(Self { channels: if cheaper_is_closer { below } else { above }, ..self })
+    }
+
     pub(super) fn check(&self, family: Family) -> Result<(), Error> {
         for (key, value) in [
             ("channels", self.channels),
@@ -279,5 +301,21 @@ mod tests {
         for cells in 1..4 {
             assert!(auxiliary_cost(&asap, &NetworkShape { cells, ..shape(4) }).is_ok());
         }
+    }
+
+    #[test]
+    fn the_channels_closest_to_a_number_of_multiply_adds() -> Result<(), Error> {
+        for name in ["ASAP", "DARTS_V2", "NASNET"] {
+            let cell = PublishedCell::find(name)?.genotype();
+            let cost = |channels| evaluation_cost(&cell, &shape(channels)).map(|c| c.multiply_adds);
+            for target in [1, 30_000_000, 500_000_000] {
+                let found = shape(9).closest(&cell, target)?;
+                assert_eq!(found, shape(found.channels));
+                let best = (1..80).map(|c| Ok((cost(c)?.abs_diff(target), c)));
+                let best = best.collect::<Result<Vec<_>, Error>>()?.into_iter().min();
+                assert_eq!(best.map(|(_, channels)| channels), Some(found.channels), "{name}");
+            }
+        }
+        Ok(())
     }
 }

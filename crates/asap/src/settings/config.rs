@@ -307,6 +307,9 @@ pub struct AugmentConfig {
 pub struct TrainConfig {
     /// Channels C of the first cells.
     pub channels: usize,
+    /// Multiply-adds that the network is to have: the channels are those that come closest, whatever `channels`
+    /// says; 0: as many as `channels` gives.
+    pub multiply_adds: u64,
     /// Number of cells.
     pub cells: usize,
     /// Layers before the cells: `small`, or `large` for images of ImageNet's size.
@@ -604,6 +607,12 @@ impl Config {
                  found true"
                     .to_owned(),
             ));
+        }
+        if train.multiply_adds > 0 && train.inherit {
+            return Err(Error::Config(format!(
+                "train.multiply_adds: expected 0 with train.inherit, which takes the search network's channels; found {}",
+                train.multiply_adds
+            )));
         }
         for (key, augment) in [("augment", &self.augment), ("train.augment", &train.augment)] {
             if augment.auto_augment != "none" && augment.policy().is_none() {

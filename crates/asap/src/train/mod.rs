@@ -72,7 +72,7 @@ impl Training {
             std: normalization.std.clone(),
         };
         let [height, width, in_channels] = data.image;
-        let shape = NetworkShape {
+        let mut shape = NetworkShape {
             channels: config.train.channels,
             cells: config.train.cells,
             height,
@@ -81,6 +81,9 @@ impl Training {
             classes: data.classes.len(),
             stem: config.train.stem,
         };
+        if config.train.multiply_adds > 0 {
+            shape = shape.closest(&genotype, config.train.multiply_adds)?;
+        }
         let auxiliary = config.train.auxiliary_weight > 0.0;
         let plan = Plan::evaluation(&genotype, &shape, auxiliary)?;
         let cost = plan.cost();
