@@ -13,7 +13,8 @@ use crate::run::folder::RunFolder;
 use crate::run::memory::peak_rss_mb;
 use crate::run::record::{Observer, Outcome, SearchOutline, TrainOutline};
 use crate::search::Search;
-use crate::settings::config::{Auto, Config};
+use crate::settings::Auto;
+use crate::settings::config::Config;
 use crate::train::Training;
 
 /// Number of images of a test or validation set.

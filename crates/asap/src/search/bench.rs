@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::run::memory::peak_rss_mb;
 use crate::search::learner::Learner;
-use crate::settings::config::check_precision;
+use crate::settings::check::check_precision;
 use asap_net::device::DeviceName;
 use asap_net::engine::Engine;
 use asap_net::network::Network;

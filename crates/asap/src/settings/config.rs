@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use asap_core::{
-    Adam, Annealing, EdgePolicy, Ending, Family, Operation, PowerCosineLearningRate, SearchSpace,
-    Stem, TemperatureSchedule, ThresholdPolicy,
+    Adam, Annealing, EdgePolicy, Family, Operation, PowerCosineLearningRate, SearchSpace, Stem,
+    TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions, Policy};
 use asap_kernels::Precision;
@@ -12,7 +12,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::settings::MethodName;
+use crate::settings::{Auto, MethodName};
 use asap_net::device::DeviceName;
 use asap_net::optimizer::Sgd;
 
@@ -358,53 +358,6 @@ pub struct TrainConfig {
     pub augment: AugmentConfig,
 }
 
-/// A number, or `auto`: derived from the rest of the configuration and the data.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Auto {
-    /// Derived.
-    Auto,
-    /// Given.
-    Value(f64),
-}
-
-impl Serialize for Auto {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Auto => serializer.serialize_str("auto"),
-            Self::Value(value) => serializer.serialize_f64(*value),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Auto {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Auto;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a number or \"auto\"")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Auto, E> {
-                match text {
-                    "auto" => Ok(Auto::Auto),
-                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
-                }
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Auto, E> {
-                Ok(Auto::Value(value))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Auto, E> {
-                Ok(Auto::Value(value as f64))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
 /// Total movement of an alpha that the paper's search allows: 3e-4 per step, 45 epochs of 260 steps.
 const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
 /// Upper limit of an automatic alpha rate.
@@ -507,133 +460,6 @@ impl Config {
     pub fn data_dir(&self) -> Option<&Path> {
         (!self.data.dir.is_empty()).then(|| Path::new(&self.data.dir))
     }
-
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let train = &self.train;
-        check_precision(self.device, self.precision)?;
-        let at_least_one = [
-            ("network.channels", self.network.channels),
-            ("network.cells", self.network.cells),
-            ("network.nodes", self.network.nodes),
-            ("search.epochs", self.search.epochs),
-            ("search.batch", self.search.batch),
-            ("alpha.every", self.alpha.every),
-            ("pc_darts.parts", self.pc_darts.parts),
-            ("train.channels", train.channels),
-            ("train.cells", train.cells),
-            ("train.epochs", train.epochs),
-            ("train.batch", train.batch),
-            ("train.cycles", train.cycles),
-        ];
-        for (key, value) in at_least_one {
-            if value == 0 {
-                return Err(Error::Config(format!("{key}: expected at least 1, found 0")));
-            }
-        }
-        let auto = |value: Auto| match value {
-            Auto::Auto => 0.5,
-            Auto::Value(value) => value,
-        };
-        let (not_negative, positive) = (0.0, f64::MIN_POSITIVE);
-        let ranges = [
-            ("annealing.initial_temperature", self.annealing.initial_temperature, positive, 1e6),
-            ("annealing.decay", auto(self.annealing.decay), positive, 1.0),
-            ("annealing.grace_temperature", self.annealing.grace_temperature, positive, 1e6),
-            ("annealing.threshold", self.annealing.threshold, not_negative, 0.999),
-            ("annealing.delta", self.annealing.delta, positive, 1.0),
-            ("annealing.memory", self.annealing.memory, positive, 1e6),
-            ("search.warmup", self.search.warmup, not_negative, 0.9),
-            ("pruning.start", self.pruning.start, not_negative, 1.0),
-            ("pruning.end", self.pruning.end, self.pruning.start, 1.0),
-            ("pruning.power", self.pruning.power, positive, 100.0),
-            ("pc_darts.warmup", self.pc_darts.warmup, not_negative, 1.0),
-            ("weights.lr", self.weights.lr, positive, 100.0),
-            ("weights.lr_min", self.weights.lr_min, not_negative, 100.0),
-            ("weights.momentum", self.weights.momentum, not_negative, 0.9999),
-            ("weights.weight_decay", self.weights.weight_decay, not_negative, 1.0),
-            ("weights.gradient_clip", self.weights.gradient_clip, positive, 1e9),
-            ("alpha.lr", auto(self.alpha.lr), positive, 100.0),
-            ("alpha.beta1", self.alpha.beta1, not_negative, 0.9999),
-            ("alpha.beta2", self.alpha.beta2, not_negative, 0.99999),
-            ("alpha.weight_decay", self.alpha.weight_decay, not_negative, 1.0),
-            ("search.checkpoint_minutes", self.search.checkpoint_minutes, positive, 1e6),
-            ("augment.cutout", self.augment.cutout, not_negative, 1.0),
-            ("augment.random_erasing", self.augment.random_erasing, not_negative, 1.0),
-            ("train.validation", train.validation, not_negative, 0.9),
-            ("train.lr", train.lr, positive, 100.0),
-            ("train.lr_min", train.lr_min, not_negative, 100.0),
-            ("train.amplitude_decay", train.amplitude_decay, positive, 1.0),
-            ("train.power", train.power, positive, 1e6),
-            ("train.warmup_epochs", train.warmup_epochs, not_negative, train.epochs as f64),
-            ("train.momentum", train.momentum, not_negative, 0.9999),
-            ("train.weight_decay", train.weight_decay, not_negative, 1.0),
-            ("train.gradient_clip", train.gradient_clip, positive, 1e9),
-            ("train.label_smoothing", train.label_smoothing, not_negative, 0.9),
-            ("train.auxiliary_weight", train.auxiliary_weight, not_negative, 10.0),
-            ("train.drop_path", train.drop_path, not_negative, 0.9),
-            ("train.average", train.average, not_negative, 0.999_999),
-            ("train.checkpoint_minutes", train.checkpoint_minutes, positive, 1e6),
-            ("train.augment.cutout", train.augment.cutout, not_negative, 1.0),
-            ("train.augment.random_erasing", train.augment.random_erasing, not_negative, 1.0),
-        ];
-        for (key, value, low, high) in ranges {
-            if !(low..=high).contains(&value) {
-                let low = if low == positive { "more than 0".to_owned() } else { format!("{low}") };
-                return Err(Error::Config(format!(
-                    "{key}: expected a number from {low} to {high}, found {value}"
-                )));
-            }
-        }
-        let space = self.space()?;
-        if self.search.relaxation == Relaxation::Paths
-            && matches!(space.family.ending(), Ending::Inputs(_))
-            && self.search.edge_policy != EdgePolicy::Anneal
-        {
-            return Err(Error::Config(format!(
-                "search.edge_policy: expected anneal with search.relaxation = \"paths\", found {}",
-                self.search.edge_policy
-            )));
-        }
-        let parts = space.partial;
-        if !self.network.channels.is_multiple_of(parts) {
-            return Err(Error::Config(format!(
-                "network.channels: expected a multiple of {parts} (pc_darts.parts), found {}",
-                self.network.channels
-            )));
-        }
-        if parts > 1 && train.inherit {
-            return Err(Error::Config(
-                "train.inherit: expected false with pc-darts, whose search network has operations with fewer channels; \
-                 found true"
-                    .to_owned(),
-            ));
-        }
-        if train.multiply_adds > 0 && train.inherit {
-            return Err(Error::Config(format!(
-                "train.multiply_adds: expected 0 with train.inherit, which takes the search network's channels; found {}",
-                train.multiply_adds
-            )));
-        }
-        for (key, augment) in [("augment", &self.augment), ("train.augment", &train.augment)] {
-            if augment.auto_augment != "none" && augment.policy().is_none() {
-                return Err(Error::Config(format!(
-                    "{key}.auto_augment: expected one of none, cifar, svhn, imagenet, found `{}`",
-                    augment.auto_augment
-                )));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Checks that the device supports the precision.
-pub(crate) fn check_precision(device: DeviceName, precision: Precision) -> Result<(), Error> {
-    if precision == Precision::F32 || device == DeviceName::Cpu {
-        return Ok(());
-    }
-    Err(Error::Config(format!(
-        "precision: expected f32 on the device {device}, found {precision}; other precisions need the kernels of the CPU"
-    )))
 }
 
 impl AugmentConfig {
@@ -650,7 +476,7 @@ impl AugmentConfig {
     }
 
     /// AutoAugment's policy, if there is one.
-    fn policy(&self) -> Option<Policy> {
+    pub(super) fn policy(&self) -> Option<Policy> {
         self.auto_augment.parse().ok()
     }
 }

@@ -1,5 +1,7 @@
 //! Presets, files and overrides in layers, and the origin of each effective value.
 
+mod auto;
+pub(crate) mod check;
 pub mod config;
 mod method;
 
@@ -12,6 +14,7 @@ use toml::{Table, Value};
 use crate::error::Error;
 use crate::settings::config::Config;
 
+pub use auto::Auto;
 pub use method::MethodName;
 
 /// Named settings: changes of a preset to the paper's.

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use asap::run::record::EpochRecord;
-use asap::settings::config::{AlphaOptimizer, Auto, Config, Interval, Relaxation, Trained};
+use asap::settings::Auto;
+use asap::settings::config::{AlphaOptimizer, Config, Interval, Relaxation, Trained};
 use asap::{MethodName, Outcome, RunFolder, Search, SearchResult};
 use asap_core::{EdgePolicy, Family};
 

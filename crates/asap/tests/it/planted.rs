@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use asap::settings::config::Auto;
+use asap::settings::Auto;
 use asap::{MethodName, Outcome, RunFolder, Search};
 use asap_core::{Family, Operation};
 use asap_data::{Dataset, Splits};

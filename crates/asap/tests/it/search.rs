@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 use asap::Precision;
 use asap::run::folder::{CHECKPOINT, CONFIG, EVENTS, GENOTYPE_JSON, GENOTYPE_TEXT, REPORT, RESULT};
 use asap::run::record::EpochRecord;
-use asap::settings::config::{Auto, Config};
+use asap::settings::Auto;
+use asap::settings::config::Config;
 use asap::{Error, Outcome, RunFolder, Search, SearchResult};
 use asap_core::{EdgePolicy, Genotype};
 

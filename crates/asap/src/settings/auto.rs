@@ -1,0 +1,50 @@
+//! Numbers that are given, or derived.
+
+use serde::{Deserialize, Serialize};
+
+/// A number, or `auto`: derived from the rest of the configuration and the data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Auto {
+    /// Derived.
+    Auto,
+    /// Given.
+    Value(f64),
+}
+
+impl Serialize for Auto {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Value(value) => serializer.serialize_f64(*value),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Auto {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Auto;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number or \"auto\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Auto, E> {
+                match text {
+                    "auto" => Ok(Auto::Auto),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Auto, E> {
+                Ok(Auto::Value(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Auto, E> {
+                Ok(Auto::Value(value as f64))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
