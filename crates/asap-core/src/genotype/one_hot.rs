@@ -1,6 +1,6 @@
-//! A genotype as the mixing weights of the search network.
+//! A genotype as the mixing weights of the search network, and back.
 
-use super::cells::Genotype;
+use super::cells::{CellGenotype, Gene, Genotype};
 use crate::error::Error;
 use crate::space::{MixingTables, SearchSpace};
 
@@ -50,6 +50,23 @@ impl SearchSpace {
         }
         Ok(tables)
     }
+
+    /// The genotype of mixing weights with one operation per edge at most: the inverse of [`SearchSpace::one_hot`] for cells
+    /// without an operation twice on the same input, inputs in ascending order.
+    pub fn genotype(&self, path: &MixingTables) -> Genotype {
+        let cell = |weights: &Vec<Vec<f64>>| {
+            let mut nodes = vec![Vec::new(); self.nodes];
+            for edge in self.edges() {
+                let taken = weights[edge.index].iter().position(|weight| *weight != 0.0);
+                nodes[edge.node].extend(
+                    taken.map(|c| Gene { operation: self.candidates[c], input: edge.input }),
+                );
+            }
+            CellGenotype { nodes, output: self.output_states() }
+        };
+        let cells = path.iter().map(cell).collect();
+        Genotype::new(self.family, cells).expect("edges of the space")
+    }
 }
 
 #[cfg(test)]
@@ -84,6 +101,7 @@ mod tests {
         let cell = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|avg_pool_3x3~0|skip_connect~1|nor_conv_3x3~2|";
         let space = SearchSpace::of(Family::NasBench201);
         let weights = space.one_hot(&cell.parse().unwrap()).unwrap();
+        assert_eq!(space.genotype(&weights).to_string(), cell);
         let ones = weights[0].iter().map(|edge| edge.iter().position(|&w| w == 1.0));
         assert_eq!(ones.collect::<Option<Vec<_>>>(), Some(vec![2, 0, 1, 3, 0, 2]));
         assert_eq!(weights.iter().flatten().flatten().sum::<f64>(), 6.0);

@@ -84,7 +84,8 @@ impl Search {
         let alpha_loader = loader(&valid, augment, 1, true)?;
         let valid_loader = loader(&valid, Augment::none(), 1, false)?;
         let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
-        let method = method::build(config.search.method, &config, steps)?;
+        let trained = config.train.shape(summary.image, summary.classes.len());
+        let method = method::build(config.search.method, &config, steps, trained)?;
         let shape = NetworkShape {
             cells: method.cells(0, config.network.cells),
             ..network_shape(&config, &summary)

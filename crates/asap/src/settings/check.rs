@@ -43,6 +43,7 @@ impl Config {
             ("annealing.threshold", self.annealing.threshold, not_negative, 0.999),
             ("annealing.delta", self.annealing.delta, positive, 1.0),
             ("annealing.memory", self.annealing.memory, positive, 1e6),
+            ("search.cost", self.search.cost, not_negative, 100.0),
             ("search.warmup", self.search.warmup, not_negative, 0.9),
             ("pruning.start", self.pruning.start, not_negative, 1.0),
             ("pruning.end", self.pruning.end, self.pruning.start, 1.0),
@@ -93,6 +94,12 @@ impl Config {
             return Err(Error::Config(format!(
                 "search.edge_policy: expected anneal with search.relaxation = \"paths\", found {}",
                 self.search.edge_policy
+            )));
+        }
+        if self.search.relaxation == Relaxation::Mixture && self.search.cost > 0.0 {
+            return Err(Error::Config(format!(
+                "search.cost: expected 0 unless search.relaxation = \"paths\", found {}",
+                self.search.cost
             )));
         }
         let parts = space.partial;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use asap_core::{
-    Adam, Annealing, EdgePolicy, Family, Operation, PowerCosineLearningRate, SearchSpace, Stem,
-    TemperatureSchedule, ThresholdPolicy,
+    Adam, Annealing, EdgePolicy, Family, NetworkShape, Operation, PowerCosineLearningRate,
+    SearchSpace, Stem, TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions, Policy};
 use asap_kernels::Precision;
@@ -141,6 +141,10 @@ pub struct SearchConfig {
     /// are used.
     #[serde(default)]
     pub statistics: usize,
+    /// Loss that half the multiply-adds are worth when `paths` are compared: this many times the binary logarithm of the
+    /// multiply-adds of the network that would be trained is added to a path's loss; 0: cost does not count.
+    #[serde(default)]
+    pub cost: f64,
     /// Minutes between checkpoints inside a long epoch.
     pub checkpoint_minutes: f64,
 }
@@ -482,6 +486,20 @@ impl AugmentConfig {
 }
 
 impl TrainConfig {
+    /// The network to be trained on images of this height, width and number of channels, but for
+    /// [`TrainConfig::multiply_adds`].
+    pub fn shape(&self, [height, width, in_channels]: [usize; 3], classes: usize) -> NetworkShape {
+        NetworkShape {
+            channels: self.channels,
+            cells: self.cells,
+            height,
+            width,
+            in_channels,
+            classes,
+            stem: self.stem,
+        }
+    }
+
     /// The learning rate over the epochs.
     pub fn learning_rate(&self) -> PowerCosineLearningRate {
         PowerCosineLearningRate {

@@ -71,16 +71,7 @@ impl Training {
             mean: normalization.mean.clone(),
             std: normalization.std.clone(),
         };
-        let [height, width, in_channels] = data.image;
-        let mut shape = NetworkShape {
-            channels: config.train.channels,
-            cells: config.train.cells,
-            height,
-            width,
-            in_channels,
-            classes: data.classes.len(),
-            stem: config.train.stem,
-        };
+        let mut shape = config.train.shape(data.image, data.classes.len());
         if config.train.multiply_adds > 0 {
             shape = shape.closest(&genotype, config.train.multiply_adds)?;
         }
@@ -94,7 +85,7 @@ impl Training {
             let normalization = normalization.clone();
             Loader::new(images, indices, batch, augment, normalization, seed, shuffle)
         };
-        let augment = config.train.augment.changes(height.min(width));
+        let augment = config.train.augment.changes(shape.height.min(shape.width));
         // A last step with few images would disturb the batch norms.
         let train = loader(Arc::clone(&images), used, augment, true)?.drop_last(true);
         let valid = match valid {

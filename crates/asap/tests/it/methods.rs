@@ -7,7 +7,7 @@ use asap::run::record::EpochRecord;
 use asap::settings::Auto;
 use asap::settings::config::{AlphaOptimizer, Config, Interval, Relaxation, Trained};
 use asap::{MethodName, Outcome, RunFolder, Search, SearchResult};
-use asap_core::{EdgePolicy, Family};
+use asap_core::{CellGenotype, EdgePolicy, Family, Operation};
 
 use crate::small::{StopAfter, stripes, tiny};
 
@@ -72,6 +72,25 @@ fn a_search_by_paths_says_how_sure_it_is_and_goes_on_where_it_was_broken_off() {
 }
 
 /// Each setting alone changes the search, and a threshold that evidence must confirm prunes no more than the threshold.
+#[test]
+fn the_cheapest_cell_is_found_if_only_cost_counts() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut config = paths(Family::Darts);
+    config.network.candidates =
+        vec![Operation::SepConv3x3, Operation::SkipConnect, Operation::DilConv3x3];
+    let free = |config: &Config, name: &str| {
+        let genotype = search(config, &scratch.path().join(name)).0.genotype;
+        genotype.cells().iter().map(CellGenotype::skip_count).sum::<usize>()
+    };
+    let of_all = 2 * (2 * config.network.nodes);
+    assert!(free(&config, "loss") < of_all);
+    config.search.cost = 100.0;
+    assert_eq!(free(&config, "cost"), of_all);
+    config.search.relaxation = Relaxation::Mixture;
+    let refused = Search::new(config, stripes(192)).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("search.cost: expected 0 unless"), "{refused}");
+}
+
 #[test]
 fn every_cure_is_a_setting_that_changes_the_search() {
     type Change = fn(&mut Config);

@@ -11,7 +11,7 @@ mod random;
 mod snas;
 mod xnas;
 
-use asap_core::{Architecture, Derived, Evidence, MixingTables, Pruned, Sureness};
+use asap_core::{Architecture, Derived, Evidence, MixingTables, NetworkShape, Pruned, Sureness};
 use asap_data::Batch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -172,15 +172,21 @@ pub trait Method: Send {
     }
 }
 
-/// The method with the settings of a configuration, for epochs of `steps` steps on the architecture.
+/// The method with the settings of a configuration, for epochs of `steps` steps on the architecture and a cell that is to
+/// be trained in a network of shape `trained`.
 ///
 /// # Errors
 /// If the configuration's space is invalid.
-pub fn build(name: MethodName, config: &Config, steps: usize) -> Result<Box<dyn Method>, Error> {
+pub fn build(
+    name: MethodName,
+    config: &Config,
+    steps: usize,
+    trained: NetworkShape,
+) -> Result<Box<dyn Method>, Error> {
     let (adam, space) = (config.adam(steps), config.space()?);
     Ok(match name {
         MethodName::Asap | MethodName::Placebo if config.search.relaxation == Relaxation::Paths => {
-            Box::new(paths::Paths::new(config, steps, name == MethodName::Placebo)?)
+            Box::new(paths::Paths::new(config, steps, trained, name == MethodName::Placebo)?)
         }
         MethodName::Asap => Box::new(anneal::Anneal::exponential(config, adam, steps)?),
         MethodName::Placebo => Box::new(anneal::Anneal::placebo(config, adam, steps)?),

@@ -2,7 +2,9 @@
 //! them get the same share, and each step on alpha compares the losses of some paths on the same images. An operation is
 //! pruned as soon as the evidence against it allows (Claim 1 with the measured variance).
 
-use asap_core::{Architecture, Derived, Evidence, MixingTables, Pruned, Sureness};
+use asap_core::{
+    Architecture, Derived, Evidence, MixingTables, NetworkShape, Pruned, Sureness, evaluation_cost,
+};
 use asap_data::Batch;
 use rand::seq::SliceRandom;
 
@@ -21,12 +23,20 @@ pub(super) struct Paths {
     /// Number of paths that are compared, and that share the operations evenly.
     count: usize,
     evidence: Evidence,
+    /// What half the multiply-adds are worth, and the network in which they are counted.
+    cost: f64,
+    trained: NetworkShape,
     /// True if the losses are shuffled, for the placebo.
     shuffled: bool,
 }
 
 impl Paths {
-    pub(super) fn new(config: &Config, steps: usize, shuffled: bool) -> Result<Self, Error> {
+    pub(super) fn new(
+        config: &Config,
+        steps: usize,
+        trained: NetworkShape,
+        shuffled: bool,
+    ) -> Result<Self, Error> {
         let turns = Turns {
             first: config.search.warmup * config.search.epochs as f64,
             every: config.alpha.every,
@@ -37,8 +47,20 @@ impl Paths {
             turns,
             count: config.network.candidates.len().max(2),
             evidence: turns.evidence(config, steps)?,
+            cost: config.search.cost,
+            trained,
             shuffled,
         })
+    }
+
+    /// What the multiply-adds of a path add to its loss.
+    fn cost(&self, architecture: &Architecture, path: &MixingTables) -> f64 {
+        if self.cost == 0.0 {
+            return 0.0;
+        }
+        let genotype = architecture.space().genotype(path);
+        let cost = evaluation_cost(&genotype, &self.trained).expect("a network for the space");
+        self.cost * (cost.multiply_adds as f64).log2()
     }
 
     /// The number of paths in which every remaining operation has its turn.
@@ -78,6 +100,9 @@ impl Method for Paths {
         }
         if self.shuffled {
             losses.shuffle(&mut random);
+        }
+        for (loss, path) in losses.iter_mut().zip(&paths) {
+            *loss += self.cost(&learner.architecture, path);
         }
         self.evidence.observe_paths(&learner.architecture, &paths, &losses);
         self.evidence.place_logits(&mut learner.architecture);
