@@ -195,13 +195,15 @@ impl ChoiceEvidence {
     }
 
     /// Logits in units of evidence: at a temperature of 1 the softmax of two candidates is close to [`Self::lead`]. The
-    /// temperature of eq. 3 is in the unit: it is the standard error, and falls as observations come in.
+    /// temperature of eq. 3 is in the unit: it is the standard error, and falls as observations come in. Before that error is
+    /// known the unit is 1.
     pub fn logits(&self, choice: &Choice) -> Vec<f64> {
         let errors = choice.alive().filter_map(|c| self.candidates[c].variance_of_mean());
         let (sum, count) =
             errors.fold((0.0, 0.0), |(sum, count), error| (sum + error, count + 1.0));
         let unit = (2.0 * sum / count).sqrt() / LOGISTIC;
-        let logit = |moments: &Moments| if unit > 0.0 { -moments.mean / unit } else { 0.0 };
+        let unit = if unit > 0.0 { unit } else { 1.0 };
+        let logit = |moments: &Moments| -moments.mean / unit;
         self.candidates.iter().map(logit).collect()
     }
 

@@ -78,42 +78,6 @@ impl Architecture {
     }
 }
 
-/// A choice of a kind of cell (its position): the operation of an edge, or the inputs of a node.
-#[derive(Clone, Copy, PartialEq)]
-enum Chooser {
-    Edge(usize, usize),
-    Node(usize, usize),
-}
-
-/// A candidate of an open choice that a path takes.
-struct Taken {
-    choice: Chooser,
-    candidate: usize,
-}
-
-/// The candidates of all open choices that a path takes.
-fn taken(architecture: &Architecture, path: &MixingTables) -> Vec<Taken> {
-    let mut all = Vec::new();
-    for (k, &kind) in architecture.space().kinds().iter().enumerate() {
-        let choices = architecture.cell(kind);
-        let mut take = |choice: &Choice, chooser, candidate| {
-            if !choice.is_decided() {
-                all.push(Taken { choice: chooser, candidate });
-            }
-        };
-        for edge in architecture.alive_edges(kind) {
-            let Some(operation) = path[k][edge.index].iter().position(|w| *w != 0.0) else {
-                continue;
-            };
-            take(&choices.operations[edge.index], Chooser::Edge(k, edge.index), operation);
-            if let Some(choice) = &choices.inputs[edge.node] {
-                take(choice, Chooser::Node(k, edge.node), edge.input);
-            }
-        }
-    }
-    all
-}
-
 /// Items that take turns, in random order.
 struct Turns {
     items: Vec<usize>,
@@ -149,10 +113,6 @@ impl Evidence {
 
     /// Adds the losses of some paths on the same images.
     ///
-    /// A path's loss is the sum of what all its choices do, so each would be noise for every other. From what a choice sees,
-    /// the known effects of the other choices are subtracted (control variates): they were measured on earlier paths, and
-    /// paths are drawn independently, so the mean stays that of the choice and only its variance shrinks.
-    ///
     /// # Panics
     /// If there is not one loss per path.
     pub fn observe_paths(
@@ -167,48 +127,31 @@ impl Evidence {
         if count < 2.0 {
             return;
         }
+        let mean = losses.iter().sum::<f64>() / count;
         let inflation = count / (count - 1.0);
-        let taken: Vec<_> = paths.iter().map(|path| taken(architecture, path)).collect();
-        let explained =
-            |taken: &[Taken]| taken.iter().map(|t| self.effect(architecture, t)).sum::<f64>();
-        let unexplained: Vec<f64> =
-            taken.iter().zip(losses).map(|(taken, loss)| loss - explained(taken)).collect();
-        let mean = unexplained.iter().sum::<f64>() / count;
-        // a node takes several inputs, whose draws depend on each other: none of them is subtracted from another
-        let of_choice = |all: &[Taken], choice| -> f64 {
-            all.iter()
-                .filter(|taken| taken.choice == choice)
-                .map(|taken| self.effect(architecture, taken))
-                .sum()
-        };
-        let observed: Vec<Vec<f64>> = (taken.iter().zip(&unexplained))
-            .map(|(all, rest)| all.iter().map(|t| rest - mean + of_choice(all, t.choice)).collect())
-            .collect();
-        for (taken, value) in taken.iter().flatten().zip(observed.into_iter().flatten()) {
-            let evidence = match taken.choice {
-                Chooser::Edge(kind, edge) => Some(&mut self.cells[kind].operations[edge]),
-                Chooser::Node(kind, node) => self.cells[kind].inputs[node].as_mut(),
-            };
-            evidence.into_iter().for_each(|e| e.observe(taken.candidate, value, inflation));
+        let space = architecture.space();
+        for (path, loss) in paths.iter().zip(losses) {
+            for ((&kind, cell), path) in space.kinds().iter().zip(&mut self.cells).zip(path) {
+                let choices = architecture.cell(kind);
+                for edge in architecture.alive_edges(kind) {
+                    let Some(operation) = path[edge.index].iter().position(|w| *w != 0.0) else {
+                        continue;
+                    };
+                    let observe = |evidence: &mut ChoiceEvidence, choice: &Choice, candidate| {
+                        if !choice.is_decided() {
+                            evidence.observe(candidate, loss - mean, inflation);
+                        }
+                    };
+                    let operations = &mut cell.operations[edge.index];
+                    observe(operations, &choices.operations[edge.index], operation);
+                    if let (Some(inputs), Some(choice)) =
+                        (&mut cell.inputs[edge.node], &choices.inputs[edge.node])
+                    {
+                        observe(inputs, choice, edge.input);
+                    }
+                }
+            }
         }
-    }
-
-    /// What a candidate adds to the loss of a path, beside the others of its choice, as far as it is known.
-    fn effect(&self, architecture: &Architecture, taken: &Taken) -> f64 {
-        let kinds = architecture.space().kinds();
-        let (choice, evidence) = match taken.choice {
-            Chooser::Edge(kind, edge) => (
-                Some(&architecture.cell(kinds[kind]).operations[edge]),
-                Some(&self.cells[kind].operations[edge]),
-            ),
-            Chooser::Node(kind, node) => (
-                architecture.cell(kinds[kind]).inputs[node].as_ref(),
-                self.cells[kind].inputs[node].as_ref(),
-            ),
-        };
-        let (Some(choice), Some(evidence)) = (choice, evidence) else { return 0.0 };
-        let all = choice.alive().map(|candidate| evidence.mean(candidate)).sum::<f64>();
-        evidence.mean(taken.candidate) - all / choice.alive_count() as f64
     }
 
     /// Adds the gradients of a step for the weights of every choice's candidates; shapes as those of
