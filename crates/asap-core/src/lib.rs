@@ -15,6 +15,7 @@ pub mod space;
 
 pub use anneal::algorithm::{Annealed, Annealing, Removal, anneal_and_prune};
 pub use anneal::architecture::{Architecture, CellChoices};
+pub use anneal::certainty::Prior;
 pub use anneal::choice::{Adam, Choice};
 pub use anneal::derive::{Derived, Fallback};
 pub use anneal::edge_policy::EdgePolicy;

@@ -1,11 +1,9 @@
 //! What is known of the candidates of a choice, and how surely.
 
-use std::f64::consts::SQRT_2;
-
-use libm::erfc;
 use serde::{Deserialize, Serialize};
 
 use super::choice::Choice;
+use super::normal::distribution;
 
 /// Observations from which on their variance is taken for known.
 const ENOUGH: f64 = 20.0;
@@ -13,9 +11,6 @@ const ENOUGH: f64 = 20.0;
 const SHARPEST: f64 = 200.0;
 /// A logistic function of this many times x is close to the normal distribution function of x.
 const LOGISTIC: f64 = 1.702;
-/// Points on each side of an integral over a normal distribution, and the standard deviations to which it reaches.
-const STEPS: i32 = 60;
-const RANGE: f64 = 6.0;
 
 /// For each candidate of a [`Choice`] the mean and the variance of its observations.
 ///
@@ -43,8 +38,8 @@ const RANGE: f64 = 6.0;
 pub struct ChoiceEvidence {
     memory: Option<f64>,
     candidates: Vec<Moments>,
-    /// For the pruned, the probability that this was wrong.
-    errors: Vec<Option<f64>>,
+    /// For the pruned, the probability that another search would prune it too.
+    pub(super) pruned: Vec<Option<f64>>,
 }
 
 /// Weighted mean and variance of a series.
@@ -65,7 +60,7 @@ impl ChoiceEvidence {
         Self {
             memory: memory.is_finite().then_some(memory),
             candidates: vec![Moments::default(); candidates],
-            errors: vec![None; candidates],
+            pruned: vec![None; candidates],
         }
     }
 
@@ -143,50 +138,10 @@ impl ChoiceEvidence {
         self.error(self.last_kept(choice), candidate) <= delta / rivals
     }
 
-    /// Prunes the candidates that the evidence [allows](Self::allows), worst first.
-    pub fn prune(&mut self, choice: &mut Choice, delta: f64) -> Vec<usize> {
-        let ranked = self.ranked(choice);
-        let doomed: Vec<_> = ranked[choice.keep()..]
-            .iter()
-            .rev()
-            .copied()
-            .filter(|&candidate| self.allows(choice, candidate, delta))
-            .collect();
-        doomed.iter().for_each(|&candidate| self.remove(choice, candidate));
-        doomed
-    }
-
-    /// Removes a candidate, and records how sure that was.
-    pub fn remove(&mut self, choice: &mut Choice, candidate: usize) {
-        let error = self.lead(candidate, self.last_kept(choice));
-        if choice.remove(candidate) {
-            self.errors[candidate] = Some(error);
-        }
-    }
-
-    /// How sure the choice is, from 0 to 1: the probability that the last of the candidates kept is better than all others,
-    /// if the means are normally distributed about the true ones. As long as nothing is known, that of a draw.
-    pub fn sureness(&self, choice: &Choice) -> f64 {
-        let ranked = self.ranked(choice);
-        let (kept, others) = ranked.split_at(choice.keep());
-        let right: f64 = self.errors.iter().flatten().map(|error| 1.0 - error).product();
-        let normal = |&c: &usize| Some((self.mean(c), self.standard_error(c)?));
-        let others: Option<Vec<(f64, f64)>> = others.iter().map(normal).collect();
-        let (Some((mean, error)), Some(others)) = (normal(&kept[kept.len() - 1]), others) else {
-            return right * kept.len() as f64 / ranked.len() as f64;
-        };
-        let (mut sum, mut weights) = (0.0, 0.0);
-        for point in -STEPS..=STEPS {
-            let z = f64::from(point) * RANGE / f64::from(STEPS);
-            let weight = (-z * z / 2.0).exp();
-            let x = mean + z * error;
-            let better: f64 = others
-                .iter()
-                .map(|(m, s)| distribution((m - x) / s.max(f64::MIN_POSITIVE)))
-                .product();
-            (sum, weights) = (sum + weight * better, weights + weight);
-        }
-        right * sum / weights
+    /// The candidates that the evidence [allows](Self::allows) to prune, worst first.
+    pub fn doomed(&self, choice: &Choice, delta: f64) -> Vec<usize> {
+        let out = |&candidate: &usize| self.allows(choice, candidate, delta);
+        self.ranked(choice)[choice.keep()..].iter().rev().copied().filter(out).collect()
     }
 
     /// The remaining candidate that could most likely take the place of the last one that is kept, if there is one.
@@ -207,25 +162,22 @@ impl ChoiceEvidence {
         self.candidates.iter().map(logit).collect()
     }
 
-    /// Factor on the number of observations after which the leads, if they stay as they are, are `sure`; at least 1. `None`
-    /// if nothing is known.
-    pub fn missing(&self, choice: &Choice, sure: f64) -> Option<f64> {
-        let (leader, other) = (self.last_kept(choice), self.runner_up(choice)?);
-        let z = self.score(leader, other).filter(|z| *z > 0.0)?;
-        Some((quantile(sure) / z).powi(2).max(1.0))
+    /// The last of the candidates that are kept if nothing changes any more.
+    pub(super) fn last_kept(&self, choice: &Choice) -> usize {
+        self.ranked(choice)[choice.keep() - 1]
     }
 
-    /// The last of the candidates that are kept if nothing changes any more.
-    fn last_kept(&self, choice: &Choice) -> usize {
-        self.ranked(choice)[choice.keep() - 1]
+    /// Mean of a candidate, and the variance of that mean as an estimate.
+    pub(super) fn estimate(&self, candidate: usize) -> Option<(f64, f64)> {
+        let moments = &self.candidates[candidate];
+        Some((moments.mean, moments.variance_of_mean()?))
     }
 
     /// The lead of `a` over `b` in standard errors.
     fn score(&self, a: usize, b: usize) -> Option<f64> {
-        let [a, b] = [a, b].map(|candidate| &self.candidates[candidate]);
-        let variance = a.variance_of_mean()? + b.variance_of_mean()?;
-        let gap = b.mean - a.mean;
-        (variance > 0.0).then(|| gap / variance.sqrt())
+        let ((a, variance_of_a), (b, variance_of_b)) = (self.estimate(a)?, self.estimate(b)?);
+        let variance = variance_of_a + variance_of_b;
+        (variance > 0.0).then(|| (b - a) / variance.sqrt())
     }
 }
 
@@ -253,21 +205,6 @@ impl Moments {
         let count = self.count();
         (count >= ENOUGH).then(|| self.squares / self.weight / (count - 1.0))
     }
-}
-
-/// The probability that a standard normal variable is below `z`.
-fn distribution(z: f64) -> f64 {
-    erfc(-z / SQRT_2) / 2.0
-}
-
-/// The z below which a standard normal variable lies with probability `p`, by bisection.
-fn quantile(p: f64) -> f64 {
-    let (mut low, mut high) = (-10.0, 10.0);
-    for _ in 0..60 {
-        let middle = (low + high) / 2.0;
-        if distribution(middle) < p { low = middle } else { high = middle }
-    }
-    low
 }
 
 #[cfg(test)]
@@ -323,28 +260,6 @@ mod tests {
         assert!((evidence.candidates[0].count() - (1.0 + q) / (1.0 - q)).abs() < 1e-5);
     }
 
-    /// Choices said to be p sure are right in p of the cases, whatever the gap.
-    #[test]
-    fn sureness_is_calibrated() {
-        let mut bins = [(0.0, 0.0, 0.0); 4];
-        let mut random = ChaCha8Rng::seed_from_u64(3);
-        for seed in 0..3000 {
-            // true means drawn about as far apart as 100 steps can tell
-            let means: Vec<f64> = (0..3).map(|_| 0.1 * normal(&mut random)).collect();
-            let (choice, evidence) = observed(&means, 100, seed);
-            let chosen = evidence.ranked(&choice)[0];
-            let right = (0..3).all(|other| means[chosen] <= means[other]);
-            let sure = evidence.sureness(&choice);
-            let bin = &mut bins[((sure - 0.33) * 6.0).clamp(0.0, 3.0) as usize];
-            *bin = (bin.0 + 1.0, bin.1 + sure, bin.2 + f64::from(u8::from(right)));
-        }
-        for (count, sure, right) in bins {
-            assert!(count > 100.0, "{bins:?}");
-            // with a flat prior for the means; the one here pulls them together
-            assert!((sure / count - right / count).abs() < 0.15, "{bins:?}");
-        }
-    }
-
     #[test]
     fn the_best_is_lost_less_often_than_allowed_and_noise_prunes_nothing() {
         let (runs, delta) = (400, 0.1);
@@ -360,7 +275,9 @@ mod tests {
                     };
                     let gradients: Vec<_> = (0..5).map(|c| gradient(c, &mut random)).collect();
                     evidence.observe_all(&choice, &gradients);
-                    evidence.prune(&mut choice, delta);
+                    for candidate in evidence.doomed(&choice, delta) {
+                        choice.remove(candidate);
+                    }
                 }
                 match case {
                     0 => lost[0] += usize::from(choice.alive_count() < 5),
@@ -383,13 +300,6 @@ mod tests {
         placed.place(&evidence.logits(&choice));
         let phi = placed.probabilities(1.0);
         assert!((phi[0] - evidence.lead(0, 1)).abs() < 0.02, "{phi:?} {}", evidence.lead(0, 1));
-        assert!(
-            (evidence.sureness(&choice) - evidence.lead(0, 1).max(evidence.lead(1, 0))).abs()
-                < 1e-3
-        );
-        let factor = evidence.missing(&choice, 0.999).unwrap();
-        let (choice, more) = observed(&[0.0, 0.1], (400.0 * factor) as usize, 1);
-        assert!(more.sureness(&choice) > 0.97);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 pub mod algorithm;
 pub mod architecture;
+pub mod certainty;
 pub mod choice;
 pub mod derive;
 pub mod edge_policy;
 pub mod evidence;
 pub mod found;
 pub mod gradient;
+mod normal;
 pub mod pac;
 pub mod paths;
 mod saved;

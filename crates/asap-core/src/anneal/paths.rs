@@ -8,6 +8,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::architecture::Architecture;
+use super::certainty::Prior;
 use super::choice::Choice;
 use super::evidence::ChoiceEvidence;
 use super::found::Pruned;
@@ -36,7 +37,7 @@ pub struct Sureness {
     pub choice: String,
     /// What was chosen.
     pub chosen: String,
-    /// The probability that it is right for the weights of this search, from 0 to 1; another seed has other weights.
+    /// The probability that a search with another seed makes the same choice, from 0 to 1.
     pub sure: f64,
     /// What could most likely take its place, if anything is left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -192,6 +193,7 @@ impl Evidence {
     /// lines 7 to 9 of Algorithm 1 with a threshold that is measured.
     pub fn prune(&mut self, architecture: &mut Architecture, delta: f64) -> Vec<Pruned> {
         let mut pruned = Vec::new();
+        let (of_operations, of_inputs) = self.priors(architecture);
         let edges: Vec<Edge> = architecture.space().edges().collect();
         let candidates = architecture.space().candidates.clone();
         for (&kind, evidence) in architecture.space().kinds().to_vec().iter().zip(&mut self.cells) {
@@ -201,7 +203,7 @@ impl Evidence {
                 cell.inputs.iter_mut().zip(&mut evidence.inputs).enumerate()
             {
                 let (Some(choice), Some(evidence)) = (choice, evidence) else { continue };
-                for input in evidence.prune(choice, delta) {
+                for input in evidence.prune(choice, of_inputs, delta) {
                     let edge = edges.iter().find(|edge| edge.node == node && edge.input == input);
                     pruned.extend(edge.map(|edge| removed(edge, None)));
                 }
@@ -211,7 +213,7 @@ impl Evidence {
                     continue;
                 }
                 let choice = &mut cell.operations[edge.index];
-                let gone = evidence.operations[edge.index].prune(choice, delta);
+                let gone = evidence.operations[edge.index].prune(choice, of_operations, delta);
                 let operation =
                     |candidate: usize| -> Option<Operation> { Some(candidates[candidate]) };
                 pruned.extend(gone.into_iter().map(|gone| removed(edge, operation(gone))));
@@ -243,6 +245,7 @@ impl Evidence {
 
     /// Removes candidates from an architecture, and records how sure that was.
     pub fn remove(&mut self, architecture: &mut Architecture, pruned: &[Pruned]) {
+        let (of_operations, of_inputs) = self.priors(architecture);
         for &Pruned { kind, edge, operation } in pruned {
             let cell = &mut self.cells[architecture.space().family.kind_index(kind)];
             match operation {
@@ -250,14 +253,14 @@ impl Evidence {
                     let candidate = place(architecture, operation);
                     let choices = architecture.cell_mut(kind);
                     let choice = &mut choices.operations[edge.index];
-                    cell.operations[edge.index].remove(choice, candidate);
+                    cell.operations[edge.index].remove(choice, of_operations, candidate);
                 }
                 None => {
                     let choices = architecture.cell_mut(kind);
                     if let (Some(evidence), Some(choice)) =
                         (&mut cell.inputs[edge.node], &mut choices.inputs[edge.node])
                     {
-                        evidence.remove(choice, edge.input);
+                        evidence.remove(choice, of_inputs, edge.input);
                     }
                 }
             }
@@ -281,9 +284,25 @@ impl Evidence {
         }
     }
 
+    /// How far apart operations are, and inputs.
+    fn priors(&self, architecture: &Architecture) -> (Prior, Prior) {
+        let cells = || {
+            let kinds = architecture.space().kinds().iter();
+            kinds.zip(&self.cells).map(|(&kind, cell)| (architecture.cell(kind), cell))
+        };
+        let operations =
+            cells().flat_map(|(choices, cell)| choices.operations.iter().zip(&cell.operations));
+        let inputs = cells().flat_map(|(choices, cell)| {
+            let inputs = choices.inputs.iter().zip(&cell.inputs);
+            inputs.filter_map(|(choice, evidence)| choice.as_ref().zip(evidence.as_ref()))
+        });
+        (Prior::of(operations), Prior::of(inputs))
+    }
+
     /// How sure each choice is whose outcome is in the cell, in the order of the cell.
     pub fn sureness(&self, architecture: &Architecture) -> Vec<Sureness> {
         let space = architecture.space();
+        let (of_operations, of_inputs) = self.priors(architecture);
         let mut all = Vec::new();
         for (&kind, cell) in space.kinds().iter().zip(&self.cells) {
             let choices = architecture.cell(kind);
@@ -299,7 +318,8 @@ impl Evidence {
                     let names: Vec<_> = kept.iter().map(ToString::to_string).collect();
                     let rival = evidence.runner_up(choice).map(|input| input.to_string());
                     let name = format!("{kind} {state}, inputs");
-                    all.push(Sureness::new(name, names.join(","), rival, evidence, choice));
+                    let chosen = names.join(",");
+                    all.push(Sureness::new(name, chosen, rival, evidence, choice, of_inputs));
                 }
                 for edge in of_node().filter(|edge| kept.contains(&edge.input)) {
                     let choice = &choices.operations[edge.index];
@@ -316,6 +336,7 @@ impl Evidence {
                         rival,
                         evidence,
                         choice,
+                        of_operations,
                     ));
                 }
             }
@@ -337,9 +358,10 @@ impl Sureness {
         rival: Option<String>,
         evidence: &ChoiceEvidence,
         choice: &Choice,
+        prior: Prior,
     ) -> Self {
-        let sure = evidence.sureness(choice);
-        let missing = (sure < SURE).then(|| evidence.missing(choice, SURE)).flatten();
+        let sure = evidence.sureness(choice, prior);
+        let missing = (sure < SURE).then(|| evidence.missing(choice, prior, SURE)).flatten();
         Self { choice: name, chosen, sure, rival, missing }
     }
 }

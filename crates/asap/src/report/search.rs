@@ -71,9 +71,8 @@ fn certainty(html: &mut String, result: &SearchResult) {
         return;
     }
     html.push_str(
-        "<h2>Certainty</h2><p>The probability that a choice is right, by the mean and the variance of what the search \
-         measured with its own weights. 50 % between two is a coin toss. A search with another seed has other weights \
-         and may still choose otherwise.</p>",
+        "<h2>Certainty</h2><p>The probability that a search with another seed makes the same choice, by the mean and the \
+         variance of what this search measured. 50 % between two is a coin toss.</p>",
     );
     let rows = result.choices.iter().map(|choice| {
         vec![

@@ -9,12 +9,17 @@ pub mod method;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use asap_core::{Choice, CosineLearningRate, MixingTables, NetworkShape, Stem, search_cost};
+use asap_core::{
+    Choice, CosineLearningRate, Genotype, MixingTables, NetworkShape, Stem, evaluation_cost,
+    search_cost,
+};
 use asap_data::{
     Augment, Batch, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
 use asap_net::engine::Engine;
 use asap_net::steps::{NonFinite, Score};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
 use crate::run::driver::{self, Position};
@@ -151,7 +156,14 @@ impl Search {
     /// Estimated memory of the search at its start, in MiB; pruning lowers it.
     pub fn memory_estimate_mb(&self) -> f64 {
         let shape = network_shape(&self.config, &self.data);
-        let cost = search_cost(&self.learner.architecture, &shape).unwrap_or_default();
+        let mut cost = search_cost(&self.learner.architecture, &shape).unwrap_or_default();
+        if self.config.samples_paths() {
+            let mut random = ChaCha8Rng::seed_from_u64(self.config.seed);
+            let space = self.learner.architecture.space();
+            let paths = (0..PATHS_OF_ESTIMATE).map(|_| Genotype::random(space, &mut random));
+            let of_path = |path| evaluation_cost(&path, &shape).unwrap_or_default().activations;
+            cost.activations = paths.map(of_path).max().unwrap_or(cost.activations);
+        }
         activations_mb(&cost, self.config.search.batch.min(self.data.train_images))
     }
 
@@ -247,6 +259,9 @@ impl Search {
         choices.map(spread).fold(0.0, f64::max)
     }
 }
+
+/// Random paths of which the largest stands for all in an estimate of memory.
+const PATHS_OF_ESTIMATE: usize = 50;
 
 /// The size of the search network for a configuration and some images.
 fn network_shape(config: &Config, data: &DataSummary) -> NetworkShape {

@@ -373,6 +373,12 @@ impl Config {
         schema_for!(Self).to_value()
     }
 
+    /// True if the search computes single paths, never the mixture of all operations.
+    pub fn samples_paths(&self) -> bool {
+        let anneals = matches!(self.search.method, MethodName::Asap | MethodName::Placebo);
+        anneals && self.search.relaxation == Relaxation::Paths
+    }
+
     /// The search space.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::Error;
 use crate::search::learner::Learner;
 use crate::settings::MethodName;
-use crate::settings::config::{Config, Relaxation};
+use crate::settings::config::Config;
 use asap_net::optimizer::Sgd;
 use asap_net::parameters::fnv1a;
 use asap_net::steps::{NonFinite, Score};
@@ -185,7 +185,7 @@ pub fn build(
 ) -> Result<Box<dyn Method>, Error> {
     let (adam, space) = (config.adam(steps), config.space()?);
     Ok(match name {
-        MethodName::Asap | MethodName::Placebo if config.search.relaxation == Relaxation::Paths => {
+        MethodName::Asap | MethodName::Placebo if config.samples_paths() => {
             Box::new(paths::Paths::new(config, steps, trained, name == MethodName::Placebo)?)
         }
         MethodName::Asap => Box::new(anneal::Anneal::exponential(config, adam, steps)?),
