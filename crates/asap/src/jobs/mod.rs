@@ -205,14 +205,14 @@ fn prepare<R: Send>(
     with_threads(config.threads, || make(load(config, observer)?))?
 }
 
-fn start<R: Send>(
+fn start<R: Epochs + Send>(
     place: &Place,
     config: &Config,
     observer: &mut dyn Observer,
     make: impl FnOnce(Splits) -> Result<R, Error> + Send,
 ) -> Result<Job<R>, Error> {
     let run = prepare(config, observer, make)?;
-    let (folder, lock) = RunFolder::create_locked(place, config)?;
+    let (folder, lock) = RunFolder::create_locked(place, run.config())?;
     Ok(Job { run, folder, _lock: lock, begun: false })
 }
 

@@ -17,6 +17,7 @@ use crate::run::folder::{CHECKPOINT, RESULT, RunFolder};
 use crate::run::pace::Pace;
 use crate::run::record::{Curves, Event, Observer, Outcome, Record};
 use crate::run::sink::{Sink, Tensors};
+use crate::settings::config::Config;
 
 /// Number of steps from which the seconds of an epoch are estimated.
 const TIMED_STEPS: usize = 3;
@@ -64,8 +65,9 @@ pub(crate) trait Epochs {
     /// The images of a validation, for errors.
     const VALIDATION: &'static str;
 
-    /// Worker threads; 0 for those of the pool in which the run is started.
-    fn threads(&self) -> usize;
+    /// The configuration, with everything decided that depended on the images. Its `threads` is 0 for those of the pool in
+    /// which the run is started.
+    fn config(&self) -> &Config;
 
     /// The position of the run.
     fn position(&self) -> &Position;
@@ -191,7 +193,7 @@ pub(crate) fn run_locked<E: Epochs<Result: Send> + Send>(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<E::Result>, Error> {
-    with_threads(epochs.threads(), || run_here(epochs, sink, observer, stop))?
+    with_threads(epochs.config().threads, || run_here(epochs, sink, observer, stop))?
 }
 
 /// Does work with this many threads; 0 uses those of the pool in which it is called.
@@ -303,7 +305,7 @@ fn save<E: Epochs>(epochs: &E, sink: &mut dyn Sink) -> Result<(), Error> {
 /// Estimated seconds of an epoch like the one at the position on this machine. It takes a few steps, so the run is not
 /// usable afterwards.
 pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, Error> {
-    with_threads(epochs.threads(), move || {
+    with_threads(epochs.config().threads, move || {
         let epoch = epochs.position().epoch;
         let mut companions = epochs.companions().map(|images| images.epoch(epoch));
         let mut started = Instant::now();

@@ -17,6 +17,7 @@ use crate::run::record::{EpochRecord, Event, SearchResult, StepReport};
 use crate::run::sink::{Sink, Tensors};
 use crate::search::learner::Learner;
 use crate::search::method::{Clock, Step};
+use crate::settings::config::Config;
 
 /// A completed step of a search.
 pub(crate) struct Made {
@@ -35,8 +36,8 @@ impl Epochs for Search {
     const RATE_KEY: &'static str = "weights.lr";
     const VALIDATION: &'static str = "the validation half";
 
-    fn threads(&self) -> usize {
-        self.config.threads
+    fn config(&self) -> &Config {
+        &self.config
     }
 
     fn position(&self) -> &Position {

@@ -58,7 +58,7 @@ impl Search {
     ///
     /// # Errors
     /// If configuration and data do not fit.
-    pub fn new(config: Config, splits: Splits) -> Result<Self, Error> {
+    pub fn new(mut config: Config, splits: Splits) -> Result<Self, Error> {
         let device = config.device.open()?;
         let data = Arc::new(splits.train);
         let (train, valid) =
@@ -88,6 +88,7 @@ impl Search {
         let train_loader = loader(&train, augment, 0, true)?;
         let alpha_loader = loader(&valid, augment, 1, true)?;
         let valid_loader = loader(&valid, Augment::none(), 1, false)?;
+        config.search.epochs = config.search_epochs(train_loader.batches_per_epoch());
         let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
         let trained = config.train.shape(summary.image, summary.classes.len());
         let method = method::build(config.search.method, &config, steps, trained)?;

@@ -16,7 +16,6 @@ impl Config {
             ("network.channels", self.network.channels),
             ("network.cells", self.network.cells),
             ("network.nodes", self.network.nodes),
-            ("search.epochs", self.search.epochs),
             ("search.batch", self.search.batch),
             ("alpha.every", self.alpha.every),
             ("pc_darts.parts", self.pc_darts.parts),

@@ -120,7 +120,8 @@ pub struct SearchConfig {
     /// Search method: `asap` or one of its rivals.
     #[schemars(with = "String")]
     pub method: MethodName,
-    /// Largest number of epochs; the search ends sooner once every choice is made.
+    /// Largest number of epochs; the search ends sooner once every choice is made. 0: as many as make 12,500 steps, whatever
+    /// the number of images, but no more than 500.
     pub epochs: usize,
     /// Images per step.
     pub batch: usize,
@@ -366,6 +367,10 @@ pub struct TrainConfig {
 const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
 /// Upper limit of an automatic alpha rate.
 const ALPHA_LR_LIMIT: f64 = 0.02;
+/// Steps of a search without a number of epochs: what single paths need (docs/results/quality.md), close to the paper's 11,700.
+const SEARCH_STEPS: usize = 12_500;
+/// And the most epochs, each of which is validated and recorded.
+const MOST_EPOCHS: usize = 500;
 
 impl Config {
     /// The meaning of each key, as a JSON schema.
@@ -377,6 +382,14 @@ impl Config {
     pub fn samples_paths(&self) -> bool {
         let anneals = matches!(self.search.method, MethodName::Asap | MethodName::Placebo);
         anneals && self.search.relaxation == Relaxation::Paths
+    }
+
+    /// The number of epochs of a search, if one has `steps` steps.
+    pub(crate) fn search_epochs(&self, steps: usize) -> usize {
+        match self.search.epochs {
+            0 => SEARCH_STEPS.div_ceil(steps.max(1)).min(MOST_EPOCHS),
+            epochs => epochs,
+        }
     }
 
     /// The search space.

@@ -21,6 +21,7 @@ use crate::run::folder::{BEST, GENOTYPE_JSON, RunFolder, WEIGHTS};
 use crate::run::memory::peak_rss_mb;
 use crate::run::record::{DataSummary, Event, TrainRecord, TrainResult, TrainStep};
 use crate::run::sink::{Sink, Tensors};
+use crate::settings::config::Config;
 
 /// The state of a training that its checkpoint holds besides the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,8 +68,8 @@ impl Epochs for Training {
     const RATE_KEY: &'static str = "train.lr";
     const VALIDATION: &'static str = "the validation images";
 
-    fn threads(&self) -> usize {
-        self.config.threads
+    fn config(&self) -> &Config {
+        &self.config
     }
 
     fn position(&self) -> &Position {

@@ -150,6 +150,22 @@ fn a_number_that_is_not_finite_is_named_at_its_step_and_the_checkpoint_stays() {
 }
 
 #[test]
+fn without_a_number_of_epochs_there_are_as_many_as_make_enough_steps() {
+    let mut config = tiny();
+    config.search.epochs = 0;
+    config.search.batch = 2;
+    let of = |config: &Config, images| {
+        let search = Search::new(config.clone(), stripes(images)).unwrap();
+        (search.epochs(), search.epochs() * search.steps_per_epoch())
+    };
+    let (epochs, steps) = of(&config, 1200);
+    assert!((12_500..13_000).contains(&steps) && epochs == 42, "{epochs} {steps}");
+    assert_eq!(of(&config, 12).0, 500);
+    config.search.epochs = 3;
+    assert_eq!(of(&config, 12).0, 3);
+}
+
+#[test]
 fn a_run_without_movement_or_pruning_says_so() {
     let scratch = tempfile::tempdir().unwrap();
     let mut config = tiny();

@@ -128,6 +128,19 @@ fn files(path: &Path) -> Vec<Vec<u8>> {
 }
 
 #[test]
+fn a_folder_holds_the_number_of_epochs_that_was_decided() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run");
+    let mut config = embedded();
+    config.search.epochs = 0;
+    let job = Job::<Search>::start(&Place::Folder(path.clone()), &config, &mut ()).unwrap();
+    let epochs = job.of().epochs();
+    drop(job);
+    assert!(epochs > 0);
+    assert_eq!(RunFolder::open(&path).unwrap().1.search.epochs, epochs);
+}
+
+#[test]
 fn nothing_is_read_or_rewritten_while_another_process_works_in_the_folder() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("run");
