@@ -116,28 +116,72 @@ impl Architecture {
     /// Each choice is compared with the threshold for the number of candidates it started with. An edge that loses its
     /// place among the inputs of its node is removed with all its operations.
     pub fn prune(&mut self, temperature: f64, policy: &ThresholdPolicy, t: f64) -> Vec<Pruned> {
+        self.prune_each(|_, _, choice| choice.prune_ln(temperature, policy.ln_at(t, choice.len())))
+    }
+
+    /// Calls `prune`, which returns the candidates that it removes, on every choice: the inputs of each node if they are
+    /// annealed, then the operations of the edges that are left.
+    pub(super) fn prune_each(
+        &mut self,
+        mut prune: impl FnMut(CellKind, Site, &mut Choice) -> Vec<usize>,
+    ) -> Vec<Pruned> {
         let mut pruned = Vec::new();
         let annealed = self.policy == EdgePolicy::Anneal;
         let edges: Vec<_> = self.space.edges().collect();
-        let candidates = self.space.candidates.clone();
         for (&kind, cell) in self.space.kinds().iter().zip(&mut self.cells) {
-            let removed = |&edge: &Edge, operation| Pruned { kind, edge, operation };
             for (node, choice) in cell.inputs.iter_mut().enumerate() {
                 let Some(choice) = choice.as_mut().filter(|_| annealed) else { continue };
-                for input in choice.prune_ln(temperature, policy.ln_at(t, choice.len())) {
+                for input in prune(kind, Site::Inputs(node), choice) {
                     let edge = edges.iter().find(|edge| edge.node == node && edge.input == input);
-                    pruned.extend(edge.map(|edge| removed(edge, None)));
+                    pruned.extend(edge.map(|&edge| Pruned { kind, edge, operation: None }));
                 }
             }
-            for edge in &edges {
+            for &edge in &edges {
                 if cell.has_input(edge.node, edge.input) {
-                    let ln_threshold = policy.ln_at(t, candidates.len());
-                    let gone = cell.operations[edge.index].prune_ln(temperature, ln_threshold);
-                    pruned.extend(gone.into_iter().map(|o| removed(edge, Some(candidates[o]))));
+                    let gone =
+                        prune(kind, Site::Operations(edge.index), &mut cell.operations[edge.index]);
+                    let operations = gone.into_iter().map(|gone| self.space.candidates[gone]);
+                    pruned.extend(operations.map(|o| Pruned { kind, edge, operation: Some(o) }));
                 }
             }
         }
         pruned
+    }
+
+    /// The choice to which a candidate belongs, and its position there.
+    pub(super) fn locate(&self, pruned: &Pruned) -> (Site, usize) {
+        let position = |operation| {
+            let mut candidates = self.space.candidates.iter();
+            candidates.position(|&c| c == operation).expect("a candidate of the space")
+        };
+        match pruned.operation {
+            Some(operation) => (Site::Operations(pruned.edge.index), position(operation)),
+            None => (Site::Inputs(pruned.edge.node), pruned.edge.input),
+        }
+    }
+
+    /// This architecture without an operation, or without an edge.
+    pub fn without(mut self, pruned: &Pruned) -> Self {
+        let (site, candidate) = self.locate(pruned);
+        if let Some(choice) = self.cell_mut(pruned.kind).choice_mut(site) {
+            choice.remove(candidate);
+        }
+        self
+    }
+
+    /// The strongest other candidate of the same choice, if one is left.
+    pub fn rival(&self, pruned: &Pruned) -> Option<Pruned> {
+        let (site, candidate) = self.locate(pruned);
+        let ranked = self.cell(pruned.kind).choice(site)?.ranked();
+        let other = ranked.into_iter().find(|other| *other != candidate)?;
+        let node = pruned.edge.node;
+        let mut edges = self.space.edges().filter(|edge| edge.node == node);
+        Some(match site {
+            Site::Operations(_) => {
+                Pruned { operation: Some(self.space.candidates[other]), ..*pruned }
+            }
+            Site::Inputs(_) => Pruned { edge: edges.find(|e| e.input == other)?, ..*pruned },
+        })
     }
 
     /// True if nothing is left to choose: one operation on every live edge and, when inputs are annealed, no input too many.
@@ -200,7 +244,38 @@ impl Architecture {
     }
 }
 
+/// A choice in a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Site {
+    /// Of the inputs of a node.
+    Inputs(usize),
+    /// Of the operations of an edge.
+    Operations(usize),
+}
+
 impl CellChoices {
+    /// The choice of a site; `None` for the inputs of a node that does not choose.
+    pub(super) fn choice(&self, site: Site) -> Option<&Choice> {
+        match site {
+            Site::Inputs(node) => self.inputs[node].as_ref(),
+            Site::Operations(edge) => self.operations.get(edge),
+        }
+    }
+
+    pub(super) fn choice_mut(&mut self, site: Site) -> Option<&mut Choice> {
+        match site {
+            Site::Inputs(node) => self.inputs[node].as_mut(),
+            Site::Operations(edge) => self.operations.get_mut(edge),
+        }
+    }
+
+    /// The sites of open or decided choices: nodes that choose, and live edges.
+    pub(super) fn sites(&self, space: &SearchSpace) -> Vec<Site> {
+        let nodes = (0..self.inputs.len()).filter(|&node| self.inputs[node].is_some());
+        let edges = space.edges().filter(|edge| self.has_input(edge.node, edge.input));
+        nodes.map(Site::Inputs).chain(edges.map(|edge| Site::Operations(edge.index))).collect()
+    }
+
     pub(crate) fn has_input(&self, node: usize, input: usize) -> bool {
         self.inputs[node].as_ref().is_none_or(|inputs| inputs.is_alive(input))
     }

@@ -7,12 +7,13 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::architecture::Architecture;
+use super::architecture::{Architecture, Site};
 use super::certainty::Prior;
 use super::choice::Choice;
 use super::evidence::ChoiceEvidence;
 use super::found::Pruned;
-use crate::space::{CellKind, Edge, MixingTables, Operation};
+use super::gradient::ChoiceGradients;
+use crate::space::{CellKind, MixingTables};
 
 /// The evidence on every choice of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,13 @@ pub struct Evidence {
 struct CellEvidence {
     operations: Vec<ChoiceEvidence>,
     inputs: Vec<Option<ChoiceEvidence>>,
+}
+
+/// How far apart the candidates of each sort of choice are.
+#[derive(Clone, Copy)]
+struct Priors {
+    inputs: Prior,
+    operations: Prior,
 }
 
 /// How sure a choice is.
@@ -156,27 +164,21 @@ impl Evidence {
     }
 
     /// Adds the gradients of a step for the weights of every choice's candidates; shapes as those of
-    /// [`ChoiceGradients`](crate::ChoiceGradients).
+    /// [`ChoiceGradients`].
     ///
     /// # Panics
     /// If the gradients have a different shape.
-    pub fn observe_gradients(
-        &mut self,
-        architecture: &Architecture,
-        gradients: &super::gradient::ChoiceGradients,
-    ) {
+    pub fn observe_gradients(&mut self, architecture: &Architecture, gradients: &ChoiceGradients) {
         self.forget();
         for (k, &kind) in architecture.space().kinds().iter().enumerate() {
             let (choices, cell) = (architecture.cell(kind), &mut self.cells[k]);
-            for edge in architecture.alive_edges(kind) {
-                let choice = &choices.operations[edge.index];
-                cell.operations[edge.index]
-                    .observe_all(choice, &gradients.operations[k][edge.index]);
-            }
-            let inputs = cell.inputs.iter_mut().zip(&choices.inputs).zip(&gradients.inputs[k]);
-            for ((evidence, choice), gradients) in inputs {
-                if let (Some(evidence), Some(choice)) = (evidence, choice) {
-                    evidence.observe_all(choice, gradients);
+            for site in choices.sites(architecture.space()) {
+                let seen = match site {
+                    Site::Inputs(node) => &gradients.inputs[k][node],
+                    Site::Operations(edge) => &gradients.operations[k][edge],
+                };
+                if let (Some(evidence), Some(choice)) = (cell.of_mut(site), choices.choice(site)) {
+                    evidence.observe_all(choice, seen);
                 }
             }
         }
@@ -192,91 +194,43 @@ impl Evidence {
     /// Prunes what the evidence allows, so that at most `delta` of the choices lose a candidate that belongs to the best:
     /// lines 7 to 9 of Algorithm 1 with a threshold that is measured.
     pub fn prune(&mut self, architecture: &mut Architecture, delta: f64) -> Vec<Pruned> {
-        let mut pruned = Vec::new();
-        let (of_operations, of_inputs) = self.priors(architecture);
-        let edges: Vec<Edge> = architecture.space().edges().collect();
-        let candidates = architecture.space().candidates.clone();
-        for (&kind, evidence) in architecture.space().kinds().to_vec().iter().zip(&mut self.cells) {
-            let cell = architecture.cell_mut(kind);
-            let removed = |&edge: &Edge, operation| Pruned { kind, edge, operation };
-            for (node, (choice, evidence)) in
-                cell.inputs.iter_mut().zip(&mut evidence.inputs).enumerate()
-            {
-                let (Some(choice), Some(evidence)) = (choice, evidence) else { continue };
-                for input in evidence.prune(choice, of_inputs, delta) {
-                    let edge = edges.iter().find(|edge| edge.node == node && edge.input == input);
-                    pruned.extend(edge.map(|edge| removed(edge, None)));
-                }
-            }
-            for edge in &edges {
-                if !cell.has_input(edge.node, edge.input) {
-                    continue;
-                }
-                let choice = &mut cell.operations[edge.index];
-                let gone = evidence.operations[edge.index].prune(choice, of_operations, delta);
-                let operation =
-                    |candidate: usize| -> Option<Operation> { Some(candidates[candidate]) };
-                pruned.extend(gone.into_iter().map(|gone| removed(edge, operation(gone))));
-            }
-        }
-        pruned
+        let priors = self.priors(architecture);
+        let family = architecture.space().family;
+        architecture.prune_each(|kind, site, choice| {
+            let evidence = self.cells[family.kind_index(kind)].of_mut(site);
+            evidence.map_or_else(Vec::new, |e| e.prune(choice, priors.of(site), delta))
+        })
     }
 
     /// True if the evidence allows the removal of an operation, or of a whole edge.
     pub fn allows(&self, architecture: &Architecture, pruned: &Pruned, delta: f64) -> bool {
-        let Pruned { kind, edge, operation } = *pruned;
-        let (cell, choices) =
-            (&self.cells[architecture.space().family.kind_index(kind)], architecture.cell(kind));
-        match operation {
-            Some(operation) => {
-                let candidate = place(architecture, operation);
-                cell.operations[edge.index].allows(
-                    &choices.operations[edge.index],
-                    candidate,
-                    delta,
-                )
-            }
-            None => match (&cell.inputs[edge.node], &choices.inputs[edge.node]) {
-                (Some(evidence), Some(choice)) => evidence.allows(choice, edge.input, delta),
-                _ => true,
-            },
-        }
+        let (site, candidate) = architecture.locate(pruned);
+        let cell = &self.cells[architecture.space().family.kind_index(pruned.kind)];
+        let both = cell.of(site).zip(architecture.cell(pruned.kind).choice(site));
+        both.is_none_or(|(evidence, choice)| evidence.allows(choice, candidate, delta))
     }
 
     /// Removes candidates from an architecture, and records how sure that was.
     pub fn remove(&mut self, architecture: &mut Architecture, pruned: &[Pruned]) {
-        let (of_operations, of_inputs) = self.priors(architecture);
-        for &Pruned { kind, edge, operation } in pruned {
-            let cell = &mut self.cells[architecture.space().family.kind_index(kind)];
-            match operation {
-                Some(operation) => {
-                    let candidate = place(architecture, operation);
-                    let choices = architecture.cell_mut(kind);
-                    let choice = &mut choices.operations[edge.index];
-                    cell.operations[edge.index].remove(choice, of_operations, candidate);
-                }
-                None => {
-                    let choices = architecture.cell_mut(kind);
-                    if let (Some(evidence), Some(choice)) =
-                        (&mut cell.inputs[edge.node], &mut choices.inputs[edge.node])
-                    {
-                        evidence.remove(choice, of_inputs, edge.input);
-                    }
-                }
+        let priors = self.priors(architecture);
+        let family = architecture.space().family;
+        for pruned in pruned {
+            let (site, candidate) = architecture.locate(pruned);
+            let evidence = self.cells[family.kind_index(pruned.kind)].of_mut(site);
+            let choice = architecture.cell_mut(pruned.kind).choice_mut(site);
+            if let (Some(evidence), Some(choice)) = (evidence, choice) {
+                evidence.remove(choice, priors.of(site), candidate);
             }
         }
     }
 
     /// Places the logits of an architecture where the evidence says: [`ChoiceEvidence::logits`].
     pub fn place_logits(&self, architecture: &mut Architecture) {
-        for (&kind, cell) in architecture.space().kinds().to_vec().iter().zip(&self.cells) {
+        let space = architecture.space().clone();
+        for (&kind, cell) in space.kinds().iter().zip(&self.cells) {
             let choices = architecture.cell_mut(kind);
-            for (choice, evidence) in choices.operations.iter_mut().zip(&cell.operations) {
-                let logits = evidence.logits(choice);
-                choice.place(&logits);
-            }
-            for (choice, evidence) in choices.inputs.iter_mut().zip(&cell.inputs) {
-                if let (Some(choice), Some(evidence)) = (choice, evidence) {
+            for site in choices.sites(&space) {
+                if let (Some(choice), Some(evidence)) = (choices.choice_mut(site), cell.of(site)) {
                     let logits = evidence.logits(choice);
                     choice.place(&logits);
                 }
@@ -285,24 +239,25 @@ impl Evidence {
     }
 
     /// How far apart operations are, and inputs.
-    fn priors(&self, architecture: &Architecture) -> (Prior, Prior) {
-        let cells = || {
-            let kinds = architecture.space().kinds().iter();
-            kinds.zip(&self.cells).map(|(&kind, cell)| (architecture.cell(kind), cell))
-        };
-        let operations =
-            cells().flat_map(|(choices, cell)| choices.operations.iter().zip(&cell.operations));
-        let inputs = cells().flat_map(|(choices, cell)| {
-            let inputs = choices.inputs.iter().zip(&cell.inputs);
-            inputs.filter_map(|(choice, evidence)| choice.as_ref().zip(evidence.as_ref()))
-        });
-        (Prior::of(operations), Prior::of(inputs))
+    fn priors(&self, architecture: &Architecture) -> Priors {
+        let (mut inputs, mut operations) = (Vec::new(), Vec::new());
+        for (&kind, cell) in architecture.space().kinds().iter().zip(&self.cells) {
+            let choices = architecture.cell(kind);
+            for site in choices.sites(architecture.space()) {
+                let of_kind = match site {
+                    Site::Inputs(_) => &mut inputs,
+                    Site::Operations(_) => &mut operations,
+                };
+                of_kind.extend(choices.choice(site).zip(cell.of(site)));
+            }
+        }
+        Priors { inputs: Prior::of(inputs), operations: Prior::of(operations) }
     }
 
     /// How sure each choice is whose outcome is in the cell, in the order of the cell.
     pub fn sureness(&self, architecture: &Architecture) -> Vec<Sureness> {
         let space = architecture.space();
-        let (of_operations, of_inputs) = self.priors(architecture);
+        let priors = self.priors(architecture);
         let mut all = Vec::new();
         for (&kind, cell) in space.kinds().iter().zip(&self.cells) {
             let choices = architecture.cell(kind);
@@ -319,7 +274,7 @@ impl Evidence {
                     let rival = evidence.runner_up(choice).map(|input| input.to_string());
                     let name = format!("{kind} {state}, inputs");
                     let chosen = names.join(",");
-                    all.push(Sureness::new(name, chosen, rival, evidence, choice, of_inputs));
+                    all.push(Sureness::new(name, chosen, rival, evidence, choice, priors.inputs));
                 }
                 for edge in of_node().filter(|edge| kept.contains(&edge.input)) {
                     let choice = &choices.operations[edge.index];
@@ -336,7 +291,7 @@ impl Evidence {
                         rival,
                         evidence,
                         choice,
-                        of_operations,
+                        priors.operations,
                     ));
                 }
             }
@@ -345,10 +300,29 @@ impl Evidence {
     }
 }
 
-/// The position of an operation among the candidates.
-fn place(architecture: &Architecture, operation: Operation) -> usize {
-    let mut candidates = architecture.space().candidates.iter();
-    candidates.position(|candidate| *candidate == operation).expect("a candidate of the space")
+impl CellEvidence {
+    fn of(&self, site: Site) -> Option<&ChoiceEvidence> {
+        match site {
+            Site::Inputs(node) => self.inputs[node].as_ref(),
+            Site::Operations(edge) => self.operations.get(edge),
+        }
+    }
+
+    fn of_mut(&mut self, site: Site) -> Option<&mut ChoiceEvidence> {
+        match site {
+            Site::Inputs(node) => self.inputs[node].as_mut(),
+            Site::Operations(edge) => self.operations.get_mut(edge),
+        }
+    }
+}
+
+impl Priors {
+    fn of(self, site: Site) -> Prior {
+        match site {
+            Site::Inputs(_) => self.inputs,
+            Site::Operations(_) => self.operations,
+        }
+    }
 }
 
 impl Sureness {
@@ -372,7 +346,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::{EdgePolicy, Family, SearchSpace};
+    use crate::{Edge, EdgePolicy, Family, SearchSpace};
 
     fn fresh(family: Family) -> Architecture {
         Architecture::new(SearchSpace::of(family), EdgePolicy::Anneal)

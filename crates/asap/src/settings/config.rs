@@ -214,6 +214,9 @@ pub struct AnnealingConfig {
     /// Prune only what the measured variance of the gradients allows, too; always so with `search.relaxation = "paths"`.
     #[serde(default)]
     pub evidence: bool,
+    /// Prune no operation or edge without which the loss rises more than without its strongest rival.
+    #[serde(default)]
+    pub veto: bool,
     /// Steps on alpha after which evidence counts less by a factor of e, as a fraction of all of them.
     #[serde(default = "half")]
     pub memory: f64,

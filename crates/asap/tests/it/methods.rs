@@ -95,7 +95,7 @@ fn every_cure_is_a_setting_that_changes_the_search() {
     };
     let (plain, records) = run("plain", |_| ());
     let alive = |records: &[EpochRecord]| records.last().unwrap().alive_ops;
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 8] = [
         ("warmup", |c| c.search.warmup = 0.7),
         ("step", |c| c.search.schedule = Interval::Step),
         ("statistics", |c| c.search.statistics = 3),
@@ -103,6 +103,7 @@ fn every_cure_is_a_setting_that_changes_the_search() {
         ("path", |c| c.weights.trained = Trained::Path),
         ("descent", |c| c.alpha.optimizer = AlphaOptimizer::Descent),
         ("every", |c| c.alpha.every = 3),
+        ("veto", |c| c.annealing.veto = true),
     ];
     let before = trace(plain.clone(), records.clone());
     for (name, change) in changes {

@@ -27,6 +27,8 @@ pub(super) struct Anneal {
     evidence: Evidence,
     /// The probability of a wrong pruning that the evidence must exclude, if it has a say.
     delta: Option<f64>,
+    /// True if the loss without an operation has a say.
+    veto: bool,
     /// True if gradients are shuffled, for the placebo.
     shuffled: bool,
 }
@@ -59,6 +61,7 @@ impl Anneal {
             candidates: config.network.candidates.len(),
             evidence: turns.evidence(config, steps)?,
             delta: config.annealing.evidence.then_some(config.annealing.delta),
+            veto: config.annealing.veto,
             shuffled: false,
         })
     }
@@ -98,11 +101,30 @@ impl Anneal {
     }
 }
 
-/// A learner and the evidence on its choices; nothing goes that the evidence does not allow, if it has a say.
+/// A learner and the evidence on its choices; nothing goes that the evidence does not allow, or the loss on some images, if
+/// they have a say.
 struct Proven<'a> {
     learner: &'a mut Learner,
     evidence: &'a mut Evidence,
     delta: Option<f64>,
+    veto: Option<&'a Batch>,
+}
+
+impl Proven<'_> {
+    /// True if the loss rises no more without a candidate than without its strongest rival: the perturbation of DARTS-PT
+    /// (arXiv 2108.04392), asked of one pruning.
+    fn confirms(&self, images: &Batch, candidate: &Pruned, temperature: f64) -> bool {
+        let loss = |pruned: &Pruned| {
+            let masked = self.learner.architecture.clone().without(pruned);
+            let score = self.learner.try_out(images, &masked.mixing_tables(temperature)).ok()?;
+            score.mean_loss()
+        };
+        let rival = self.learner.architecture.rival(candidate);
+        rival.is_none_or(|rival| match (loss(candidate), loss(&rival)) {
+            (Some(without), Some(without_rival)) => without <= without_rival,
+            _ => false,
+        })
+    }
 }
 
 impl Annealed for Proven<'_> {
@@ -114,12 +136,15 @@ impl Annealed for Proven<'_> {
         temperature: f64,
         time: f64,
     ) -> Vec<Pruned> {
-        let architecture = &mut self.learner.architecture;
-        let mut pruned = architecture.clone().prune(temperature, threshold, time);
+        let mut pruned = self.learner.architecture.clone().prune(temperature, threshold, time);
         if let Some(delta) = self.delta {
+            let architecture = &self.learner.architecture;
             pruned.retain(|pruned| self.evidence.allows(architecture, pruned, delta));
         }
-        self.evidence.remove(architecture, &pruned);
+        if let Some(images) = self.veto {
+            pruned.retain(|pruned| self.confirms(images, pruned, temperature));
+        }
+        self.evidence.remove(&mut self.learner.architecture, &pruned);
         self.learner.remove(&pruned);
         pruned
     }
@@ -161,8 +186,9 @@ impl Method for Anneal {
             return Ok(Vec::new());
         }
         let (annealing, time) = (self.annealing, self.time(&step.clock));
-        let Self { seed, adam, optimizer, shuffled, delta, .. } = *self;
-        let mut proven = Proven { learner, evidence: &mut self.evidence, delta };
+        let Self { seed, adam, optimizer, shuffled, delta, veto, .. } = *self;
+        let veto = veto.then_some(valid);
+        let mut proven = Proven { learner, evidence: &mut self.evidence, delta, veto };
         annealing.anneal(&mut proven, time, |Proven { learner, evidence, .. }, temperature| {
             let (_, gradients) = learner.mixing_gradients(valid, &learner.mixing(temperature))?;
             let architecture = &mut learner.architecture;
