@@ -60,7 +60,8 @@ impl Search {
     /// If configuration and data do not fit.
     pub fn new(mut config: Config, splits: Splits) -> Result<Self, Error> {
         let device = config.device.open()?;
-        let data = Arc::new(splits.train);
+        let whole = splits.train.image_shape();
+        let data = Arc::new(splits.train.with_image_shape(config.search.image(whole))?);
         let (train, valid) =
             stratified_halves(data.labels(), data.classes().len(), 0.5, config.seed);
         if train.is_empty() || valid.is_empty() {
@@ -90,7 +91,7 @@ impl Search {
         let valid_loader = loader(&valid, Augment::none(), 1, false)?;
         config.search.epochs = config.search_epochs(train_loader.batches_per_epoch());
         let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
-        let trained = config.train.shape(summary.image, summary.classes.len());
+        let trained = config.train.shape(whole, summary.classes.len());
         let method = method::build(config.search.method, &config, steps, trained)?;
         let shape = NetworkShape {
             cells: method.cells(0, config.network.cells),

@@ -128,6 +128,9 @@ pub struct SearchConfig {
     /// Selection of the inputs of a node: `anneal` or `strength`.
     #[schemars(with = "String")]
     pub edge_policy: EdgePolicy,
+    /// Smaller side in pixels to which images are scaled for the search, to save time; 0, or more than theirs: as they are.
+    #[serde(default)]
+    pub size: usize,
     /// How the choice between operations is relaxed by `asap`: `mixture`, the sum of all of them (eq. 2), or `paths`, one at
     /// a time, drawn at random.
     #[serde(default)]
@@ -504,6 +507,18 @@ impl AugmentConfig {
     /// AutoAugment's policy, if there is one.
     pub(super) fn policy(&self) -> Option<Policy> {
         self.auto_augment.parse().ok()
+    }
+}
+
+impl SearchConfig {
+    /// Height, width and channels of images of the shape `image` in the search.
+    pub fn image(&self, [height, width, channels]: [usize; 3]) -> [usize; 3] {
+        let side = height.min(width);
+        if self.size == 0 || self.size >= side {
+            return [height, width, channels];
+        }
+        let scaled = |length: usize| (length * self.size + side / 2) / side;
+        [scaled(height), scaled(width), channels]
     }
 }
 

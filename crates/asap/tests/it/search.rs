@@ -166,6 +166,19 @@ fn without_a_number_of_epochs_there_are_as_many_as_make_enough_steps() {
 }
 
 #[test]
+fn images_of_a_search_can_be_smaller_than_those_of_the_training() {
+    let mut config = tiny();
+    config.search.size = 6;
+    let scratch = tempfile::tempdir().unwrap();
+    let (result, _) = search(&config, &scratch.path().join("run"));
+    assert_eq!(result.data.image, [6, 6, 1]);
+    config.search.size = 9;
+    assert_eq!(Search::new(config.clone(), stripes(192)).unwrap().data().image, [8, 8, 1]);
+    config.search.size = 20;
+    assert_eq!(config.search.image([40, 60, 3]), [20, 30, 3]);
+}
+
+#[test]
 fn a_run_without_movement_or_pruning_says_so() {
     let scratch = tempfile::tempdir().unwrap();
     let mut config = tiny();
