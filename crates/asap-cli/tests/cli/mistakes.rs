@@ -14,7 +14,7 @@ fn mistakes_are_named_and_end_with_2() {
     refused(&["bench", "search", "--alive", "s3,conv"], at, &["conv", "sep_conv_3x3"]);
     refused(&["search", "--set", "search.epoch=3"], at, &["search.epoch", "search.epochs"]);
     refused(&["search", "--set", "search.epochs=many"], at, &["epochs"]);
-    refused(&["search", "--set", "search.epochs=0"], at, &["search.epochs", "at least 1"]);
+    refused(&["search", "--set", "search.batch=0"], at, &["search.batch", "at least 1"]);
     refused(&["search", "--set", "annealing.decay=1.5"], at, &["annealing.decay", "1.5"]);
     refused(&["search", "--device", "abacus"], at, &["abacus", "cpu"]);
     refused(&["search", "--data", "cifar10"], at, &["cifar10", "--data-dir"]);

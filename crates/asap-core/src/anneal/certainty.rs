@@ -21,11 +21,11 @@ pub struct Prior {
 }
 
 impl Prior {
-    /// The prior of some choices: the variance of the remaining candidates' means, less that of their errors.
+    /// The prior of some choices: the variance of their candidates' means, less that of their errors.
     pub fn of<'a>(choices: impl IntoIterator<Item = (&'a Choice, &'a ChoiceEvidence)>) -> Self {
         let (mut squares, mut freedom) = (0.0, 0.0);
         for (choice, evidence) in choices {
-            let Some(known) = estimates(evidence, choice.alive()) else { continue };
+            let Some(known) = evidence.estimates(choice) else { continue };
             let (count, center) = (known.len() as f64, center(&known));
             let observed: f64 = known.iter().map(|(mean, _)| (mean - center).powi(2)).sum();
             let errors: f64 = known.iter().map(|(_, variance)| variance).sum();
@@ -45,21 +45,6 @@ impl Prior {
 }
 
 impl ChoiceEvidence {
-    /// Prunes the candidates that the evidence [allows](Self::allows), worst first.
-    pub fn prune(&mut self, choice: &mut Choice, prior: Prior, delta: f64) -> Vec<usize> {
-        let doomed = self.doomed(choice, delta);
-        doomed.iter().for_each(|&candidate| self.remove(choice, prior, candidate));
-        doomed
-    }
-
-    /// Removes a candidate, and records how sure that was.
-    pub fn remove(&mut self, choice: &mut Choice, prior: Prior, candidate: usize) {
-        let again = self.again(prior, self.last_kept(choice), candidate);
-        if choice.remove(candidate) {
-            self.pruned[candidate] = Some(again);
-        }
-    }
-
     /// The probability that another search with as many observations keeps the same candidates, from 0 to 1. As long as
     /// nothing is known, that of a draw.
     pub fn sureness(&self, choice: &Choice, prior: Prior) -> f64 {
@@ -69,7 +54,7 @@ impl ChoiceEvidence {
     /// Factor on the number of observations of every search after which the choice is `sure`, if the means stay as they
     /// are; at least 1. `None` if nothing is known, or no reasonable number of them is enough.
     pub fn missing(&self, choice: &Choice, prior: Prior, sure: f64) -> Option<f64> {
-        estimates(self, choice.alive())?;
+        self.estimates(choice)?;
         let enough = |factor: f64| self.sureness_after(choice, prior, factor) >= sure;
         let (mut low, mut high) = (1.0, 1.0);
         while !enough(high) {
@@ -85,19 +70,9 @@ impl ChoiceEvidence {
         Some(high)
     }
 
-    /// The probability that in another search `a` is ahead of `b` again.
-    fn again(&self, prior: Prior, a: usize, b: usize) -> f64 {
-        let (Some(a), Some(b)) = (self.estimate(a), self.estimate(b)) else { return 0.5 };
-        let both = Prior { variance: 2.0 * prior.variance };
-        let (gap, variance) = both.predict((b.0 - a.0, a.1 + b.1), 0.0);
-        if variance > 0.0 { distribution(gap / variance.sqrt()) } else { 0.5 }
-    }
-
     fn sureness_after(&self, choice: &Choice, prior: Prior, factor: f64) -> f64 {
-        let pruned: f64 = self.pruned.iter().flatten().product();
-        let ranked = self.ranked(choice);
-        let Some(known) = estimates(self, ranked.iter().copied()) else {
-            return pruned / combinations(ranked.len(), choice.keep());
+        let Some(known) = self.estimates(choice) else {
+            return 1.0 / combinations(choice.len(), choice.keep());
         };
         let center = center(&known);
         let predict = |&(mean, variance): &_| prior.predict((mean, variance / factor), center);
@@ -119,16 +94,8 @@ impl ChoiceEvidence {
             }
             sum / weights
         };
-        pruned * kept.iter().enumerate().map(last).sum::<f64>().min(1.0)
+        kept.iter().enumerate().map(last).sum::<f64>().min(1.0)
     }
-}
-
-/// The estimates of candidates, if all are known.
-fn estimates(
-    evidence: &ChoiceEvidence,
-    candidates: impl Iterator<Item = usize>,
-) -> Option<Vec<(f64, f64)>> {
-    candidates.map(|candidate| evidence.estimate(candidate)).collect()
 }
 
 fn center(known: &[(f64, f64)]) -> f64 {
@@ -168,9 +135,8 @@ mod tests {
                 let seen: Vec<_> = means.iter().map(|m| m + shared + normal(random)).collect();
                 evidence.observe_all(choice, &seen);
             }
-            let prior = Prior::of(choices.iter().map(|(choice, evidence)| (choice, evidence)));
             choices.iter_mut().for_each(|(choice, evidence)| {
-                evidence.prune(choice, prior, 0.3);
+                evidence.prune(choice, 0.3);
             });
         }
         choices

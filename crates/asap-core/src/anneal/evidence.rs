@@ -38,8 +38,8 @@ const LOGISTIC: f64 = 1.702;
 pub struct ChoiceEvidence {
     memory: Option<f64>,
     candidates: Vec<Moments>,
-    /// For the pruned, the probability that another search would prune it too.
-    pub(super) pruned: Vec<Option<f64>>,
+    /// For the pruned, their distance from the leader when they went, and the variance of their mean.
+    pruned: Vec<Option<(f64, f64)>>,
 }
 
 /// Weighted mean and variance of a series.
@@ -138,10 +138,35 @@ impl ChoiceEvidence {
         self.error(self.last_kept(choice), candidate) <= delta / rivals
     }
 
-    /// The candidates that the evidence [allows](Self::allows) to prune, worst first.
-    pub fn doomed(&self, choice: &Choice, delta: f64) -> Vec<usize> {
+    fn doomed(&self, choice: &Choice, delta: f64) -> Vec<usize> {
         let out = |&candidate: &usize| self.allows(choice, candidate, delta);
         self.ranked(choice)[choice.keep()..].iter().rev().copied().filter(out).collect()
+    }
+
+    /// Prunes the candidates that the evidence [allows](Self::allows), worst first.
+    pub fn prune(&mut self, choice: &mut Choice, delta: f64) -> Vec<usize> {
+        let doomed = self.doomed(choice, delta);
+        doomed.iter().for_each(|&candidate| self.remove(choice, candidate));
+        doomed
+    }
+
+    /// Removes a candidate, and keeps what was known of it.
+    pub fn remove(&mut self, choice: &mut Choice, candidate: usize) {
+        let (leader, known) = (self.mean(self.last_kept(choice)), self.estimate(candidate));
+        if choice.remove(candidate) {
+            self.pruned[candidate] = known.map(|(mean, variance)| (mean - leader, variance));
+        }
+    }
+
+    /// The mean of every candidate and the variance of that mean, best first, the pruned at their last distance from the
+    /// leader; `None` if one is not known.
+    pub(super) fn estimates(&self, choice: &Choice) -> Option<Vec<(f64, f64)>> {
+        let ranked = self.ranked(choice);
+        let leader = self.mean(ranked[choice.keep() - 1]);
+        let left = ranked.into_iter().map(|candidate| self.estimate(candidate));
+        let gone = (0..choice.len()).filter(|&candidate| !choice.is_alive(candidate));
+        let gone = gone.map(|c| self.pruned[c].map(|(gap, variance)| (leader + gap, variance)));
+        left.chain(gone).collect()
     }
 
     /// The remaining candidate that could most likely take the place of the last one that is kept, if there is one.
@@ -163,12 +188,12 @@ impl ChoiceEvidence {
     }
 
     /// The last of the candidates that are kept if nothing changes any more.
-    pub(super) fn last_kept(&self, choice: &Choice) -> usize {
+    fn last_kept(&self, choice: &Choice) -> usize {
         self.ranked(choice)[choice.keep() - 1]
     }
 
     /// Mean of a candidate, and the variance of that mean as an estimate.
-    pub(super) fn estimate(&self, candidate: usize) -> Option<(f64, f64)> {
+    fn estimate(&self, candidate: usize) -> Option<(f64, f64)> {
         let moments = &self.candidates[candidate];
         Some((moments.mean, moments.variance_of_mean()?))
     }
@@ -275,9 +300,7 @@ mod tests {
                     };
                     let gradients: Vec<_> = (0..5).map(|c| gradient(c, &mut random)).collect();
                     evidence.observe_all(&choice, &gradients);
-                    for candidate in evidence.doomed(&choice, delta) {
-                        choice.remove(candidate);
-                    }
+                    evidence.prune(&mut choice, delta);
                 }
                 match case {
                     0 => lost[0] += usize::from(choice.alive_count() < 5),

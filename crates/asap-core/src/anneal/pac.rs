@@ -5,7 +5,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{Annealing, anneal_and_prune};
-use super::certainty::Prior;
 use super::choice::Choice;
 use super::evidence::ChoiceEvidence;
 use super::schedule::{Pac, TemperatureSchedule, ThresholdPolicy};
@@ -103,9 +102,7 @@ pub fn simulate_evidence(trial: &PacTrial) -> Result<PacOutcome, Error> {
             break;
         }
         evidence.observe_all(&choice, &trial.gradient(best, &mut rng));
-        if !evidence.prune(&mut choice, Prior::default(), trial.delta).is_empty()
-            && choice.is_decided()
-        {
+        if !evidence.prune(&mut choice, trial.delta).is_empty() && choice.is_decided() {
             decided_at = Some(f64::from(time));
         }
     }

@@ -194,11 +194,10 @@ impl Evidence {
     /// Prunes what the evidence allows, so that at most `delta` of the choices lose a candidate that belongs to the best:
     /// lines 7 to 9 of Algorithm 1 with a threshold that is measured.
     pub fn prune(&mut self, architecture: &mut Architecture, delta: f64) -> Vec<Pruned> {
-        let priors = self.priors(architecture);
         let family = architecture.space().family;
         architecture.prune_each(|kind, site, choice| {
             let evidence = self.cells[family.kind_index(kind)].of_mut(site);
-            evidence.map_or_else(Vec::new, |e| e.prune(choice, priors.of(site), delta))
+            evidence.map_or_else(Vec::new, |e| e.prune(choice, delta))
         })
     }
 
@@ -212,14 +211,13 @@ impl Evidence {
 
     /// Removes candidates from an architecture, and records how sure that was.
     pub fn remove(&mut self, architecture: &mut Architecture, pruned: &[Pruned]) {
-        let priors = self.priors(architecture);
         let family = architecture.space().family;
         for pruned in pruned {
             let (site, candidate) = architecture.locate(pruned);
             let evidence = self.cells[family.kind_index(pruned.kind)].of_mut(site);
             let choice = architecture.cell_mut(pruned.kind).choice_mut(site);
             if let (Some(evidence), Some(choice)) = (evidence, choice) {
-                evidence.remove(choice, priors.of(site), candidate);
+                evidence.remove(choice, candidate);
             }
         }
     }
@@ -312,15 +310,6 @@ impl CellEvidence {
         match site {
             Site::Inputs(node) => self.inputs[node].as_mut(),
             Site::Operations(edge) => self.operations.get_mut(edge),
-        }
-    }
-}
-
-impl Priors {
-    fn of(self, site: Site) -> Prior {
-        match site {
-            Site::Inputs(_) => self.inputs,
-            Site::Operations(_) => self.operations,
         }
     }
 }

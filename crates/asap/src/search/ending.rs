@@ -89,15 +89,13 @@ impl Search {
         if let Some(least) = unsure.iter().min_by(|a, b| a.sure.total_cmp(&b.sure)) {
             let against =
                 least.rival.as_ref().map_or(String::new(), |rival| format!(" against {rival}"));
-            let missing = unsure.iter().filter_map(|choice| choice.missing).fold(1.0, f64::max);
-            let more = match missing {
-                missing if missing > 100.0 => {
-                    "no reasonable number of epochs separates them".to_owned()
-                }
-                missing => format!(
-                    "about {missing:.0} times as many epochs (--set search.epochs=...) would decide them, if they differ as it \
-                     seems"
+            let missing: Option<Vec<f64>> = unsure.iter().map(|choice| choice.missing).collect();
+            let more = match missing.map(|factors| factors.into_iter().fold(1.0, f64::max)) {
+                Some(factor) if factor < 100.0 => format!(
+                    "about {:.0} times as many epochs (--set search.epochs=...) would decide them, if they differ as it seems",
+                    factor.ceil()
                 ),
+                _ => "no reasonable number of epochs decides all of them".to_owned(),
             };
             warnings.push(format!(
                 "{} of {} choices are not sure; the least sure is {} {}{against} ({:.0} %); {more}",
