@@ -9,9 +9,7 @@ use std::sync::Arc;
 
 use asap::settings::config::{Config, Trained};
 use asap::{Layers, Learner, Preset, jobs};
-use asap_core::{
-    Architecture, CosineLearningRate, EdgePolicy, Evidence, NetworkShape, Stem, Sureness,
-};
+use asap_core::{Architecture, CosineLearningRate, EdgePolicy, Evidence, Sureness};
 use asap_data::{Augment, Loader, normalization, stratified_halves};
 use asap_net::engine::Engine;
 use rand::SeedableRng;
@@ -83,22 +81,13 @@ fn begin(config: &Config) -> Result<(Learner, Loader, Loader), Box<dyn Error>> {
     let data = Arc::new(jobs::load(config, &mut ())?.train);
     let (train, valid) = stratified_halves(data.labels(), data.classes().len(), 0.5, config.seed);
     let scale = normalization(&data.subset(&train)?);
-    let [height, width, in_channels] = data.image_shape();
     let loader = |indices: &[usize], stream| {
-        let augment: Augment = config.augment.changes(height.min(width));
+        let augment: Augment = config.augment.changes(data.height().min(data.width()));
         let (data, scale) = (Arc::clone(&data), scale.clone());
         let seed = 2 * config.seed + stream;
         Loader::new(data, indices.to_vec(), config.search.batch, augment, scale, seed, true)
     };
-    let shape = NetworkShape {
-        channels: config.network.channels,
-        cells: config.network.cells,
-        height,
-        width,
-        in_channels,
-        classes: data.classes().len(),
-        stem: Stem::Small,
-    };
+    let shape = config.network.shape(data.image_shape(), data.classes().len());
     let device = config.device.open()?;
     let engine = Engine::with_precision(&device, config.precision);
     let (space, policy) = (config.space()?, EdgePolicy::Anneal);

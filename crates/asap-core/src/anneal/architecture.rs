@@ -132,8 +132,8 @@ impl Architecture {
             for (node, choice) in cell.inputs.iter_mut().enumerate() {
                 let Some(choice) = choice.as_mut().filter(|_| annealed) else { continue };
                 for input in prune(kind, Site::Inputs(node), choice) {
-                    let edge = edges.iter().find(|edge| edge.node == node && edge.input == input);
-                    pruned.extend(edge.map(|&edge| Pruned { kind, edge, operation: None }));
+                    let edge = edges[self.space.edge_index(node, input)];
+                    pruned.push(Pruned { kind, edge, operation: None });
                 }
             }
             for &edge in &edges {
@@ -174,13 +174,14 @@ impl Architecture {
         let (site, candidate) = self.locate(pruned);
         let ranked = self.cell(pruned.kind).choice(site)?.ranked();
         let other = ranked.into_iter().find(|other| *other != candidate)?;
-        let node = pruned.edge.node;
-        let mut edges = self.space.edges().filter(|edge| edge.node == node);
         Some(match site {
             Site::Operations(_) => {
                 Pruned { operation: Some(self.space.candidates[other]), ..*pruned }
             }
-            Site::Inputs(_) => Pruned { edge: edges.find(|e| e.input == other)?, ..*pruned },
+            Site::Inputs(node) => {
+                let edge = self.space.edges().nth(self.space.edge_index(node, other))?;
+                Pruned { edge, ..*pruned }
+            }
         })
     }
 

@@ -109,15 +109,11 @@ fn combinations(all: usize, keep: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use rand::{Rng, RngExt, SeedableRng};
+    use rand::{Rng, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-
-    /// Close to a standard normal draw.
-    fn normal(random: &mut impl Rng) -> f64 {
-        (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0
-    }
+    use crate::anneal::normal::draw;
 
     /// A search of some choices between candidates with these means. Some candidates are pruned on the way.
     fn search(
@@ -131,8 +127,8 @@ mod tests {
         let mut choices: Vec<_> = means.iter().map(fresh).collect();
         for _ in 0..150 {
             for ((choice, evidence), means) in choices.iter_mut().zip(means) {
-                let shared = 3.0 * normal(random);
-                let seen: Vec<_> = means.iter().map(|m| m + shared + normal(random)).collect();
+                let shared = 3.0 * draw(random);
+                let seen: Vec<_> = means.iter().map(|m| m + shared + draw(random)).collect();
                 evidence.observe_all(choice, &seen);
             }
             choices.iter_mut().for_each(|(choice, evidence)| {
@@ -149,9 +145,8 @@ mod tests {
             let mut random = ChaCha8Rng::seed_from_u64(3);
             let mut bins = vec![(0.0, 0.0, 0.0); 4];
             for _ in 0..60 {
-                let means: Vec<Vec<f64>> = (0..20)
-                    .map(|_| (0..4).map(|_| spread * normal(&mut random)).collect())
-                    .collect();
+                let means: Vec<Vec<f64>> =
+                    (0..20).map(|_| (0..4).map(|_| spread * draw(&mut random)).collect()).collect();
                 let [one, other] = [0, 1].map(|_| search(&means, keep, &mut random));
                 let prior = Prior::of(one.iter().map(|(choice, evidence)| (choice, evidence)));
                 for ((choice, evidence), (again, in_other)) in one.iter().zip(&other) {

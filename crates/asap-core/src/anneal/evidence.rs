@@ -234,15 +234,11 @@ impl Moments {
 
 #[cfg(test)]
 mod tests {
-    use rand::{Rng, RngExt, SeedableRng};
+    use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-
-    /// Close to a standard normal draw.
-    fn normal(random: &mut impl Rng) -> f64 {
-        (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0
-    }
+    use crate::anneal::normal::draw;
 
     /// Evidence on candidates with these means, after some steps with noise of deviation 1 and a part that all share.
     fn observed(means: &[f64], steps: usize, seed: u64) -> (Choice, ChoiceEvidence) {
@@ -250,9 +246,9 @@ mod tests {
         let choice = Choice::new(means.len(), 1);
         let mut evidence = ChoiceEvidence::new(means.len(), f64::INFINITY);
         for _ in 0..steps {
-            let shared = 10.0 * normal(&mut random);
+            let shared = 10.0 * draw(&mut random);
             let gradients: Vec<_> =
-                means.iter().map(|mean| mean + shared + normal(&mut random)).collect();
+                means.iter().map(|mean| mean + shared + draw(&mut random)).collect();
             evidence.observe_all(&choice, &gradients);
         }
         (choice, evidence)
@@ -296,7 +292,7 @@ mod tests {
                 let mut evidence = ChoiceEvidence::new(5, f64::INFINITY);
                 for _ in 0..1500 {
                     let gradient = |c: usize, random: &mut ChaCha8Rng| {
-                        normal(random) + if c == 2 { 0.0 } else { gap }
+                        draw(random) + if c == 2 { 0.0 } else { gap }
                     };
                     let gradients: Vec<_> = (0..5).map(|c| gradient(c, &mut random)).collect();
                     evidence.observe_all(&choice, &gradients);

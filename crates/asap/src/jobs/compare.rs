@@ -53,15 +53,7 @@ pub struct TableFile {
 impl TableFile {
     fn read(&self, config: &Config) -> Result<Tabular, Error> {
         // Of the size of the images the order of costs does not depend.
-        let shape = NetworkShape {
-            channels: config.train.channels,
-            cells: config.train.cells,
-            height: 32,
-            width: 32,
-            in_channels: 3,
-            classes: 10,
-            stem: Stem::Small,
-        };
+        let shape = NetworkShape { stem: Stem::Small, ..config.train.shape([32, 32, 3], 10) };
         Tabular::read(&self.path, self.column.as_deref(), &config.space()?, &shape)
     }
 }

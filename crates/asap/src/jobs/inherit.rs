@@ -1,7 +1,7 @@
 //! The weights of a search under their names in the network of its cell.
 
+use asap_core::Genotype;
 use asap_core::plan::Plan;
-use asap_core::{Genotype, NetworkShape, Stem};
 use asap_net::parameters::NamedValues;
 
 use crate::error::Error;
@@ -30,16 +30,7 @@ pub fn searched_weights(
         }
     }
     let (state, tensors) = checkpoint::load(search)?;
-    let [height, width, in_channels] = state.data.image;
-    let shape = NetworkShape {
-        channels: config.network.channels,
-        cells: config.network.cells,
-        height,
-        width,
-        in_channels,
-        classes: state.data.classes.len(),
-        stem: Stem::Small,
-    };
+    let shape = config.network.shape(state.data.image, state.data.classes.len());
     let searched = Plan::search(state.architecture.space(), &shape)?;
     let trained = Plan::evaluation(genotype, &shape, false)?;
     let inherited = trained.inherited(&searched).into_iter();

@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use asap_core::{
-    Choice, CosineLearningRate, Genotype, MixingTables, NetworkShape, Stem, evaluation_cost,
-    search_cost,
+    Choice, CosineLearningRate, Genotype, MixingTables, NetworkShape, evaluation_cost, search_cost,
 };
 use asap_data::{
     Augment, Batch, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
@@ -95,7 +94,7 @@ impl Search {
         let method = method::build(config.search.method, &config, steps, trained)?;
         let shape = NetworkShape {
             cells: method.cells(0, config.network.cells),
-            ..network_shape(&config, &summary)
+            ..config.network.shape(summary.image, summary.classes.len())
         };
         let learner = Learner::new(
             &shape,
@@ -157,7 +156,7 @@ impl Search {
 
     /// Estimated memory of the search at its start, in MiB; pruning lowers it.
     pub fn memory_estimate_mb(&self) -> f64 {
-        let shape = network_shape(&self.config, &self.data);
+        let shape = self.config.network.shape(self.data.image, self.data.classes.len());
         let mut cost = search_cost(&self.learner.architecture, &shape).unwrap_or_default();
         if self.config.samples_paths() {
             let mut random = ChaCha8Rng::seed_from_u64(self.config.seed);
@@ -264,20 +263,6 @@ impl Search {
 
 /// Random paths of which the largest stands for all in an estimate of memory.
 const PATHS_OF_ESTIMATE: usize = 50;
-
-/// The size of the search network for a configuration and some images.
-fn network_shape(config: &Config, data: &DataSummary) -> NetworkShape {
-    let [height, width, in_channels] = data.image;
-    NetworkShape {
-        channels: config.network.channels,
-        cells: config.network.cells,
-        height,
-        width,
-        in_channels,
-        classes: data.classes.len(),
-        stem: Stem::Small,
-    }
-}
 
 fn loader(
     data: &Arc<Dataset>,

@@ -510,6 +510,14 @@ impl AugmentConfig {
     }
 }
 
+impl NetworkConfig {
+    /// The search network for images of this height, width and number of channels.
+    pub fn shape(&self, [height, width, in_channels]: [usize; 3], classes: usize) -> NetworkShape {
+        let Self { channels, cells, .. } = *self;
+        NetworkShape { channels, cells, height, width, in_channels, classes, stem: Stem::Small }
+    }
+}
+
 impl SearchConfig {
     /// Height, width and channels of images of the shape `image` in the search.
     pub fn image(&self, [height, width, channels]: [usize; 3]) -> [usize; 3] {
@@ -526,15 +534,8 @@ impl TrainConfig {
     /// The network to be trained on images of this height, width and number of channels, but for
     /// [`TrainConfig::multiply_adds`].
     pub fn shape(&self, [height, width, in_channels]: [usize; 3], classes: usize) -> NetworkShape {
-        NetworkShape {
-            channels: self.channels,
-            cells: self.cells,
-            height,
-            width,
-            in_channels,
-            classes,
-            stem: self.stem,
-        }
+        let Self { channels, cells, stem, .. } = *self;
+        NetworkShape { channels, cells, height, width, in_channels, classes, stem }
     }
 
     /// The learning rate over the epochs.

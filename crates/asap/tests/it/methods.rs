@@ -27,6 +27,19 @@ fn trace(mut result: SearchResult, mut records: Vec<EpochRecord>) -> String {
     serde_json::to_string(&(result, records)).unwrap()
 }
 
+/// The trace of a search in a new folder that is broken off after `steps` steps and resumed.
+fn resumed(config: &Config, path: &Path, steps: usize) -> String {
+    let mut folder = RunFolder::create(path, config).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut first = Search::new(config.clone(), stripes(192)).unwrap();
+    let outcome = first.run(&mut folder, &mut StopAfter(steps, &stop), &stop).unwrap();
+    assert_eq!(outcome, Outcome::Stopped, "{}", path.display());
+    let mut second = Search::new(config.clone(), stripes(192)).unwrap();
+    let outcome = second.resume(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
+    let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
+    trace(*result, folder.events().unwrap())
+}
+
 /// Single paths, in either space.
 fn paths(family: Family) -> Config {
     let mut config = settings(MethodName::Asap);
@@ -59,19 +72,10 @@ fn a_search_by_paths_says_how_sure_it_is_and_goes_on_where_it_was_broken_off() {
         let whole = trace(result, records);
 
         let path = scratch.path().join(format!("{family}-broken"));
-        let mut folder = RunFolder::create(&path, &config).unwrap();
-        let stop = AtomicBool::new(false);
-        let mut first = Search::new(config.clone(), stripes(192)).unwrap();
-        let outcome = first.run(&mut folder, &mut StopAfter(31, &stop), &stop).unwrap();
-        assert_eq!(outcome, Outcome::Stopped);
-        let mut second = Search::new(config, stripes(192)).unwrap();
-        let outcome = second.resume(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
-        let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
-        assert_eq!(trace(*result, folder.events().unwrap()), whole, "{family}");
+        assert_eq!(resumed(&config, &path, 31), whole, "{family}");
     }
 }
 
-/// Each setting alone changes the search, and a threshold that evidence must confirm prunes no more than the threshold.
 #[test]
 fn the_cheapest_cell_is_found_if_only_cost_counts() {
     let scratch = tempfile::tempdir().unwrap();
@@ -84,6 +88,7 @@ fn the_cheapest_cell_is_found_if_only_cost_counts() {
     assert_eq!(found.cells().iter().map(CellGenotype::skip_count).sum::<usize>(), 4, "{found}");
 }
 
+/// Each setting alone changes the search, and a threshold that evidence must confirm prunes no more than the threshold.
 #[test]
 fn every_cure_is_a_setting_that_changes_the_search() {
     type Change = fn(&mut Config);
@@ -141,17 +146,9 @@ fn every_method_finds_a_cell_and_goes_on_where_it_was_broken_off() {
         let whole = trace(result, records);
 
         let path = scratch.path().join(format!("{method}-broken"));
-        let mut folder = RunFolder::create(&path, &config).unwrap();
-        let stop = AtomicBool::new(false);
-        let mut first = Search::new(config.clone(), stripes(192)).unwrap();
         // In the second epoch, except of the one that ends with the first.
         let steps = if method == MethodName::DartsPlus { 7 } else { 17 };
-        let outcome = first.run(&mut folder, &mut StopAfter(steps, &stop), &stop).unwrap();
-        assert_eq!(outcome, Outcome::Stopped, "{method}");
-        let mut second = Search::new(config, stripes(192)).unwrap();
-        let outcome = second.resume(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
-        let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
-        assert_eq!(trace(*result, folder.events().unwrap()), whole, "{method}");
+        assert_eq!(resumed(&config, &path, steps), whole, "{method}");
     }
 }
 
