@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use asap::{DeviceName, MethodName, Precision, Preset};
-use asap_core::{CellKind, Family, Operation};
+use asap_core::{CellKind, Family, Operation, PlainNetwork};
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -57,10 +57,10 @@ pub(crate) enum Command {
         asap search --data fashion-mnist --preset paper --out runs/fashion\n  \
         asap search --resume runs/fashion\n  asap search --data cifar10 --dry-run")]
     Search(SearchArgs),
-    /// Train the network built from a cell and measure its test error
+    /// Train the network built from a cell, or a plain one, and measure its test error
     #[command(
         after_help = "Examples:\n  asap train --cell ASAP --data fashion-mnist --preset hour\n  \
-        asap train --cell runs/search-1 --repeat 3\n  asap train --cell ASAP --data photos/ --dry-run\n  \
+        asap train --cell runs/search-1 --repeat 3\n  asap train --network resnet-20 --data photos/\n  asap train --cell ASAP --data photos/ --dry-run\n  \
         asap train --resume runs/train-1"
     )]
     Train(TrainArgs),
@@ -174,8 +174,11 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
     /// A published name, a file, a genotype as text, or the folder of a search
-    #[arg(long, required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(long, required_unless_present_any = ["network", "resume"], conflicts_with = "resume")]
     pub(crate) cell: Option<String>,
+    /// Train a plain network instead: resnet-20, mobilenet-20, or of another depth 6 n + 2
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["cell", "resume", "space"])]
+    pub(crate) network: Option<PlainNetwork>,
     /// Resume an interrupted run; the result is the same as without the interruption
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]
     pub(crate) resume: Option<PathBuf>,
@@ -251,7 +254,7 @@ pub(crate) struct PredictArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct TransferArgs {
-    /// Cells: published names, files, or folders of searches
+    /// Cells: published names, files, or folders of searches; or plain networks such as resnet-20
     #[arg(
         long,
         value_delimiter = ',',

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use asap_core::plan::Plan;
-use asap_core::{Genotype, NetworkShape};
+use asap_core::{Design, NetworkShape};
 use asap_data::{Augment, Batch, Dataset, Loader, Normalization};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -28,8 +28,9 @@ const AUXILIARY: &str = "auxiliary.";
 pub struct NetworkCard {
     /// Version of asap that trained it.
     pub version: String,
-    /// Its cells.
-    pub genotype: Genotype,
+    /// What it is built of.
+    #[serde(rename = "genotype")]
+    pub design: Design,
     /// Its size, that of its images and the number of classes.
     pub shape: NetworkShape,
     /// Names of the classes, in the order of the logits.
@@ -59,7 +60,7 @@ impl TrainedNetwork {
     /// # Errors
     /// If a tensor is missing, superfluous, or has a different shape.
     pub fn new(card: NetworkCard, tensors: NamedValues, device: &Device) -> Result<Self, Error> {
-        let plan = Plan::evaluation(&card.genotype, &card.shape, false)?;
+        let plan = Plan::of(&card.design, &card.shape, false)?;
         let network = Network::new(plan, Engine::new(device));
         let mut parameters = network.parameters(device, 0);
         parameters.load_named(&without_auxiliary(tensors))?;

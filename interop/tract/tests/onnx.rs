@@ -4,7 +4,7 @@
 
 use std::io::Cursor;
 
-use asap_core::{Genotype, PublishedCell, Stem};
+use asap_core::{Design, Genotype, PublishedCell, Stem};
 use asap_data::Normalization;
 use asap_net::TrainedNetwork;
 use asap_net::export::{Input, onnx};
@@ -21,6 +21,10 @@ const NAS_BENCH_201: &str =
 
 fn published(name: &str) -> Genotype {
     PublishedCell::find(name).unwrap().genotype()
+}
+
+fn plain(name: &str) -> Design {
+    Design::Plain(name.parse().unwrap())
 }
 
 /// Images `[n, height, width, channels]` of bytes as the graph takes them, `[n, channels, height, width]`.
@@ -41,15 +45,17 @@ fn tract_computes_the_logits_of_the_exported_graph() {
     // of `none` alone.
     let hollow = "|none~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|none~0|nor_conv_1x1~1|skip_connect~2|";
     let networks = [
-        (published("ASAP"), Stem::Small, [9, 7]),
-        (published("AmoebaNet"), Stem::Small, [8, 8]),
-        (published("SNAS_aggressive"), Stem::Small, [10, 11]),
-        (published("NASNet"), Stem::Large, [33, 37]),
-        (NAS_BENCH_201.parse().unwrap(), Stem::Small, [9, 7]),
-        (hollow.parse().unwrap(), Stem::Small, [10, 13]),
+        (Design::from(published("ASAP")), Stem::Small, [9, 7]),
+        (plain("resnet-8"), Stem::Small, [9, 7]),
+        (plain("mobilenet-14"), Stem::Small, [10, 13]),
+        (published("AmoebaNet").into(), Stem::Small, [8, 8]),
+        (published("SNAS_aggressive").into(), Stem::Small, [10, 11]),
+        (published("NASNet").into(), Stem::Large, [33, 37]),
+        (Design::Cells(NAS_BENCH_201.parse().unwrap()), Stem::Small, [9, 7]),
+        (Design::Cells(hollow.parse().unwrap()), Stem::Small, [10, 13]),
     ];
-    for (cell, stem, [height, width]) in networks {
-        let network = network(cell.clone(), stem, [height, width]);
+    for (design, stem, [height, width]) in networks {
+        let network = network(design.clone(), stem, [height, width]);
         for form in [Input::Normalized, Input::Unit] {
             let graph = tract_onnx::onnx()
                 .model_for_read(&mut Cursor::new(onnx(&network, form)))
@@ -61,13 +67,13 @@ fn tract_computes_the_logits_of_the_exported_graph() {
                 let images: Vec<u8> = (0..pixels).map(|i| (i * 7919 % 251) as u8).collect();
                 let ours = network.logits(&images).unwrap().concat();
                 let theirs = graph.run(tvec!(input(&network, &images, form).into())).unwrap();
-                assert_eq!(theirs[0].shape(), [count, 4], "{cell}");
+                assert_eq!(theirs[0].shape(), [count, 4], "{design}");
                 let theirs = theirs[0].to_plain_array_view::<f32>().unwrap();
                 let pairs = || ours.iter().zip(theirs.iter());
                 let spread = ours.iter().fold(0.0, |most: f32, logit| most.max(logit.abs()));
-                assert!(spread > 0.1, "{cell}: the logits say nothing: {ours:?}");
+                assert!(spread > 0.1, "{design}: the logits say nothing: {ours:?}");
                 let worst = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                assert!(worst < 1e-4, "{cell}, {form:?}, {count} images: {worst}");
+                assert!(worst < 1e-4, "{design}, {form:?}, {count} images: {worst}");
             }
         }
     }

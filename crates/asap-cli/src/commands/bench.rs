@@ -20,9 +20,9 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
             bench::search(&config(size, [16, cells, 64], common)?, &space)?
         }
         BenchCommand::Eval { size, cell } => {
-            let genotype = super::cells::read(cell)?;
-            let [channels, cells] = super::cells::network_size(genotype.family());
-            bench::evaluation(&config(size, [channels, cells, 32], common)?, &genotype)?
+            let design = super::cells::read_design(cell)?;
+            let [channels, cells] = super::cells::network_size(&design);
+            bench::evaluation(&config(size, [channels, cells, 32], common)?, &design)?
         }
         BenchCommand::Predict { run, batch, steps } => {
             let network = asap::run::folder::open_trained(run, common.device.unwrap_or_default())?;

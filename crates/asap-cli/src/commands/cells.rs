@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::Context;
 use asap::report::picture::picture;
+use asap_core::plan::Plan;
 use asap_core::{
-    CellKind, Family, Genotype, NetworkShape, PublishedCell, Stem, auxiliary_cost, evaluation_cost,
+    CellKind, Design, Family, Genotype, NetworkShape, PlainNetwork, PublishedCell, Stem,
 };
 use serde::Serialize;
 
@@ -34,14 +35,17 @@ pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
             classes,
             imagenet,
         } => {
-            let genotype = read_of(cell, space)?;
-            let [default_channels, default_cells] = network_size(genotype.family());
+            let design = match space {
+                Some(_) => read_of(cell, space)?.into(),
+                None => read_design(cell)?,
+            };
+            let [default_channels, default_cells] = network_size(&design);
             let channels = channels.unwrap_or(default_channels);
             let cells = cells.unwrap_or(default_cells);
             let stem = if imagenet { Stem::Large } else { Stem::Small };
             let (height, width) = (size, size);
             let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
-            cost(&genotype, &shape, common)
+            cost(&design, &shape, common)
         }
         CellsCommand::Convert { cell, space, to } => {
             let genotype = read_of(cell, *space)?;
@@ -54,11 +58,20 @@ pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
     }
 }
 
-/// Channels and cells of the published evaluation network of a family.
-pub(crate) fn network_size(family: Family) -> [usize; 2] {
-    match family {
-        Family::NasBench201 => [16, 15],
-        _ => [36, 20],
+/// Channels and cells of the published network of a design; a plain network takes its depth from its name.
+pub(crate) fn network_size(design: &Design) -> [usize; 2] {
+    match design.family() {
+        Some(Family::Darts) => [36, 20],
+        _ => [16, 15],
+    }
+}
+
+/// Reads a cell as [`read`] does, or the name of a plain network.
+pub(crate) fn read_design(text: &str) -> anyhow::Result<Design> {
+    match text.parse::<PlainNetwork>() {
+        Ok(network) => Ok(network.into()),
+        Err(asap_core::Error::UnknownName { .. }) => Ok(read(text)?.into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -182,26 +195,24 @@ fn draw(
 struct Costs {
     params: u64,
     multiply_adds: u64,
-    auxiliary_params: Option<u64>,
+    auxiliary_params: u64,
     activations: u64,
 }
 
-fn cost(genotype: &Genotype, shape: &NetworkShape, common: &Common) -> anyhow::Result<()> {
-    let cost = evaluation_cost(genotype, shape)?;
-    // Small networks have no auxiliary head.
-    let auxiliary = auxiliary_cost(genotype, shape).ok();
+fn cost(design: &Design, shape: &NetworkShape, common: &Common) -> anyhow::Result<()> {
+    let plan = Plan::of(design, shape, true)?;
+    let cost = plan.cost();
     let mut text = format!(
         "parameters      {:>14}\nmultiply-adds   {:>14}\n",
         thousands(cost.params),
         thousands(cost.multiply_adds)
     );
-    if let Some(auxiliary) = auxiliary {
-        writeln!(text, "auxiliary head  {:>14} more parameters", thousands(auxiliary.params))?;
-    }
+    let auxiliary = plan.auxiliary_cost().params;
+    writeln!(text, "auxiliary head  {:>14} more parameters", thousands(auxiliary))?;
     let costs = Costs {
         params: cost.params,
         multiply_adds: cost.multiply_adds,
-        auxiliary_params: auxiliary.map(|cost| cost.params),
+        auxiliary_params: auxiliary,
         activations: cost.activations,
     };
     output::print(common.json, &costs, &text)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use asap_core::Family;
+use asap_core::{Design, Family};
 use asap_net::export::{Input, onnx, pytorch};
 use serde::Serialize;
 
@@ -51,7 +51,16 @@ pub(crate) fn run(args: &ExportArgs, common: &Common) -> anyhow::Result<()> {
         ExportFormat::Darts => {
             let genotype = match super::cells::read(&args.run.to_string_lossy()) {
                 Ok(genotype) => genotype,
-                Err(_) => open()?.card().genotype.clone(),
+                Err(_) => match &open()?.card().design {
+                    Design::Cells(genotype) => genotype.clone(),
+                    Design::Plain(network) => {
+                        return Err(Usage(format!(
+                            "{}: expected a network of cells for --format darts, found {network}, which has none",
+                            args.run.display()
+                        ))
+                        .into());
+                    }
+                },
             };
             // The Python notation of the family; NAS-Bench-201's is a string.
             let text = match genotype.family() {

@@ -1,4 +1,4 @@
-//! `asap train`: trains the network of a cell.
+//! `asap train`: trains the network of a cell, or a plain one.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use asap::jobs::{Job, Resumed};
 use asap::run::record::TrainOutline;
 use asap::{RunFolder, TrainResult, Training};
 
-use asap_core::Family;
+use asap_core::{Design, Family};
 
 use crate::args::{Common, TrainArgs};
 use crate::output::{self, duration, megabytes, percent};
@@ -18,18 +18,24 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(path) = &args.resume {
         return resume(path, common);
     }
-    let cell = args.cell.as_deref().unwrap_or_default();
-    let genotype = super::cells::read_of(cell, args.settings.space)?;
+    let (name, design) = match &args.network {
+        Some(network) => (network.to_string(), Design::Plain(*network)),
+        None => {
+            let cell = args.cell.as_deref().unwrap_or_default();
+            let genotype = super::cells::read_of(cell, args.settings.space)?;
+            (super::transfer::cell_name(cell), Design::Cells(genotype))
+        }
+    };
     let mut layers = super::layers(&args.settings, common)?;
-    if genotype.family() != Family::default() {
-        layers.put("space", genotype.family().name());
+    if let Some(family) = design.family().filter(|&family| family != Family::default()) {
+        layers.put("space", family.name());
     }
     let config = layers.resolve()?;
     let place = super::place(common, "train");
     let mut progress = Progress::new();
     if args.repeat != 1 {
         let plan = Plan {
-            cells: vec![NamedCell { name: super::transfer::cell_name(cell), genotype }],
+            cells: vec![NamedCell { name, design }],
             data: vec![config.data.source.clone()],
             seeds: config.seeds(args.repeat),
         };
@@ -37,12 +43,12 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
         return super::transfer::to_the_end(&transfer, common);
     }
     if args.dry_run {
-        let costs = dry_run::train(&config, &genotype, &mut progress)?;
+        let costs = dry_run::train(&config, &design, &mut progress)?;
         eprintln!("{}", summary(&costs.outline));
         let text = super::dry_text(&costs.config, &self::costs(&costs))?;
         return output::print(common.json, &costs, &text);
     }
-    let job = Job::<Training>::start(&place, &config, &genotype, &mut progress)?;
+    let job = Job::<Training>::start(&place, &config, &design, &mut progress)?;
     let outline = job.of().outline();
     if outline.data.train_images < config.train.batch {
         eprintln!(

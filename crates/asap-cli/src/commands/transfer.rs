@@ -5,7 +5,7 @@ use std::path::Path;
 
 use asap::jobs::transfer::{NamedCell, Plan, Transfer};
 use asap::run::tables::TransferTable;
-use asap_core::PublishedCell;
+use asap_core::{PlainNetwork, PublishedCell};
 
 use crate::args::{Common, TransferArgs};
 use crate::output::{self, duration};
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
         None => {
             let config = super::shared_layers(args.preset, common)?.resolve()?;
             let named = |cell: &String| -> anyhow::Result<NamedCell> {
-                Ok(NamedCell { name: cell_name(cell), genotype: super::cells::read(cell)? })
+                Ok(NamedCell { name: cell_name(cell), design: super::cells::read_design(cell)? })
             };
             let plan = Plan {
                 cells: args.cells.iter().map(named).collect::<anyhow::Result<_>>()?,
@@ -76,6 +76,9 @@ fn text(table: &TransferTable, path: &str) -> anyhow::Result<String> {
 pub(crate) fn cell_name(cell: &str) -> String {
     if let Ok(published) = PublishedCell::find(cell) {
         return published.name.to_owned();
+    }
+    if let Ok(network) = cell.parse::<PlainNetwork>() {
+        return network.to_string();
     }
     let path = Path::new(cell);
     let name = if path.is_dir() { path.file_name() } else { path.file_stem() };

@@ -9,6 +9,35 @@ use serde_json::Value;
 use crate::{SMALL, TINY, asap, command, json, outcome, refused, small, wait_for_epochs};
 
 #[test]
+fn a_plain_network_is_trained_and_used_like_that_of_a_cell() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let train = ["train", "--network", "mobilenet-8", "--out", "run", "--json"];
+    let trained = json(&asap(&small(&train), at));
+    assert_eq!(trained["genotype"], "mobilenet-8");
+    let warnings = trained["warnings"].to_string();
+    assert!(warnings.contains("train.drop_path had no effect: mobilenet-8"), "{warnings}");
+    assert!(fs::read_to_string(at.join("run/report.html")).unwrap().contains("mobilenet-8"));
+    assert_eq!(json(&asap(&["evaluate", "run", "--json"], at))["images"], 1000);
+    assert!(asap(&["export", "run", "--format", "onnx", "--out", "a.onnx"], at).status.success());
+    let darts = ["export", "run", "--format", "darts", "--out", "genotypes.py"];
+    refused(&darts, at, &["run: expected a network of cells", "mobilenet-8"]);
+    assert_eq!(json(&asap(&["train", "--resume", "run", "--json"], at)), trained);
+
+    let cost = json(&asap(&["cells", "cost", "resnet-20", "--json"], at));
+    assert_eq!(cost["params"], 272_410);
+    let both = ["transfer", "--cells", "ASAP,resnet-8", "--out", "both", "--json"];
+    let table = json(&asap(&small(&both), at));
+    assert_eq!(table["rows"][1]["cell"], "resnet-8");
+    assert!(table["rows"][1]["error"]["mean"].is_number());
+
+    refused(&["train", "--network", "vgg-16"], at, &["vgg-16", "resnet-20, mobilenet-20"]);
+    refused(&["train", "--network", "resnet-19"], at, &["`depth` is 19", "6 n + 2"]);
+    refused(&["train", "--network", "resnet-20", "--cell", "ASAP"], at, &["cannot be used with"]);
+    refused(&["train"], at, &["--cell"]);
+}
+
+#[test]
 fn a_cell_is_trained_evaluated_and_used() {
     let here = tempfile::tempdir().unwrap();
     let at = here.path();

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Plan;
-use crate::space::{Family, Stacking};
+use super::design::Design;
+use super::{Map, Plan};
+use crate::space::Stacking;
 use crate::{Architecture, Error, Genotype};
 
 /// The cost of a network. Numbers too large for 64 bits saturate.
@@ -89,13 +90,14 @@ pub fn search_cost(architecture: &Architecture, shape: &NetworkShape) -> Result<
 }
 
 impl NetworkShape {
-    /// This shape with the number of channels for which the evaluation network of a genotype comes closest to `multiply_adds`.
+    /// This shape with the number of channels for which the network of a design comes closest to `multiply_adds`.
     ///
     /// # Errors
-    /// As [`Plan::evaluation`].
-    pub fn closest(self, genotype: &Genotype, multiply_adds: u64) -> Result<Self, Error> {
+    /// As [`Plan::of`].
+    pub fn closest(self, design: &Design, multiply_adds: u64) -> Result<Self, Error> {
         let cost = |channels| -> Result<u64, Error> {
-            Ok(evaluation_cost(genotype, &Self { channels, ..self })?.multiply_adds)
+            let plan = Plan::of(design, &Self { channels, ..self }, false)?;
+            Ok(plan.cost().multiply_adds)
         };
         // The cost grows with the channels: halve the range (below, above] that holds the first one that is not cheaper.
         let (mut below, mut above) = (0, 1);
@@ -111,7 +113,12 @@ impl NetworkShape {
         Ok(Self { channels: if cheaper_is_closer { below } else { above }, ..self })
     }
 
-    pub(super) fn check(&self, family: Family) -> Result<(), Error> {
+    /// The map of the images.
+    pub(super) fn image_map(&self) -> Map {
+        Map { channels: self.in_channels, height: self.height, width: self.width }
+    }
+
+    pub(super) fn check(&self, stacking: Stacking) -> Result<(), Error> {
         for (key, value) in [
             ("channels", self.channels),
             ("height", self.height),
@@ -126,8 +133,8 @@ impl NetworkShape {
         if !(1..=MAX_CELLS).contains(&self.cells) {
             return Err(Error::value("cells", self.cells, format!("1 to {MAX_CELLS}")));
         }
-        if family.stacking() == Stacking::Stages && self.stem == Stem::Large {
-            let expected = format!("small, the only stem of {family} networks");
+        if stacking == Stacking::Stages && self.stem == Stem::Large {
+            let expected = "small, the only stem of networks of three stages";
             return Err(Error::value("stem", "large", expected));
         }
         Ok(())
@@ -145,8 +152,8 @@ impl Cost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Map, factorized_reduce};
-    use crate::{CellKind, EdgePolicy, PublishedCell, SearchSpace, ThresholdPolicy};
+    use crate::plan::{PlainNetwork, factorized_reduce};
+    use crate::{CellKind, EdgePolicy, Family, PublishedCell, SearchSpace, ThresholdPolicy};
 
     fn shape(channels: usize) -> NetworkShape {
         NetworkShape {
@@ -274,6 +281,51 @@ mod tests {
     }
 
     #[test]
+    fn plain_networks_have_their_exact_cost() -> Result<(), Error> {
+        // 269,722 weights as published, plus 1x1 convolutions in two shortcuts and a batch norm before the classifier
+        let shortcuts = 16 * 32 + 32 * 64;
+        let resnet = |blocks: u64| {
+            let stage = |c: u64, convs: u64| convs * (9 * c * c + 2 * c);
+            let stem = 3 * 16 * 9 + 2 * 16;
+            let first = |c: u64| 9 * c / 2 * c + 2 * c;
+            let [one, two, three] =
+                [stage(16, 2 * blocks), stage(32, 2 * blocks - 1), stage(64, 2 * blocks - 1)];
+            stem + one + first(32) + two + first(64) + three + 64 * 10 + 10 + shortcuts + 2 * 64
+        };
+        assert_eq!(resnet(3), 269_722 + shortcuts + 128);
+        for (name, blocks) in [("resnet-20", 3), ("resnet-56", 9)] {
+            let design = name.parse::<PlainNetwork>()?.into();
+            assert_eq!(
+                Plan::of(&design, &shape(16), false)?.cost().params,
+                resnet(blocks),
+                "{name}"
+            );
+        }
+        let separable = "mobilenet-20".parse::<PlainNetwork>()?.into();
+        let plan = Plan::of(&separable, &shape(16), true)?;
+        let half = |from: u64, to: u64| 9 * from + from * to + 2 * to;
+        let block = |from: u64, to: u64| half(from, from) + half(from, to);
+        let blocks = [
+            (16, 16),
+            (16, 16),
+            (16, 16),
+            (16, 32),
+            (32, 32),
+            (32, 32),
+            (32, 64),
+            (64, 64),
+            (64, 64),
+        ];
+        let blocks: u64 = blocks.map(|(from, to)| block(from, to)).iter().sum();
+        let ends = 3 * 16 * 9 + 2 * 16 + 2 * 64 + 64 * 10 + 10;
+        assert_eq!(plan.cost().params, blocks + ends + shortcuts);
+        assert!(plan.auxiliary_cost().params > 0);
+        let large = NetworkShape { stem: Stem::Large, ..shape(16) };
+        assert!(Plan::of(&separable, &large, false).is_err());
+        Ok(())
+    }
+
+    #[test]
     fn the_cost_of_the_layers_adds_up_to_that_of_the_network() {
         let asap = PublishedCell::find("ASAP").unwrap().genotype();
         let plan = Plan::evaluation(&asap, &shape(8), true).unwrap();
@@ -305,15 +357,18 @@ mod tests {
 
     #[test]
     fn the_channels_closest_to_a_number_of_multiply_adds() -> Result<(), Error> {
-        for name in ["ASAP", "DARTS_V2", "NASNET"] {
-            let cell = PublishedCell::find(name)?.genotype();
-            let cost = |channels| evaluation_cost(&cell, &shape(channels)).map(|c| c.multiply_adds);
+        let cell = |name| Ok::<Design, Error>(PublishedCell::find(name)?.genotype().into());
+        let plain = "resnet-20".parse::<PlainNetwork>()?;
+        for design in [cell("ASAP")?, cell("DARTS_V2")?, cell("NASNET")?, plain.into()] {
+            let cost = |channels| {
+                Plan::of(&design, &shape(channels), false).map(|plan| plan.cost().multiply_adds)
+            };
             for target in [1, 30_000_000, 500_000_000] {
-                let found = shape(9).closest(&cell, target)?;
+                let found = shape(9).closest(&design, target)?;
                 assert_eq!(found, shape(found.channels));
                 let best = (1..80).map(|c| Ok((cost(c)?.abs_diff(target), c)));
                 let best = best.collect::<Result<Vec<_>, Error>>()?.into_iter().min();
-                assert_eq!(best.map(|(_, channels)| channels), Some(found.channels), "{name}");
+                assert_eq!(best.map(|(_, channels)| channels), Some(found.channels), "{design}");
             }
         }
         Ok(())

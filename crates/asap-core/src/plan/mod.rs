@@ -1,18 +1,21 @@
 //! Networks as plain data: named layers with their inputs, shapes, parameters and cost.
 //!
-//! A [`Plan`] is made from a search space or a genotype and a [`NetworkShape`], and is the only definition of a
+//! A [`Plan`] is made from a search space or a [`Design`] and a [`NetworkShape`], and is the only definition of a
 //! network. Running, counting and exporting a network, and handing weights from one to another, all walk it.
 
 mod chain;
 pub mod cost;
+pub mod design;
 mod inherit;
 mod operation;
+mod plain;
 mod prune;
 mod stack;
 mod step;
 
 pub use self::chain::Chain;
 pub use self::cost::{Cost, NetworkShape, Stem};
+pub use self::design::{Convolution, Design, PlainNetwork};
 pub use self::operation::{Norms, factorized_reduce};
 pub use self::step::{Init, Map, Parameter, Primitive, Role, Step};
 use crate::{CellKind, Family, Operation};
@@ -23,7 +26,7 @@ pub type LayerId = usize;
 /// A network as plain data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// The family of its cells.
+    /// The family of its cells; of a network without cells, the one whose stages it has.
     pub family: Family,
     /// The layers, each after those that it reads. The first one is the images.
     pub layers: Vec<Layer>,

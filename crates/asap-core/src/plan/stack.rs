@@ -1,7 +1,9 @@
 //! Networks made of cells: the stems, the stacking and the heads of each family.
 
 use super::chain::Chain;
+use super::design::{Convolution, Design, PlainNetwork};
 use super::operation::{Norms, factorized_reduce, operation};
+use super::plain::{self, residual_block};
 use super::{Body, Candidate, Layer, LayerId, Map, MixedEdge, NetworkShape, Node, Plan, Stem};
 use crate::space::{Output, Stacking, reduction_cells};
 use crate::{CellKind, Error, Family, Genotype, Operation, SearchSpace};
@@ -59,6 +61,29 @@ impl Plan {
         stacked(space.family, shape, false, cell)
     }
 
+    /// The network of a design, with an auxiliary head after two thirds of its cells or blocks if requested.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if a number of the shape is out of range.
+    pub fn of(design: &Design, shape: &NetworkShape, auxiliary: bool) -> Result<Self, Error> {
+        match design {
+            Design::Cells(genotype) => Self::evaluation(genotype, shape, auxiliary),
+            Design::Plain(network) => Self::plain(*network, shape, auxiliary),
+        }
+    }
+
+    /// A plain network of `shape.channels` channels in its first stage; `shape.cells` has no meaning for it.
+    fn plain(network: PlainNetwork, shape: &NetworkShape, auxiliary: bool) -> Result<Self, Error> {
+        shape.check(Stacking::Stages)?;
+        let mut plan = Self::of_images(Family::NasBench201, shape.image_map());
+        let blocks = plain::blocks(&mut plan, network, shape.channels);
+        plan.logits = plan.head(blocks[blocks.len() - 1], Stacking::Stages, shape.classes);
+        if auxiliary {
+            plan.auxiliary_head(blocks[2 * blocks.len() / 3], shape.classes);
+        }
+        Ok(plan)
+    }
+
     /// The network that is trained with the cells of a genotype, with an auxiliary head after cell `2 * cells / 3`
     /// (counted from 0, as in DARTS) if requested. Batch norms have affine parameters, and poolings no batch norm.
     ///
@@ -81,7 +106,13 @@ impl Plan {
             plan.cell(site, nodes, &cell.output, genotype.family(), norms, 1)
         })?;
         if auxiliary {
-            plan.auxiliary_head(2 * shape.cells / 3, shape.classes);
+            let path = format!("cells.{}", 2 * shape.cells / 3);
+            let of_cell = |layer: &Layer| {
+                layer.name == path
+                    || layer.name.strip_prefix(&path).is_some_and(|p| p.starts_with('.'))
+            };
+            let cell = plan.layers.iter().rposition(of_cell).expect("the network has the cell");
+            plan.auxiliary_head(cell, shape.classes);
         }
         Ok(plan)
     }
@@ -165,15 +196,10 @@ impl Plan {
         }
     }
 
-    /// A second classifier on the output of a cell, only for training (DARTS `AuxiliaryHeadCIFAR`, its pool adaptive):
+    /// A second classifier on the output of a layer, only for training (DARTS `AuxiliaryHeadCIFAR`, its pool adaptive):
     /// ReLU, average pool to 2x2, 1x1 convolution, batch norm, ReLU, 2x2 convolution without padding, batch norm, ReLU,
     /// linear layer.
-    fn auxiliary_head(&mut self, cell: usize, classes: usize) {
-        let path = format!("cells.{cell}");
-        let of_cell = |layer: &Layer| {
-            layer.name == path || layer.name.strip_prefix(&path).is_some_and(|p| p.starts_with('.'))
-        };
-        let input = self.layers.iter().rposition(of_cell).expect("the network has the cell");
+    fn auxiliary_head(&mut self, input: LayerId, classes: usize) {
         let [narrow, wide] = AUXILIARY_WIDTHS;
         let head = self.chain("auxiliary", input, |chain| {
             let chain = chain.relu().adaptive_pool_2x2();
@@ -182,6 +208,17 @@ impl Plan {
             chain.linear(classes)
         });
         self.auxiliary = Some(head);
+    }
+
+    /// The classifier. If cells end in a sum and not in batch norms, it has its own.
+    fn head(&mut self, last: LayerId, stacking: Stacking, classes: usize) -> LayerId {
+        self.chain("head", last, |chain| {
+            let chain = match stacking {
+                Stacking::Darts => chain,
+                Stacking::Stages => chain.norm("bn", true).relu(),
+            };
+            chain.global_pool().linear(classes)
+        })
     }
 }
 
@@ -192,21 +229,13 @@ fn stacked(
     affine: bool,
     cell: impl FnMut(&mut Plan, &Site) -> LayerId,
 ) -> Result<Plan, Error> {
-    shape.check(family)?;
-    let image_map = Map { channels: shape.in_channels, height: shape.height, width: shape.width };
-    let mut plan = Plan::of_images(family, image_map);
+    shape.check(family.stacking())?;
+    let mut plan = Plan::of_images(family, shape.image_map());
     let last = match family.stacking() {
         Stacking::Darts => darts(&mut plan, shape, affine, cell),
         Stacking::Stages => stages(&mut plan, shape, cell),
     };
-    plan.logits = plan.chain("head", last, |chain| {
-        // If cells end in a sum and not in batch norms, the classifier has its own.
-        let chain = match family.stacking() {
-            Stacking::Darts => chain,
-            Stacking::Stages => chain.norm("bn", true).relu(),
-        };
-        chain.global_pool().linear(shape.classes)
-    });
+    plan.logits = plan.head(last, family.stacking(), shape.classes);
     Ok(plan)
 }
 
@@ -276,26 +305,10 @@ fn stages(
         if reduction_cells(shape.cells).any(|reduction| reduction == number) {
             channels = channels.saturating_mul(2);
             let path = format!("blocks.{}", blocks.next().expect("numbers do not run out"));
-            last = residual_block(plan, &path, last, channels);
+            last = residual_block(plan, &path, last, channels, Convolution::Full, true);
         }
         let path = format!("cells.{number}");
         last = cell(plan, &Site { path, kind: CellKind::Normal, channels, inputs: vec![last] });
     }
     last
-}
-
-/// `(ReLU, conv 3x3 of stride 2, BN), (ReLU, conv 3x3, BN)` plus the shortcut `(average pool 2x2, conv 1x1)`.
-fn residual_block(plan: &mut Plan, path: &str, input: LayerId, channels: usize) -> LayerId {
-    let mut conv = |name: &str, input, stride| {
-        plan.chain(&format!("{path}.{name}"), input, |chain| {
-            chain.relu().conv("conv", channels, [3, 3], [stride; 2]).norm("bn", true)
-        })
-    };
-    let first = conv("conv_a", input, 2);
-    let second = conv("conv_b", first, 1);
-    let shortcut = plan.chain(&format!("{path}.shortcut"), input, |chain| {
-        chain.avg_pool_2x2().pointwise("conv", channels)
-    });
-    let output = plan.layers[second].output;
-    plan.layer(path.to_owned(), output, Body::Sum { inputs: vec![shortcut, second] })
 }

@@ -44,7 +44,7 @@ pub fn onnx(network: &TrainedNetwork, input: Input) -> Vec<u8> {
         Input::Unit => writer.normalize(card),
     };
     writer.network(images);
-    let mut metadata = vec![("genotype", card.genotype.to_string()), ("data", card.data.clone())];
+    let mut metadata = vec![("genotype", card.design.to_string()), ("data", card.data.clone())];
     for (key, value) in [
         ("classes", serde_json::to_string(&card.classes)),
         ("mean", serde_json::to_string(&card.normalization.mean)),

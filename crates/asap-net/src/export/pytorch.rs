@@ -32,8 +32,8 @@ pub fn pytorch(network: &TrainedNetwork, weights: &str) -> String {
     ];
     let constants: String =
         constants.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
-    let genotype = format!("# {}\n", card.genotype);
-    MODULE.replace("# CONSTANTS\n", &(genotype + &constants))
+    let design = format!("# {}\n", card.design);
+    MODULE.replace("# CONSTANTS\n", &(design + &constants))
 }
 
 fn layer(plan: &Plan, layer: &Layer) -> String {

@@ -6,7 +6,9 @@ use asap_net::pass::{DropPath, Mode, Pass};
 use proptest::prelude::*;
 use proptest::test_runner::{TestRng, TestRunner};
 
-use crate::small::{CLASSES, assert_alike, evaluate, host, images, networks, shape, weight_pass};
+use crate::small::{
+    CLASSES, assert_alike, evaluate, host, images, networks, plain, shape, weight_pass,
+};
 
 const DROP_PATH: DropPath = DropPath { probability: 0.3, seed: 1, step: 2 };
 
@@ -126,6 +128,21 @@ fn engines_agree_on_any_nas_bench_201_genotype() {
 }
 
 const CASES: u32 = 40;
+
+#[test]
+fn engines_agree_on_plain_networks() {
+    for (name, size) in [("resnet-8", [11, 8]), ("mobilenet-8", [11, 8]), ("mobilenet-14", [9, 10])]
+    {
+        let plan = Plan::of(&plain(name), &shape(4, 1, size), true).unwrap();
+        let [fused, composed] = networks(&plan, 2).map(|(network, parameters)| {
+            let mut found = weight_pass(&network, &parameters, images(6, size), &[], None);
+            let logits = evaluate(&network, &parameters, images(6, size), &[]);
+            found.push(("logits of evaluation".to_owned(), logits));
+            found
+        });
+        assert_alike(name, &fused, &composed, 5e-4);
+    }
+}
 
 #[test]
 fn wide_outputs_and_empty_cells_are_networks_too() {

@@ -1,16 +1,23 @@
 //! The PyTorch module. The ONNX graph is run by another engine in `interop/tract`.
 
 use asap_core::plan::Body;
-use asap_core::{Family, Stem};
+use asap_core::{Design, Family, Stem};
 use asap_net::export::pytorch;
 
-use crate::small::{NAS_BENCH_201, published};
+use crate::small::{NAS_BENCH_201, plain, published};
 use crate::trained::network;
 
 #[test]
 fn the_pytorch_module_has_a_line_per_layer_and_names_every_tensor() {
-    for cell in [published("ASAP"), published("SNAS_aggressive"), NAS_BENCH_201.parse().unwrap()] {
-        let network = network(cell, Stem::Small, [9, 7]);
+    let cell = |text: &str| Design::Cells(text.parse().unwrap());
+    for design in [
+        published("ASAP").into(),
+        published("SNAS_aggressive").into(),
+        cell(NAS_BENCH_201),
+        plain("mobilenet-8"),
+        plain("resnet-8"),
+    ] {
+        let network = network(design, Stem::Small, [9, 7]);
         let module = pytorch(&network, "best \"weights\".safetensors");
         let lines: Vec<&str> = module.lines().collect();
         for constant in [
@@ -20,7 +27,7 @@ fn the_pytorch_module_has_a_line_per_layer_and_names_every_tensor() {
             "MEAN = [0.4, 0.5, 0.6]",
             "STD = [0.2, 0.25, 0.3]",
             &format!("LOGITS = {}", network.plan().logits),
-            &format!("# {}", network.card().genotype),
+            &format!("# {}", network.card().design),
         ] {
             assert!(lines.contains(&constant), "{constant} in {module}");
         }

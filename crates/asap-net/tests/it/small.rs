@@ -1,7 +1,7 @@
 //! Small networks, images for them, and their numbers.
 
 use asap_core::plan::{Body, Map, MixedEdge, Node, Norms, Plan};
-use asap_core::{CellKind, Family, Genotype, NetworkShape, Operation, PublishedCell, Stem};
+use asap_core::{CellKind, Design, Family, Genotype, NetworkShape, Operation, PublishedCell, Stem};
 use asap_net::engine::{Engine, Mixing};
 use asap_net::network::Network;
 use asap_net::parameters::Parameters;
@@ -21,6 +21,10 @@ pub(crate) fn shape(channels: usize, cells: usize, [height, width]: [usize; 2]) 
 
 pub(crate) fn published(cell: &str) -> Genotype {
     PublishedCell::find(cell).unwrap().genotype()
+}
+
+pub(crate) fn plain(network: &str) -> Design {
+    Design::Plain(network.parse().unwrap())
 }
 
 pub(crate) fn images(images: usize, [height, width]: [usize; 2]) -> Tensor<4> {

@@ -161,7 +161,14 @@ impl Compare {
             observer.on_event(Event::Begin(&format!("{method}, seed {seed}: training")));
             let train = self.path(format!("train-{method}-{seed}"));
             let inherit = config.train.inherit.then_some(path.as_path());
-            match jobs::train(&train, &config, &search.genotype, inherit, observer, stop)? {
+            match jobs::train(
+                &train,
+                &config,
+                &search.genotype.clone().into(),
+                inherit,
+                observer,
+                stop,
+            )? {
                 Outcome::Finished(result) => Some(*result),
                 Outcome::Stopped => return Ok(None),
             }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use asap_core::Genotype;
+use asap_core::{Design, Genotype};
 use asap_data::{Dataset, Splits};
 use serde::Serialize;
 
@@ -74,10 +74,10 @@ pub fn search(config: &Config, observer: &mut dyn Observer) -> Result<SearchCost
 /// Those of a training.
 pub fn train(
     config: &Config,
-    genotype: &Genotype,
+    design: &Design,
     observer: &mut dyn Observer,
 ) -> Result<TrainCosts, Error> {
-    with_threads(config.threads, || train_on(config, genotype, load(config, observer)?))?
+    with_threads(config.threads, || train_on(config, design, load(config, observer)?))?
 }
 
 /// Runs a search and a training of the cell that it found, which is arbitrary.
@@ -88,7 +88,7 @@ pub fn search_and_train(config: &Config, observer: &mut dyn Observer) -> Result<
     with_threads(config.threads, || {
         let splits = load(config, observer)?;
         let (search, genotype) = search_on(config, splits.clone())?;
-        Ok(RunCosts { search, training: train_on(config, &genotype, splits)? })
+        Ok(RunCosts { search, training: train_on(config, &genotype.into(), splits)? })
     })?
 }
 
@@ -120,8 +120,8 @@ fn two_epochs(config: &Config) -> Config {
     small
 }
 
-fn train_on(config: &Config, genotype: &Genotype, splits: Splits) -> Result<TrainCosts, Error> {
-    let whole = Training::new(config.clone(), genotype.clone(), splits.clone())?;
+fn train_on(config: &Config, design: &Design, splits: Splits) -> Result<TrainCosts, Error> {
+    let whole = Training::new(config.clone(), design.clone(), splits.clone())?;
     let outline = whole.outline();
     let mut small = config.clone();
     small.train.epochs = 2;
@@ -134,7 +134,7 @@ fn train_on(config: &Config, genotype: &Genotype, splits: Splits) -> Result<Trai
     let (test, valid) = (few(splits.test)?, few(splits.valid)?);
     let splits = Splits { train, test, valid, ..splits };
     in_scratch_folder(&small, |folder| {
-        let mut training = Training::new(small.clone(), genotype.clone(), splits)?;
+        let mut training = Training::new(small.clone(), design.clone(), splits)?;
         training.run(folder, &mut (), &AtomicBool::new(false))
     })?;
     Ok(TrainCosts {

@@ -12,7 +12,7 @@ pub mod transfer;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use asap_core::Genotype;
+use asap_core::Design;
 use asap_data::Splits;
 use asap_kernels::{Level, Precision};
 use serde::de::DeserializeOwned;
@@ -97,18 +97,18 @@ impl Job<Search> {
 }
 
 impl Job<Training> {
-    /// Prepares the training of a cell in a new folder, which is created only if configuration, cell and images fit.
+    /// Prepares a training in a new folder, which is created only if configuration, design and images fit.
     ///
     /// # Errors
     /// See [`load`] and [`Training::new`]; or if the folder is in use.
     pub fn start(
         place: &Place,
         config: &Config,
-        genotype: &Genotype,
+        design: &Design,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         start(place, config, observer, |splits| {
-            Training::new(config.clone(), genotype.clone(), splits)
+            Training::new(config.clone(), design.clone(), splits)
         })
     }
 
@@ -123,15 +123,14 @@ impl Job<Training> {
     ) -> Result<Resumed<Training, TrainResult>, Error> {
         let (folder, config) = open(path, threads)?;
         let lock = folder.lock()?;
-        let genotype: Genotype =
-            folder.read_json(GENOTYPE_JSON)?.ok_or_else(|| Error::RunFolder {
-                path: path.to_owned(),
-                problem: format!(
-                    "expected a {GENOTYPE_JSON}, found none; give the folder of a training"
-                ),
-            })?;
+        let design: Design = folder.read_json(GENOTYPE_JSON)?.ok_or_else(|| Error::RunFolder {
+            path: path.to_owned(),
+            problem: format!(
+                "expected a {GENOTYPE_JSON}, found none; give the folder of a training"
+            ),
+        })?;
         resume(folder, lock, &config, observer, |splits| {
-            Training::new(config.clone(), genotype, splits)
+            Training::new(config.clone(), design, splits)
         })
     }
 
@@ -165,7 +164,7 @@ pub fn search(
     }
 }
 
-/// Trains a cell in the folder `path`: from the start, from its checkpoint, or not at all if it has a result. It starts
+/// Trains a network in the folder `path`: from the start, from its checkpoint, or not at all if it has a result. It starts
 /// from the weights of the search in the folder `inherit`, if given.
 ///
 /// # Errors
@@ -173,17 +172,17 @@ pub fn search(
 pub fn train(
     path: &Path,
     config: &Config,
-    genotype: &Genotype,
+    design: &Design,
     inherit: Option<&Path>,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<TrainResult>, Error> {
-    let make = |splits| Training::new(config.clone(), genotype.clone(), splits);
+    let make = |splits| Training::new(config.clone(), design.clone(), splits);
     let mut job = match start_or_resume(path, config, observer, make)? {
         Resumed::Job(job) => job,
         Resumed::Finished(_, result) => return Ok(Outcome::Finished(result)),
     };
-    if let Some(search) = inherit.filter(|_| !job.begun) {
+    if let Some((search, genotype)) = inherit.filter(|_| !job.begun).zip(design.genotype()) {
         let (search, _) = RunFolder::open(search)?;
         job.run.inherit(&searched_weights(&search, config, genotype)?)?;
     }

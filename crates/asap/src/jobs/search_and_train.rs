@@ -83,8 +83,8 @@ impl Run {
                     "training of the cell of search {search_seed}, seed {seed}"
                 )));
                 let path = self.path(&folder);
-                let genotype = &search.genotype;
-                match jobs::train(&path, &config, genotype, inherit, observer, stop)? {
+                let design = &search.genotype.clone().into();
+                match jobs::train(&path, &config, design, inherit, observer, stop)? {
                     Outcome::Finished(result) => trainings.push((folder, *result)),
                     Outcome::Stopped => return Ok(Outcome::Stopped),
                 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use asap_core::Genotype;
+use asap_core::Design;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -34,8 +34,9 @@ pub struct Plan {
 pub struct NamedCell {
     /// Its name, of letters, digits, `-`, `_` and `.`.
     pub name: String,
-    /// The cell.
-    pub genotype: Genotype,
+    /// The cell, or the plain network.
+    #[serde(rename = "genotype")]
+    pub design: Design,
 }
 
 impl planned::Plan for Plan {
@@ -94,8 +95,8 @@ impl Transfer {
             )));
             let config = training.config(&self.config);
             let path = self.path(training.path());
-            let genotype = &training.cell.genotype;
-            let outcome = match jobs::train(&path, &config, genotype, None, observer, stop) {
+            let design = &training.cell.design;
+            let outcome = match jobs::train(&path, &config, design, None, observer, stop) {
                 Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
                 Ok(Outcome::Finished(result)) => Ok(*result),
                 Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use asap_core::Genotype;
+use asap_core::Design;
 
 use super::{cells, curves, next, notes, page, percent, table};
 use crate::error::Error;
@@ -19,7 +19,7 @@ pub(crate) fn write(
     folder: &RunFolder,
     data: &DataSummary,
     config: &Config,
-    genotype: &Genotype,
+    design: &Design,
     result: Option<&TrainResult>,
 ) -> Result<(), Error> {
     let records: Vec<TrainRecord> = folder.events()?;
@@ -41,8 +41,15 @@ pub(crate) fn write(
     if !records.is_empty() {
         curves(&mut body, &records);
     }
-    body.push_str("<h2>Cells</h2>");
-    cells(&mut body, genotype);
+    match design {
+        Design::Cells(genotype) => {
+            body.push_str("<h2>Cells</h2>");
+            cells(&mut body, genotype);
+        }
+        Design::Plain(network) => {
+            let _ = write!(body, "<p>The network is {network}, which was not searched for.</p>");
+        }
+    }
     if !records.is_empty() {
         body.push_str("<h2>Epochs</h2>");
         let head = ["epoch", "lr", "train loss", "train acc.", "valid acc.", "seconds"];

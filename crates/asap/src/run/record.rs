@@ -1,6 +1,6 @@
 //! The records of searches and trainings: their images, epochs and results, and their events.
 
-use asap_core::{Genotype, MixingTables, Pruned, SURE, Sureness};
+use asap_core::{Design, Genotype, MixingTables, Pruned, SURE, Sureness};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -267,8 +267,9 @@ pub struct TrainResult {
     pub seed: u64,
     /// The images.
     pub data: DataSummary,
-    /// The cell.
-    pub genotype: Genotype,
+    /// What the network is built of: a genotype, or the name of a plain network.
+    #[serde(rename = "genotype")]
+    pub design: Design,
     /// Number of trained weights, without those of the auxiliary head.
     pub params: usize,
     /// Multiply-adds of inference on one image.

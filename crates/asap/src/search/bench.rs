@@ -3,9 +3,7 @@
 use std::time::Instant;
 
 use asap_core::plan::Plan;
-use asap_core::{
-    Adam, Cost, EdgePolicy, Genotype, NetworkShape, SearchSpace, evaluation_cost, search_cost,
-};
+use asap_core::{Adam, Cost, Design, EdgePolicy, NetworkShape, SearchSpace, search_cost};
 use asap_data::Batch;
 use asap_kernels::Precision;
 use rand::{RngExt, SeedableRng};
@@ -114,14 +112,14 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
     Ok(measurement("search", config, cost, w_step, Some(alpha_step), forward))
 }
 
-/// Times the evaluation network of a cell.
+/// Times the network of a design.
 ///
 /// # Errors
 /// If a size is zero, the device is missing, or a loss is not finite.
-pub fn evaluation(config: &BenchConfig, genotype: &Genotype) -> Result<Measurement, Error> {
+pub fn evaluation(config: &BenchConfig, design: &Design) -> Result<Measurement, Error> {
     check_precision(config.device, config.precision)?;
     let device = config.device.open()?;
-    let plan = Plan::evaluation(genotype, &config.shape, false)?;
+    let plan = Plan::of(design, &config.shape, false)?;
     let cost = plan.cost();
     let network = Network::new(plan, Engine::with_precision(&device, config.precision));
     let mut parameters = network.parameters(&device, 0);
@@ -172,7 +170,7 @@ pub fn prediction(
     steps: usize,
 ) -> Result<Inference, Error> {
     let card = network.card();
-    let cost = evaluation_cost(&card.genotype, &card.shape)?;
+    let cost = Plan::of(&card.design, &card.shape, false)?.cost();
     let image = network.image_shape();
     let pixels = batch * image.iter().product::<usize>();
     let mut rng = ChaCha8Rng::seed_from_u64(0);

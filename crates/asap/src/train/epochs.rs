@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asap_core::Genotype;
+use asap_core::Design;
 use asap_data::{Batch, Loader};
 use asap_net::evaluation::Evaluation;
 use asap_net::parameters::NamedValues;
@@ -27,7 +27,8 @@ use crate::settings::config::Config;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     data: DataSummary,
-    genotype: Genotype,
+    #[serde(rename = "genotype")]
+    design: Design,
     progress: Progress,
 }
 
@@ -89,7 +90,7 @@ impl Epochs for Training {
     }
 
     fn begin(&self, sink: &mut dyn Sink) -> Result<(), Error> {
-        sink.write_json(GENOTYPE_JSON, &self.genotype)
+        sink.write_json(GENOTYPE_JSON, &self.design)
     }
 
     fn train(&self) -> &Loader {
@@ -184,7 +185,7 @@ impl Epochs for Training {
         let Position { epoch, step, train, epoch_seconds, seconds } = self.position;
         let state = State {
             data: self.data.clone(),
-            genotype: self.genotype.clone(),
+            design: self.design.clone(),
             progress: Progress { epoch, step, train, best: self.best, epoch_seconds, seconds },
         };
         (state, self.parameters.to_named())
@@ -195,9 +196,9 @@ impl Epochs for Training {
         Tensors { header: state, values }: Tensors<State>,
         refuse: &dyn Fn(&str) -> Error,
     ) -> Result<(), Error> {
-        if state.genotype != self.genotype {
+        if state.design != self.design {
             return Err(refuse(
-                "the checkpoint is of another cell than genotype.json; restore the original file",
+                "the checkpoint is of another network than genotype.json; restore the original file",
             ));
         }
         if state.data != self.data {
@@ -230,11 +231,16 @@ impl Epochs for Training {
                 self.data.name
             ));
         }
+        if let (Design::Plain(network), true) = (&self.design, self.config.train.drop_path > 0.0) {
+            warnings.push(format!(
+                "train.drop_path had no effect: {network} has no operations that could be dropped"
+            ));
+        }
         Ok(TrainResult {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: self.config.seed,
             data: self.data.clone(),
-            genotype: self.genotype.clone(),
+            design: self.design.clone(),
             params: self.cost.params as usize,
             multiply_adds: self.cost.multiply_adds,
             epochs: self.position.epoch,
@@ -250,7 +256,7 @@ impl Epochs for Training {
     #[cfg_attr(not(feature = "report"), expect(unused_variables))]
     fn publish(&self, folder: &RunFolder, result: Option<&TrainResult>) -> Result<(), Error> {
         #[cfg(feature = "report")]
-        report::write_training(folder, &self.data, &self.config, &self.genotype, result)?;
+        report::write_training(folder, &self.data, &self.config, &self.design, result)?;
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use asap_core::plan::Plan;
-use asap_core::{Cost, Genotype, NetworkShape, PowerCosineLearningRate};
+use asap_core::{Cost, Design, NetworkShape, PowerCosineLearningRate};
 use asap_data::{
     Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
@@ -26,7 +26,7 @@ use crate::settings::config::Config;
 /// A training: a network, its images, and its position.
 pub struct Training {
     config: Config,
-    genotype: Genotype,
+    design: Design,
     shape: NetworkShape,
     cost: Cost,
     data: DataSummary,
@@ -47,8 +47,8 @@ impl Training {
     ///
     /// # Errors
     /// If configuration, cell and data do not fit.
-    pub fn new(config: Config, genotype: Genotype, splits: Splits) -> Result<Self, Error> {
-        let device = config.device.open()?;
+    pub fn new(config: Config, design: impl Into<Design>, splits: Splits) -> Result<Self, Error> {
+        let (device, design) = (config.device.open()?, design.into());
         let Splits { name, train, valid, test, .. } = splits;
         let images = Arc::new(train);
         let share = if valid.is_some() { 0.0 } else { config.train.validation };
@@ -73,10 +73,10 @@ impl Training {
         };
         let mut shape = config.train.shape(data.image, data.classes.len());
         if config.train.multiply_adds > 0 {
-            shape = shape.closest(&genotype, config.train.multiply_adds)?;
+            shape = shape.closest(&design, config.train.multiply_adds)?;
         }
         let auxiliary = config.train.auxiliary_weight > 0.0;
-        let plan = Plan::evaluation(&genotype, &shape, auxiliary)?;
+        let plan = Plan::of(&design, &shape, auxiliary)?;
         let cost = plan.cost();
         let network = Network::new(plan, Engine::with_precision(&device, config.precision));
         let parameters = network.parameters(&device, config.seed);
@@ -99,7 +99,7 @@ impl Training {
         Ok(Self {
             rate: config.train.learning_rate(),
             config,
-            genotype,
+            design,
             shape,
             cost,
             data,
@@ -218,7 +218,7 @@ impl Training {
     fn card(&self) -> NetworkCard {
         NetworkCard {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            genotype: self.genotype.clone(),
+            design: self.design.clone(),
             shape: self.shape,
             classes: self.data.classes.clone(),
             normalization: Normalization {

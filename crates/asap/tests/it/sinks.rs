@@ -12,7 +12,7 @@ use asap::{
     Config, DeviceName, Event, Layers, Observer, Outcome, Preset, RunFolder, Search, SearchResult,
     TrainResult, Training, jobs,
 };
-use asap_core::{Genotype, PublishedCell};
+use asap_core::PublishedCell;
 use asap_data::Splits;
 
 use crate::small::{StopAfter, stripes, tiny};
@@ -190,7 +190,7 @@ fn runs_that_start_together_get_folders_of_their_own() {
     let scratch = tempfile::tempdir().unwrap();
     let place = Place::Next { parent: scratch.path().join("runs"), name: "train".to_owned() };
     let start = || {
-        let cell: Genotype = PublishedCell::find("ASAP").unwrap().genotype();
+        let cell = PublishedCell::find("ASAP").unwrap().genotype().into();
         let job = Job::<Training>::start(&place, &embedded(), &cell, &mut ()).unwrap();
         job.folder().path().file_name().unwrap().to_owned()
     };

@@ -143,7 +143,7 @@ fn without_pools_the_derived_network_inherits_the_accuracy_of_the_search() {
     };
     let card = NetworkCard {
         version: String::new(),
-        genotype: found.genotype.clone(),
+        design: found.genotype.clone().into(),
         shape,
         classes: found.data.classes.clone(),
         normalization: Normalization { mean: found.data.mean.clone(), std: found.data.std.clone() },
@@ -243,7 +243,7 @@ fn what_does_not_fit_is_refused_by_name() {
         Training::new(settings(), PublishedCell::find("DARTS_V2").unwrap().genotype(), data())
             .unwrap();
     let error = other.resume(&mut folder, &mut (), &never).unwrap_err();
-    assert!(error.to_string().contains("another cell"), "{error}");
+    assert!(error.to_string().contains("another network"), "{error}");
 }
 
 fn wide() -> asap_data::Dataset {
