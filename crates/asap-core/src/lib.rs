@@ -31,6 +31,7 @@ pub use error::Error;
 pub use genotype::draw::{dot, svg};
 pub use genotype::published::PublishedCell;
 pub use genotype::{CellGenotype, Gene, Genotype};
+pub use plan::OperationCosts;
 pub use plan::cost::{Cost, NetworkShape, Stem, auxiliary_cost, evaluation_cost, search_cost};
 pub use plan::design::{Design, PlainNetwork};
 pub use rivals::controller::{Controller, ControllerSettings, Sample};

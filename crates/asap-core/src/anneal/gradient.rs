@@ -45,6 +45,21 @@ impl ChoiceGradients {
             }
         }
     }
+
+    /// Adds other gradients, times a factor.
+    ///
+    /// # Panics
+    /// If their shape is different.
+    pub fn add(&mut self, other: &Self, factor: f64) {
+        let add = |ours: &mut MixingTables, theirs: &MixingTables| {
+            assert_eq!(ours.len(), theirs.len(), "the same kinds of cell");
+            for (ours, theirs) in ours.iter_mut().flatten().zip(theirs.iter().flatten()) {
+                ours.iter_mut().zip(theirs).for_each(|(our, their)| *our += factor * their);
+            }
+        };
+        add(&mut self.operations, &other.operations);
+        add(&mut self.inputs, &other.inputs);
+    }
 }
 
 fn shuffle(choice: &Choice, gradients: &mut [f64], random: &mut impl Rng) {

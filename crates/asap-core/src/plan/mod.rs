@@ -8,6 +8,7 @@ pub mod cost;
 pub mod design;
 mod inherit;
 mod operation;
+mod operation_costs;
 mod plain;
 mod prune;
 mod stack;
@@ -17,6 +18,7 @@ pub use self::chain::Chain;
 pub use self::cost::{Cost, NetworkShape, Stem};
 pub use self::design::{Convolution, Design, PlainNetwork};
 pub use self::operation::{Norms, factorized_reduce};
+pub use self::operation_costs::OperationCosts;
 pub use self::step::{Init, Map, Parameter, Primitive, Role, Step};
 use crate::{CellKind, Family, Operation};
 

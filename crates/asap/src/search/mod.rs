@@ -91,7 +91,7 @@ impl Search {
         config.search.epochs = config.search_epochs(train_loader.batches_per_epoch());
         let steps = alpha_loader.batches_per_epoch().min(train_loader.batches_per_epoch());
         let trained = config.train.shape(whole, summary.classes.len());
-        let method = method::build(config.search.method, &config, steps, trained)?;
+        let method = method::build(config.search.method, &config, steps, &trained)?;
         let shape = NetworkShape {
             cells: method.cells(0, config.network.cells),
             ..config.network.shape(summary.image, summary.classes.len())

@@ -86,18 +86,19 @@ impl Config {
             }
         }
         let space = self.space()?;
-        if self.search.relaxation == Relaxation::Paths
+        let by_evidence = self.search.relaxation != Relaxation::Mixture;
+        if by_evidence
             && matches!(space.family.ending(), Ending::Inputs(_))
             && self.search.edge_policy != EdgePolicy::Anneal
         {
             return Err(Error::Config(format!(
-                "search.edge_policy: expected anneal with search.relaxation = \"paths\", found {}",
+                "search.edge_policy: expected anneal unless search.relaxation = \"mixture\", found {}",
                 self.search.edge_policy
             )));
         }
-        if self.search.relaxation == Relaxation::Mixture && self.search.cost > 0.0 {
+        if !by_evidence && self.search.cost > 0.0 {
             return Err(Error::Config(format!(
-                "search.cost: expected 0 unless search.relaxation = \"paths\", found {}",
+                "search.cost: expected 0 with search.relaxation = \"mixture\", found {}",
                 self.search.cost
             )));
         }

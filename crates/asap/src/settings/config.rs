@@ -131,8 +131,8 @@ pub struct SearchConfig {
     /// Smaller side in pixels to which images are scaled for the search, to save time; 0, or more than theirs: as they are.
     #[serde(default)]
     pub size: usize,
-    /// How the choice between operations is relaxed by `asap`: `mixture`, the sum of all of them (eq. 2), or `paths`, one at
-    /// a time, drawn at random.
+    /// How the choice between operations is relaxed by `asap`: `mixture`, their sum, annealed (eqs. 2 and 3); `even`, their sum with
+    /// even weights; or `paths`, one at a time, drawn at random. The last two are pruned by evidence.
     #[serde(default)]
     pub relaxation: Relaxation,
     /// Fraction of the epochs in which only the weights are trained, whatever the temperature.
@@ -145,8 +145,8 @@ pub struct SearchConfig {
     /// are used.
     #[serde(default)]
     pub statistics: usize,
-    /// Loss that half the multiply-adds are worth when `paths` are compared: this many times the binary logarithm of the
-    /// multiply-adds of the network that would be trained is added to a path's loss; 0: cost does not count.
+    /// Loss that half the multiply-adds are worth to a search by evidence (`even` or `paths`): this many times the binary logarithm
+    /// of the multiply-adds of the network that would be trained is added to the loss; 0: cost does not count.
     #[serde(default)]
     pub cost: f64,
     /// Minutes between checkpoints inside a long epoch.
@@ -160,7 +160,9 @@ pub enum Relaxation {
     /// The sum of all operations, weighted by phi.
     #[default]
     Mixture,
-    /// Single paths.
+    /// The sum of all that are left, weighted evenly; pruned by evidence.
+    Even,
+    /// Single paths; pruned by evidence.
     Paths,
 }
 
@@ -386,8 +388,13 @@ impl Config {
 
     /// True if the search computes single paths, never the mixture of all operations.
     pub fn samples_paths(&self) -> bool {
+        self.goes_by_evidence() && self.search.relaxation == Relaxation::Paths
+    }
+
+    /// True if evidence alone prunes: no temperature, no threshold.
+    pub(crate) fn goes_by_evidence(&self) -> bool {
         let anneals = matches!(self.search.method, MethodName::Asap | MethodName::Placebo);
-        anneals && self.search.relaxation == Relaxation::Paths
+        anneals && self.search.relaxation != Relaxation::Mixture
     }
 
     /// The number of epochs of a search, if one has `steps` steps.

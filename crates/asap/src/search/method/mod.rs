@@ -4,8 +4,8 @@
 mod anneal;
 mod darts;
 mod enas;
+mod evidence;
 mod p_darts;
-mod paths;
 mod pruning;
 mod random;
 mod snas;
@@ -181,12 +181,13 @@ pub fn build(
     name: MethodName,
     config: &Config,
     steps: usize,
-    trained: NetworkShape,
+    trained: &NetworkShape,
 ) -> Result<Box<dyn Method>, Error> {
     let (adam, space) = (config.adam(steps), config.space()?);
     Ok(match name {
-        MethodName::Asap | MethodName::Placebo if config.samples_paths() => {
-            Box::new(paths::Paths::new(config, steps, trained, name == MethodName::Placebo)?)
+        MethodName::Asap | MethodName::Placebo if config.goes_by_evidence() => {
+            let shuffled = name == MethodName::Placebo;
+            Box::new(evidence::ByEvidence::new(config, steps, trained, shuffled)?)
         }
         MethodName::Asap => Box::new(anneal::Anneal::exponential(config, adam, steps)?),
         MethodName::Placebo => Box::new(anneal::Anneal::placebo(config, adam, steps)?),

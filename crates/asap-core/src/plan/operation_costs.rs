@@ -1,0 +1,114 @@
+//! The share of each operation in the cost of the network that will be trained.
+
+use super::{Body, NetworkShape, Plan};
+use crate::{Error, MixingTables, SearchSpace};
+
+/// Multiply-adds of each candidate of each edge, summed over the cells of a network, and of everything outside the edges.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OperationCosts {
+    fixed: f64,
+    candidates: MixingTables,
+}
+
+impl OperationCosts {
+    /// The costs in a network of cells of the space.
+    ///
+    /// # Errors
+    /// As [`Plan::search`].
+    pub fn new(space: &SearchSpace, shape: &NetworkShape) -> Result<Self, Error> {
+        let plan = Plan::search(space, shape)?;
+        let mut candidates = space.tables(|| 0.0);
+        let mut inside = 0.0;
+        for layer in &plan.layers {
+            let Body::Node(node) = &layer.body else { continue };
+            let kind = space.family.kind_index(node.kind);
+            for edge in &node.edges {
+                let Some(row) = edge.row else { continue };
+                for candidate in &edge.candidates {
+                    let steps = candidate.steps.iter();
+                    let cost = steps.map(|step| step.cost(&plan.parameters).multiply_adds as f64);
+                    let cost: f64 = cost.sum();
+                    candidates[kind][row][candidate.index] += cost;
+                    inside += cost;
+                }
+            }
+        }
+        Ok(Self { fixed: plan.cost().multiply_adds as f64 - inside, candidates })
+    }
+
+    /// The expected multiply-adds of the network, if an edge and its operation are kept as often as the mixing weights say; those of
+    /// a cell, if the weights are a path of ones.
+    pub fn expected(&self, mixing: &MixingTables) -> f64 {
+        let costs = self.candidates.iter().flatten().flatten();
+        let weights = mixing.iter().flatten().flatten();
+        self.fixed + costs.zip(weights).map(|(cost, weight)| cost * weight).sum::<f64>()
+    }
+
+    /// The gradient of their binary logarithm for the mixing weights.
+    pub fn log2_gradients(&self, mixing: &MixingTables) -> MixingTables {
+        let scale = 1.0 / (self.expected(mixing) * std::f64::consts::LN_2);
+        let of_edge = |costs: &Vec<f64>| costs.iter().map(|cost| cost * scale).collect();
+        self.candidates.iter().map(|edges| edges.iter().map(of_edge).collect()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::{Architecture, EdgePolicy, Family, Genotype, Stem, evaluation_cost};
+
+    const SHAPE: NetworkShape = NetworkShape {
+        channels: 12,
+        cells: 5,
+        height: 16,
+        width: 12,
+        in_channels: 3,
+        classes: 10,
+        stem: Stem::Small,
+    };
+
+    #[test]
+    fn the_shares_of_a_cell_add_up_to_its_cost() -> Result<(), Error> {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        for family in Family::ALL {
+            let space = SearchSpace::of(family);
+            let costs = OperationCosts::new(&space, &SHAPE)?;
+            for _ in 0..20 {
+                let cell = Genotype::random(&space, &mut random);
+                let sum = costs.expected(&space.one_hot(&cell)?);
+                assert_eq!(sum, evaluation_cost(&cell, &SHAPE)?.multiply_adds as f64, "{cell}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_logarithm_of_the_expected_cost() -> Result<(), Error> {
+        for family in Family::ALL {
+            let space = SearchSpace::of(family);
+            let costs = OperationCosts::new(&space, &SHAPE)?;
+            let even = Architecture::new(space.clone(), EdgePolicy::Anneal).mixing_tables(1.0);
+            let mut random = ChaCha8Rng::seed_from_u64(4);
+            let cells = (0..2000).map(|_| Genotype::random(&space, &mut random));
+            let cells: Vec<_> = cells.map(|cell| space.one_hot(&cell)).collect::<Result<_, _>>()?;
+            let mean = cells.iter().map(|cell| costs.expected(cell)).sum::<f64>() / 2000.0;
+            assert!((costs.expected(&even) - mean).abs() < 0.02 * mean, "the mean of random cells");
+
+            let gradients = costs.log2_gradients(&even);
+            for (kind, edge, candidate) in [(0, 1, 2), (space.kinds().len() - 1, 4, 3)] {
+                let moved = |step: f64| {
+                    let mut mixing = even.clone();
+                    mixing[kind][edge][candidate] += step;
+                    costs.expected(&mixing).log2()
+                };
+                let expected = (moved(1e-4) - moved(-1e-4)) / 2e-4;
+                let found = gradients[kind][edge][candidate];
+                assert!((found - expected).abs() < 1e-6, "{found}, not {expected}");
+            }
+        }
+        Ok(())
+    }
+}
