@@ -55,7 +55,7 @@ pub(crate) enum Command {
     /// Search for a cell: anneal and prune (Algorithm 1), or use a rival method
     #[command(after_help = "Examples:\n  asap search\n  asap search --data photos/ --seed 7\n  \
         asap search --data fashion-mnist --preset paper --out runs/fashion\n  \
-        asap search --resume runs/fashion\n  asap search --data cifar10 --dry-run")]
+        asap search --data photos/ --time 20m\n  asap search --resume runs/fashion\n  asap search --data cifar10 --dry-run")]
     Search(SearchArgs),
     /// Train the network built from a cell, or a plain one, and measure its test error
     #[command(
@@ -64,10 +64,12 @@ pub(crate) enum Command {
         asap train --resume runs/train-1"
     )]
     Train(TrainArgs),
-    /// Go from images to a trained network: search, train, test and report
-    #[command(after_help = "Examples:\n  asap run --data photos/\n  \
+    /// Go from images to a trained network: search, compare with simple answers, train, test and report
+    #[command(
+        after_help = "Examples:\n  asap run --data photos/ --time 1h\n  asap run --data photos/\n  \
         asap run --data photos/ --dry-run\n  asap run --data fashion-mnist --preset hour --out runs/fashion\n  \
-        asap run --repeat-search 2 --repeat-train 3\n  asap run --resume runs/fashion")]
+        asap run --repeat-search 2 --repeat-train 3\n  asap run --resume runs/fashion"
+    )]
     Run(RunArgs),
     /// Measure the error of a trained network on a data set, overall and per class
     #[command(after_help = "Examples:\n  asap evaluate runs/train-1\n  \
@@ -154,10 +156,29 @@ pub(crate) struct Settings {
     pub(crate) space: Option<Family>,
 }
 
+/// The time that a command may take.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct TimeLimit {
+    /// Time that all of it may take, such as 20m, 2h or 1h30m: sizes and epochs are what fits into it on
+    /// this machine, whatever the preset says
+    #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "resume")]
+    pub(crate) time: Option<f64>,
+}
+
+/// Seconds of a time such as `1h30m`.
+fn seconds(text: &str) -> Result<f64, String> {
+    match humantime::parse_duration(text) {
+        Ok(time) if !time.is_zero() => Ok(time.as_secs_f64()),
+        _ => Err("expected a time above 0, such as 90s, 20m, 2h or 1h30m".to_owned()),
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) limit: TimeLimit,
     /// Search method [default: asap]
     #[arg(long, conflicts_with = "resume", value_parser = one_of(MethodName::ALL, MethodName::name))]
     pub(crate) method: Option<MethodName>,
@@ -173,6 +194,8 @@ pub(crate) struct SearchArgs {
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) limit: TimeLimit,
     /// A published name, a file, a genotype as text, or the folder of a search
     #[arg(long, required_unless_present_any = ["network", "resume"], conflicts_with = "resume")]
     pub(crate) cell: Option<String>,
@@ -194,6 +217,12 @@ pub(crate) struct TrainArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) limit: TimeLimit,
+    /// Train what the search finds, whatever it is worth; without this flag a final of short trainings between the
+    /// cells found, a published and a random cell and plain networks decides
+    #[arg(long, conflicts_with = "resume")]
+    pub(crate) no_final: bool,
     /// Resume an interrupted run; the result is the same as without the interruption
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out"])]
     pub(crate) resume: Option<PathBuf>,
@@ -302,6 +331,8 @@ pub(crate) enum ExportFormat {
 pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) limit: TimeLimit,
     /// Search methods
     #[arg(long, value_delimiter = ',', default_value = "asap,darts,magnitude,enas,random",
         value_parser = one_of(MethodName::ALL, MethodName::name))]
@@ -311,7 +342,7 @@ pub(crate) struct CompareArgs {
     pub(crate) seeds: u32,
     /// Minutes per search, instead of search.epochs: the number of epochs is estimated from a few
     /// steps of each method before anything is pruned
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", conflicts_with = "time")]
     pub(crate) minutes: Option<f64>,
     /// Search only; train nothing
     #[arg(long)]

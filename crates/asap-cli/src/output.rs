@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use asap::Evaluation;
+pub(crate) use asap::run::duration::duration;
 use serde::Serialize;
 
 /// Prints a result as JSON if `json`, else as `text`.
@@ -15,17 +16,6 @@ pub(crate) fn print(json: bool, value: &impl Serialize, text: &str) -> anyhow::R
         writeln!(out, "{}", text.trim_end())?;
     }
     Ok(())
-}
-
-/// A span of time in words.
-pub(crate) fn duration(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        _ if seconds < 10.0 => format!("{seconds:.1} s"),
-        0..120 => format!("{whole} s"),
-        120..7200 => format!("{} min {} s", whole / 60, whole % 60),
-        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
-    }
 }
 
 /// A word quoted for the shell, if it needs quotes.

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use asap_net::steps::NonFinite;
 
+use crate::run::duration::duration;
+
 /// An error of this crate; [`Error::is_usage`] distinguishes user errors from failures of a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +32,20 @@ pub enum Error {
         path: PathBuf,
         /// The cause.
         source: io::Error,
+    },
+    /// The time is too short for what is to be done in it.
+    #[error(
+        "time: expected at least {} for {least} here, found {}; give more time, or fewer images with data.limit",
+        duration(expected.max(1.0)),
+        duration(*found)
+    )]
+    TooShort {
+        /// The least that must be done.
+        least: &'static str,
+        /// The seconds that it takes.
+        expected: f64,
+        /// The seconds that there are.
+        found: f64,
     },
     /// The run folder cannot be used.
     #[error("{}: {problem}", path.display())]

@@ -26,9 +26,9 @@
 //! let never = AtomicBool::new(false);
 //!
 //! // Called again after a crash, both continue from their last checkpoint. `()` observes nothing.
-//! let Outcome::Finished(found) = jobs::search(&search, &config, &mut (), &never)? else { return Ok(()) };
+//! let Outcome::Finished(found) = jobs::search(&search, &config, None, &mut (), &never)? else { return Ok(()) };
 //! println!("{}", found.genotype);
-//! jobs::train(&training, &config, &found.genotype, None, &mut (), &never)?;
+//! jobs::train(&training, &config, &found.genotype.into(), None, None, &mut (), &never)?;
 //!
 //! let network = asap::run::folder::open_trained(&training, DeviceName::Cpu)?;
 //! let [height, width, channels] = network.image_shape();

@@ -17,7 +17,9 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
             Compare::open(path)?.with_threads(common.threads)
         }
         None => {
-            let config = super::layers(&args.settings, common)?.resolve()?;
+            let layers = super::layers(&args.settings, common)?;
+            super::no_decided_settings(args.limit, &layers, &super::run::DECIDED)?;
+            let config = layers.resolve()?;
             let table = args.table.as_deref().map(std::path::absolute).transpose()?;
             let column = args.table_column.clone();
             let table = table.map(|path| TableFile { path, column });
@@ -26,6 +28,7 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
                 seeds: config.seeds(args.seeds),
                 train: !args.no_train && args.table.is_none(),
                 minutes: args.minutes,
+                seconds: args.limit.time,
                 table,
             };
             let place = super::place(common, "compare");

@@ -24,10 +24,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, bail};
 use asap::run::folder::Place;
 use asap::run::memory::available_mb;
+use asap::settings::Origin;
 use asap::settings::config::Config;
 use asap::{Layers, Outcome, Preset, RunFolder};
 
-use crate::args::{Command, Common, Settings};
+use crate::args::{Command, Common, Settings, TimeLimit};
 use crate::output::shell_word;
 use crate::progress::Progress;
 
@@ -69,6 +70,27 @@ pub(crate) fn shared_layers(preset: Preset, common: &Common) -> anyhow::Result<L
 
 fn seed_too_large(seed: u64) -> crate::failure::Usage {
     crate::failure::Usage(format!("--seed: expected at most {}, found {seed}", i64::MAX))
+}
+
+/// Refuses settings that a time decides.
+pub(crate) fn no_decided_settings(
+    limit: TimeLimit,
+    layers: &Layers,
+    keys: &[&str],
+) -> anyhow::Result<()> {
+    if limit.time.is_none() {
+        return Ok(());
+    }
+    for (key, value, origin) in layers.effective() {
+        let given = matches!(origin, Origin::CommandLine | Origin::File(_));
+        if given && keys.contains(&key.as_str()) {
+            return Err(crate::failure::Usage(format!(
+                "--time: decides {key}, but found {key} = {value} ({origin}); leave out one of them"
+            ))
+            .into());
+        }
+    }
+    Ok(())
 }
 
 /// Sets the number of worker threads; 0 takes every core.

@@ -5,12 +5,22 @@ use std::fmt::Write;
 use asap::RunFolder;
 use asap::jobs::dry_run;
 use asap::jobs::search_and_train::{Repeats, Run};
-use asap::run::tables::RunResult;
+use asap::run::tables::{Final, RunResult};
 
 use super::{search, train};
 use crate::args::{Common, RunArgs};
 use crate::output::{self, duration, percent};
 use crate::progress::Progress;
+
+/// The settings that a time decides.
+pub(super) const DECIDED: [&str; 6] = [
+    "search.epochs",
+    "search.seconds",
+    "train.channels",
+    "train.multiply_adds",
+    "train.epochs",
+    "train.seconds",
+];
 
 pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
     let run = match &args.resume {
@@ -19,7 +29,9 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
             Run::open(path)?.with_threads(common.threads)
         }
         None => {
-            let config = super::layers(&args.settings, common)?.resolve()?;
+            let layers = super::layers(&args.settings, common)?;
+            super::no_decided_settings(args.limit, &layers, &DECIDED)?;
+            let config = layers.resolve()?;
             let mut progress = Progress::new();
             if args.dry_run {
                 let costs = dry_run::search_and_train(&config, &mut progress)?;
@@ -28,7 +40,12 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
                 let text = super::dry_text(&config, &format!("{search}\n\n{training}"))?;
                 return output::print(common.json, &costs, &text);
             }
-            let repeats = Repeats { searches: args.repeat_search, trainings: args.repeat_train };
+            let repeats = Repeats {
+                searches: args.repeat_search,
+                trainings: args.repeat_train,
+                with_final: !args.no_final,
+                seconds: args.limit.time,
+            };
             Run::create(&super::place(common, "run"), &config, repeats, &mut progress)?
         }
     };
@@ -46,14 +63,31 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         for warning in &found.search.warnings {
             eprintln!("warning: {}: {warning}", found.folder);
         }
-        for (folder, training) in &found.trainings {
-            let error = training.test.as_ref().map_or("no test images".to_owned(), |test| {
-                format!("{} ({})", percent(test.error), output::interval(test))
-            });
-            writeln!(text, "{folder:<20} test error {error}")?;
-            for warning in &training.warnings {
-                eprintln!("warning: {folder}: {warning}");
-            }
+    }
+    let outcome = result.outcome.as_ref();
+    if let Some(Final { candidates, winner, .. }) = outcome.filter(|o| !o.candidates.is_empty()) {
+        for candidate in candidates {
+            writeln!(
+                text,
+                "{:<20} accuracy {} after {} epochs; {} weights, {:.1} M multiply-adds{}",
+                candidate.name,
+                percent(candidate.accuracy),
+                candidate.epochs,
+                candidate.params,
+                candidate.multiply_adds as f64 / 1e6,
+                if candidate.name == *winner { "; trained" } else { "" },
+            )?;
+        }
+        writeln!(text)?;
+    }
+    let trainings = result.trainings();
+    for (folder, training) in &trainings {
+        let error = training.test.as_ref().map_or("no test images".to_owned(), |test| {
+            format!("{} ({})", percent(test.error), output::interval(test))
+        });
+        writeln!(text, "{folder:<20} test error {error}")?;
+        for warning in &training.warnings {
+            eprintln!("warning: {folder}: {warning}");
         }
     }
     if let Some(error) = result.error.filter(|error| error.count > 1) {
@@ -73,11 +107,11 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
             writeln!(text, "{:<20} {}", format!("spread of {what}"), percent(deviation))?;
         }
     }
-    let first = result.searches.first().and_then(|s| s.trainings.first());
-    let first = first.map_or("", |(folder, _)| folder.as_str());
+    let first = trainings.first().map_or("", |(folder, _)| folder.as_str());
+    let of = result.time.map_or(String::new(), |time| format!(" of {}", duration(time)));
     writeln!(
         text,
-        "time                 {}\n\
+        "time                 {}{of}\n\
          report               {path}/report.html\n\
          to use it            asap predict {path}/{first} IMAGE...",
         duration(result.seconds),

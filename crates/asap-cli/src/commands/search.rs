@@ -1,9 +1,10 @@
 //! `asap search`: the main job.
 
 use std::path::Path;
+use std::time::Instant;
 
 use asap::jobs::dry_run::{self, SearchCosts};
-use asap::jobs::{Job, Resumed};
+use asap::jobs::{Job, Resumed, fit, load};
 use asap::run::record::SearchOutline;
 use asap::{RunFolder, Search, SearchResult};
 use asap_core::SURE;
@@ -13,6 +14,7 @@ use crate::output::{self, duration, megabytes, shell_word};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
+    let started = Instant::now();
     if let Some(path) = &args.resume {
         return resume(path, common);
     }
@@ -20,15 +22,28 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(method) = args.method {
         layers.put("search.method", method.name());
     }
-    let config = layers.resolve()?;
+    super::no_decided_settings(args.limit, &layers, &["search.epochs", "search.seconds"])?;
+    let mut config = layers.resolve()?;
     let mut progress = Progress::new();
+    let images = match args.limit.time {
+        Some(seconds) => {
+            let images = load(&config, &mut progress)?;
+            let left = seconds - started.elapsed().as_secs_f64();
+            let fit = fit::search(&config, &images, left, None)?;
+            eprintln!("plan for {}: {}", duration(seconds), fit.plan);
+            config = fit.config;
+            Some(images)
+        }
+        None => None,
+    };
     if args.dry_run {
         let costs = dry_run::search(&config, &mut progress)?;
         eprintln!("{}", summary(&costs.outline));
         let text = super::dry_text(&costs.config, &self::costs(&costs))?;
         return output::print(common.json, &costs, &text);
     }
-    let job = Job::<Search>::start(&super::place(common, "search"), &config, &mut progress)?;
+    let job =
+        Job::<Search>::start(&super::place(common, "search"), &config, images, &mut progress)?;
     let outline = job.of().outline();
     let images = outline.data.train_images.min(outline.data.valid_images);
     if images < config.search.batch {

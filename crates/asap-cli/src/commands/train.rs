@@ -1,10 +1,11 @@
 //! `asap train`: trains the network of a cell, or a plain one.
 
 use std::path::Path;
+use std::time::Instant;
 
 use asap::jobs::dry_run::{self, TrainCosts};
 use asap::jobs::transfer::{NamedCell, Plan, Transfer};
-use asap::jobs::{Job, Resumed};
+use asap::jobs::{Job, Resumed, fit, load};
 use asap::run::record::TrainOutline;
 use asap::{RunFolder, TrainResult, Training};
 
@@ -15,6 +16,7 @@ use crate::output::{self, duration, megabytes, percent};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
+    let started = Instant::now();
     if let Some(path) = &args.resume {
         return resume(path, common);
     }
@@ -30,9 +32,24 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(family) = design.family().filter(|&family| family != Family::default()) {
         layers.put("space", family.name());
     }
-    let config = layers.resolve()?;
+    super::no_decided_settings(args.limit, &layers, &["train.epochs", "train.seconds"])?;
+    let mut config = layers.resolve()?;
     let place = super::place(common, "train");
     let mut progress = Progress::new();
+    let images = match args.limit.time {
+        Some(seconds) => {
+            let images = load(&config, &mut progress)?;
+            let left = seconds * (1.0 - fit::REST) - started.elapsed().as_secs_f64();
+            let sized = ["train.channels", "train.multiply_adds"];
+            let fixed = super::no_decided_settings(args.limit, &layers, &sized).is_err();
+            let share = left / f64::from(args.repeat.max(1));
+            let fit = fit::training(&config, &design, &images, share, fixed)?;
+            eprintln!("plan for {}: {}", duration(seconds), fit.plan);
+            config = fit.config;
+            Some(images)
+        }
+        None => None,
+    };
     if args.repeat != 1 {
         let plan = Plan {
             cells: vec![NamedCell { name, design }],
@@ -48,7 +65,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
         let text = super::dry_text(&costs.config, &self::costs(&costs))?;
         return output::print(common.json, &costs, &text);
     }
-    let job = Job::<Training>::start(&place, &config, &design, &mut progress)?;
+    let job = Job::<Training>::start(&place, &config, &design, images, &mut progress)?;
     let outline = job.of().outline();
     if outline.data.train_images < config.train.batch {
         eprintln!(

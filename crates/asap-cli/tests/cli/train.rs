@@ -148,7 +148,7 @@ fn a_killed_training_resumes_to_the_same_result() {
 fn one_command_searches_and_trains_and_resumes() {
     let here = tempfile::tempdir().unwrap();
     let at = here.path();
-    let mut arguments = vec!["run", "--repeat-train", "2", "--out", "run", "--json"];
+    let mut arguments = vec!["run", "--no-final", "--repeat-train", "2", "--out", "run", "--json"];
     arguments.extend(TINY);
     arguments.extend(SMALL);
     let mut child =
@@ -171,7 +171,7 @@ fn one_command_searches_and_trains_and_resumes() {
     assert!(asap(&["evaluate", "run/train-0-1"], at).status.success());
 
     // Weights can be inherited only between networks of the same size.
-    let mut inherit = vec!["run", "--out", "inherit", "--json"];
+    let mut inherit = vec!["run", "--no-final", "--out", "inherit", "--json"];
     inherit.extend(TINY);
     inherit.extend(SMALL);
     inherit.extend(["--set", "train.inherit=true"]);
@@ -179,7 +179,7 @@ fn one_command_searches_and_trains_and_resumes() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("train.channels = 3 and network.channels = 2"), "{message}");
-    inherit[2] = "inherit2";
+    inherit[3] = "inherit2";
     inherit.extend(["--set", "train.channels=2"]);
     let inherited = json(&asap(&inherit, at));
     let first = |result: &Value| result["searches"][0]["trainings"][0][1]["test"].clone();
@@ -188,6 +188,116 @@ fn one_command_searches_and_trains_and_resumes() {
     let by_hand = small(&["train", "--cell", "run/search-0", "--out", "hand", "--json"]);
     let by_hand = json(&asap(&by_hand, at));
     assert_eq!(outcome(by_hand), outcome(found["trainings"][0][1].clone()));
+}
+
+#[test]
+fn a_final_decides_what_is_trained() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let few = ["--set", "data.limit=600", "--set", "search.epochs=2", "--set", "train.epochs=5"];
+    let run = |more: &[&'static str]| -> Vec<&'static str> {
+        let start = ["run", "--json"].into_iter().chain(TINY).chain(SMALL);
+        start.chain(few).chain(more.iter().copied()).collect()
+    };
+    let whole = json(&asap(&run(&["--out", "whole"]), at));
+    let candidates = whole["final"]["candidates"].as_array().unwrap();
+    let names: Vec<&str> = candidates.iter().map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["search-0", "ASAP", "random", "resnet-20", "mobilenet-20"]);
+    assert_eq!(candidates[3]["genotype"], "resnet-20");
+    let accuracy = |candidate: &Value| candidate["accuracy"].as_f64().unwrap();
+    let best = candidates.iter().map(accuracy).fold(0.0, f64::max);
+    let winner = candidates.iter().find(|candidate| accuracy(candidate) == best).unwrap();
+    assert_eq!(whole["final"]["winner"], winner["name"]);
+    // At equal cost, as far as whole channels allow.
+    let cost = |candidate: &Value| candidate["multiply_adds"].as_f64().unwrap();
+    for candidate in candidates {
+        let ratio = cost(candidate) / cost(&candidates[0]);
+        assert!((0.5..2.0).contains(&ratio), "{}: {ratio}", candidate["name"]);
+    }
+    // The candidates are judged on training images, and only the winner on the test images.
+    let short: Value =
+        serde_json::from_slice(&fs::read(at.join("whole/candidates/ASAP/result.json")).unwrap())
+            .unwrap();
+    assert_eq!((&short["test"], &short["data"]["test_images"]), (&Value::Null, &0.into()));
+    assert!(short["data"]["valid_images"].as_u64().unwrap() >= 60);
+    assert!(whole["final"]["trainings"][0][1]["test"]["error"].is_number());
+    assert!(asap(&["evaluate", "whole"], at).status.success());
+    let page = fs::read_to_string(at.join("whole/report.html")).unwrap();
+    assert!(page.contains("Final") && page.contains("candidates/resnet-20/report.html"));
+
+    // Broken off in the final, it goes on to the same result.
+    let mut child = command(&run(&["--out", "broken"]), at)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for_epochs(&at.join("broken/candidates/random/events.jsonl"), 1, &mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let resumed = json(&asap(&["run", "--resume", "broken", "--json"], at));
+    let without_times = |result: &Value| {
+        let mut of_final = result["final"].clone();
+        for candidate in of_final["candidates"].as_array_mut().unwrap() {
+            candidate["seconds"] = Value::Null;
+        }
+        let trained = outcome(of_final["trainings"][0][1].clone());
+        of_final["trainings"] = trained;
+        of_final
+    };
+    assert_eq!(without_times(&resumed), without_times(&whole));
+
+    // Too few images to search on.
+    let small = json(&asap(&run(&["--out", "few", "--set", "data.limit=200"]), at));
+    assert_eq!(small["searches"].as_array().unwrap().len(), 0);
+    assert_eq!(small["final"]["winner"], "resnet-20");
+    assert_eq!(small["final"]["trainings"][0][1]["genotype"], "resnet-20");
+}
+
+#[test]
+fn a_time_decides_sizes_and_epochs() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let limit = ["--set", "data.limit=600", "--json"];
+    let train = ["train", "--network", "resnet-8", "--time", "4s", "--out", "train"];
+    let trained = json(&asap(&[&train[..], &limit].concat(), at));
+    let config = fs::read_to_string(at.join("train/config.toml")).unwrap();
+    assert!(trained["epochs"].as_u64().unwrap() > 1 && !config.contains("seconds = 0.0\ncycles"));
+    let events = fs::read_to_string(at.join("train/events.jsonl")).unwrap();
+    assert!(events.lines().all(|line| line.contains("\"epochs\":")), "{events}");
+    // With the size given, only the epochs are decided.
+    let sized = [&train[..5], &["--set", "train.channels=5", "--out", "sized"], &limit].concat();
+    let sized = json(&asap(&sized, at));
+    assert_eq!(
+        sized["params"],
+        json(&asap(
+            &[
+                "cells",
+                "cost",
+                "resnet-8",
+                "--channels",
+                "5",
+                "--size",
+                "28",
+                "--in-channels",
+                "1",
+                "--json"
+            ],
+            at
+        ))["params"]
+    );
+
+    let refuse = |arguments: &[&str], parts: &[&str]| refused(arguments, at, parts);
+    for command in ["search", "run", "compare"] {
+        refuse(&[command, "--time", "soon"], &["soon", "20m, 2h or 1h30m"]);
+        let twice = [command, "--time", "1h", "--set", "search.epochs=3"];
+        refuse(&twice, &["--time: decides search.epochs", "leave out one of them"]);
+    }
+    refuse(&["train", "--cell", "ASAP", "--time", "0s"], &["a time above 0"]);
+    refuse(&["train", "--cell", "ASAP", "--time", "10ms"], &["time: expected at least", "found"]);
+    refuse(&["run", "--time", "10ms", "--out", "none"], &["time: expected at least"]);
+    refuse(&["run", "--time", "1h", "--set", "train.channels=8"], &["decides train.channels"]);
+    refuse(&["compare", "--time", "1h", "--minutes", "3"], &["--time", "--minutes"]);
+    assert!(!at.join("none").exists(), "nothing was written");
 }
 
 #[test]

@@ -95,10 +95,7 @@ impl NetworkShape {
     /// # Errors
     /// As [`Plan::of`].
     pub fn closest(self, design: &Design, multiply_adds: u64) -> Result<Self, Error> {
-        let cost = |channels| -> Result<u64, Error> {
-            let plan = Plan::of(design, &Self { channels, ..self }, false)?;
-            Ok(plan.cost().multiply_adds)
-        };
+        let cost = |channels| Ok(self.cost_with(design, channels)?.multiply_adds);
         // The cost grows with the channels: halve the range (below, above] that holds the first one that is not cheaper.
         let (mut below, mut above) = (0, 1);
         while cost(above)? < multiply_adds {
@@ -111,6 +108,14 @@ impl NetworkShape {
         let cheaper_is_closer =
             below > 0 && multiply_adds - cost(below)? < cost(above)? - multiply_adds;
         Ok(Self { channels: if cheaper_is_closer { below } else { above }, ..self })
+    }
+
+    /// The cost of the network of a design with another number of channels.
+    ///
+    /// # Errors
+    /// As [`Plan::of`].
+    pub fn cost_with(self, design: &Design, channels: usize) -> Result<Cost, Error> {
+        Ok(Plan::of(design, &Self { channels, ..self }, false)?.cost())
     }
 
     /// The map of the images.

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use asap_core::{NetworkShape, Stem};
+use asap_data::Splits;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::jobs;
+use crate::jobs::fit;
 use crate::jobs::planned::{self, Planned, at_least_one};
 #[cfg(feature = "report")]
 use crate::report;
@@ -36,6 +38,9 @@ pub struct Plan {
     /// Minutes of each search; without it, `search.epochs` epochs.
     #[serde(default)]
     pub minutes: Option<f64>,
+    /// Seconds that all of it may take, the same for each method and seed.
+    #[serde(default)]
+    pub seconds: Option<f64>,
     /// The table in which the cells found are looked up.
     #[serde(default)]
     pub table: Option<TableFile>,
@@ -121,9 +126,10 @@ impl Compare {
         let (mut done, mut failures) = (Vec::new(), BTreeMap::<usize, Vec<String>>::new());
         let table = self.plan.table.as_ref().map(|table| table.read(&self.config)).transpose()?;
         let table = table.as_ref();
+        let images = jobs::load(&self.config, observer)?;
         for &seed in &self.plan.seeds {
             for (number, &method) in self.plan.methods.iter().enumerate() {
-                match self.one(method, seed, observer, stop) {
+                match self.one(method, seed, &images, observer, stop) {
                     Ok(None) => return Ok(Outcome::Stopped),
                     Ok(Some(one)) => done.push(one),
                     Err(error) => {
@@ -142,18 +148,20 @@ impl Compare {
         &self,
         method: MethodName,
         seed: u64,
+        images: &Splits,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Option<Done>, Error> {
         let mut config = Config { seed, ..self.config.clone() };
         config.search.method = method;
         let path = self.path(format!("search-{method}-{seed}"));
-        if let Some(minutes) = self.plan.minutes {
-            config.search.epochs = self.epochs(&config, minutes, observer)?;
+        if let Some(minutes) = self.minutes() {
+            config.search.epochs = self.epochs(&config, minutes, images, observer)?;
         }
         observer.on_event(Event::Begin(&format!("{method}, seed {seed}: search")));
         reset_peak();
-        let Outcome::Finished(search) = jobs::search(&path, &config, observer, stop)? else {
+        let Outcome::Finished(search) = jobs::search(&path, &config, Some(images), observer, stop)?
+        else {
             return Ok(None);
         };
         let records = RunFolder::open(&path)?.0.events()?;
@@ -161,14 +169,21 @@ impl Compare {
             observer.on_event(Event::Begin(&format!("{method}, seed {seed}: training")));
             let train = self.path(format!("train-{method}-{seed}"));
             let inherit = config.train.inherit.then_some(path.as_path());
-            match jobs::train(
-                &train,
-                &config,
-                &search.genotype.clone().into(),
-                inherit,
-                observer,
-                stop,
-            )? {
+            let design = search.genotype.clone().into();
+            if let Some(share) = self.share() {
+                let begun = RunFolder::open(&train).ok().map(|(_, config)| config.train);
+                config.train = match begun {
+                    Some(begun) => begun,
+                    None => {
+                        let left = share - search.seconds;
+                        let fixed = config.train.inherit;
+                        let fit = fit::training(&config, &design, images, left.max(1.0), fixed)?;
+                        observer.on_event(Event::Note(&fit.plan));
+                        fit.config.train
+                    }
+                };
+            }
+            match jobs::train(&train, &config, &design, Some(images), inherit, observer, stop)? {
                 Outcome::Finished(result) => Some(*result),
                 Outcome::Stopped => return Ok(None),
             }
@@ -178,12 +193,25 @@ impl Compare {
         Ok(Some(Done { method, search: *search, records, training }))
     }
 
+    /// Seconds of each method and seed, if a time is given.
+    fn share(&self) -> Option<f64> {
+        let runs = self.plan.methods.len() * self.plan.seeds.len();
+        Some(self.plan.seconds? / runs as f64)
+    }
+
+    /// Minutes of each search, if they are given: if cells are trained too, half of the time is theirs.
+    fn minutes(&self) -> Option<f64> {
+        let of_search = if self.plan.train { 0.5 } else { 1.0 };
+        self.plan.minutes.or_else(|| Some(self.share()? * of_search / 60.0))
+    }
+
     /// The number of epochs that the method completes in this many minutes here while nothing is pruned, at least 1: that of
     /// an earlier seed, so that all seeds have the same, or an estimate from a few steps.
     fn epochs(
         &self,
         config: &Config,
         minutes: f64,
+        images: &Splits,
         observer: &mut dyn Observer,
     ) -> Result<usize, Error> {
         let method = config.search.method;
@@ -192,7 +220,7 @@ impl Compare {
         if let Some((_, config)) = begun.find_map(|path| RunFolder::open(&path).ok()) {
             return Ok(config.search.epochs);
         }
-        let search = Search::new(config.clone(), jobs::load(config, observer)?)?;
+        let search = Search::new(config.clone(), images.clone())?;
         let epochs = ((60.0 * minutes / search.seconds_per_epoch()?) as usize).max(1);
         let plural = if epochs == 1 { "" } else { "s" };
         let note = format!("{method}: {epochs} epoch{plural} in {minutes} minutes");

@@ -3,6 +3,7 @@
 
 pub mod compare;
 pub mod dry_run;
+pub mod fit;
 mod inherit;
 pub mod overview;
 pub mod planned;
@@ -57,16 +58,20 @@ impl<R> Job<R> {
 }
 
 impl Job<Search> {
-    /// Prepares a new search in a new folder, which is created only if configuration and images fit.
+    /// Prepares a new search in a new folder, which is created only if configuration and images fit. `images` are those of the
+    /// configuration, if they are read already.
     ///
     /// # Errors
     /// See [`load`] and [`Search::new`]; or if the folder is in use.
     pub fn start(
         place: &Place,
         config: &Config,
+        images: Option<Splits>,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
-        start(place, config, observer, |splits| Search::new(config.clone(), splits))
+        start(place, config, images.as_ref(), observer, |splits| {
+            Search::new(config.clone(), splits)
+        })
     }
 
     /// Prepares to resume the search of a folder, with a different number of threads if one is given.
@@ -80,7 +85,7 @@ impl Job<Search> {
     ) -> Result<Resumed<Search, SearchResult>, Error> {
         let (folder, config) = open(path, threads)?;
         let lock = folder.lock()?;
-        resume(folder, lock, &config, observer, |splits| Search::new(config.clone(), splits))
+        resume(folder, lock, &config, None, observer, |splits| Search::new(config.clone(), splits))
     }
 
     /// Searches to the end, or until `stop` is set.
@@ -97,7 +102,8 @@ impl Job<Search> {
 }
 
 impl Job<Training> {
-    /// Prepares a training in a new folder, which is created only if configuration, design and images fit.
+    /// Prepares a training in a new folder, which is created only if configuration, design and images fit. `images` are those
+    /// of the configuration, if they are read already.
     ///
     /// # Errors
     /// See [`load`] and [`Training::new`]; or if the folder is in use.
@@ -105,9 +111,10 @@ impl Job<Training> {
         place: &Place,
         config: &Config,
         design: &Design,
+        images: Option<Splits>,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
-        start(place, config, observer, |splits| {
+        start(place, config, images.as_ref(), observer, |splits| {
             Training::new(config.clone(), design.clone(), splits)
         })
     }
@@ -129,7 +136,7 @@ impl Job<Training> {
                 "expected a {GENOTYPE_JSON}, found none; give the folder of a training"
             ),
         })?;
-        resume(folder, lock, &config, observer, |splits| {
+        resume(folder, lock, &config, None, observer, |splits| {
             Training::new(config.clone(), design, splits)
         })
     }
@@ -147,18 +154,20 @@ impl Job<Training> {
     }
 }
 
-/// Searches in the folder `path`: from the start, from its checkpoint, or not at all if it has a result.
+/// Searches in the folder `path`: from the start, from its checkpoint, or not at all if it has a result. `images` are those of
+/// the configuration, if they are read already.
 ///
 /// # Errors
 /// See [`Search::new`], [`Search::resume`] and [`Search::run`].
 pub fn search(
     path: &Path,
     config: &Config,
+    images: Option<&Splits>,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<SearchResult>, Error> {
     let make = |splits| Search::new(config.clone(), splits);
-    match start_or_resume(path, config, observer, make)? {
+    match start_or_resume(path, config, images, observer, make)? {
         Resumed::Job(job) => job.run(observer, stop),
         Resumed::Finished(_, result) => Ok(Outcome::Finished(result)),
     }
@@ -173,12 +182,13 @@ pub fn train(
     path: &Path,
     config: &Config,
     design: &Design,
+    images: Option<&Splits>,
     inherit: Option<&Path>,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<TrainResult>, Error> {
     let make = |splits| Training::new(config.clone(), design.clone(), splits);
-    let mut job = match start_or_resume(path, config, observer, make)? {
+    let mut job = match start_or_resume(path, config, images, observer, make)? {
         Resumed::Job(job) => job,
         Resumed::Finished(_, result) => return Ok(Outcome::Finished(result)),
     };
@@ -195,22 +205,29 @@ fn open(path: &Path, threads: Option<usize>) -> Result<(RunFolder, Config), Erro
     Ok((folder, config))
 }
 
-/// Reads the images, and creates a run with them.
+/// Reads the images, if they are not read yet, and creates a run with them.
 fn prepare<R: Send>(
     config: &Config,
+    images: Option<&Splits>,
     observer: &mut dyn Observer,
     make: impl FnOnce(Splits) -> Result<R, Error> + Send,
 ) -> Result<R, Error> {
-    with_threads(config.threads, || make(load(config, observer)?))?
+    with_threads(config.threads, || {
+        make(match images {
+            Some(images) => images.clone(),
+            None => load(config, observer)?,
+        })
+    })?
 }
 
 fn start<R: Epochs + Send>(
     place: &Place,
     config: &Config,
+    images: Option<&Splits>,
     observer: &mut dyn Observer,
     make: impl FnOnce(Splits) -> Result<R, Error> + Send,
 ) -> Result<Job<R>, Error> {
-    let run = prepare(config, observer, make)?;
+    let run = prepare(config, images, observer, make)?;
     let (folder, lock) = RunFolder::create_locked(place, run.config())?;
     Ok(Job { run, folder, _lock: lock, begun: false })
 }
@@ -220,6 +237,7 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     mut folder: RunFolder,
     lock: Lock,
     config: &Config,
+    images: Option<&Splits>,
     observer: &mut dyn Observer,
     make: impl FnOnce(Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
@@ -227,7 +245,7 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     if let Some(result) = folder.read_json(RESULT)? {
         return Ok(Resumed::Finished(folder, Box::new(result)));
     }
-    let mut run = prepare(config, observer, make)?;
+    let mut run = prepare(config, images, observer, make)?;
     driver::restore(&mut run, &mut folder, state)?;
     Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: true })))
 }
@@ -235,6 +253,7 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
 fn start_or_resume<R: Epochs<Result: DeserializeOwned> + Send>(
     path: &Path,
     config: &Config,
+    images: Option<&Splits>,
     observer: &mut dyn Observer,
     make: impl FnOnce(Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
@@ -243,16 +262,16 @@ fn start_or_resume<R: Epochs<Result: DeserializeOwned> + Send>(
         Ok((folder, _)) => folder,
         Err(error) if checkpoint.exists() => return Err(error),
         Err(_) => {
-            let job = start(&Place::Folder(path.to_owned()), config, observer, make)?;
+            let job = start(&Place::Folder(path.to_owned()), config, images, observer, make)?;
             return Ok(Resumed::Job(Box::new(job)));
         }
     };
     let lock = folder.lock()?;
     if checkpoint.exists() {
-        return resume(folder, lock, config, observer, make);
+        return resume(folder, lock, config, images, observer, make);
     }
     // A run that was interrupted before its first checkpoint has nothing to keep.
-    let run = prepare(config, observer, make)?;
+    let run = prepare(config, images, observer, make)?;
     Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: false })))
 }
 

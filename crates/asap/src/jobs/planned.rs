@@ -1,6 +1,7 @@
 //! The folder of a command with several runs: their common settings, and their plan.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +33,8 @@ pub struct Planned<P> {
     pub(crate) folder: RunFolder,
     pub(crate) config: Config,
     pub(crate) plan: P,
+    /// The time at which this process began with it.
+    pub(crate) started: Instant,
 }
 
 impl<P: Plan> Planned<P> {
@@ -45,10 +48,11 @@ impl<P: Plan> Planned<P> {
         plan: P,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
+        let started = Instant::now();
         with_threads(config.threads, || plan.check(config, observer))??;
         let (folder, _lock) = RunFolder::create_locked(place, config)?;
         folder.write_json(P::FILE, &plan)?;
-        Ok(Self { folder, config: config.clone(), plan })
+        Ok(Self { folder, config: config.clone(), plan, started })
     }
 
     /// Opens the folder of an earlier run of the command.
@@ -56,6 +60,7 @@ impl<P: Plan> Planned<P> {
     /// # Errors
     /// If there is none.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        let started = Instant::now();
         let (folder, config) = RunFolder::open(path)?;
         let plan = folder.read_json(P::FILE)?.ok_or_else(|| Error::RunFolder {
             path: path.to_owned(),
@@ -66,7 +71,7 @@ impl<P: Plan> Planned<P> {
                 P::REMEDY
             ),
         })?;
-        Ok(Self { folder, config, plan })
+        Ok(Self { folder, config, plan, started })
     }
 
     /// The folder.

@@ -1,29 +1,61 @@
-//! From images to a trained network: searches, and for each of them trainings of its cell (`asap run`).
+//! From images to a trained network (`asap run`): searches, a final between what they found and simpler answers, and the training of
+//! the best, within a time if one is given.
 
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
+use asap_core::{Design, Genotype, PublishedCell};
+use asap_data::Splits;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::jobs;
+use crate::jobs::fit::{self, Fit};
 use crate::jobs::planned::{self, Planned};
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::driver::with_threads;
-use crate::run::folder as run_folder;
-use crate::run::record::{Event, Observer, Outcome};
+use crate::run::duration::duration;
+use crate::run::folder::{self as run_folder, RunFolder};
+use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::spread::Spread;
-use crate::run::tables::{RunResult, SearchAndTrainings};
+use crate::run::tables::{Candidate, Final, RunResult, SearchAndTrainings};
 use crate::settings::config::Config;
 
-/// The numbers of searches, and of trainings of each cell that a search finds; with seeds counting up from the
-/// configuration's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Fewer training images than this are not searched on: half of them could not tell operations apart.
+pub const FEWEST_IMAGES: usize = 500;
+
+/// Fraction of the time that searches may take, and that the final takes.
+const SHARES: (f64, f64) = (0.2, 0.15);
+/// Without a time, the epochs of the trainings of the final: this fraction of those of the training, and no more than that.
+const SHORT: (f64, usize) = (0.2, 10);
+/// Fraction of the training images on which the final judges, unless more are held out anyway.
+const HELD_OUT: f64 = 0.1;
+/// The plain network for too few images.
+const SIMPLE: &str = "resnet-20";
+/// The plain networks of the final.
+const PLAIN: [&str; 2] = [SIMPLE, "mobilenet-20"];
+/// The published cell of the final.
+const PUBLISHED: &str = "ASAP";
+/// The folder of the trainings of the final.
+const CANDIDATES: &str = "candidates";
+
+/// The searches, trainings and the time of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Repeats {
-    /// Searches.
+    /// Searches, with seeds counting up from the configuration's.
     pub searches: u32,
-    /// Trainings of each found cell.
+    /// Trainings, of the winner of the final or of each cell found; with seeds counting up from the configuration's.
     pub trainings: u32,
+    /// True for a final. Too few images then are not searched on.
+    #[serde(default, rename = "final")]
+    pub with_final: bool,
+    /// Seconds that all of it may take.
+    #[serde(default)]
+    pub seconds: Option<f64>,
 }
 
 impl planned::Plan for Repeats {
@@ -38,12 +70,33 @@ impl planned::Plan for Repeats {
                 "expected at least one search and one training, found 0".to_owned(),
             ));
         }
-        jobs::load(config, observer).map(drop)
+        let images = jobs::load(config, observer)?;
+        match self.seconds {
+            // Refuses what cannot work before anything is written.
+            Some(seconds) => {
+                let simple = Design::Plain(SIMPLE.parse()?);
+                let share = seconds / f64::from(self.trainings);
+                fit::training(config, &simple, &images, share, false).map(drop)
+            }
+            None => Ok(()),
+        }
     }
 }
 
 /// A run in its folder.
 pub type Run = Planned<Repeats>;
+
+/// A run in progress.
+struct Progress<'a> {
+    run: &'a Run,
+    config: Config,
+    images: &'a Splits,
+    started: Instant,
+    /// Seconds of epochs that earlier processes made.
+    earlier: f64,
+    observer: &'a mut dyn Observer,
+    stop: &'a AtomicBool,
+}
 
 impl Run {
     /// Runs the searches and trainings that are not done yet, or until `stop` is set.
@@ -64,34 +117,13 @@ impl Run {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<RunResult>, Error> {
-        let mut searches = Vec::new();
-        for search_seed in self.config.seeds(self.plan.searches) {
-            let folder = format!("search-{search_seed}");
-            let config = Config { seed: search_seed, ..self.config.clone() };
-            observer.on_event(Event::Begin(&format!("search, seed {search_seed}")));
-            let path = self.path(&folder);
-            let search = match jobs::search(&path, &config, observer, stop)? {
-                Outcome::Finished(result) => *result,
-                Outcome::Stopped => return Ok(Outcome::Stopped),
-            };
-            let mut trainings = Vec::new();
-            for seed in self.config.seeds(self.plan.trainings) {
-                let folder = format!("train-{search_seed}-{seed}");
-                let inherit = config.train.inherit.then_some(path.as_path());
-                let config = Config { seed, ..self.config.clone() };
-                observer.on_event(Event::Begin(&format!(
-                    "training of the cell of search {search_seed}, seed {seed}"
-                )));
-                let path = self.path(&folder);
-                let design = &search.genotype.clone().into();
-                match jobs::train(&path, &config, design, inherit, observer, stop)? {
-                    Outcome::Finished(result) => trainings.push((folder, *result)),
-                    Outcome::Stopped => return Ok(Outcome::Stopped),
-                }
-            }
-            searches.push(SearchAndTrainings { folder, search, trainings });
-        }
-        let result = RunResult::new(searches);
+        let started = self.started;
+        let earlier = seconds_of_epochs(self.folder.path());
+        let images = jobs::load(&self.config, observer)?;
+        let config = self.config.clone();
+        let images = &images;
+        let mut progress = Progress { run: self, config, images, started, earlier, observer, stop };
+        let Some(result) = progress.to_the_end()? else { return Ok(Outcome::Stopped) };
         #[cfg(feature = "report")]
         report::write_run(&self.folder, &self.config, &result)?;
         self.folder.write_json(run_folder::RESULT, &result)?;
@@ -99,24 +131,292 @@ impl Run {
     }
 }
 
-impl RunResult {
-    fn new(searches: Vec<SearchAndTrainings>) -> Self {
-        let errors: Vec<Vec<f64>> = searches
-            .iter()
-            .map(|s| s.trainings.iter().filter_map(|(_, t)| Some(t.test.as_ref()?.error)).collect())
+impl Progress<'_> {
+    /// `None` if asked to stop.
+    fn to_the_end(&mut self) -> Result<Option<RunResult>, Error> {
+        let plan = self.run.plan;
+        if plan.with_final && self.images.train.len() < FEWEST_IMAGES {
+            self.say(&format!(
+                "{} training images are too few to search on (expected at least {FEWEST_IMAGES}): trains {SIMPLE} instead; \
+                 --no-final searches all the same",
+                self.images.train.len()
+            ));
+            return self.simple(Vec::new());
+        }
+        let mut searches = Vec::new();
+        for seed in self.run.config.seeds(plan.searches) {
+            let folder = format!("search-{seed}");
+            let search = match self.search(&folder, seed) {
+                Err(error @ Error::TooShort { .. }) if plan.with_final => {
+                    self.say(&format!("no search, seed {seed}: {error}"));
+                    continue;
+                }
+                search => search?,
+            };
+            let Some(search) = search else { return Ok(None) };
+            let mut trainings = Vec::new();
+            if !plan.with_final {
+                let design = search.genotype.clone().into();
+                match self.train(&folder, &design, Some(seed))? {
+                    Some(made) => trainings = made,
+                    None => return Ok(None),
+                }
+            }
+            searches.push(SearchAndTrainings { folder, search, trainings });
+        }
+        if !plan.with_final {
+            return Ok(Some(self.result(searches, None)));
+        }
+        if let Some(found) = searches.first() {
+            self.equal_cost(&found.search.genotype.clone().into())?;
+        }
+        let candidates = match self.compare(&searches) {
+            Err(error @ Error::TooShort { .. }) => {
+                self.say(&format!("no final, trains {SIMPLE}: {error}"));
+                return self.simple(searches);
+            }
+            candidates => candidates?,
+        };
+        let Some(candidates) = candidates else { return Ok(None) };
+        let winner = best(&candidates);
+        self.say(&format!("winner of the final: {}", winner.name));
+        let (name, design) = (winner.name.clone(), winner.design.clone());
+        let seed = searches.iter().find(|s| s.folder == name).map(|s| s.search.seed);
+        let Some(trainings) = self.train(&name, &design, seed)? else { return Ok(None) };
+        let outcome = Final { candidates, winner: name, trainings };
+        Ok(Some(self.result(searches, Some(outcome))))
+    }
+
+    /// Trains the simple answer.
+    fn simple(&mut self, searches: Vec<SearchAndTrainings>) -> Result<Option<RunResult>, Error> {
+        let design = Design::Plain(SIMPLE.parse()?);
+        self.equal_cost(&PublishedCell::find(PUBLISHED)?.genotype().into())?;
+        let Some(trainings) = self.train(SIMPLE, &design, None)? else { return Ok(None) };
+        let outcome = Final { candidates: Vec::new(), winner: SIMPLE.to_owned(), trainings };
+        Ok(Some(self.result(searches, Some(outcome))))
+    }
+
+    fn say(&mut self, text: &str) {
+        self.observer.on_event(Event::Begin(text));
+    }
+
+    /// Seconds so far, those of earlier processes included.
+    fn spent(&self) -> f64 {
+        self.earlier + self.started.elapsed().as_secs_f64()
+    }
+
+    /// The settings with which a search or training was begun, or those of a fit, which is told; without a time, `otherwise`.
+    fn decided(
+        &mut self,
+        path: &Path,
+        title: &str,
+        otherwise: Config,
+        fit: impl FnOnce(&Self, f64) -> Result<Fit, Error>,
+    ) -> Result<Config, Error> {
+        let threads = self.run.config.threads;
+        if let Ok((_, begun)) = RunFolder::open(path) {
+            self.say(title);
+            return Ok(Config { threads, ..begun });
+        }
+        let Some(seconds) = self.run.plan.seconds else {
+            self.say(title);
+            return Ok(otherwise);
+        };
+        let Fit { config, plan, .. } = fit(self, seconds)?;
+        let spent = self.spent();
+        self.say(&format!("{title}: {plan} ({} of {} spent)", duration(spent), duration(seconds)));
+        Ok(config)
+    }
+
+    fn search(&mut self, folder: &str, seed: u64) -> Result<Option<SearchResult>, Error> {
+        let (run, images) = (self.run, self.images);
+        let config = Config { seed, ..run.config.clone() };
+        let path = run.path(folder);
+        let fitting = |_: &Self, seconds: f64| {
+            let usual = fit::usual_search_epochs(&config, images)?;
+            let share = SHARES.0 * seconds / f64::from(run.plan.searches);
+            fit::search(&config, images, share, Some(usual))
+        };
+        let title = format!("search, seed {seed}");
+        let config = self.decided(&path, &title, config.clone(), fitting)?;
+        match jobs::search(&path, &config, Some(images), self.observer, self.stop)? {
+            Outcome::Finished(result) => Ok(Some(*result)),
+            Outcome::Stopped => Ok(None),
+        }
+    }
+
+    /// The final: short trainings of everything that might be trained, at the same cost, judged on held-out training images.
+    fn compare(
+        &mut self,
+        searches: &[SearchAndTrainings],
+    ) -> Result<Option<Vec<Candidate>>, Error> {
+        let (run, config) = (self.run, &self.config);
+        let mut designs: Vec<(String, Design)> = (searches.iter())
+            .map(|found| (found.folder.clone(), found.search.genotype.clone().into()))
+            .collect();
+        let published = PublishedCell::find(PUBLISHED)?.genotype();
+        if published.family() == config.space {
+            designs.push((PUBLISHED.to_owned(), published.into()));
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+        let random = Genotype::random(&config.space()?, &mut random);
+        designs.push(("random".to_owned(), random.into()));
+        for name in PLAIN {
+            designs.push((name.to_owned(), Design::Plain(name.parse()?)));
+        }
+
+        // The test images decide nothing, so nothing of them is measured here.
+        let images = Splits { test: None, ..self.images.clone() };
+        let short = self.short();
+        let count = designs.len();
+        let mut candidates = Vec::new();
+        for (number, (name, design)) in designs.into_iter().enumerate() {
+            let path = run.path(CANDIDATES).join(&name);
+            let title = format!("final, {} of {count}: {name}", number + 1);
+            let fitting = |_: &Self, seconds: f64| {
+                let share = SHARES.1 * seconds / count as f64;
+                fit::training(&short, &design, &images, share, false)
+            };
+            let config = self.decided(&path, &title, short.clone(), fitting)?;
+            let made = jobs::train(
+                &path,
+                &config,
+                &design,
+                Some(&images),
+                None,
+                self.observer,
+                self.stop,
+            )?;
+            let Outcome::Finished(result) = made else { return Ok(None) };
+            candidates.push(Candidate {
+                folder: format!("{CANDIDATES}/{name}"),
+                name,
+                design,
+                params: result.params,
+                multiply_adds: result.multiply_adds,
+                epochs: result.epochs,
+                seconds: result.seconds,
+                accuracy: result.valid_accuracy.unwrap_or(0.0),
+            });
+        }
+        Ok(Some(candidates))
+    }
+
+    /// The settings of a short training.
+    fn short(&self) -> Config {
+        let mut config = self.config.clone();
+        config.train.validation = config.train.validation.max(HELD_OUT);
+        config.train.inherit = false;
+        if self.run.plan.seconds.is_none() {
+            let (share, most) = SHORT;
+            let train = &mut config.train;
+            train.epochs = ((share * train.epochs as f64) as usize).clamp(1, most);
+            train.warmup_epochs = train.warmup_epochs.min(0.2 * train.epochs as f64);
+        }
+        config
+    }
+
+    /// Gives every network the multiply-adds of that of a design, unless all have the same anyway or a time decides.
+    fn equal_cost(&mut self, design: &Design) -> Result<(), Error> {
+        let train = &mut self.config.train;
+        if train.multiply_adds == 0 && self.run.plan.seconds.is_none() {
+            let images = &self.images.train;
+            let shape = train.shape(images.image_shape(), images.classes().len());
+            train.multiply_adds = shape.cost_with(design, shape.channels)?.multiply_adds;
+        }
+        Ok(())
+    }
+
+    /// The trainings of a design, which the search of that seed found, if any did.
+    fn train(
+        &mut self,
+        name: &str,
+        design: &Design,
+        found_by: Option<u64>,
+    ) -> Result<Option<Vec<(String, TrainResult)>>, Error> {
+        let (run, images) = (self.run, self.images);
+        let count = run.plan.trainings;
+        let searches = if run.plan.with_final { 1 } else { run.plan.searches };
+        let mut trainings = Vec::new();
+        for (number, seed) in (0..count).zip(run.config.seeds(count)) {
+            let folder = match (run.plan.with_final, found_by) {
+                (false, Some(search)) => format!("train-{search}-{seed}"),
+                _ => format!("train-{seed}"),
+            };
+            let mut config = Config { seed, ..self.config.clone() };
+            let search = found_by.map(|seed| run.path(format!("search-{seed}")));
+            let inherit = search.filter(|_| config.train.inherit);
+            if inherit.is_some() {
+                // The weights fit the channels of the search network only.
+                config.train.multiply_adds = 0;
+            }
+            let path = run.path(&folder);
+            let fitting = |progress: &Self, seconds: f64| {
+                let left = seconds * (1.0 - fit::REST) - progress.spent();
+                let still = f64::from(count - number) * f64::from(searches);
+                let fixed = inherit.is_some();
+                fit::training(&config, design, images, left.max(1.0) / still, fixed)
+            };
+            let title = format!("training of {name}, seed {seed}");
+            let config = self.decided(&path, &title, config.clone(), fitting)?;
+            let inherit = inherit.as_deref();
+            let made = jobs::train(
+                &path,
+                &config,
+                design,
+                Some(images),
+                inherit,
+                self.observer,
+                self.stop,
+            )?;
+            match made {
+                Outcome::Finished(result) => trainings.push((folder, *result)),
+                Outcome::Stopped => return Ok(None),
+            }
+        }
+        Ok(Some(trainings))
+    }
+
+    fn result(&self, searches: Vec<SearchAndTrainings>, outcome: Option<Final>) -> RunResult {
+        let trainings = searches.iter().map(|search| &search.trainings);
+        let errors: Vec<Vec<f64>> = trainings
+            .chain(outcome.as_ref().map(|outcome| &outcome.trainings))
+            .filter(|group| !group.is_empty())
+            .map(|group| group.iter().filter_map(|(_, t)| Some(t.test.as_ref()?.error)).collect())
             .collect();
         let means: Vec<f64> =
             errors.iter().filter_map(|group| Spread::of(group)).map(|s| s.mean).collect();
-        let seconds = searches
-            .iter()
-            .map(|s| s.search.seconds + s.trainings.iter().map(|(_, t)| t.seconds).sum::<f64>());
-        Self {
+        RunResult {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             error: Spread::of(&errors.concat()),
             search_deviation: Spread::of(&means).and_then(|spread| spread.deviation),
             training_deviation: Spread::within(&errors),
-            seconds: seconds.sum(),
+            seconds: self.spent(),
+            time: self.run.plan.seconds,
             searches,
+            outcome,
         }
     }
+}
+
+/// The candidate with the best accuracy; the first of equals.
+fn best(candidates: &[Candidate]) -> &Candidate {
+    let better = |best: &&Candidate, other: &&Candidate| best.accuracy.total_cmp(&other.accuracy);
+    candidates.iter().rev().max_by(better).expect("a final has candidates")
+}
+
+/// Seconds of the epochs in the events of the runs under a folder.
+fn seconds_of_epochs(folder: &Path) -> f64 {
+    #[derive(Deserialize)]
+    struct Epoch {
+        epoch_seconds: f64,
+    }
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0.0 };
+    let inside = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    let of_run = |path: &Path| -> f64 {
+        let Ok((run, _)) = RunFolder::open(path) else { return 0.0 };
+        let epochs: Vec<Epoch> = run.events().unwrap_or_default();
+        epochs.iter().map(|epoch| epoch.epoch_seconds).sum()
+    };
+    inside.map(|path| of_run(&path) + seconds_of_epochs(&path)).sum()
 }

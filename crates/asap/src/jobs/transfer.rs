@@ -96,7 +96,7 @@ impl Transfer {
             let config = training.config(&self.config);
             let path = self.path(training.path());
             let design = &training.cell.design;
-            let outcome = match jobs::train(&path, &config, design, None, observer, stop) {
+            let outcome = match jobs::train(&path, &config, design, None, None, observer, stop) {
                 Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
                 Ok(Outcome::Finished(result)) => Ok(*result),
                 Err(error) => {

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use super::{cells, document, percent, table};
 use crate::error::Error;
 use crate::report::chart::{Chart, escape};
+use crate::run::duration::duration;
 use crate::run::folder::{REPORT, RunFolder};
+use crate::run::record::TrainResult;
 use crate::run::spread::Spread;
-use crate::run::tables::{Comparison, RunResult, TabularSummary, TransferTable};
+use crate::run::tables::{Comparison, Final, RunResult, TabularSummary, TransferTable};
 use crate::settings::config::Config;
 
 /// Writes the page of an `asap run`.
@@ -35,26 +37,69 @@ pub(crate) fn write_run(
                 write!(body, "<p>Standard deviation between {what}: {}.</p>", percent(deviation));
         }
     }
+    if let Some(time) = result.time {
+        let [taken, given] = [result.seconds, time].map(duration);
+        let _ = write!(body, "<p>It took {taken} of {given}.</p>");
+    }
+    if let Some(outcome) = &result.outcome {
+        final_round(&mut body, outcome);
+    }
     for found in &result.searches {
         let _ = write!(body, "<h2>Search with seed {}</h2>", found.search.seed);
         cells(&mut body, &found.search.genotype);
         link(&mut body, "search", &found.folder);
-        let rows = found.trainings.iter().map(|(_, training)| {
-            vec![
-                training.seed.to_string(),
-                training.params.to_string(),
-                format!("{:.1} M", training.multiply_adds as f64 / 1e6),
-                training.test.as_ref().map_or("-".to_owned(), |test| percent(test.error)),
-                format!("{:.0}", training.seconds),
-            ]
-        });
-        let head = ["seed", "weights", "multiply-adds", "test error", "seconds"];
-        table(&mut body, &head, rows);
-        for (folder, training) in &found.trainings {
-            link(&mut body, &format!("training with seed {}", training.seed), folder);
-        }
+        trainings(&mut body, &found.trainings);
     }
     folder.write(REPORT, document("Search and training", config, &body).as_bytes())
+}
+
+/// The final: its candidates, and the trainings of the winner.
+fn final_round(body: &mut String, outcome: &Final) {
+    if !outcome.candidates.is_empty() {
+        body.push_str("<h2>Final</h2>");
+        let rows = outcome.candidates.iter().map(|candidate| {
+            vec![
+                candidate.name.clone(),
+                percent(candidate.accuracy),
+                candidate.params.to_string(),
+                format!("{:.1} M", candidate.multiply_adds as f64 / 1e6),
+                candidate.epochs.to_string(),
+                format!("{:.0}", candidate.seconds),
+            ]
+        });
+        let head = ["candidate", "accuracy", "weights", "multiply-adds", "epochs", "seconds"];
+        table(body, &head, rows);
+        body.push_str(
+            "<p>Accuracy on held-out training images after a short training. The best is trained; differences of a \
+             fraction of a percent are luck.</p>",
+        );
+        for candidate in &outcome.candidates {
+            link(body, &format!("short training of {}", candidate.name), &candidate.folder);
+        }
+    }
+    let _ = write!(body, "<h2>Training of {}</h2>", escape(&outcome.winner));
+    trainings(body, &outcome.trainings);
+}
+
+/// The trainings of a network.
+fn trainings(body: &mut String, trainings: &[(String, TrainResult)]) {
+    if trainings.is_empty() {
+        return;
+    }
+    let rows = trainings.iter().map(|(_, training)| {
+        vec![
+            training.seed.to_string(),
+            training.params.to_string(),
+            format!("{:.1} M", training.multiply_adds as f64 / 1e6),
+            training.test.as_ref().map_or("-".to_owned(), |test| percent(test.error)),
+            format!("{:.0}", training.seconds),
+        ]
+    });
+    let head = ["seed", "weights", "multiply-adds", "test error", "seconds"];
+    table(body, &head, rows);
+    for (folder, training) in trainings {
+        link(body, &format!("training with seed {}", training.seed), folder);
+    }
 }
 
 /// Writes the page of an `asap transfer`.

@@ -19,8 +19,8 @@ use crate::run::record::{Curves, Event, Observer, Outcome, Record};
 use crate::run::sink::{Sink, Tensors};
 use crate::settings::config::Config;
 
-/// Number of steps from which the seconds of an epoch are estimated.
-const TIMED_STEPS: usize = 3;
+/// The fewest steps, and seconds, from which the seconds of an epoch are estimated.
+const TIMED: (u32, f64) = (3, 1.0);
 
 /// The position of a run.
 #[derive(Clone, Debug, Default)]
@@ -308,9 +308,10 @@ pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, 
     with_threads(epochs.config().threads, move || {
         let epoch = epochs.position().epoch;
         let mut companions = epochs.companions().map(|images| images.epoch(epoch));
+        let (least_steps, least_seconds) = TIMED;
         let mut started = Instant::now();
         let mut steps = 0;
-        for (made, batch) in epochs.train().epoch(epoch).take(1 + TIMED_STEPS).enumerate() {
+        for (made, batch) in epochs.train().epoch(epoch).enumerate() {
             if made == 1 {
                 // The first step allocates its memory.
                 (started, steps) = (Instant::now(), 0);
@@ -318,7 +319,13 @@ pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, 
             let companion = companions.as_mut().and_then(Iterator::next);
             let step = epochs.step(&batch, companion.as_ref());
             step.map_err(|error| epochs.position().error(error))?;
+            // Steps differ by what they are due for, and by their path.
+            epochs.position_mut().step += 1;
             steps += 1;
+            let enough = steps >= least_steps && started.elapsed().as_secs_f64() >= least_seconds;
+            if made > 0 && enough {
+                break;
+            }
         }
         let step = started.elapsed().as_secs_f64() / f64::from(steps.max(1));
         let training = step * epochs.train().batches_per_epoch() as f64;

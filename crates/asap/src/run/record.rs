@@ -219,6 +219,9 @@ impl SearchResult {
 pub struct TrainRecord {
     /// Epoch, from 0.
     pub epoch: usize,
+    /// Number of epochs as planned during this one.
+    #[serde(default)]
+    pub epochs: usize,
     /// Learning rate at the start of the epoch.
     pub lr: f64,
     /// Probability of drop-path.

@@ -1,5 +1,6 @@
 //! The results of commands with several runs.
 
+use asap_core::Design;
 use serde::{Deserialize, Serialize};
 
 use crate::run::record::{SearchResult, TrainResult};
@@ -21,8 +22,57 @@ pub struct RunResult {
     pub search_deviation: Option<f64>,
     /// Standard deviation of the errors of trainings of one cell.
     pub training_deviation: Option<f64>,
-    /// Seconds of all searches and trainings together.
+    /// Seconds of everything together, reading of images and reports included.
     pub seconds: f64,
+    /// Seconds that it was allowed to take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<f64>,
+    /// The final, and the trainings of its winner.
+    #[serde(default, rename = "final", skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Final>,
+}
+
+impl RunResult {
+    /// Folder and result of every training, those of the final's candidates aside.
+    pub fn trainings(&self) -> Vec<&(String, TrainResult)> {
+        let of_searches = self.searches.iter().flat_map(|search| &search.trainings);
+        of_searches.chain(self.outcome.iter().flat_map(|outcome| &outcome.trainings)).collect()
+    }
+}
+
+/// A final between the cells found and simpler answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Final {
+    /// The candidates; none if there was nothing to choose from.
+    pub candidates: Vec<Candidate>,
+    /// The name of the best one.
+    pub winner: String,
+    /// Folder and result of each training of the winner.
+    pub trainings: Vec<(String, TrainResult)>,
+}
+
+/// A candidate of a final, trained shortly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// Its name: the folder of a search, a published cell, a plain network, or `random`.
+    pub name: String,
+    /// The folder of its short training inside the run's.
+    pub folder: String,
+    /// What it is built of.
+    #[serde(rename = "genotype")]
+    pub design: Design,
+    /// Trained weights.
+    pub params: usize,
+    /// Multiply-adds of inference on one image.
+    pub multiply_adds: u64,
+    /// Epochs of the short training.
+    pub epochs: usize,
+    /// Its seconds.
+    pub seconds: f64,
+    /// Accuracy on held-out training images after its last epoch.
+    pub accuracy: f64,
 }
 
 /// A search with the trainings of its cell.
@@ -33,7 +83,7 @@ pub struct SearchAndTrainings {
     pub folder: String,
     /// The search.
     pub search: SearchResult,
-    /// Folder and result of each training.
+    /// Folder and result of each training of its cell; none if a final decides what is trained.
     pub trainings: Vec<(String, TrainResult)>,
 }
 

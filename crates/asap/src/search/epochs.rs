@@ -53,7 +53,10 @@ impl Epochs for Search {
     }
 
     fn goes_on(&self) -> bool {
-        self.position.epoch < self.epochs() && !self.method.is_over(&self.learner)
+        let Position { epoch, seconds, .. } = self.position;
+        let limit = self.config.search.seconds;
+        let in_time = limit == 0.0 || seconds < limit;
+        epoch < self.epochs() && in_time && !self.method.is_over(&self.learner)
     }
 
     fn train(&self) -> &Loader {

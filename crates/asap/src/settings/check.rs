@@ -43,6 +43,8 @@ impl Config {
             ("annealing.delta", self.annealing.delta, positive, 1.0),
             ("annealing.memory", self.annealing.memory, positive, 1e6),
             ("search.cost", self.search.cost, not_negative, 100.0),
+            ("search.seconds", self.search.seconds, not_negative, 1e9),
+            ("train.seconds", train.seconds, not_negative, 1e9),
             ("search.warmup", self.search.warmup, not_negative, 0.9),
             ("pruning.start", self.pruning.start, not_negative, 1.0),
             ("pruning.end", self.pruning.end, self.pruning.start, 1.0),

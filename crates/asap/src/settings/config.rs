@@ -149,6 +149,9 @@ pub struct SearchConfig {
     /// of the multiply-adds of the network that would be trained is added to the loss; 0: cost does not count.
     #[serde(default)]
     pub cost: f64,
+    /// Seconds after which no further epoch is begun; 0: no limit. The search ends with what it knows.
+    #[serde(default)]
+    pub seconds: f64,
     /// Minutes between checkpoints inside a long epoch.
     pub checkpoint_minutes: f64,
 }
@@ -330,6 +333,9 @@ pub struct TrainConfig {
     pub stem: Stem,
     /// Number of epochs.
     pub epochs: usize,
+    /// Seconds that the training may take: if epochs turn out faster or slower, their number is changed; 0: no limit.
+    #[serde(default)]
+    pub seconds: f64,
     /// Images per step.
     pub batch: usize,
     /// Fraction of the training images that is held out to monitor the training and to select its best

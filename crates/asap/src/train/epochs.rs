@@ -12,7 +12,7 @@ use asap_net::tensor_file::Header;
 use asap_net::trained::{NetworkCard, TrainedNetwork};
 use serde::{Deserialize, Serialize};
 
-use super::Training;
+use super::{Training, time};
 use crate::error::Error;
 #[cfg(feature = "report")]
 use crate::report;
@@ -52,6 +52,9 @@ pub(crate) struct Progress {
     epoch_seconds: f64,
     /// Seconds of the training so far.
     seconds: f64,
+    /// Number of epochs, if it was changed to keep to the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    epochs: Option<usize>,
 }
 
 /// A file of a trained network.
@@ -156,6 +159,7 @@ impl Epochs for Training {
         let Position { epoch, train, epoch_seconds, .. } = self.position;
         TrainRecord {
             epoch,
+            epochs: self.epochs(),
             lr: self.rate.at(epoch as f64),
             drop_path: self.config.train.drop_path_at(epoch),
             train_loss: train.mean_loss().unwrap_or(0.0),
@@ -171,8 +175,17 @@ impl Epochs for Training {
         Event::TrainEpoch(record)
     }
 
-    /// Keeps the network of the best epoch.
+    /// Keeps the network of the best epoch, and to the time.
     fn close(&mut self, record: &TrainRecord, sink: &mut dyn Sink) -> Result<(), Error> {
+        let Position { epoch, seconds, epoch_seconds, .. } = self.position;
+        let kept = time::epochs(
+            epoch + 1,
+            self.epochs(),
+            seconds,
+            epoch_seconds,
+            self.config.train.seconds,
+        );
+        self.set_epochs(kept);
         let Some(accuracy) = record.valid_accuracy else { return Ok(()) };
         if self.best.is_none_or(|(_, best)| accuracy > best) {
             self.best = Some((record.epoch, accuracy));
@@ -186,7 +199,15 @@ impl Epochs for Training {
         let state = State {
             data: self.data.clone(),
             design: self.design.clone(),
-            progress: Progress { epoch, step, train, best: self.best, epoch_seconds, seconds },
+            progress: Progress {
+                epoch,
+                step,
+                train,
+                best: self.best,
+                epoch_seconds,
+                seconds,
+                epochs: (self.config.train.seconds > 0.0).then(|| self.epochs()),
+            },
         };
         (state, self.parameters.to_named())
     }
@@ -208,7 +229,8 @@ impl Epochs for Training {
             ));
         }
         self.parameters.load_named(&values)?;
-        let Progress { epoch, step, train, best, epoch_seconds, seconds } = state.progress;
+        let Progress { epoch, step, train, best, epoch_seconds, seconds, epochs } = state.progress;
+        self.set_epochs(epochs.unwrap_or(self.epochs()));
         self.position = Position { epoch, step, train, epoch_seconds, seconds };
         self.best = best;
         Ok(())

@@ -1,6 +1,7 @@
 //! Training of an evaluation network (ASAP section 4.2): the loop, its records, and its ending.
 
 mod epochs;
+mod time;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -141,6 +142,11 @@ impl Training {
         self.cost
     }
 
+    /// Channels of the first cells or blocks.
+    pub fn channels(&self) -> usize {
+        self.shape.channels
+    }
+
     /// The values of the network's tensors.
     pub fn weights(&self) -> NamedValues {
         self.parameters.values()
@@ -154,6 +160,11 @@ impl Training {
     /// Number of epochs.
     pub fn epochs(&self) -> usize {
         self.config.train.epochs
+    }
+
+    fn set_epochs(&mut self, epochs: usize) {
+        self.config.train.epochs = epochs;
+        self.rate = self.config.train.learning_rate();
     }
 
     /// Estimated memory of the training, in MiB.

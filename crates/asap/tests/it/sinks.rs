@@ -133,7 +133,7 @@ fn a_folder_holds_the_number_of_epochs_that_was_decided() {
     let path = scratch.path().join("run");
     let mut config = embedded();
     config.search.epochs = 0;
-    let job = Job::<Search>::start(&Place::Folder(path.clone()), &config, &mut ()).unwrap();
+    let job = Job::<Search>::start(&Place::Folder(path.clone()), &config, None, &mut ()).unwrap();
     let epochs = job.of().epochs();
     drop(job);
     assert!(epochs > 0);
@@ -148,7 +148,7 @@ fn nothing_is_read_or_rewritten_while_another_process_works_in_the_folder() {
     let stop = AtomicBool::new(false);
     // One step into the second epoch.
     let place = Place::Folder(scratch.path().join("first"));
-    let job = Job::<Search>::start(&place, &embedded(), &mut ()).unwrap();
+    let job = Job::<Search>::start(&place, &embedded(), None, &mut ()).unwrap();
     let steps = job.of().steps_per_epoch() + 1;
     drop(job);
     let splits = jobs::load(&embedded(), &mut ()).unwrap();
@@ -164,7 +164,7 @@ fn nothing_is_read_or_rewritten_while_another_process_works_in_the_folder() {
     folder.append_event(&second).unwrap();
     let before = files(&path);
     let resumed = Job::<Search>::resume(&path, None, &mut ()).err().unwrap();
-    let started = jobs::search(&path, &embedded(), &mut (), &NEVER).unwrap_err();
+    let started = jobs::search(&path, &embedded(), None, &mut (), &NEVER).unwrap_err();
     let mut other = Search::new(embedded(), splits).unwrap();
     let by_hand = other.resume(&mut folder, &mut (), &NEVER).unwrap_err();
     for error in [resumed, started, by_hand] {
@@ -191,7 +191,7 @@ fn runs_that_start_together_get_folders_of_their_own() {
     let place = Place::Next { parent: scratch.path().join("runs"), name: "train".to_owned() };
     let start = || {
         let cell = PublishedCell::find("ASAP").unwrap().genotype().into();
-        let job = Job::<Training>::start(&place, &embedded(), &cell, &mut ()).unwrap();
+        let job = Job::<Training>::start(&place, &embedded(), &cell, None, &mut ()).unwrap();
         job.folder().path().file_name().unwrap().to_owned()
     };
     let names: BTreeSet<_> = std::thread::scope(|scope| {
