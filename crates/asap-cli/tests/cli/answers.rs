@@ -70,7 +70,7 @@ fn config_show_reports_the_origin_of_each_value() {
     assert!(line("search.batch = 12").ends_with("# my.toml"));
     assert!(line("search.epochs = 7").ends_with("# command line"));
     assert!(line("seed = 5").ends_with("# command line"));
-    assert!(line("weights.lr = 0.025").ends_with("# preset paper"));
+    assert!(line("weights.momentum = 0.9").ends_with("# preset paper"));
     assert!(line("network.cells").ends_with("# preset quick"));
 }
 
