@@ -156,6 +156,39 @@ pub(crate) struct Settings {
     pub(crate) space: Option<Family>,
 }
 
+/// Limits of the trained network; its channels are as many as they allow.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Limits of the trained network, kept by its number of channels")]
+pub(crate) struct Limits {
+    /// Most multiply-adds for one image, such as 50M
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with = "resume")]
+    pub(crate) max_multiply_adds: Option<u64>,
+    /// Most weights, such as 300k
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with = "resume")]
+    pub(crate) max_weights: Option<u64>,
+    /// Most time from the bytes of one image to its logits, such as 5ms, measured on this CPU
+    #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "resume")]
+    pub(crate) max_latency: Option<f64>,
+    /// Threads with which that is measured [default: 1]
+    #[arg(long, value_name = "N", requires = "max_latency")]
+    pub(crate) latency_threads: Option<usize>,
+}
+
+/// A count such as `300k` or `1.5M`.
+fn count(text: &str) -> Result<u64, String> {
+    let (number, factor) = match text.char_indices().next_back() {
+        Some((end, 'k' | 'K')) => (&text[..end], 1e3),
+        Some((end, 'm' | 'M')) => (&text[..end], 1e6),
+        Some((end, 'g' | 'G')) => (&text[..end], 1e9),
+        _ => (text, 1.0),
+    };
+    let count = number.parse::<f64>().map_or(f64::NAN, |number| (number * factor).round());
+    if (1.0..1e15).contains(&count) {
+        return Ok(count as u64);
+    }
+    Err("expected a number from 1 on, such as 250000, 250k or 1.5M".to_owned())
+}
+
 /// The time that a command may take.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct TimeLimit {
@@ -195,6 +228,8 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
     #[command(flatten)]
+    pub(crate) limits: Limits,
+    #[command(flatten)]
     pub(crate) limit: TimeLimit,
     /// A published name, a file, a genotype as text, or the folder of a search
     #[arg(long, required_unless_present_any = ["network", "resume"], conflicts_with = "resume")]
@@ -217,6 +252,8 @@ pub(crate) struct TrainArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     #[command(flatten)]
     pub(crate) limit: TimeLimit,
     /// Train what the search finds, whatever it is worth; without this flag a final of short trainings between the
@@ -331,6 +368,8 @@ pub(crate) enum ExportFormat {
 pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     #[command(flatten)]
     pub(crate) limit: TimeLimit,
     /// Search methods

@@ -17,7 +17,8 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
             Compare::open(path)?.with_threads(common.threads)
         }
         None => {
-            let layers = super::layers(&args.settings, common)?;
+            let mut layers = super::layers(&args.settings, common)?;
+            super::limit(&mut layers, args.limits);
             super::no_decided_settings(args.limit, &layers, &super::run::DECIDED)?;
             let config = layers.resolve()?;
             let table = args.table.as_deref().map(std::path::absolute).transpose()?;

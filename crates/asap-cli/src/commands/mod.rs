@@ -28,7 +28,7 @@ use asap::settings::Origin;
 use asap::settings::config::Config;
 use asap::{Layers, Outcome, Preset, RunFolder};
 
-use crate::args::{Command, Common, Settings, TimeLimit};
+use crate::args::{Command, Common, Limits, Settings, TimeLimit};
 use crate::output::shell_word;
 use crate::progress::Progress;
 
@@ -45,6 +45,23 @@ pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Lay
         layers.put("space", space.name());
     }
     Ok(layers)
+}
+
+/// Adds the limits of the trained network.
+pub(crate) fn limit(layers: &mut Layers, limits: Limits) {
+    let Limits { max_multiply_adds, max_weights, max_latency, latency_threads } = limits;
+    let counts = [("limits.multiply_adds", max_multiply_adds), ("limits.weights", max_weights)];
+    for (key, count) in counts {
+        if let Some(count) = count {
+            layers.put(key, count as i64);
+        }
+    }
+    if let Some(seconds) = max_latency {
+        layers.put("limits.latency_ms", (1e6 * seconds).round() / 1e3);
+    }
+    if let Some(threads) = latency_threads {
+        layers.put("limits.latency_threads", threads as i64);
+    }
 }
 
 /// The same without the data.

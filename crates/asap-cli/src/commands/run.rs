@@ -29,7 +29,8 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
             Run::open(path)?.with_threads(common.threads)
         }
         None => {
-            let layers = super::layers(&args.settings, common)?;
+            let mut layers = super::layers(&args.settings, common)?;
+            super::limit(&mut layers, args.limits);
             super::no_decided_settings(args.limit, &layers, &DECIDED)?;
             let config = layers.resolve()?;
             let mut progress = Progress::new();

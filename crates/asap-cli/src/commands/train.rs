@@ -29,6 +29,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
         }
     };
     let mut layers = super::layers(&args.settings, common)?;
+    super::limit(&mut layers, args.limits);
     if let Some(family) = design.family().filter(|&family| family != Family::default()) {
         layers.put("space", family.name());
     }
@@ -152,12 +153,11 @@ fn text(result: &TrainResult, folder: &RunFolder) -> String {
     format!(
         "test error           {test}\n\
          validation accuracy  {valid}\n\
-         network              {} weights, {:.1} M multiply-adds\n\
+         network              {}\n\
          time                 {} for {} epochs\n\
          report               {path}/report.html\n\
          to use it            asap predict {path} IMAGE...",
-        result.params,
-        result.multiply_adds as f64 / 1e6,
+        result.network(),
         duration(result.seconds),
         result.epochs,
     )

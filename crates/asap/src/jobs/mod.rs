@@ -69,9 +69,7 @@ impl Job<Search> {
         images: Option<Splits>,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
-        start(place, config, images.as_ref(), observer, |splits| {
-            Search::new(config.clone(), splits)
-        })
+        start(place, config, images.as_ref(), observer, Search::new)
     }
 
     /// Prepares to resume the search of a folder, with a different number of threads if one is given.
@@ -85,7 +83,7 @@ impl Job<Search> {
     ) -> Result<Resumed<Search, SearchResult>, Error> {
         let (folder, config) = open(path, threads)?;
         let lock = folder.lock()?;
-        resume(folder, lock, &config, None, observer, |splits| Search::new(config.clone(), splits))
+        resume(folder, lock, &config, None, observer, Search::new)
     }
 
     /// Searches to the end, or until `stop` is set.
@@ -114,8 +112,8 @@ impl Job<Training> {
         images: Option<Splits>,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
-        start(place, config, images.as_ref(), observer, |splits| {
-            Training::new(config.clone(), design.clone(), splits)
+        start(place, config, images.as_ref(), observer, |config, splits| {
+            Training::new(config, design.clone(), splits)
         })
     }
 
@@ -136,8 +134,8 @@ impl Job<Training> {
                 "expected a {GENOTYPE_JSON}, found none; give the folder of a training"
             ),
         })?;
-        resume(folder, lock, &config, None, observer, |splits| {
-            Training::new(config.clone(), design, splits)
+        resume(folder, lock, &config, None, observer, |config, splits| {
+            Training::new(config, design, splits)
         })
     }
 
@@ -166,8 +164,7 @@ pub fn search(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<SearchResult>, Error> {
-    let make = |splits| Search::new(config.clone(), splits);
-    match start_or_resume(path, config, images, observer, make)? {
+    match start_or_resume(path, config, images, observer, Search::new)? {
         Resumed::Job(job) => job.run(observer, stop),
         Resumed::Finished(_, result) => Ok(Outcome::Finished(result)),
     }
@@ -187,7 +184,7 @@ pub fn train(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<TrainResult>, Error> {
-    let make = |splits| Training::new(config.clone(), design.clone(), splits);
+    let make = |config, splits| Training::new(config, design.clone(), splits);
     let mut job = match start_or_resume(path, config, images, observer, make)? {
         Resumed::Job(job) => job,
         Resumed::Finished(_, result) => return Ok(Outcome::Finished(result)),
@@ -210,13 +207,14 @@ fn prepare<R: Send>(
     config: &Config,
     images: Option<&Splits>,
     observer: &mut dyn Observer,
-    make: impl FnOnce(Splits) -> Result<R, Error> + Send,
+    make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<R, Error> {
     with_threads(config.threads, || {
-        make(match images {
+        let images = match images {
             Some(images) => images.clone(),
             None => load(config, observer)?,
-        })
+        };
+        make(config.clone(), images)
     })?
 }
 
@@ -225,7 +223,7 @@ fn start<R: Epochs + Send>(
     config: &Config,
     images: Option<&Splits>,
     observer: &mut dyn Observer,
-    make: impl FnOnce(Splits) -> Result<R, Error> + Send,
+    make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Job<R>, Error> {
     let run = prepare(config, images, observer, make)?;
     let (folder, lock) = RunFolder::create_locked(place, run.config())?;
@@ -239,7 +237,7 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     config: &Config,
     images: Option<&Splits>,
     observer: &mut dyn Observer,
-    make: impl FnOnce(Splits) -> Result<R, Error> + Send,
+    make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
     let state: Tensors<R::State> = (&folder as &dyn Sink).load_tensors(CHECKPOINT)?;
     if let Some(result) = folder.read_json(RESULT)? {
@@ -255,11 +253,11 @@ fn start_or_resume<R: Epochs<Result: DeserializeOwned> + Send>(
     config: &Config,
     images: Option<&Splits>,
     observer: &mut dyn Observer,
-    make: impl FnOnce(Splits) -> Result<R, Error> + Send,
+    make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
     let checkpoint = path.join(CHECKPOINT);
-    let folder = match RunFolder::open(path) {
-        Ok((folder, _)) => folder,
+    let (folder, begun) = match RunFolder::open(path) {
+        Ok((folder, begun)) => (folder, Config { threads: config.threads, ..begun }),
         Err(error) if checkpoint.exists() => return Err(error),
         Err(_) => {
             let job = start(&Place::Folder(path.to_owned()), config, images, observer, make)?;
@@ -268,10 +266,10 @@ fn start_or_resume<R: Epochs<Result: DeserializeOwned> + Send>(
     };
     let lock = folder.lock()?;
     if checkpoint.exists() {
-        return resume(folder, lock, config, images, observer, make);
+        return resume(folder, lock, &begun, images, observer, make);
     }
     // A run that was interrupted before its first checkpoint has nothing to keep.
-    let run = prepare(config, images, observer, make)?;
+    let run = prepare(&begun, images, observer, make)?;
     Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: false })))
 }
 

@@ -61,9 +61,8 @@ pub(crate) fn write(
 fn outcome(html: &mut String, result: &TrainResult) {
     let _ = write!(
         html,
-        "<p>{} weights, {:.1} M multiply-adds. {} epochs, {:.0} s.</p>",
-        result.params,
-        result.multiply_adds as f64 / 1e6,
+        "<p>{}. {} epochs, {:.0} s.</p>",
+        result.network(),
         result.epochs,
         result.seconds,
     );

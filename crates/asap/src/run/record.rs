@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::settings::MethodName;
+use crate::settings::config::LimitsConfig;
 use asap_net::evaluation::Evaluation;
 
 /// The images of a run, in numbers.
@@ -277,6 +278,12 @@ pub struct TrainResult {
     pub params: usize,
     /// Multiply-adds of inference on one image.
     pub multiply_adds: u64,
+    /// The limits that it keeps.
+    #[serde(default)]
+    pub limits: LimitsConfig,
+    /// Median milliseconds from the bytes of one image to its logits, if they are limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_ms: Option<f64>,
     /// Number of epochs.
     pub epochs: usize,
     /// Seconds of training.
@@ -291,6 +298,30 @@ pub struct TrainResult {
     pub peak_rss_mb: Option<f64>,
     /// Warnings to consider before trusting the numbers.
     pub warnings: Vec<String>,
+}
+
+impl TrainResult {
+    /// The size of the network beside its limits, as text.
+    pub fn network(&self) -> String {
+        let LimitsConfig { multiply_adds, weights, latency_ms, latency_threads, .. } = self.limits;
+        let millions = |count: u64| format!("{:.1} M", count as f64 / 1e6);
+        let of = |limit: u64, text: String| {
+            if limit > 0 { format!(" of {text}") } else { String::new() }
+        };
+        let mut text = format!(
+            "{}{} weights, {}{} multiply-adds",
+            self.params,
+            of(weights, weights.to_string()),
+            millions(self.multiply_adds),
+            of(multiply_adds, millions(multiply_adds)),
+        );
+        if let Some(latency) = self.latency_ms {
+            let plural = if latency_threads == 1 { "" } else { "s" };
+            text +=
+                &format!(", {latency:.2} of {latency_ms} ms with {latency_threads} thread{plural}");
+        }
+        text
+    }
 }
 
 /// The end of a run that can be stopped.

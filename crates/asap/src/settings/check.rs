@@ -22,6 +22,7 @@ impl Config {
             ("train.channels", train.channels),
             ("train.cells", train.cells),
             ("train.epochs", train.epochs),
+            ("limits.latency_threads", self.limits.latency_threads),
             ("train.batch", train.batch),
             ("train.cycles", train.cycles),
         ];
@@ -45,6 +46,7 @@ impl Config {
             ("search.cost", self.search.cost, not_negative, 100.0),
             ("search.seconds", self.search.seconds, not_negative, 1e9),
             ("train.seconds", train.seconds, not_negative, 1e9),
+            ("limits.latency_ms", self.limits.latency_ms, not_negative, 1e9),
             ("search.warmup", self.search.warmup, not_negative, 0.9),
             ("pruning.start", self.pruning.start, not_negative, 1.0),
             ("pruning.end", self.pruning.end, self.pruning.start, 1.0),

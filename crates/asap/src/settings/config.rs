@@ -56,6 +56,9 @@ pub struct Config {
     pub augment: AugmentConfig,
     /// Training of the evaluation network.
     pub train: TrainConfig,
+    /// Limits that the trained network keeps, by the number of its channels.
+    #[serde(default)]
+    pub limits: LimitsConfig,
 }
 
 /// A value by its name.
@@ -299,6 +302,34 @@ pub struct AlphaConfig {
 
 fn one() -> usize {
     1
+}
+
+/// Limits on the trained network. It gets as many channels as they allow, and no more than `train` says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Most multiply-adds for one image; 0: any number.
+    pub multiply_adds: u64,
+    /// Most weights; 0: any number.
+    pub weights: u64,
+    /// Most milliseconds from the bytes of one image to its logits on this CPU; 0: any time.
+    pub latency_ms: f64,
+    /// Threads with which that is measured.
+    pub latency_threads: usize,
+    /// The channels that the latency allows, once they are measured; 0: to be measured.
+    pub latency_channels: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            multiply_adds: 0,
+            weights: 0,
+            latency_ms: 0.0,
+            latency_threads: 1,
+            latency_channels: 0,
+        }
+    }
 }
 
 /// Augmentation of training images.

@@ -12,7 +12,7 @@ use asap_net::tensor_file::Header;
 use asap_net::trained::{NetworkCard, TrainedNetwork};
 use serde::{Deserialize, Serialize};
 
-use super::{Training, time};
+use super::{Training, limits, time};
 use crate::error::Error;
 #[cfg(feature = "report")]
 use crate::report;
@@ -258,6 +258,16 @@ impl Epochs for Training {
                 "train.drop_path had no effect: {network} has no operations that could be dropped"
             ));
         }
+        let limits = &self.config.limits;
+        let latency_ms = (limits.latency_ms > 0.0).then(|| limits::latency_of(&trained, limits));
+        let latency_ms = latency_ms.transpose()?;
+        if let Some(found) = latency_ms.filter(|&found| found > limits.latency_ms) {
+            warnings.push(format!(
+                "the network took {found:.2} ms, more than the {} ms allowed and than when its channels were chosen: this machine is \
+                 busier now; measure again with asap bench predict",
+                limits.latency_ms
+            ));
+        }
         Ok(TrainResult {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: self.config.seed,
@@ -271,6 +281,8 @@ impl Epochs for Training {
             valid_accuracy: last.and_then(|record| record.valid_accuracy),
             best: self.best,
             peak_rss_mb: peak_rss_mb(),
+            latency_ms,
+            limits: self.config.limits.clone(),
             warnings,
         })
     }

@@ -1,6 +1,7 @@
 //! Training of an evaluation network (ASAP section 4.2): the loop, its records, and its ending.
 
 mod epochs;
+mod limits;
 mod time;
 
 use std::sync::Arc;
@@ -76,6 +77,8 @@ impl Training {
         if config.train.multiply_adds > 0 {
             shape = shape.closest(&design, config.train.multiply_adds)?;
         }
+        let mut config = config;
+        let shape = limits::keep(&mut config, &design, shape)?;
         let auxiliary = config.train.auxiliary_weight > 0.0;
         let plan = Plan::of(&design, &shape, auxiliary)?;
         let cost = plan.cost();

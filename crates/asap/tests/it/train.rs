@@ -7,11 +7,13 @@ use asap::jobs::searched_weights;
 use asap::run::folder::{BEST, CHECKPOINT, CONFIG, REPORT, RESULT, WEIGHTS};
 use asap::run::record::TrainRecord;
 use asap::settings::config::Config;
-use asap::{DeviceName, Outcome, RunFolder, Search, TrainResult, TrainedNetwork, Training};
-use asap_core::{Genotype, NetworkShape, PublishedCell, Stem};
+use asap::{DeviceName, Memory, Outcome, RunFolder, Search, TrainResult, TrainedNetwork, Training};
+use asap_core::{Design, Family, Genotype, NetworkShape, PublishedCell, SearchSpace, Stem};
 use asap_data::{Normalization, Splits, stratified_halves};
 use asap_net::trained::NetworkCard;
 use burn::tensor::Device;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::small::{StopAfter, stripes, tiny};
 
@@ -244,6 +246,67 @@ fn what_does_not_fit_is_refused_by_name() {
             .unwrap();
     let error = other.resume(&mut folder, &mut (), &never).unwrap_err();
     assert!(error.to_string().contains("another network"), "{error}");
+}
+
+#[test]
+fn limits_are_kept_by_as_many_channels_as_they_allow() {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut designs: Vec<Design> = vec![
+        cell().into(),
+        Design::Plain("resnet-8".parse().unwrap()),
+        Design::Plain("mobilenet-14".parse().unwrap()),
+    ];
+    for family in Family::ALL {
+        let space = SearchSpace::of(family);
+        designs.push(Genotype::random(&space, &mut random).into());
+    }
+    for number in 0..20 {
+        let design = &designs[number % designs.len()];
+        let mut config = settings();
+        config.train.channels = 24;
+        config.limits.weights = random.random_range(20_000..200_000);
+        config.limits.multiply_adds = random.random_range(100_000..2_000_000);
+        let training = Training::new(config.clone(), design.clone(), data()).unwrap();
+        let keeps = |cost: asap_core::Cost| {
+            cost.params <= config.limits.weights
+                && cost.multiply_adds <= config.limits.multiply_adds
+        };
+        assert!(keeps(training.cost()), "{design}");
+        let channels = training.channels();
+        let image = data().train.image_shape();
+        let more = config.train.shape(image, 3).cost_with(design, channels + 1).unwrap();
+        assert!(channels == 24 || !keeps(more), "{design}: {channels} channels are not the most");
+    }
+    let refused = |change: fn(&mut Config)| {
+        let mut config = settings();
+        change(&mut config);
+        let plain = Design::Plain("resnet-8".parse().unwrap());
+        Training::new(config, plain, data()).err().unwrap().to_string()
+    };
+    let least = refused(|c| c.limits.weights = 20);
+    assert!(
+        least.contains("limits.weights: expected at least 360") && least.contains("resnet-8"),
+        "{least}"
+    );
+    let least = refused(|c| c.limits.latency_ms = 1e-7);
+    assert!(least.contains("limits.latency_ms: expected at least"), "{least}");
+}
+
+#[test]
+fn a_measured_latency_decides_once() {
+    let mut config = settings();
+    config.limits.latency_ms = 1e6;
+    let sink = &mut Memory::new();
+    let training = Training::new(config.clone(), cell(), data());
+    let result = training.unwrap().run(sink, &mut (), &AtomicBool::new(false)).unwrap();
+    let Outcome::Finished(result) = result else { panic!("not stopped") };
+    assert_eq!(result.limits.latency_channels, config.train.channels);
+    assert!(result.latency_ms.is_some_and(|ms| ms > 0.0));
+    assert!(result.network().contains("of 1000000 ms with 1 thread"), "{}", result.network());
+
+    // What was decided stands, whatever would be measured now.
+    config.limits.latency_channels = 2;
+    assert_eq!(Training::new(config, cell(), data()).unwrap().channels(), 2);
 }
 
 fn wide() -> asap_data::Dataset {

@@ -1,0 +1,133 @@
+//! Limits on a trained network, kept by the number of its channels.
+
+use std::time::{Duration, Instant};
+
+use asap_core::plan::Plan;
+use asap_core::{Cost, Design, NetworkShape};
+use asap_data::Normalization;
+use asap_net::device::DeviceName;
+use asap_net::parameters::Parameters;
+use asap_net::trained::{NetworkCard, TrainedNetwork};
+
+use crate::error::Error;
+use crate::run::driver::with_threads;
+use crate::settings::config::{Config, LimitsConfig};
+
+/// Calls of which the median is the latency, after some that warm up; fewer if they take longer than this.
+const CALLS: (usize, usize, Duration) = (3, 21, Duration::from_millis(500));
+/// Part of the allowed latency that is used, since a machine is not always equally fast.
+const USED: f64 = 0.95;
+
+/// The shape with as many channels as the limits allow, and at most its own. The channels that the latency allows are measured once and
+/// then stand in the configuration.
+pub(super) fn keep(
+    config: &mut Config,
+    design: &Design,
+    mut shape: NetworkShape,
+) -> Result<NetworkShape, Error> {
+    let limits = &mut config.limits;
+    for (key, limit, of) in [
+        ("multiply_adds", limits.multiply_adds, (|cost| cost.multiply_adds) as fn(Cost) -> u64),
+        ("weights", limits.weights, |cost| cost.params),
+    ] {
+        let keeps = |shape: NetworkShape| {
+            Ok(limit == 0 || of(shape.cost_with(design, shape.channels)?) <= limit)
+        };
+        shape = widest(shape, keeps)?.ok_or_else(|| {
+            let smallest = shape.cost_with(design, 1).map_or(0, of);
+            refuse(key, design, &smallest.to_string(), &limit.to_string())
+        })?;
+    }
+    if limits.latency_ms > 0.0 {
+        if limits.latency_channels == 0 {
+            let keeps = |shape| Ok(latency_ms(design, shape, limits)? <= USED * limits.latency_ms);
+            let kept = match widest(shape, keeps)? {
+                Some(kept) => kept,
+                None => {
+                    let smallest =
+                        latency_ms(design, NetworkShape { channels: 1, ..shape }, limits)?;
+                    let [least, limit] = [smallest / USED, limits.latency_ms];
+                    return Err(refuse(
+                        "latency_ms",
+                        design,
+                        &format!("{least:.2}"),
+                        &limit.to_string(),
+                    ));
+                }
+            };
+            limits.latency_channels = kept.channels;
+        }
+        shape.channels = shape.channels.min(limits.latency_channels);
+    }
+    Ok(shape)
+}
+
+fn refuse(key: &str, design: &Design, least: &str, found: &str) -> Error {
+    let what = match design {
+        Design::Cells(_) => "a network of this cell with these train.cells".to_owned(),
+        Design::Plain(network) => network.to_string(),
+    };
+    Error::Config(format!(
+        "limits.{key}: expected at least {least}, the least that {what} can do with one channel; found {found}"
+    ))
+}
+
+/// The shape with the most channels, up to its own, that keeps a limit; `None` if one channel does not.
+fn widest(
+    shape: NetworkShape,
+    keeps: impl Fn(NetworkShape) -> Result<bool, Error>,
+) -> Result<Option<NetworkShape>, Error> {
+    let with = |channels| NetworkShape { channels, ..shape };
+    if keeps(shape)? {
+        return Ok(Some(shape));
+    }
+    let (mut kept, mut broken) = (0, shape.channels);
+    while broken - kept > 1 {
+        let middle = usize::midpoint(kept, broken);
+        if keeps(with(middle))? { kept = middle } else { broken = middle }
+    }
+    Ok((kept > 0).then(|| with(kept)))
+}
+
+/// Median milliseconds from the bytes of one image to its logits.
+fn latency_ms(design: &Design, shape: NetworkShape, limits: &LimitsConfig) -> Result<f64, Error> {
+    let device = DeviceName::Cpu.open()?;
+    let plan = Plan::of(design, &shape, false)?;
+    let values = Parameters::new(&plan, &device, 0).values();
+    let card = NetworkCard {
+        version: String::new(),
+        design: design.clone(),
+        shape,
+        classes: (0..shape.classes).map(|class| class.to_string()).collect(),
+        normalization: Normalization {
+            mean: vec![0.5; shape.in_channels],
+            std: vec![0.25; shape.in_channels],
+        },
+        data: String::new(),
+    };
+    let network = TrainedNetwork::new(card, values, &device)?;
+    latency_of(&network, limits)
+}
+
+/// The same of a trained network.
+pub(super) fn latency_of(network: &TrainedNetwork, limits: &LimitsConfig) -> Result<f64, Error> {
+    let pixels: usize = network.image_shape().iter().product();
+    let image: Vec<u8> = (0..pixels).map(|i| (i * 37 % 251) as u8).collect();
+    let (warm_up, calls, longest) = CALLS;
+    with_threads(limits.latency_threads, || {
+        let started = Instant::now();
+        let mut times = Vec::with_capacity(calls);
+        for call in 0..warm_up + calls {
+            let began = Instant::now();
+            network.logits(&image)?;
+            if call >= warm_up {
+                times.push(began.elapsed().as_secs_f64() * 1e3);
+            }
+            if times.len() > warm_up && started.elapsed() > longest {
+                break;
+            }
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(times[times.len() / 2])
+    })?
+}
