@@ -260,17 +260,21 @@ pub(crate) struct RunArgs {
     /// cells found, a published and a random cell and plain networks decides
     #[arg(long, conflicts_with = "resume")]
     pub(crate) no_final: bool,
+    /// Train networks of this many sizes, each with half of the multiply-adds of the one before, and show their
+    /// error against their cost
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["resume", "no_final"])]
+    pub(crate) sizes: u32,
     /// Resume an interrupted run; the result is the same as without the interruption
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out"])]
     pub(crate) resume: Option<PathBuf>,
     /// Search this many times, with consecutive seeds from --seed on
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat_search: u32,
-    /// Train each cell found this many times, with consecutive seeds from --seed on
+    /// Train this many times, with consecutive seeds from --seed on
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat_train: u32,
     /// Try everything on two batches and report the expected time and memory; keeps nothing
-    #[arg(long, conflicts_with = "resume")]
+    #[arg(long, conflicts_with_all = ["resume", "time"])]
     pub(crate) dry_run: bool,
 }
 

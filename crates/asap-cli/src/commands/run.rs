@@ -45,6 +45,7 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
                 searches: args.repeat_search,
                 trainings: args.repeat_train,
                 with_final: !args.no_final,
+                sizes: args.sizes,
                 seconds: args.limit.time,
             };
             Run::create(&super::place(common, "run"), &config, repeats, &mut progress)?
@@ -90,6 +91,14 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         for warning in &training.warnings {
             eprintln!("warning: {folder}: {warning}");
         }
+    }
+    for (folder, smaller) in outcome.iter().flat_map(|outcome| &outcome.smaller) {
+        writeln!(
+            text,
+            "{folder:<20} test error {}; {}",
+            smaller.test.as_ref().map_or("unknown".to_owned(), |test| percent(test.error)),
+            smaller.network(),
+        )?;
     }
     if let Some(error) = result.error.filter(|error| error.count > 1) {
         writeln!(

@@ -199,7 +199,7 @@ fn a_final_decides_what_is_trained() {
         let start = ["run", "--json"].into_iter().chain(TINY).chain(SMALL);
         start.chain(few).chain(more.iter().copied()).collect()
     };
-    let whole = json(&asap(&run(&["--out", "whole"]), at));
+    let whole = json(&asap(&run(&["--sizes", "2", "--out", "whole"]), at));
     let candidates = whole["final"]["candidates"].as_array().unwrap();
     let names: Vec<&str> = candidates.iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["search-0", "ASAP", "random", "resnet-20", "mobilenet-20"]);
@@ -225,8 +225,14 @@ fn a_final_decides_what_is_trained() {
     let page = fs::read_to_string(at.join("whole/report.html")).unwrap();
     assert!(page.contains("Final") && page.contains("candidates/resnet-20/report.html"));
 
+    let sizes = &whole["final"]["smaller"];
+    assert_eq!(sizes.as_array().map(Vec::len), Some(1));
+    let ratio = cost(&sizes[0][1]) / cost(&whole["final"]["trainings"][0][1]);
+    assert!((0.2..0.75).contains(&ratio), "{ratio}");
+    assert!(page.contains("Error against cost") && page.contains("smaller/1/report.html"));
+
     // Broken off in the final, it goes on to the same result.
-    let mut child = command(&run(&["--out", "broken"]), at)
+    let mut child = command(&run(&["--sizes", "2", "--out", "broken"]), at)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -240,11 +246,14 @@ fn a_final_decides_what_is_trained() {
         for candidate in of_final["candidates"].as_array_mut().unwrap() {
             candidate["seconds"] = Value::Null;
         }
-        let trained = outcome(of_final["trainings"][0][1].clone());
-        of_final["trainings"] = trained;
+        for trainings in ["trainings", "smaller"] {
+            of_final[trainings] = outcome(of_final[trainings][0][1].clone());
+        }
         of_final
     };
     assert_eq!(without_times(&resumed), without_times(&whole));
+
+    refused(&["run", "--sizes", "9"], at, &["sizes: expected 1 to 8", "found 9"]);
 
     // Too few images to search on.
     let small = json(&asap(&run(&["--out", "few", "--set", "data.limit=200"]), at));

@@ -40,6 +40,8 @@ const SIMPLE: &str = "resnet-20";
 const PLAIN: [&str; 2] = [SIMPLE, "mobilenet-20"];
 /// The published cell of the final.
 const PUBLISHED: &str = "ASAP";
+/// The most sizes of a network; the smallest then has a hundredth of the multiply-adds.
+const MOST_SIZES: u32 = 8;
 /// The folder of the trainings of the final.
 const CANDIDATES: &str = "candidates";
 
@@ -53,9 +55,17 @@ pub struct Repeats {
     /// True for a final. Too few images then are not searched on.
     #[serde(default, rename = "final")]
     pub with_final: bool,
+    /// Networks of different size that are trained of one design, each with half of the multiply-adds of the one before; 1: only the
+    /// largest.
+    #[serde(default = "one")]
+    pub sizes: u32,
     /// Seconds that all of it may take.
     #[serde(default)]
     pub seconds: Option<f64>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl planned::Plan for Repeats {
@@ -65,10 +75,16 @@ impl planned::Plan for Repeats {
         "; resume the folder of a search or training with asap search or asap train";
 
     fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error> {
-        if self.searches == 0 || self.trainings == 0 {
+        if self.searches == 0 || self.trainings == 0 || self.sizes == 0 {
             return Err(Error::Config(
-                "expected at least one search and one training, found 0".to_owned(),
+                "expected at least one search, one training and one size, found 0".to_owned(),
             ));
+        }
+        if self.sizes > MOST_SIZES || self.sizes > 1 && !self.with_final {
+            return Err(Error::Config(format!(
+                "sizes: expected 1 to {MOST_SIZES}, and 1 without a final, found {}",
+                self.sizes
+            )));
         }
         let images = jobs::load(config, observer)?;
         match self.seconds {
@@ -182,18 +198,66 @@ impl Progress<'_> {
         self.say(&format!("winner of the final: {}", winner.name));
         let (name, design) = (winner.name.clone(), winner.design.clone());
         let seed = searches.iter().find(|s| s.folder == name).map(|s| s.search.seed);
-        let Some(trainings) = self.train(&name, &design, seed)? else { return Ok(None) };
-        let outcome = Final { candidates, winner: name, trainings };
-        Ok(Some(self.result(searches, Some(outcome))))
+        self.finish(searches, candidates, &name, &design, seed)
     }
 
     /// Trains the simple answer.
     fn simple(&mut self, searches: Vec<SearchAndTrainings>) -> Result<Option<RunResult>, Error> {
         let design = Design::Plain(SIMPLE.parse()?);
         self.equal_cost(&PublishedCell::find(PUBLISHED)?.genotype().into())?;
-        let Some(trainings) = self.train(SIMPLE, &design, None)? else { return Ok(None) };
-        let outcome = Final { candidates: Vec::new(), winner: SIMPLE.to_owned(), trainings };
+        self.finish(searches, Vec::new(), SIMPLE, &design, None)
+    }
+
+    /// Trains the winner, in every size.
+    fn finish(
+        &mut self,
+        searches: Vec<SearchAndTrainings>,
+        candidates: Vec<Candidate>,
+        winner: &str,
+        design: &Design,
+        found_by: Option<u64>,
+    ) -> Result<Option<RunResult>, Error> {
+        let Some(trainings) = self.train(winner, design, found_by)? else { return Ok(None) };
+        let largest = trainings[0].1.multiply_adds;
+        let mut smaller = Vec::new();
+        for size in 1..self.run.plan.sizes {
+            let Some(made) = self.train_smaller(winner, design, largest, size)? else {
+                return Ok(None);
+            };
+            smaller.push(made);
+        }
+        let winner = winner.to_owned();
+        let outcome = Final { candidates, winner, trainings, smaller };
         Ok(Some(self.result(searches, Some(outcome))))
+    }
+
+    /// The training of a network with less multiply-adds than the `largest`: half of them for size 1, and so on.
+    fn train_smaller(
+        &mut self,
+        name: &str,
+        design: &Design,
+        largest: u64,
+        size: u32,
+    ) -> Result<Option<(String, TrainResult)>, Error> {
+        let (run, images) = (self.run, self.images);
+        let folder = format!("smaller/{}", size);
+        let mut config = self.config.clone();
+        config.train.inherit = false;
+        config.train.multiply_adds = (largest >> size).max(1);
+        let path = run.path(&folder);
+        let fitting = |progress: &Self, seconds: f64| {
+            let left = seconds * (1.0 - fit::REST) - progress.spent();
+            let share = time_of_sizes(size..size + 1) / time_of_sizes(size..run.plan.sizes);
+            fit::training(&config, design, images, left.max(1.0) * share, true)
+        };
+        let title = format!("training of a smaller {name}, {size} of {}", run.plan.sizes - 1);
+        let config = self.decided(&path, &title, config.clone(), fitting)?;
+        let made =
+            jobs::train(&path, &config, design, Some(images), None, self.observer, self.stop)?;
+        Ok(match made {
+            Outcome::Finished(result) => Some((folder, *result)),
+            Outcome::Stopped => None,
+        })
     }
 
     fn say(&mut self, text: &str) {
@@ -354,8 +418,8 @@ impl Progress<'_> {
             let fitting = |progress: &Self, seconds: f64| {
                 let left = seconds * (1.0 - fit::REST) - progress.spent();
                 let still = f64::from(count - number) * f64::from(searches);
-                let fixed = inherit.is_some();
-                fit::training(&config, design, images, left.max(1.0) / still, fixed)
+                let share = 1.0 / (still - 1.0 + time_of_sizes(0..run.plan.sizes));
+                fit::training(&config, design, images, left.max(1.0) * share, inherit.is_some())
             };
             let title = format!("training of {name}, seed {seed}");
             let config = self.decided(&path, &title, config.clone(), fitting)?;
@@ -397,6 +461,11 @@ impl Progress<'_> {
             outcome,
         }
     }
+}
+
+/// The time of networks of these sizes, in that of the largest one.
+fn time_of_sizes(sizes: std::ops::Range<u32>) -> f64 {
+    sizes.map(|size| 0.5_f64.powi(size as i32)).sum()
 }
 
 /// The candidate with the best accuracy; the first of equals.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{cells, document, percent, table};
 use crate::error::Error;
-use crate::report::chart::{Chart, escape};
+use crate::report::chart::{Chart, Series, escape};
 use crate::run::duration::duration;
 use crate::run::folder::{REPORT, RunFolder};
 use crate::run::record::TrainResult;
@@ -79,6 +79,27 @@ fn final_round(body: &mut String, outcome: &Final) {
     }
     let _ = write!(body, "<h2>Training of {}</h2>", escape(&outcome.winner));
     trainings(body, &outcome.trainings);
+    if !outcome.smaller.is_empty() {
+        body.push_str("<h2>Sizes</h2>");
+        trainings(body, &outcome.smaller);
+        let _ = write!(body, "<figure>{}</figure>", sizes(outcome).svg());
+    }
+}
+
+/// Test error against cost.
+pub(crate) fn sizes(outcome: &Final) -> Chart<'static> {
+    let all = outcome.smaller.iter().rev().chain(outcome.trainings.first());
+    let point = |(_, training): &(String, TrainResult)| {
+        let error = training.test.as_ref()?.error;
+        Some((training.multiply_adds as f64 / 1e6, 100.0 * error))
+    };
+    let points = all.filter_map(point).collect();
+    Chart {
+        title: "Error against cost",
+        x: "million multiply-adds",
+        y: "test error in %",
+        series: vec![Series { name: String::new(), points }],
+    }
 }
 
 /// The trainings of a network.
@@ -98,7 +119,8 @@ fn trainings(body: &mut String, trainings: &[(String, TrainResult)]) {
     let head = ["seed", "weights", "multiply-adds", "test error", "seconds"];
     table(body, &head, rows);
     for (folder, training) in trainings {
-        link(body, &format!("training with seed {}", training.seed), folder);
+        let title = format!("training with seed {}", training.seed);
+        link(body, &format!("{title}, {} weights", training.params), folder);
     }
 }
 

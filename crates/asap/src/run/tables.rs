@@ -50,6 +50,9 @@ pub struct Final {
     pub winner: String,
     /// Folder and result of each training of the winner.
     pub trainings: Vec<(String, TrainResult)>,
+    /// The same for smaller networks of its design.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub smaller: Vec<(String, TrainResult)>,
 }
 
 /// A candidate of a final, trained shortly.
