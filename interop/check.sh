@@ -25,7 +25,7 @@ small="--set data.limit=400 --set network.channels=4 --set network.cells=3 --set
 case $tool in
 tensorboard)
     # shellcheck disable=SC2086
-    $asap run --out "$work/run" $small >/dev/null
+    $asap run --no-final --out "$work/run" $small >/dev/null
     "$work/venv/bin/python" interop/check_tensorboard.py "$work"/run/search-* "$work"/run/train-*
     ;;
 watch)
@@ -45,6 +45,7 @@ speed)
         $asap train --cell "$cell" --out "$run" --set train.channels=5 --set train.cells=4 \
             --set train.epochs=1 --set data.limit=600 --set data.size=27 >/dev/null
         "$work/venv/bin/python" "interop/check_$tool.py" $asap "$run" "$work/export/$name"
+        "$work/venv/bin/python" "interop/check_$tool.py" $asap "$run" "$work/export/$name-flips" --flips
     done
     ;;
 esac

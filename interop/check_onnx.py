@@ -8,17 +8,17 @@ import onnxruntime
 
 from common import export, folder, images, logits
 
-asap, run, out = sys.argv[1], sys.argv[2], folder(sys.argv[3])
+asap, run, out, flips = sys.argv[1], sys.argv[2], folder(sys.argv[3]), sys.argv[4:]
 plain, inside = out / "network.onnx", out / "normalizing.onnx"
-export(asap, run, "--format", "onnx", "--out", str(plain))
-export(asap, run, "--format", "onnx", "--normalize", "--out", str(inside))
+export(asap, run, "--format", "onnx", "--out", str(plain), *flips)
+export(asap, run, "--format", "onnx", "--normalize", "--out", str(inside), *flips)
 
 session = onnxruntime.InferenceSession(str(plain))
 metadata = session.get_modelmeta().custom_metadata_map
 mean, std = (np.float32(json.loads(metadata[key])).reshape(1, -1, 1, 1) for key in ("mean", "std"))
 side = session.get_inputs()[0].shape[2]
 made = images(out / "images", 9, side)
-ours = np.float32(logits(asap, run, [path for path, _ in made]))
+ours = np.float32(logits(asap, run, [path for path, _ in made], *flips))
 assert len(json.loads(metadata["classes"])) == ours.shape[1]
 
 unit = np.stack([np.frombuffer(pixels, np.uint8).reshape(1, side, side) for _, pixels in made])

@@ -8,8 +8,8 @@ import torch
 
 from common import export, folder, images, logits
 
-asap, run, out = sys.argv[1], sys.argv[2], folder(sys.argv[3])
-export(asap, run, "--format", "pytorch", "--out", str(out / "module"))
+asap, run, out, flips = sys.argv[1], sys.argv[2], folder(sys.argv[3]), sys.argv[4:]
+export(asap, run, "--format", "pytorch", "--out", str(out / "module"), *flips)
 spec = importlib.util.spec_from_file_location("network", out / "module" / "network.py")
 network = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(network)
@@ -24,7 +24,7 @@ def difference(net, weights):
     net.eval()
     with torch.no_grad():
         theirs = net(x).numpy()
-    return float(np.abs(theirs - np.float32(logits(asap, weights, [path for path, _ in made]))).max())
+    return float(np.abs(theirs - np.float32(logits(asap, weights, [path for path, _ in made], *flips))).max())
 
 
 before = difference(network.load(), run)

@@ -32,9 +32,9 @@ def images(folder, count, side):
     return made
 
 
-def logits(asap, network, paths):
+def logits(asap, network, paths, *arguments):
     """What asap says of image files."""
-    command = [asap, "predict", network, *map(str, paths), "--json", "--logits"]
+    command = [asap, "predict", network, *map(str, paths), "--json", "--logits", *arguments]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return [json.loads(line)["logits"] for line in lines]
 

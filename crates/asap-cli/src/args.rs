@@ -288,6 +288,9 @@ pub(crate) struct EvaluateArgs {
     /// Folder of a known data set, if not in one of the usual places
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Average the logits over each image and its mirror image: a little better, and twice the time
+    #[arg(long)]
+    pub(crate) flips: bool,
     /// Part of the data set to measure on
     #[arg(long, value_enum, default_value_t = Split::Test)]
     pub(crate) split: Split,
@@ -314,6 +317,9 @@ pub(crate) struct PredictArgs {
     /// Number of classes to print per image, the most probable first
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) top: usize,
+    /// Average the logits over each image and its mirror image: a little better, and twice the time
+    #[arg(long)]
+    pub(crate) flips: bool,
     /// Include the logits, in the order of the network's classes
     #[arg(long, requires = "json")]
     pub(crate) logits: bool,
@@ -353,6 +359,9 @@ pub(crate) struct ExportArgs {
     /// onnx: the network; pytorch: a module and its weights; safetensors: the weights; darts: the genotype in Python
     #[arg(long, value_enum)]
     pub(crate) format: ExportFormat,
+    /// Let the exported network average over each image and its mirror image
+    #[arg(long)]
+    pub(crate) flips: bool,
     /// Make normalization part of the ONNX graph, which then takes pixel values from 0 to 1
     #[arg(long)]
     pub(crate) normalize: bool,

@@ -52,6 +52,7 @@ pub struct TrainedNetwork {
     card: NetworkCard,
     network: Network,
     parameters: Parameters,
+    flips: bool,
 }
 
 impl TrainedNetwork {
@@ -64,7 +65,19 @@ impl TrainedNetwork {
         let network = Network::new(plan, Engine::new(device));
         let mut parameters = network.parameters(device, 0);
         parameters.load_named(&without_auxiliary(tensors))?;
-        Ok(Self { card, network, parameters })
+        Ok(Self { card, network, parameters, flips: false })
+    }
+
+    /// The same network; with `flips` its logits are the means of those of an image and of its mirror image.
+    #[must_use]
+    pub fn averaging_flips(mut self, flips: bool) -> Self {
+        self.flips = flips;
+        self
+    }
+
+    /// True if logits are averaged over an image and its mirror image.
+    pub fn averages_flips(&self) -> bool {
+        self.flips
     }
 
     /// Reads the network from a file.
@@ -166,7 +179,14 @@ impl TrainedNetwork {
     }
 
     fn classify(&self, batch: &Batch) -> Vec<Vec<f32>> {
-        logits(&self.network, &self.parameters, &[], batch)
+        let mut rows = logits(&self.network, &self.parameters, &[], batch);
+        if self.flips {
+            let mirrored = logits(&self.network, &self.parameters, &[], &mirrored(batch));
+            for (row, mirrored) in rows.iter_mut().zip(mirrored) {
+                row.iter_mut().zip(mirrored).for_each(|(a, b)| *a = 0.5 * (*a + b));
+            }
+        }
+        rows
     }
 
     /// The network's class for each class of a data set.
@@ -200,6 +220,16 @@ impl TrainedNetwork {
             unknown.join(", "),
         )))
     }
+}
+
+/// The mirror images of a batch.
+fn mirrored(batch: &Batch) -> Batch {
+    let [_, _, width, channels] = batch.shape;
+    let mut images = Vec::with_capacity(batch.images.len());
+    for row in batch.images.chunks_exact(width * channels) {
+        row.rchunks_exact(channels).for_each(|pixel| images.extend_from_slice(pixel));
+    }
+    Batch { images, labels: batch.labels.clone(), shape: batch.shape }
 }
 
 /// Writes a network of these tensors to a file; those of an auxiliary head are left out.

@@ -15,6 +15,7 @@ const MOST_CLASSES: usize = 20;
 pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
     let network = asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default())?;
+    let network = network.averaging_flips(args.flips);
     let [height, width, channels] = network.image_shape();
     let source = args.data.as_deref().unwrap_or(&network.card().data);
     // The run's own images are split and found as they were for the run.

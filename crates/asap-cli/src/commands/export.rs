@@ -21,7 +21,14 @@ struct Exported {
 
 pub(crate) fn run(args: &ExportArgs, common: &Common) -> anyhow::Result<()> {
     let format = args.format;
-    let open = || asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default());
+    let device = common.device.unwrap_or_default();
+    let open = || {
+        let network = asap::run::folder::open_trained(&args.run, device)?;
+        Ok::<_, asap::Error>(network.averaging_flips(args.flips))
+    };
+    if args.flips && !matches!(format, ExportFormat::Onnx | ExportFormat::Pytorch) {
+        return Err(Usage("--flips: expected --format onnx or pytorch with it".to_owned()).into());
+    }
     if args.normalize && format != ExportFormat::Onnx {
         return Err(Usage("--normalize: expected --format onnx with it".to_owned()).into());
     }

@@ -36,6 +36,7 @@ struct Ranked<'a> {
 pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
     super::start_threads(common.threads.unwrap_or(0))?;
     let network = asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default())?;
+    let network = network.averaging_flips(args.flips);
     let classes = &network.card().classes;
     if args.top == 0 {
         return Err(Usage("--top: expected at least 1, found 0".to_owned()).into());

@@ -51,6 +51,13 @@ fn a_cell_is_trained_evaluated_and_used() {
     let sum = |row: &Value| row.as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>();
     assert_eq!(all["confusion"].as_array().unwrap().iter().map(sum).sum::<u64>(), 1000);
     assert!((all["error"].as_f64().unwrap() - error).abs() < 0.2);
+    let flips = json(&asap(&["evaluate", "run", "--flips", "--json"], at));
+    assert_ne!(flips["loss"], all["loss"]);
+    refused(
+        &["export", "run", "--format", "darts", "--flips"],
+        at,
+        &["--flips", "onnx or pytorch"],
+    );
     let text = asap(&["evaluate", "run/weights.safetensors", "--split", "train"], at).stdout;
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("of 5000 images") && text.contains("Ankle boot"), "{text}");

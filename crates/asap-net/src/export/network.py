@@ -85,6 +85,11 @@ class Network(nn.Module):
         return x
 
     def forward(self, x):
+        if FLIPS and not self.training:  # the mean over each image and its mirror image
+            return (self.layers(x) + self.layers(x.flip(3))) / 2
+        return self.layers(x)
+
+    def layers(self, x):
         values = []
         for kind, _, arguments in LAYERS:
             if kind == "images":

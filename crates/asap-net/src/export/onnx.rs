@@ -43,7 +43,16 @@ pub fn onnx(network: &TrainedNetwork, input: Input) -> Vec<u8> {
         Input::Normalized => INPUT.to_owned(),
         Input::Unit => writer.normalize(card),
     };
-    writer.network(images);
+    let logits = if network.averages_flips() {
+        let both = writer.with_mirror_images(images);
+        let logits = writer.network(both);
+        writer.mean_of_two(logits, card.shape.classes)
+    } else {
+        writer.network(images)
+    };
+    if let Some(node) = writer.nodes.iter_mut().find(|node| node.output[0] == logits) {
+        OUTPUT.clone_into(&mut node.output[0]);
+    }
     let mut metadata = vec![("genotype", card.design.to_string()), ("data", card.data.clone())];
     for (key, value) in [
         ("classes", serde_json::to_string(&card.classes)),
@@ -92,8 +101,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Every layer of the plan that the logits depend on.
-    fn network(&mut self, images: String) {
+    /// Every layer of the plan that the logits depend on; returns the name of the logits.
+    fn network(&mut self, images: String) -> String {
         let plan = self.plan;
         let needed = plan.needed(false);
         let mut outputs: Vec<String> = Vec::with_capacity(plan.layers.len());
@@ -123,10 +132,28 @@ impl Writer<'_> {
             };
             outputs.push(output);
         }
-        let logits = outputs.swap_remove(plan.logits);
-        if let Some(node) = self.nodes.iter_mut().find(|node| node.output[0] == logits) {
-            OUTPUT.clone_into(&mut node.output[0]);
+        outputs.swap_remove(plan.logits)
+    }
+
+    /// The images, and behind them their mirror images.
+    fn with_mirror_images(&mut self, images: String) -> String {
+        let mut inputs = vec![images.clone()];
+        for (name, value) in
+            [("starts", -1), ("ends", -i64::from(i32::MAX)), ("axes", 3), ("steps", -1)]
+        {
+            inputs.push(self.integers(&format!("flips.{name}"), &[value]));
         }
+        let mirrored = self.node("Slice", "flips.mirrored", inputs, vec![]);
+        let axis = vec![Attribute::int("axis", 0)];
+        self.node("Concat", "flips", vec![images, mirrored], axis)
+    }
+
+    /// The mean of the first and the second half of the rows.
+    fn mean_of_two(&mut self, rows: String, columns: usize) -> String {
+        let shape = self.integers("flips.shape", &[2, -1, columns as i64]);
+        let halves = self.node("Reshape", "flips.halves", vec![rows, shape], vec![]);
+        let attributes = vec![Attribute::ints("axes", &[0]), Attribute::int("keepdims", 0)];
+        self.node("ReduceMean", "flips.mean", vec![halves], attributes)
     }
 
     fn sum(&mut self, terms: Vec<String>, name: &str) -> String {

@@ -22,6 +22,7 @@ pub fn pytorch(network: &TrainedNetwork, weights: &str) -> String {
         ("MEAN", list(card.normalization.mean.iter().map(ToString::to_string))),
         ("STD", list(card.normalization.std.iter().map(ToString::to_string))),
         ("LOGITS", plan.logits.to_string()),
+        ("FLIPS", if network.averages_flips() { "True" } else { "False" }.to_owned()),
         (
             "LAYERS",
             format!(

@@ -8,6 +8,23 @@ use crate::small::{NAS_BENCH_201, plain, published};
 use crate::trained::network;
 
 #[test]
+fn averaged_flips_are_the_same_for_an_image_and_its_mirror_image() {
+    let network = network(published("ASAP"), Stem::Small, [6, 5]);
+    let image: Vec<u8> = (0..6 * 5 * 3).map(|i| (i * 7919 % 251) as u8).collect();
+    let mirror: Vec<u8> =
+        image.chunks(5 * 3).flat_map(|row| row.rchunks(3)).flatten().copied().collect();
+    let both = [network.logits(&image).unwrap(), network.logits(&mirror).unwrap()];
+    assert_ne!(both[0], both[1]);
+    let mean = both[0][0].iter().zip(&both[1][0]).map(|(a, b)| 0.5 * (a + b));
+    let mean: Vec<f32> = mean.collect();
+    let network = network.averaging_flips(true);
+    for image in [&image, &mirror] {
+        let found = network.logits(image).unwrap().remove(0);
+        assert!(found.iter().zip(&mean).all(|(a, b)| (a - b).abs() < 1e-5), "{found:?} {mean:?}");
+    }
+}
+
+#[test]
 fn the_pytorch_module_has_a_line_per_layer_and_names_every_tensor() {
     let cell = |text: &str| Design::Cells(text.parse().unwrap());
     for design in [
@@ -27,6 +44,7 @@ fn the_pytorch_module_has_a_line_per_layer_and_names_every_tensor() {
             "MEAN = [0.4, 0.5, 0.6]",
             "STD = [0.2, 0.25, 0.3]",
             &format!("LOGITS = {}", network.plan().logits),
+            "FLIPS = False",
             &format!("# {}", network.card().design),
         ] {
             assert!(lines.contains(&constant), "{constant} in {module}");
