@@ -156,23 +156,25 @@ pub(crate) struct Settings {
     pub(crate) space: Option<Family>,
 }
 
-/// Limits of the trained network; its channels are as many as they allow.
+/// Limits of the trained network, which has no more channels than they allow.
 #[derive(Clone, Copy, Debug, Args)]
-#[command(next_help_heading = "Limits of the trained network, kept by its number of channels")]
 pub(crate) struct Limits {
     /// Most multiply-adds for one image, such as 50M
-    #[arg(long, value_name = "N", value_parser = count, conflicts_with = "resume")]
+    #[arg(long, help_heading = LIMITS, value_name = "N", value_parser = count, conflicts_with = "resume")]
     pub(crate) max_multiply_adds: Option<u64>,
     /// Most weights, such as 300k
-    #[arg(long, value_name = "N", value_parser = count, conflicts_with = "resume")]
+    #[arg(long, help_heading = LIMITS, value_name = "N", value_parser = count, conflicts_with = "resume")]
     pub(crate) max_weights: Option<u64>,
     /// Most time from the bytes of one image to its logits, such as 5ms, measured on this CPU
-    #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "resume")]
+    #[arg(long, help_heading = LIMITS, value_name = "TIME", value_parser = seconds, conflicts_with = "resume")]
     pub(crate) max_latency: Option<f64>,
     /// Threads with which that is measured [default: 1]
-    #[arg(long, value_name = "N", requires = "max_latency")]
+    #[arg(long, help_heading = LIMITS, value_name = "N", requires = "max_latency")]
     pub(crate) latency_threads: Option<usize>,
 }
+
+/// The heading of the limits in help texts.
+const LIMITS: &str = "Limits of the trained network: it has no more channels than they allow";
 
 /// A count such as `300k` or `1.5M`.
 fn count(text: &str) -> Result<u64, String> {
@@ -256,8 +258,8 @@ pub(crate) struct RunArgs {
     pub(crate) limits: Limits,
     #[command(flatten)]
     pub(crate) limit: TimeLimit,
-    /// Train what the search finds, whatever it is worth; without this flag a final of short trainings between the
-    /// cells found, a published and a random cell and plain networks decides
+    /// Train what the search finds without comparing it first; otherwise a final of short trainings between the cells
+    /// found, a published and a random cell and plain networks decides what is trained
     #[arg(long, conflicts_with = "resume")]
     pub(crate) no_final: bool,
     /// Train networks of this many sizes, each with half of the multiply-adds of the one before, and show their

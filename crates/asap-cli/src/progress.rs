@@ -27,9 +27,10 @@ impl Progress {
     /// Moves the bar to step `made` of `steps` in `epoch` of `epochs`.
     fn bar(&mut self, [epoch, epochs, made, steps]: [usize; 4], message: String) {
         let position = (epoch * steps + made) as u64;
+        // A training that keeps to its time changes its number of epochs.
+        self.bar.set_length((epochs * steps) as u64);
         if !self.started {
             self.started = true;
-            self.bar.set_length((epochs * steps) as u64);
             self.bar.set_position(position - 1);
             self.bar.reset_elapsed();
             self.bar.reset_eta();

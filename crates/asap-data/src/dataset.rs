@@ -1,16 +1,17 @@
 //! Labelled images in memory, and the parts of a data set.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::DataError;
 use crate::picture::{buffer, check_channels, check_size, convert, resize};
 
-/// Labelled images of one size: bytes, channels-last `[n, height, width, channels]`.
+/// Labelled images of one size: bytes, channels-last `[n, height, width, channels]`. Copies share the bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    images: Vec<u8>,
+    images: Arc<Vec<u8>>,
     labels: Vec<u16>,
     height: usize,
     width: usize,
@@ -71,7 +72,7 @@ impl Dataset {
             return Err(DataError::argument("classes", expected, classes.len()));
         }
         check_labels(Path::new("(images in memory)"), &labels, classes.len())?;
-        Ok(Self { images, labels, height, width, channels, classes })
+        Ok(Self { images: Arc::new(images), labels, height, width, channels, classes })
     }
 
     /// Number of images, at least 1.

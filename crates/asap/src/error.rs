@@ -37,7 +37,7 @@ pub enum Error {
     #[error(
         "time: expected at least {} for {least} here, found {}; give more time, or fewer images with data.limit",
         duration(expected.max(1.0)),
-        duration(*found)
+        duration(found.max(0.0))
     )]
     TooShort {
         /// The least that must be done.

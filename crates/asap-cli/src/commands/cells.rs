@@ -108,6 +108,12 @@ pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
         let text = std::fs::read_to_string(path).map_err(|error| {
             Usage(format!("{cell}: expected a text file with a genotype: {error}"))
         })?;
+        if let Ok(Design::Plain(network)) = serde_json::from_str(&text) {
+            return Err(Usage(format!(
+                "{cell}: expected a network of cells, found {network}, which has none; train it with --network {network}"
+            ))
+            .into());
+        }
         return text.parse::<Genotype>().with_context(|| cell.to_owned());
     }
     let looks_like_name = cell.chars().all(|c| c.is_alphanumeric() || "_-./".contains(c));

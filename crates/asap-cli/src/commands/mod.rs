@@ -57,7 +57,7 @@ pub(crate) fn limit(layers: &mut Layers, limits: Limits) {
         }
     }
     if let Some(seconds) = max_latency {
-        layers.put("limits.latency_ms", (1e6 * seconds).round() / 1e3);
+        layers.put("limits.latency_ms", (1e9 * seconds).round() / 1e6);
     }
     if let Some(threads) = latency_threads {
         layers.put("limits.latency_threads", threads as i64);
@@ -98,16 +98,20 @@ pub(crate) fn no_decided_settings(
     if limit.time.is_none() {
         return Ok(());
     }
-    for (key, value, origin) in layers.effective() {
-        let given = matches!(origin, Origin::CommandLine | Origin::File(_));
-        if given && keys.contains(&key.as_str()) {
-            return Err(crate::failure::Usage(format!(
-                "--time: decides {key}, but found {key} = {value} ({origin}); leave out one of them"
-            ))
-            .into());
-        }
+    match given(layers, keys) {
+        Some((key, value, origin)) => Err(crate::failure::Usage(format!(
+            "--time: decides {key}, but found {key} = {value} ({origin}); leave out one of them"
+        ))
+        .into()),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// The first of some settings that the user gave, with its value and its origin.
+pub(crate) fn given(layers: &Layers, keys: &[&str]) -> Option<(String, toml::Value, Origin)> {
+    layers.effective().into_iter().find(|(key, _, origin)| {
+        matches!(origin, Origin::CommandLine | Origin::File(_)) && keys.contains(&key.as_str())
+    })
 }
 
 /// Sets the number of worker threads; 0 takes every core.

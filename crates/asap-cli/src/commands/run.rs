@@ -12,15 +12,17 @@ use crate::args::{Common, RunArgs};
 use crate::output::{self, duration, percent};
 use crate::progress::Progress;
 
-/// The settings that a time decides.
-pub(super) const DECIDED: [&str; 6] = [
-    "search.epochs",
-    "search.seconds",
-    "train.channels",
-    "train.multiply_adds",
-    "train.epochs",
-    "train.seconds",
-];
+/// The settings of the length of a training that a time decides.
+pub(super) const DECIDED_LENGTH: [&str; 4] =
+    ["train.epochs", "train.seconds", "train.warmup_epochs", "train.cycles"];
+/// Those of the size of its network.
+pub(super) const DECIDED_SIZE: [&str; 2] = ["train.channels", "train.multiply_adds"];
+
+/// All settings that a time decides for searches and trainings.
+pub(super) fn decided() -> Vec<&'static str> {
+    let search = ["search.epochs", "search.seconds"].into_iter();
+    search.chain(DECIDED_LENGTH).chain(DECIDED_SIZE).collect()
+}
 
 pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
     let run = match &args.resume {
@@ -31,14 +33,21 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
         None => {
             let mut layers = super::layers(&args.settings, common)?;
             super::limit(&mut layers, args.limits);
-            super::no_decided_settings(args.limit, &layers, &DECIDED)?;
+            super::no_decided_settings(args.limit, &layers, &decided())?;
             let config = layers.resolve()?;
             let mut progress = Progress::new();
             if args.dry_run {
                 let costs = dry_run::search_and_train(&config, &mut progress)?;
                 let (search, training) =
                     (search::costs(&costs.search), train::costs(&costs.training));
-                let text = super::dry_text(&config, &format!("{search}\n\n{training}"))?;
+                let left_out = if args.no_final {
+                    "Of several searches and trainings, one of each was tried."
+                } else {
+                    "One search and the training of its cell were tried; the short trainings of the final and other sizes \
+                     add to the time."
+                };
+                let text = format!("{search}\n\n{training}\n{left_out}");
+                let text = super::dry_text(&config, &text)?;
                 return output::print(common.json, &costs, &text);
             }
             let repeats = Repeats {
@@ -93,6 +102,9 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         }
     }
     for (folder, smaller) in outcome.iter().flat_map(|outcome| &outcome.smaller) {
+        for warning in &smaller.warnings {
+            eprintln!("warning: {folder}: {warning}");
+        }
         writeln!(
             text,
             "{folder:<20} test error {}; {}",

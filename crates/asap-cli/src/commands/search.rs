@@ -28,7 +28,7 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     let images = match args.limit.time {
         Some(seconds) => {
             let images = load(&config, &mut progress)?;
-            let left = seconds - started.elapsed().as_secs_f64();
+            let left = seconds * (1.0 - fit::REST) - started.elapsed().as_secs_f64();
             let fit = fit::search(&config, &images, left, None)?;
             eprintln!("plan for {}: {}", duration(seconds), fit.plan);
             config = fit.config;

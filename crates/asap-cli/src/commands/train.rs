@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use asap::jobs::dry_run::{self, TrainCosts};
+use asap::jobs::fit::{self, Share, Size};
 use asap::jobs::transfer::{NamedCell, Plan, Transfer};
-use asap::jobs::{Job, Resumed, fit, load};
+use asap::jobs::{Job, Resumed, load};
 use asap::run::record::TrainOutline;
 use asap::{RunFolder, TrainResult, Training};
 
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(family) = design.family().filter(|&family| family != Family::default()) {
         layers.put("space", family.name());
     }
-    super::no_decided_settings(args.limit, &layers, &["train.epochs", "train.seconds"])?;
+    super::no_decided_settings(args.limit, &layers, &super::run::DECIDED_LENGTH)?;
     let mut config = layers.resolve()?;
     let place = super::place(common, "train");
     let mut progress = Progress::new();
@@ -41,10 +42,12 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
         Some(seconds) => {
             let images = load(&config, &mut progress)?;
             let left = seconds * (1.0 - fit::REST) - started.elapsed().as_secs_f64();
-            let sized = ["train.channels", "train.multiply_adds"];
-            let fixed = super::no_decided_settings(args.limit, &layers, &sized).is_err();
-            let share = left / f64::from(args.repeat.max(1));
-            let fit = fit::training(&config, &design, &images, share, fixed)?;
+            let size = match super::given(&layers, &super::run::DECIDED_SIZE) {
+                Some(_) => Size::Given,
+                None => Size::Decided,
+            };
+            let share = Share { seconds: left / f64::from(args.repeat.max(1)), must: false };
+            let fit = fit::training(&config, &design, &images, share, size)?;
             eprintln!("plan for {}: {}", duration(seconds), fit.plan);
             config = fit.config;
             Some(images)

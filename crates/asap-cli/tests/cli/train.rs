@@ -22,6 +22,7 @@ fn a_plain_network_is_trained_and_used_like_that_of_a_cell() {
     assert!(asap(&["export", "run", "--format", "onnx", "--out", "a.onnx"], at).status.success());
     let darts = ["export", "run", "--format", "darts", "--out", "genotypes.py"];
     refused(&darts, at, &["run: expected a network of cells", "mobilenet-8"]);
+    refused(&["train", "--cell", "run"], at, &["found mobilenet-8", "--network mobilenet-8"]);
     assert_eq!(json(&asap(&["train", "--resume", "run", "--json"], at)), trained);
 
     let cost = json(&asap(&["cells", "cost", "resnet-20", "--json"], at));
@@ -277,7 +278,8 @@ fn a_time_decides_sizes_and_epochs() {
     let train = ["train", "--network", "resnet-8", "--time", "4s", "--out", "train"];
     let trained = json(&asap(&[&train[..], &limit].concat(), at));
     let config = fs::read_to_string(at.join("train/config.toml")).unwrap();
-    assert!(trained["epochs"].as_u64().unwrap() > 1 && !config.contains("seconds = 0.0\ncycles"));
+    let of_training = &config[config.find("[train]").unwrap()..];
+    assert!(trained["epochs"].as_u64().unwrap() > 1 && !of_training.contains("seconds = 0.0"));
     let events = fs::read_to_string(at.join("train/events.jsonl")).unwrap();
     assert!(events.lines().all(|line| line.contains("\"epochs\":")), "{events}");
     // With the size given, only the epochs are decided.
@@ -301,6 +303,31 @@ fn a_time_decides_sizes_and_epochs() {
             at
         ))["params"]
     );
+
+    // A dry run does not take the time.
+    let dry = ["train", "--network", "resnet-8", "--time", "1m", "--dry-run"];
+    assert!(asap(&[&dry[..], &limit].concat(), at).status.success());
+    // All seeds train a network of the same size.
+    let twice = ["train", "--cell", "ASAP", "--time", "6s", "--repeat", "2", "--out", "twice"];
+    let twice = json(&asap(&[&twice[..], &limit].concat(), at));
+    assert_eq!(
+        (&twice["rows"][0]["error"]["count"], &twice["rows"][0]["failures"]),
+        (&2.into(), &serde_json::json!([]))
+    );
+
+    // A whole run: every part has its plan, and the time is kept across processes.
+    let run = ["run", "--time", "14s", "--out", "run", "--repeat-train", "2", "--sizes", "2"];
+    let search = ["--set", "network.cells=2", "--set", "network.channels=4"];
+    let result = json(&asap(&[&run[..], &limit, &search].concat(), at));
+    assert_eq!(result["time"], 14.0);
+    let trainings = result["final"]["trainings"].as_array().unwrap();
+    assert_eq!(trainings.len(), 2);
+    assert_eq!(trainings[0][1]["params"], trainings[1][1]["params"]);
+    let spent: Value =
+        serde_json::from_slice(&fs::read(at.join("run/spent.json")).unwrap()).unwrap();
+    let spent = spent["seconds"].as_f64().unwrap();
+    assert!(spent > 0.0 && spent <= result["seconds"].as_f64().unwrap());
+    assert_eq!(json(&asap(&["run", "--resume", "run", "--json"], at)), result, "it is over");
 
     let refuse = |arguments: &[&str], parts: &[&str]| refused(arguments, at, parts);
     for command in ["search", "run", "compare"] {

@@ -52,7 +52,13 @@ impl ChoiceGradients {
     /// If their shape is different.
     pub fn add(&mut self, other: &Self, factor: f64) {
         let add = |ours: &mut MixingTables, theirs: &MixingTables| {
-            assert_eq!(ours.len(), theirs.len(), "the same kinds of cell");
+            let shape = |table: &MixingTables| {
+                table
+                    .iter()
+                    .map(|cell| cell.iter().map(Vec::len).collect())
+                    .collect::<Vec<Vec<_>>>()
+            };
+            assert_eq!(shape(ours), shape(theirs), "gradients of the same choices");
             for (ours, theirs) in ours.iter_mut().flatten().zip(theirs.iter().flatten()) {
                 ours.iter_mut().zip(theirs).for_each(|(our, their)| *our += factor * their);
             }

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::jobs;
-use crate::jobs::fit;
+use crate::jobs::fit::{self, Share, Size};
 use crate::jobs::planned::{self, Planned, at_least_one};
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::driver::with_threads;
+use crate::run::duration::duration;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::memory::reset_peak;
 use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
@@ -158,6 +159,9 @@ impl Compare {
         if let Some(minutes) = self.minutes() {
             config.search.epochs = self.epochs(&config, minutes, images, observer)?;
         }
+        if self.plan.seconds.is_some() {
+            config.search.seconds = 60.0 * self.minutes().unwrap_or_default();
+        }
         observer.on_event(Event::Begin(&format!("{method}, seed {seed}: search")));
         reset_peak();
         let Outcome::Finished(search) = jobs::search(&path, &config, Some(images), observer, stop)?
@@ -175,9 +179,9 @@ impl Compare {
                 config.train = match begun {
                     Some(begun) => begun,
                     None => {
-                        let left = share - search.seconds;
-                        let fixed = config.train.inherit;
-                        let fit = fit::training(&config, &design, images, left.max(1.0), fixed)?;
+                        let share = Share { seconds: share - search.seconds, must: true };
+                        let size = if config.train.inherit { Size::Given } else { Size::Decided };
+                        let fit = fit::training(&config, &design, images, share, size)?;
                         observer.on_event(Event::Note(&fit.plan));
                         fit.config.train
                     }
@@ -196,7 +200,7 @@ impl Compare {
     /// Seconds of each method and seed, if a time is given.
     fn share(&self) -> Option<f64> {
         let runs = self.plan.methods.len() * self.plan.seeds.len();
-        Some(self.plan.seconds? / runs as f64)
+        Some(self.plan.seconds? * (1.0 - fit::REST) / runs as f64)
     }
 
     /// Minutes of each search, if they are given: if cells are trained too, half of the time is theirs.
@@ -223,7 +227,8 @@ impl Compare {
         let search = Search::new(config.clone(), images.clone())?;
         let epochs = ((60.0 * minutes / search.seconds_per_epoch()?) as usize).max(1);
         let plural = if epochs == 1 { "" } else { "s" };
-        let note = format!("{method}: {epochs} epoch{plural} in {minutes} minutes");
+        let time = duration(60.0 * minutes);
+        let note = format!("{method}: {epochs} epoch{plural} in {time}");
         observer.on_event(Event::Note(&note));
         Ok(epochs)
     }

@@ -114,7 +114,7 @@ fn search_on(config: &Config, splits: Splits) -> Result<(SearchCosts, Genotype),
 /// The same search in two epochs, with alpha moving in the second.
 fn two_epochs(config: &Config) -> Config {
     let mut small = config.clone();
-    small.search.epochs = 2;
+    (small.search.epochs, small.search.seconds) = (2, 0.0);
     small.annealing.decay = Auto::Auto;
     small.annealing.grace_temperature = config.annealing.initial_temperature;
     small
@@ -124,7 +124,7 @@ fn train_on(config: &Config, design: &Design, splits: Splits) -> Result<TrainCos
     let whole = Training::new(config.clone(), design.clone(), splits.clone())?;
     let outline = whole.outline();
     let mut small = config.clone();
-    small.train.epochs = 2;
+    (small.train.epochs, small.train.seconds) = (2, 0.0);
     small.train.warmup_epochs = 0.0;
     let images = (2 * config.train.batch).min(splits.train.len());
     let train = first_of_each_class(&splits.train, images)?;

@@ -1,20 +1,25 @@
 //! What fits into a time: the length of a search, and the size and length of a training, from the speed of a few steps here.
 
-use asap_core::Design;
+use std::time::Instant;
+
+use asap_core::plan::Plan;
+use asap_core::{Cost, Design};
 use asap_data::Splits;
 
 use crate::error::Error;
 use crate::run::duration::duration;
-use crate::run::memory::available_mb;
+use crate::run::memory::{activations_mb, available_mb};
 use crate::search::Search;
-use crate::settings::config::Config;
-use crate::train::Training;
+use crate::settings::config::{Config, LimitsConfig};
+use crate::train::{Training, closest};
 
 /// Multiply-adds of the network that a training is given, for each image that it will see: one of 800,000 images, 16 epochs of
 /// CIFAR-10, gets 93 M. More time thus makes network and training larger by the same factor.
 const MULTIPLY_ADDS_PER_IMAGE_SEEN: f64 = 116.0;
 /// Epochs beyond which more time makes the network larger only: to see few images more often teaches little.
 const ENOUGH_EPOCHS: f64 = 120.0;
+/// The epochs that a network is made small enough for, if it can be.
+const FEW_EPOCHS: f64 = 3.0;
 /// Multiply-adds of the network whose speed is measured first.
 const PROBE: u64 = 10_000_000;
 /// The fewest channels of a network.
@@ -35,13 +40,29 @@ const WARMUP: f64 = 0.2;
 pub struct Fit {
     /// The settings, with size and length decided.
     pub config: Config,
-    /// Seconds of an epoch here.
-    pub seconds_per_epoch: f64,
     /// The plan in words.
     pub plan: String,
 }
 
-/// A search of `seconds`; `most` limits the number of epochs. While it prunes its epochs get shorter.
+/// The size of a network that is fitted into a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// It is decided by the time.
+    Decided,
+    /// It is that of the configuration.
+    Given,
+}
+
+/// The time of a training, counted from the moment when it is planned.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// Seconds.
+    pub seconds: f64,
+    /// True if one epoch is made in any case.
+    pub must: bool,
+}
+
+/// A search of `seconds`, counted from this call; `most` limits the number of epochs. While it prunes its epochs get shorter.
 ///
 /// # Errors
 /// Those of [`Search::new`], or if the time is too short.
@@ -51,9 +72,11 @@ pub fn search(
     seconds: f64,
     most: Option<usize>,
 ) -> Result<Fit, Error> {
+    let started = Instant::now();
     let search = Search::new(config.clone(), images.clone())?;
     let steps = search.steps_per_epoch();
     let seconds_per_epoch = search.seconds_per_epoch()?;
+    let seconds = seconds - started.elapsed().as_secs_f64();
     let fitting = (seconds / seconds_per_epoch) as usize;
     if fitting < FEWEST_SEARCH_EPOCHS {
         return Err(Error::TooShort {
@@ -65,11 +88,8 @@ pub fn search(
     let epochs = fitting.min(most.unwrap_or(MOST_EPOCHS)).min(MOST_EPOCHS);
     let mut config = config.clone();
     (config.search.epochs, config.search.seconds) = (epochs, seconds);
-    let plan = format!(
-        "{epochs} epochs of {steps} steps, at most {}",
-        duration(epochs as f64 * seconds_per_epoch)
-    );
-    Ok(Fit { config, seconds_per_epoch, plan })
+    let time = duration(epochs as f64 * seconds_per_epoch);
+    Ok(Fit { config, plan: format!("{epochs} epochs of {steps} steps, at most {time}") })
 }
 
 /// The number of epochs at which a search is as long as `search.epochs = 0` makes it, for such images.
@@ -82,68 +102,101 @@ pub fn usual_search_epochs(config: &Config, images: &Splits) -> Result<usize, Er
     Ok(Search::new(config, images.clone())?.epochs())
 }
 
-/// A training of `seconds`. Its network gets as many channels as go with the number of epochs, unless `fixed` says that its size is
-/// given.
+/// A training that fits into its share of the time. If its size is not given, its network gets as many channels as go with the
+/// number of epochs.
 ///
 /// # Errors
-/// Those of [`Training::new`], or if the time is too short for one epoch of the smallest network.
+/// Those of [`Training::new`], or if the time is too short for an epoch.
 pub fn training(
     config: &Config,
     design: &Design,
     images: &Splits,
-    seconds: f64,
-    fixed: bool,
+    share: Share,
+    size: Size,
 ) -> Result<Fit, Error> {
+    let started = Instant::now();
     let mut config = config.clone();
-    (config.train.epochs, config.train.warmup_epochs) = (1, 0.0);
-    if !fixed {
-        let whole = images.train.image_shape();
-        let shape = config.train.shape(whole, images.train.classes().len());
-        let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
-        config.train.multiply_adds = PROBE.max(smallest);
-        let (probe, speed) = speed(&config, design, images)?;
-        let per_image = seconds * probe.cost().multiply_adds as f64 / speed;
-        let seen_per_epoch = probe.data().train_images as f64;
-        let balanced = (per_image * seen_per_epoch * MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
-        let multiply_adds = balanced.max(per_image / ENOUGH_EPOCHS) as u64;
-        config.train.multiply_adds = multiply_adds.max(smallest);
-        while config.train.multiply_adds > smallest && !fits_into_memory(&config, design, images)? {
-            config.train.multiply_adds = (config.train.multiply_adds / 2).max(smallest);
-        }
+    let train = &mut config.train;
+    (train.epochs, train.warmup_epochs, train.cycles, train.seconds) = (1, 0.0, 1, 0.0);
+    if size == Size::Decided {
+        config.train.multiply_adds = multiply_adds(&config, design, images, share.seconds)?;
     }
-    let (training, seconds_per_epoch) = speed(&config, design, images)?;
-    let epochs = (seconds / seconds_per_epoch).round() as usize;
-    if epochs == 0 {
-        return Err(Error::TooShort {
-            least: "one epoch of a training of the smallest network",
-            expected: seconds_per_epoch,
-            found: seconds,
-        });
+    let Speed { mut config, cost, channels, steps, seconds_per_epoch, .. } =
+        Speed::of(config, design, images)?;
+    let seconds = share.seconds - started.elapsed().as_secs_f64();
+    let epochs = closest(0.0, seconds_per_epoch, seconds);
+    if epochs == 0 && !share.must {
+        let least = match size {
+            Size::Decided => "one epoch of the smallest network",
+            Size::Given => "one epoch",
+        };
+        return Err(Error::TooShort { least, expected: seconds_per_epoch, found: seconds });
     }
-    let epochs = epochs.min(MOST_EPOCHS);
-    config.train.epochs = epochs;
-    config.train.seconds = seconds;
-    config.train.warmup_epochs = (WARMUP * epochs as f64).min(1.0);
-    let cost = training.cost();
+    let train = &mut config.train;
+    train.epochs = epochs.clamp(1, MOST_EPOCHS);
+    train.warmup_epochs = (WARMUP * train.epochs as f64).min(1.0);
+    let expected = train.epochs as f64 * seconds_per_epoch;
+    train.seconds = if train.epochs == epochs { seconds } else { expected };
     let plan = format!(
-        "{} channels ({} weights, {:.1} M multiply-adds), {epochs} epochs of {} steps, about {}",
-        training.channels(),
+        "{channels} channels ({} weights, {:.1} M multiply-adds), {} epochs of {steps} steps, about {}",
         cost.params,
         cost.multiply_adds as f64 / 1e6,
-        training.steps_per_epoch(),
-        duration(epochs as f64 * seconds_per_epoch)
+        train.epochs,
+        duration(expected)
     );
-    Ok(Fit { config, seconds_per_epoch, plan })
+    Ok(Fit { config, plan })
 }
 
-/// Such a training, not begun, and the seconds of one of its epochs.
-fn speed(config: &Config, design: &Design, images: &Splits) -> Result<(Training, f64), Error> {
-    let new = || Training::new(config.clone(), design.clone(), images.clone());
-    Ok((new()?, new()?.seconds_per_epoch()?))
+/// The multiply-adds of the network that goes with a training of `seconds`.
+fn multiply_adds(
+    config: &Config,
+    design: &Design,
+    images: &Splits,
+    seconds: f64,
+) -> Result<u64, Error> {
+    let data = &images.train;
+    let shape = config.train.shape(data.image_shape(), data.classes().len());
+    let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
+    let mut probe = config.clone();
+    probe.train.multiply_adds = PROBE.max(smallest);
+    probe.limits = LimitsConfig::default();
+    let probe = Speed::of(probe, design, images)?;
+    let per_image = seconds * probe.cost.multiply_adds as f64 / probe.seconds_per_epoch;
+    let balanced = (per_image * probe.images as f64 * MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
+    let balanced = balanced.max(per_image / ENOUGH_EPOCHS).min(per_image / FEW_EPOCHS);
+    let mut found = (balanced as u64).max(smallest);
+    // Halved until it fits into the memory.
+    while let Some(available) = available_mb().filter(|_| found > smallest) {
+        let cost = Plan::of(design, &shape.closest(design, found)?, false)?.cost();
+        if activations_mb(&cost, config.train.batch.min(data.len())) <= MEMORY * available {
+            break;
+        }
+        found = (found / 2).max(smallest);
+    }
+    Ok(found)
 }
 
-fn fits_into_memory(config: &Config, design: &Design, images: &Splits) -> Result<bool, Error> {
-    let Some(available) = available_mb() else { return Ok(true) };
-    let training = Training::new(config.clone(), design.clone(), images.clone())?;
-    Ok(training.memory_estimate_mb() <= MEMORY * available)
+/// A training whose speed was measured.
+struct Speed {
+    /// With everything decided that depends on images and limits.
+    config: Config,
+    cost: Cost,
+    channels: usize,
+    images: usize,
+    steps: usize,
+    seconds_per_epoch: f64,
+}
+
+impl Speed {
+    fn of(config: Config, design: &Design, images: &Splits) -> Result<Self, Error> {
+        let training = Training::new(config, design.clone(), images.clone())?;
+        Ok(Self {
+            config: training.config().clone(),
+            cost: training.cost(),
+            channels: training.channels(),
+            images: training.data().train_images,
+            steps: training.steps_per_epoch(),
+            seconds_per_epoch: training.seconds_per_epoch()?,
+        })
+    }
 }

@@ -162,7 +162,9 @@ fn read(path: &Path, summary: &mut RunSummary) -> Result<(), Error> {
             summary.accuracy = Some(result.derived_valid_accuracy);
         }
     } else {
-        (summary.kind, summary.of) = (Kind::Training, config.train.epochs);
+        let planned = events.last().and_then(|event| event.get("epochs")?.as_u64());
+        (summary.kind, summary.of) =
+            (Kind::Training, planned.map_or(config.train.epochs, |planned| planned as usize));
         let result = folder.read_json::<TrainResult>(RESULT)?;
         summary.test_error = result.and_then(|result| Some(result.test?.error));
     }

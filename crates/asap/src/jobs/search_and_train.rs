@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::jobs;
-use crate::jobs::fit::{self, Fit};
+use crate::jobs::fit::{self, Fit, Share, Size};
 use crate::jobs::planned::{self, Planned};
 #[cfg(feature = "report")]
 use crate::report;
@@ -42,6 +42,8 @@ const PLAIN: [&str; 2] = [SIMPLE, "mobilenet-20"];
 const PUBLISHED: &str = "ASAP";
 /// The most sizes of a network; the smallest then has a hundredth of the multiply-adds.
 const MOST_SIZES: u32 = 8;
+/// The seconds spent until the last search or training ended.
+const SPENT: &str = "spent.json";
 /// The folder of the trainings of the final.
 const CANDIDATES: &str = "candidates";
 
@@ -91,8 +93,8 @@ impl planned::Plan for Repeats {
             // Refuses what cannot work before anything is written.
             Some(seconds) => {
                 let simple = Design::Plain(SIMPLE.parse()?);
-                let share = seconds / f64::from(self.trainings);
-                fit::training(config, &simple, &images, share, false).map(drop)
+                let share = Share { seconds: seconds / f64::from(self.trainings), must: false };
+                fit::training(config, &simple, &images, share, Size::Decided).map(drop)
             }
             None => Ok(()),
         }
@@ -102,13 +104,19 @@ impl planned::Plan for Repeats {
 /// A run in its folder.
 pub type Run = Planned<Repeats>;
 
+/// The time that a run has spent.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Spent {
+    seconds: f64,
+}
+
 /// A run in progress.
 struct Progress<'a> {
     run: &'a Run,
     config: Config,
     images: &'a Splits,
     started: Instant,
-    /// Seconds of epochs that earlier processes made.
+    /// Seconds that earlier processes spent.
     earlier: f64,
     observer: &'a mut dyn Observer,
     stop: &'a AtomicBool,
@@ -133,8 +141,12 @@ impl Run {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<RunResult>, Error> {
+        if let Some(result) = self.folder.read_json(run_folder::RESULT)? {
+            return Ok(Outcome::Finished(Box::new(result)));
+        }
         let started = self.started;
-        let earlier = seconds_of_epochs(self.folder.path());
+        let earlier = self.folder.read_json::<Spent>(SPENT)?.unwrap_or_default().seconds
+            + seconds_of_unfinished(self.folder.path());
         let images = jobs::load(&self.config, observer)?;
         let config = self.config.clone();
         let images = &images;
@@ -153,8 +165,8 @@ impl Progress<'_> {
         let plan = self.run.plan;
         if plan.with_final && self.images.train.len() < FEWEST_IMAGES {
             self.say(&format!(
-                "{} training images are too few to search on (expected at least {FEWEST_IMAGES}): trains {SIMPLE} instead; \
-                 --no-final searches all the same",
+                "{} training images are too few to search on (expected at least {FEWEST_IMAGES}): training {SIMPLE} instead; \
+                 use --no-final to search anyway",
                 self.images.train.len()
             ));
             return self.simple(Vec::new());
@@ -170,17 +182,18 @@ impl Progress<'_> {
                 search => search?,
             };
             let Some(search) = search else { return Ok(None) };
-            let mut trainings = Vec::new();
-            if !plan.with_final {
-                let design = search.genotype.clone().into();
-                match self.train(&folder, &design, Some(seed))? {
-                    Some(made) => trainings = made,
+            searches.push(SearchAndTrainings { folder, search, trainings: Vec::new() });
+        }
+        if !plan.with_final {
+            let count = searches.len();
+            for (number, found) in searches.iter_mut().enumerate() {
+                let design = found.search.genotype.clone().into();
+                let left = 1.0 / (count - number) as f64;
+                match self.train(&found.folder, &design, Some(found.search.seed), left)? {
+                    Some(made) => found.trainings = made,
                     None => return Ok(None),
                 }
             }
-            searches.push(SearchAndTrainings { folder, search, trainings });
-        }
-        if !plan.with_final {
             return Ok(Some(self.result(searches, None)));
         }
         if let Some(found) = searches.first() {
@@ -188,7 +201,7 @@ impl Progress<'_> {
         }
         let candidates = match self.compare(&searches) {
             Err(error @ Error::TooShort { .. }) => {
-                self.say(&format!("no final, trains {SIMPLE}: {error}"));
+                self.say(&format!("no final, training {SIMPLE}: {error}"));
                 return self.simple(searches);
             }
             candidates => candidates?,
@@ -217,7 +230,10 @@ impl Progress<'_> {
         design: &Design,
         found_by: Option<u64>,
     ) -> Result<Option<RunResult>, Error> {
-        let Some(trainings) = self.train(winner, design, found_by)? else { return Ok(None) };
+        // Of the time, the largest network takes as much as all smaller ones together, and a little more.
+        let of_largest = time_of_sizes(0..1) / time_of_sizes(0..self.run.plan.sizes);
+        let trainings = self.train(winner, design, found_by, of_largest)?;
+        let Some(trainings) = trainings else { return Ok(None) };
         let largest = trainings[0].1.multiply_adds;
         let mut smaller = Vec::new();
         for size in 1..self.run.plan.sizes {
@@ -231,7 +247,7 @@ impl Progress<'_> {
         Ok(Some(self.result(searches, Some(outcome))))
     }
 
-    /// The training of a network with less multiply-adds than the `largest`: half of them for size 1, and so on.
+    /// The training of a network with fewer multiply-adds than the `largest`: half of them for size 1, and so on.
     fn train_smaller(
         &mut self,
         name: &str,
@@ -240,7 +256,7 @@ impl Progress<'_> {
         size: u32,
     ) -> Result<Option<(String, TrainResult)>, Error> {
         let (run, images) = (self.run, self.images);
-        let folder = format!("smaller/{}", size);
+        let folder = format!("smaller/{size}");
         let mut config = self.config.clone();
         config.train.inherit = false;
         config.train.multiply_adds = (largest >> size).max(1);
@@ -248,20 +264,47 @@ impl Progress<'_> {
         let fitting = |progress: &Self, seconds: f64| {
             let left = seconds * (1.0 - fit::REST) - progress.spent();
             let share = time_of_sizes(size..size + 1) / time_of_sizes(size..run.plan.sizes);
-            fit::training(&config, design, images, left.max(1.0) * share, true)
+            fit::training(
+                &config,
+                design,
+                images,
+                Share { seconds: left * share, must: true },
+                Size::Given,
+            )
         };
         let title = format!("training of a smaller {name}, {size} of {}", run.plan.sizes - 1);
         let config = self.decided(&path, &title, config.clone(), fitting)?;
-        let made =
-            jobs::train(&path, &config, design, Some(images), None, self.observer, self.stop)?;
-        Ok(match made {
-            Outcome::Finished(result) => Some((folder, *result)),
-            Outcome::Stopped => None,
-        })
+        let made = self.train_in(&path, &config, design, images, None)?;
+        Ok(made.map(|result| (folder, result)))
     }
 
     fn say(&mut self, text: &str) {
         self.observer.on_event(Event::Begin(text));
+    }
+
+    /// Trains in a folder; `None` if asked to stop.
+    fn train_in(
+        &mut self,
+        path: &Path,
+        config: &Config,
+        design: &Design,
+        images: &Splits,
+        inherit: Option<&Path>,
+    ) -> Result<Option<TrainResult>, Error> {
+        let (observer, stop) = (&mut *self.observer, self.stop);
+        let made = jobs::train(path, config, design, Some(images), inherit, observer, stop)?;
+        self.note_time()?;
+        Ok(match made {
+            Outcome::Finished(result) => Some(*result),
+            Outcome::Stopped => None,
+        })
+    }
+
+    /// Keeps the time spent, for a process that resumes the run. What a search or a training that is not finished has spent is in
+    /// its events.
+    fn note_time(&self) -> Result<(), Error> {
+        let seconds = self.spent() - seconds_of_unfinished(self.run.folder.path());
+        self.run.folder.write_json(SPENT, &Spent { seconds })
     }
 
     /// Seconds so far, those of earlier processes included.
@@ -303,10 +346,12 @@ impl Progress<'_> {
         };
         let title = format!("search, seed {seed}");
         let config = self.decided(&path, &title, config.clone(), fitting)?;
-        match jobs::search(&path, &config, Some(images), self.observer, self.stop)? {
-            Outcome::Finished(result) => Ok(Some(*result)),
-            Outcome::Stopped => Ok(None),
-        }
+        let made = jobs::search(&path, &config, Some(images), self.observer, self.stop)?;
+        self.note_time()?;
+        Ok(match made {
+            Outcome::Finished(result) => Some(*result),
+            Outcome::Stopped => None,
+        })
     }
 
     /// The final: short trainings of everything that might be trained, at the same cost, judged on held-out training images.
@@ -338,20 +383,12 @@ impl Progress<'_> {
             let path = run.path(CANDIDATES).join(&name);
             let title = format!("final, {} of {count}: {name}", number + 1);
             let fitting = |_: &Self, seconds: f64| {
-                let share = SHARES.1 * seconds / count as f64;
-                fit::training(&short, &design, &images, share, false)
+                let share = Share { seconds: SHARES.1 * seconds / count as f64, must: false };
+                fit::training(&short, &design, &images, share, Size::Decided)
             };
             let config = self.decided(&path, &title, short.clone(), fitting)?;
-            let made = jobs::train(
-                &path,
-                &config,
-                &design,
-                Some(&images),
-                None,
-                self.observer,
-                self.stop,
-            )?;
-            let Outcome::Finished(result) = made else { return Ok(None) };
+            let made = self.train_in(&path, &config, &design, &images, None)?;
+            let Some(result) = made else { return Ok(None) };
             candidates.push(Candidate {
                 folder: format!("{CANDIDATES}/{name}"),
                 name,
@@ -391,17 +428,18 @@ impl Progress<'_> {
         Ok(())
     }
 
-    /// The trainings of a design, which the search of that seed found, if any did.
+    /// The trainings of a design, which the search of that seed found, if any did, in this part of the time that is left. All of them
+    /// are of one size.
     fn train(
         &mut self,
         name: &str,
         design: &Design,
         found_by: Option<u64>,
+        part: f64,
     ) -> Result<Option<Vec<(String, TrainResult)>>, Error> {
         let (run, images) = (self.run, self.images);
         let count = run.plan.trainings;
-        let searches = if run.plan.with_final { 1 } else { run.plan.searches };
-        let mut trainings = Vec::new();
+        let mut trainings: Vec<(String, TrainResult)> = Vec::new();
         for (number, seed) in (0..count).zip(run.config.seeds(count)) {
             let folder = match (run.plan.with_final, found_by) {
                 (false, Some(search)) => format!("train-{search}-{seed}"),
@@ -410,32 +448,28 @@ impl Progress<'_> {
             let mut config = Config { seed, ..self.config.clone() };
             let search = found_by.map(|seed| run.path(format!("search-{seed}")));
             let inherit = search.filter(|_| config.train.inherit);
+            config.train.inherit = inherit.is_some();
             if inherit.is_some() {
                 // The weights fit the channels of the search network only.
                 config.train.multiply_adds = 0;
             }
+            let mut size = if inherit.is_some() { Size::Given } else { Size::Decided };
+            if let Some((first, _)) = trainings.first() {
+                let (_, first) = RunFolder::open(&run.path(first))?;
+                config.train.multiply_adds = first.train.multiply_adds;
+                (config.limits, size) = (first.limits, Size::Given);
+            }
             let path = run.path(&folder);
             let fitting = |progress: &Self, seconds: f64| {
                 let left = seconds * (1.0 - fit::REST) - progress.spent();
-                let still = f64::from(count - number) * f64::from(searches);
-                let share = 1.0 / (still - 1.0 + time_of_sizes(0..run.plan.sizes));
-                fit::training(&config, design, images, left.max(1.0) * share, inherit.is_some())
+                let seconds = left * part / f64::from(count - number);
+                fit::training(&config, design, images, Share { seconds, must: true }, size)
             };
             let title = format!("training of {name}, seed {seed}");
             let config = self.decided(&path, &title, config.clone(), fitting)?;
-            let inherit = inherit.as_deref();
-            let made = jobs::train(
-                &path,
-                &config,
-                design,
-                Some(images),
-                inherit,
-                self.observer,
-                self.stop,
-            )?;
-            match made {
-                Outcome::Finished(result) => trainings.push((folder, *result)),
-                Outcome::Stopped => return Ok(None),
+            match self.train_in(&path, &config, design, images, inherit.as_deref())? {
+                Some(result) => trainings.push((folder, result)),
+                None => return Ok(None),
             }
         }
         Ok(Some(trainings))
@@ -474,8 +508,8 @@ fn best(candidates: &[Candidate]) -> &Candidate {
     candidates.iter().rev().max_by(better).expect("a final has candidates")
 }
 
-/// Seconds of the epochs in the events of the runs under a folder.
-fn seconds_of_epochs(folder: &Path) -> f64 {
+/// Seconds of the epochs of the runs under a folder that have no result yet.
+fn seconds_of_unfinished(folder: &Path) -> f64 {
     #[derive(Deserialize)]
     struct Epoch {
         epoch_seconds: f64,
@@ -484,8 +518,11 @@ fn seconds_of_epochs(folder: &Path) -> f64 {
     let inside = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
     let of_run = |path: &Path| -> f64 {
         let Ok((run, _)) = RunFolder::open(path) else { return 0.0 };
+        if run.file(run_folder::RESULT).exists() {
+            return 0.0;
+        }
         let epochs: Vec<Epoch> = run.events().unwrap_or_default();
         epochs.iter().map(|epoch| epoch.epoch_seconds).sum()
     };
-    inside.map(|path| of_run(&path) + seconds_of_epochs(&path)).sum()
+    inside.map(|path| of_run(&path) + seconds_of_unfinished(&path)).sum()
 }

@@ -12,7 +12,7 @@ use crate::jobs::planned::{self, Planned, at_least_one};
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::driver::with_threads;
-use crate::run::folder as run_folder;
+use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::record::{Event, Observer, Outcome, TrainResult};
 use crate::run::spread::Spread;
 use crate::run::tables::{TransferRow, TransferTable};
@@ -93,7 +93,14 @@ impl Transfer {
                 number + 1,
                 training.title()
             )));
-            let config = training.config(&self.config);
+            let mut config = training.config(&self.config);
+            if let Some(first) =
+                done.iter().find(|(t, _)| t.cell == training.cell && t.data == training.data)
+                && let Ok((_, begun)) = RunFolder::open(&self.path(first.0.path()))
+            {
+                // All seeds train the network that the first measurement of its latency decided.
+                config.limits = begun.limits;
+            }
             let path = self.path(training.path());
             let design = &training.cell.design;
             let outcome = match jobs::train(&path, &config, design, None, None, observer, stop) {

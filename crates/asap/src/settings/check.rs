@@ -102,7 +102,7 @@ impl Config {
         }
         if !by_evidence && self.search.cost > 0.0 {
             return Err(Error::Config(format!(
-                "search.cost: expected 0 with search.relaxation = \"mixture\", found {}",
+                "search.cost: expected 0 with search.relaxation = \"mixture\", found {}; add --set search.cost=0",
                 self.search.cost
             )));
         }
@@ -117,6 +117,14 @@ impl Config {
             return Err(Error::Config(
                 "train.inherit: expected false with pc-darts, whose search network has operations with fewer channels; \
                  found true"
+                    .to_owned(),
+            ));
+        }
+        let limits = &self.limits;
+        let limited = limits.weights > 0 || limits.multiply_adds > 0 || limits.latency_ms > 0.0;
+        if limited && train.inherit {
+            return Err(Error::Config(
+                "train.inherit: expected false with limits, which may take channels away; found true"
                     .to_owned(),
             ));
         }

@@ -73,7 +73,7 @@ impl Epochs for Training {
     const VALIDATION: &'static str = "the validation images";
 
     fn config(&self) -> &Config {
-        &self.config
+        self.config()
     }
 
     fn position(&self) -> &Position {
@@ -259,7 +259,8 @@ impl Epochs for Training {
             ));
         }
         let limits = &self.config.limits;
-        let latency_ms = (limits.latency_ms > 0.0).then(|| limits::latency_of(&trained, limits));
+        let latency_ms =
+            (limits.latency_ms > 0.0).then(|| limits::latency_ms(&self.design, self.shape, limits));
         let latency_ms = latency_ms.transpose()?;
         if let Some(found) = latency_ms.filter(|&found| found > limits.latency_ms) {
             warnings.push(format!(

@@ -68,7 +68,7 @@ fn refuse(key: &str, design: &Design, least: &str, found: &str) -> Error {
         Design::Plain(network) => network.to_string(),
     };
     Error::Config(format!(
-        "limits.{key}: expected at least {least}, the least that {what} can do with one channel; found {found}"
+        "limits.{key}: expected at least {least}, the minimum for {what}, with one channel; found {found}"
     ))
 }
 
@@ -89,8 +89,12 @@ fn widest(
     Ok((kept > 0).then(|| with(kept)))
 }
 
-/// Median milliseconds from the bytes of one image to its logits.
-fn latency_ms(design: &Design, shape: NetworkShape, limits: &LimitsConfig) -> Result<f64, Error> {
+/// Median milliseconds from the bytes of one image to its logits, on the CPU.
+pub(super) fn latency_ms(
+    design: &Design,
+    shape: NetworkShape,
+    limits: &LimitsConfig,
+) -> Result<f64, Error> {
     let device = DeviceName::Cpu.open()?;
     let plan = Plan::of(design, &shape, false)?;
     let values = Parameters::new(&plan, &device, 0).values();
@@ -106,11 +110,6 @@ fn latency_ms(design: &Design, shape: NetworkShape, limits: &LimitsConfig) -> Re
         data: String::new(),
     };
     let network = TrainedNetwork::new(card, values, &device)?;
-    latency_of(&network, limits)
-}
-
-/// The same of a trained network.
-pub(super) fn latency_of(network: &TrainedNetwork, limits: &LimitsConfig) -> Result<f64, Error> {
     let pixels: usize = network.image_shape().iter().product();
     let image: Vec<u8> = (0..pixels).map(|i| (i * 37 % 251) as u8).collect();
     let (warm_up, calls, longest) = CALLS;

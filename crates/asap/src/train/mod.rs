@@ -25,6 +25,8 @@ use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResu
 use crate::run::sink::Sink;
 use crate::settings::config::Config;
 
+pub(crate) use self::time::closest;
+
 /// A training: a network, its images, and its position.
 pub struct Training {
     config: Config,
@@ -133,6 +135,11 @@ impl Training {
         }
         self.parameters.load_named(&own)?;
         Ok(inherited)
+    }
+
+    /// The configuration, with everything decided that depends on the images.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// A summary of the training's images.

@@ -1,12 +1,20 @@
-//! A training that keeps to its time.
+//! The number of epochs that fits into a time, when a training is planned and after each of its epochs.
 
-/// Fraction of the time by which the end may miss it before the number of epochs is changed.
+/// Fraction of the time by which the end may miss it before a planned number of epochs is changed.
 const TOLERANCE: f64 = 0.03;
 /// Fraction of the time by which a last epoch may exceed it.
 const EXCESS: f64 = 0.1;
 
-/// The number of epochs that comes closest to `limit` seconds, for `done` of `planned` epochs in `seconds` of which the last one
-/// took `epoch_seconds`. It is `planned` without a limit, and as long as that is about right.
+/// The whole number of epochs of `epoch_seconds` that comes closest to filling what is left of `limit` seconds after the first
+/// `seconds`.
+pub(crate) fn closest(seconds: f64, epoch_seconds: f64, limit: f64) -> usize {
+    let epochs = ((limit - seconds) / epoch_seconds).round().max(0.0) as usize;
+    let end = seconds + epochs as f64 * epoch_seconds;
+    if end > (1.0 + EXCESS) * limit { epochs.saturating_sub(1) } else { epochs }
+}
+
+/// The number of epochs that a training makes in all, if `done` of `planned` ones took `seconds` and the last of them
+/// `epoch_seconds`. It is `planned` without a limit (0), and as long as that is about right.
 pub(super) fn epochs(
     done: usize,
     planned: usize,
@@ -17,33 +25,37 @@ pub(super) fn epochs(
     if limit == 0.0 || done >= planned || epoch_seconds <= 0.0 {
         return planned;
     }
-    let end = |epochs: usize| seconds + (epochs - done) as f64 * epoch_seconds;
+    let end = seconds + (planned - done) as f64 * epoch_seconds;
     let slack = (TOLERANCE * limit).max(0.5 * epoch_seconds);
-    let latest = (1.0 + EXCESS) * limit;
-    if (end(planned) - limit).abs() <= slack && end(planned) <= latest {
+    if (end - limit).abs() <= slack && end <= (1.0 + EXCESS) * limit {
         return planned;
     }
-    let closest = done + ((limit - seconds) / epoch_seconds).round().max(0.0) as usize;
-    if closest > done && end(closest) > latest { closest - 1 } else { closest }
+    done + closest(seconds, epoch_seconds, limit)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
     /// The seconds and epochs of a training whose epochs take what `of_epoch` says.
     fn run(planned: usize, limit: f64, of_epoch: impl Fn(usize) -> f64) -> (f64, usize) {
-        let (mut seconds, mut epochs, mut done) = (0.0, planned, 0);
-        while done < epochs {
+        let (mut seconds, mut planned, mut done) = (0.0, planned, 0);
+        while done < planned {
             let epoch = of_epoch(done);
             (seconds, done) = (seconds + epoch, done + 1);
-            epochs = super::epochs(done, epochs, seconds, epoch, limit);
+            planned = epochs(done, planned, seconds, epoch, limit);
         }
         (seconds, done)
     }
 
     #[test]
     fn the_plan_stays_if_the_speed_does() {
-        assert_eq!(run(20, 100.0, |_| 5.0), (100.0, 20));
-        assert_eq!(run(20, 100.0, |_| 5.05).1, 20);
+        for epoch in [3.0, 5.0, 17.0, 30.0, 47.0, 60.0, 90.0, 105.0] {
+            let planned = closest(0.0, epoch, 100.0);
+            assert!(planned as f64 * epoch <= 110.0, "{epoch}");
+            assert_eq!(run(planned, 100.0, |_| epoch).1, planned, "{epoch}");
+            assert_eq!(run(planned, 100.0, |_| 1.01 * epoch).1, planned, "{epoch}");
+        }
         assert_eq!(run(20, 0.0, |_| 500.0).1, 20, "no limit");
     }
 
@@ -62,7 +74,9 @@ mod tests {
     }
 
     #[test]
-    fn one_epoch_is_always_made() {
+    fn an_epoch_that_does_not_fit_is_none_but_one_that_is_begun_is_completed() {
+        assert_eq!(closest(0.0, 120.0, 100.0), 0);
+        assert_eq!(closest(0.0, 105.0, 100.0), 1);
         assert_eq!(run(5, 1.0, |_| 10.0), (10.0, 1));
     }
 }

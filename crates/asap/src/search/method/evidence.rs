@@ -45,7 +45,10 @@ impl ByEvidence {
             first: config.search.warmup * config.search.epochs as f64,
             every: config.alpha.every,
         };
-        let costs = OperationCosts::new(&config.space()?, trained)?;
+        let cost = match config.search.cost {
+            0.0 => None,
+            worth => Some((worth, OperationCosts::new(&config.space()?, trained)?)),
+        };
         Ok(Self {
             seed: config.seed,
             delta: config.annealing.delta,
@@ -53,13 +56,13 @@ impl ByEvidence {
             paths: config.search.relaxation == Relaxation::Paths,
             count: config.network.candidates.len().max(2),
             evidence: turns.evidence(config, steps)?,
-            cost: (config.search.cost > 0.0).then_some((config.search.cost, costs)),
+            cost,
             shuffled,
         })
     }
 
     /// The number of paths in which every remaining operation has its turn.
-    fn count(&self, architecture: &Architecture) -> usize {
+    fn compared(&self, architecture: &Architecture) -> usize {
         let kinds = architecture.space().kinds().iter().map(|&kind| architecture.cell(kind));
         let choices =
             kinds.flat_map(|cell| cell.operations.iter().chain(cell.inputs.iter().flatten()));
@@ -76,7 +79,7 @@ impl ByEvidence {
     ) -> Result<(), NonFinite> {
         let architecture = &learner.architecture;
         let mut random = generator(self.seed, clock, "paths of alpha");
-        let paths = architecture.draw_paths(self.count(architecture), &mut random);
+        let paths = architecture.draw_paths(self.compared(architecture), &mut random);
         let mut losses = Vec::with_capacity(paths.len());
         for path in &paths {
             losses.push(learner.try_out(valid, path)?.mean_loss().unwrap_or(0.0));
