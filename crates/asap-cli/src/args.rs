@@ -266,7 +266,8 @@ pub(crate) struct RunArgs {
     /// error against their cost
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["resume", "no_final"])]
     pub(crate) sizes: u32,
-    /// Resume an interrupted run; the result is the same as without the interruption
+    /// Resume an interrupted run; the result is the same as without the interruption. With --time, what is begun goes on
+    /// as planned, and the rest gets the time that is left
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out"])]
     pub(crate) resume: Option<PathBuf>,
     /// Search this many times, with consecutive seeds from --seed on

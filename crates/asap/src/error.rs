@@ -35,7 +35,7 @@ pub enum Error {
     },
     /// The time is too short for what is to be done in it.
     #[error(
-        "time: expected at least {} for {least} here, found {}; give more time, or fewer images with data.limit",
+        "time: expected at least {} for {least} here, found {} left for it; give more time, or fewer images with data.limit",
         duration(expected.max(1.0)),
         duration(found.max(0.0))
     )]

@@ -91,6 +91,9 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         }
         writeln!(text)?;
     }
+    if let Some(verdict) = outcome.and_then(Final::verdict) {
+        writeln!(text, "{verdict}\n")?;
+    }
     let trainings = result.trainings();
     for (folder, training) in &trainings {
         let error = training.test.as_ref().map_or("no test images".to_owned(), |test| {

@@ -340,6 +340,7 @@ fn a_time_decides_sizes_and_epochs() {
     refuse(&["run", "--time", "10ms", "--out", "none"], &["time: expected at least"]);
     refuse(&["run", "--time", "1h", "--set", "train.channels=8"], &["decides train.channels"]);
     refuse(&["compare", "--time", "1h", "--minutes", "3"], &["--time", "--minutes"]);
+    refuse(&["compare", "--time", "1s"], &["time: expected at least", "left for it"]);
     assert!(!at.join("none").exists(), "nothing was written");
 }
 

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use asap_core::{NetworkShape, Stem};
+use asap_core::{Genotype, NetworkShape, Stem};
 use asap_data::Splits;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -56,6 +58,14 @@ pub struct TableFile {
     pub column: Option<String>,
 }
 
+impl Plan {
+    /// Seconds of each method and seed, if a time is given.
+    fn share(&self) -> Option<f64> {
+        let runs = self.methods.len() * self.seeds.len();
+        Some(self.seconds? * (1.0 - fit::REST) / runs as f64)
+    }
+}
+
 impl TableFile {
     fn read(&self, config: &Config) -> Result<Tabular, Error> {
         // Of the size of the images the order of costs does not depend.
@@ -87,7 +97,16 @@ impl planned::Plan for Plan {
         if let Some(table) = &self.table {
             table.read(config)?;
         }
-        jobs::load(config, observer).map(drop)
+        let images = jobs::load(config, observer)?;
+        match self.share() {
+            Some(seconds) if self.train => {
+                let cell = Genotype::random(&config.space()?, &mut ChaCha8Rng::seed_from_u64(0));
+                let share = Share { seconds: 0.5 * seconds, must: false };
+                fit::training(config, &cell.into(), &images, share, Size::Decided).map(drop)
+            }
+            Some(seconds) => fit::search(config, &images, seconds, None).map(drop),
+            None => Ok(()),
+        }
     }
 }
 
@@ -174,7 +193,7 @@ impl Compare {
             let train = self.path(format!("train-{method}-{seed}"));
             let inherit = config.train.inherit.then_some(path.as_path());
             let design = search.genotype.clone().into();
-            if let Some(share) = self.share() {
+            if let Some(share) = self.plan.share() {
                 let begun = RunFolder::open(&train).ok().map(|(_, config)| config.train);
                 config.train = match begun {
                     Some(begun) => begun,
@@ -197,16 +216,10 @@ impl Compare {
         Ok(Some(Done { method, search: *search, records, training }))
     }
 
-    /// Seconds of each method and seed, if a time is given.
-    fn share(&self) -> Option<f64> {
-        let runs = self.plan.methods.len() * self.plan.seeds.len();
-        Some(self.plan.seconds? * (1.0 - fit::REST) / runs as f64)
-    }
-
     /// Minutes of each search, if they are given: if cells are trained too, half of the time is theirs.
     fn minutes(&self) -> Option<f64> {
         let of_search = if self.plan.train { 0.5 } else { 1.0 };
-        self.plan.minutes.or_else(|| Some(self.share()? * of_search / 60.0))
+        self.plan.minutes.or_else(|| Some(self.plan.share()? * of_search / 60.0))
     }
 
     /// The number of epochs that the method completes in this many minutes here while nothing is pruned, at least 1: that of

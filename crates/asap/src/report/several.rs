@@ -73,6 +73,9 @@ fn final_round(body: &mut String, outcome: &Final) {
             "<p>Accuracy on held-out training images after a short training. The best is trained; differences of a \
              fraction of a percent are luck.</p>",
         );
+        if let Some(verdict) = outcome.verdict() {
+            let _ = write!(body, "<p><strong>{}</strong></p>", escape(&verdict));
+        }
         for candidate in &outcome.candidates {
             link(body, &format!("short training of {}", candidate.name), &candidate.folder);
         }

@@ -55,6 +55,24 @@ pub struct Final {
     pub smaller: Vec<(String, TrainResult)>,
 }
 
+impl Final {
+    /// What the final says of the search, as a sentence; nothing if a cell found won.
+    pub fn verdict(&self) -> Option<String> {
+        let of = |name: &str| self.candidates.iter().find(|candidate| candidate.name == name);
+        let winner = of(&self.winner)?;
+        let found = self.candidates.iter().filter(|c| c.name.starts_with("search-"));
+        let best = found.map(|candidate| candidate.accuracy).reduce(f64::max)?;
+        (!winner.name.starts_with("search-")).then(|| {
+            format!(
+                "{} won with {:.2} %, before the best cell found with {:.2} %: here the search was not worth its time.",
+                winner.name,
+                100.0 * winner.accuracy,
+                100.0 * best
+            )
+        })
+    }
+}
+
 /// A candidate of a final, trained shortly.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
