@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use asap_net::steps::NonFinite;
 
-use crate::run::duration::duration;
+use crate::duration::duration;
 
 /// An error of this crate; [`Error::is_usage`] distinguishes user errors from failures of a run.
 #[derive(Debug, thiserror::Error)]

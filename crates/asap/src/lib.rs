@@ -124,6 +124,7 @@
 //! assert_eq!(choice.best(), 2, "the points lie on a parabola");
 //! ```
 
+pub mod duration;
 pub mod error;
 pub mod jobs;
 #[cfg(feature = "report")]

@@ -19,7 +19,7 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
         None => {
             let mut layers = super::layers(&args.settings, common)?;
             super::limit(&mut layers, args.limits);
-            super::no_decided_settings(args.limit, &layers, &super::run::decided())?;
+            super::no_decided_settings(args.limit, &layers, &super::decided())?;
             let config = layers.resolve()?;
             let table = args.table.as_deref().map(std::path::absolute).transpose()?;
             let column = args.table_column.clone();

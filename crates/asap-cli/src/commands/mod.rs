@@ -89,6 +89,18 @@ fn seed_too_large(seed: u64) -> crate::failure::Usage {
     crate::failure::Usage(format!("--seed: expected at most {}, found {seed}", i64::MAX))
 }
 
+/// The settings of the length of a training that a time decides.
+pub(crate) const DECIDED_LENGTH: [&str; 4] =
+    ["train.epochs", "train.seconds", "train.warmup_epochs", "train.cycles"];
+/// Those of the size of its network.
+pub(crate) const DECIDED_SIZE: [&str; 2] = ["train.channels", "train.multiply_adds"];
+
+/// All settings that a time decides for searches and trainings.
+pub(crate) fn decided() -> Vec<&'static str> {
+    let search = ["search.epochs", "search.seconds"].into_iter();
+    search.chain(DECIDED_LENGTH).chain(DECIDED_SIZE).collect()
+}
+
 /// Refuses settings that a time decides.
 pub(crate) fn no_decided_settings(
     limit: TimeLimit,

@@ -12,18 +12,6 @@ use crate::args::{Common, RunArgs};
 use crate::output::{self, duration, percent};
 use crate::progress::Progress;
 
-/// The settings of the length of a training that a time decides.
-pub(super) const DECIDED_LENGTH: [&str; 4] =
-    ["train.epochs", "train.seconds", "train.warmup_epochs", "train.cycles"];
-/// Those of the size of its network.
-pub(super) const DECIDED_SIZE: [&str; 2] = ["train.channels", "train.multiply_adds"];
-
-/// All settings that a time decides for searches and trainings.
-pub(super) fn decided() -> Vec<&'static str> {
-    let search = ["search.epochs", "search.seconds"].into_iter();
-    search.chain(DECIDED_LENGTH).chain(DECIDED_SIZE).collect()
-}
-
 pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
     let run = match &args.resume {
         Some(path) => {
@@ -33,7 +21,7 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
         None => {
             let mut layers = super::layers(&args.settings, common)?;
             super::limit(&mut layers, args.limits);
-            super::no_decided_settings(args.limit, &layers, &decided())?;
+            super::no_decided_settings(args.limit, &layers, &super::decided())?;
             let config = layers.resolve()?;
             let mut progress = Progress::new();
             if args.dry_run {

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(family) = design.family().filter(|&family| family != Family::default()) {
         layers.put("space", family.name());
     }
-    super::no_decided_settings(args.limit, &layers, &super::run::DECIDED_LENGTH)?;
+    super::no_decided_settings(args.limit, &layers, &super::DECIDED_LENGTH)?;
     let mut config = layers.resolve()?;
     let place = super::place(common, "train");
     let mut progress = Progress::new();
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
         Some(seconds) => {
             let images = load(&config, &mut progress)?;
             let left = seconds * (1.0 - fit::REST) - started.elapsed().as_secs_f64();
-            let size = match super::given(&layers, &super::run::DECIDED_SIZE) {
+            let size = match super::given(&layers, &super::DECIDED_SIZE) {
                 Some(_) => Size::Given,
                 None => Size::Decided,
             };

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Plan;
 use super::design::Design;
-use super::{Map, Plan};
 use crate::space::Stacking;
 use crate::{Architecture, Error, Genotype};
 
@@ -118,11 +118,6 @@ impl NetworkShape {
         Ok(Plan::of(design, &Self { channels, ..self }, false)?.cost())
     }
 
-    /// The map of the images.
-    pub(super) fn image_map(&self) -> Map {
-        Map { channels: self.in_channels, height: self.height, width: self.width }
-    }
-
     pub(super) fn check(&self, stacking: Stacking) -> Result<(), Error> {
         for (key, value) in [
             ("channels", self.channels),
@@ -157,7 +152,7 @@ impl Cost {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{PlainNetwork, factorized_reduce};
+    use crate::plan::{Map, PlainNetwork, factorized_reduce};
     use crate::{CellKind, EdgePolicy, Family, PublishedCell, SearchSpace, ThresholdPolicy};
 
     fn shape(channels: usize) -> NetworkShape {

@@ -75,7 +75,7 @@ impl Plan {
     /// A plain network of `shape.channels` channels in its first stage; `shape.cells` has no meaning for it.
     fn plain(network: PlainNetwork, shape: &NetworkShape, auxiliary: bool) -> Result<Self, Error> {
         shape.check(Stacking::Stages)?;
-        let mut plan = Self::of_images(Family::NasBench201, shape.image_map());
+        let mut plan = Self::of_images(Family::NasBench201, images(shape));
         let blocks = plain::blocks(&mut plan, network, shape.channels);
         plan.logits = plan.head(blocks[blocks.len() - 1], Stacking::Stages, shape.classes);
         if auxiliary {
@@ -222,6 +222,11 @@ impl Plan {
     }
 }
 
+/// The map of an image.
+fn images(shape: &NetworkShape) -> Map {
+    Map { channels: shape.in_channels, height: shape.height, width: shape.width }
+}
+
 /// Stacks cells as the family does. `cell` writes the cell at a site and returns the layer of its output.
 fn stacked(
     family: Family,
@@ -230,7 +235,7 @@ fn stacked(
     cell: impl FnMut(&mut Plan, &Site) -> LayerId,
 ) -> Result<Plan, Error> {
     shape.check(family.stacking())?;
-    let mut plan = Plan::of_images(family, shape.image_map());
+    let mut plan = Plan::of_images(family, images(shape));
     let last = match family.stacking() {
         Stacking::Darts => darts(&mut plan, shape, affine, cell),
         Stacking::Stages => stages(&mut plan, shape, cell),

@@ -11,6 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::duration::duration;
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::fit::{self, Share, Size};
@@ -18,7 +19,6 @@ use crate::jobs::planned::{self, Planned, at_least_one};
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::driver::with_threads;
-use crate::run::duration::duration;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::memory::reset_peak;
 use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};

@@ -6,8 +6,8 @@ use asap_core::plan::Plan;
 use asap_core::{Cost, Design};
 use asap_data::Splits;
 
+use crate::duration::duration;
 use crate::error::Error;
-use crate::run::duration::duration;
 use crate::run::memory::{activations_mb, available_mb};
 use crate::search::Search;
 use crate::settings::config::{Config, LimitsConfig};

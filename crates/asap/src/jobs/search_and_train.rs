@@ -11,6 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::duration::duration;
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::fit::{self, Fit, Share, Size};
@@ -18,7 +19,6 @@ use crate::jobs::planned::{self, Planned};
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::driver::with_threads;
-use crate::run::duration::duration;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::spread::Spread;
@@ -151,7 +151,7 @@ impl Run {
         let config = self.config.clone();
         let images = &images;
         let mut progress = Progress { run: self, config, images, started, earlier, observer, stop };
-        let Some(result) = progress.to_the_end()? else { return Ok(Outcome::Stopped) };
+        let Some(result) = progress.whole()? else { return Ok(Outcome::Stopped) };
         #[cfg(feature = "report")]
         report::write_run(&self.folder, &self.config, &result)?;
         self.folder.write_json(run_folder::RESULT, &result)?;
@@ -161,7 +161,7 @@ impl Run {
 
 impl Progress<'_> {
     /// `None` if asked to stop.
-    fn to_the_end(&mut self) -> Result<Option<RunResult>, Error> {
+    fn whole(&mut self) -> Result<Option<RunResult>, Error> {
         let plan = self.run.plan;
         if plan.with_final && self.images.train.len() < FEWEST_IMAGES {
             self.say(&format!(

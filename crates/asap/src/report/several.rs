@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::{cells, document, percent, table};
+use crate::duration::duration;
 use crate::error::Error;
 use crate::report::chart::{Chart, Series, escape};
-use crate::run::duration::duration;
 use crate::run::folder::{REPORT, RunFolder};
 use crate::run::record::TrainResult;
 use crate::run::spread::Spread;

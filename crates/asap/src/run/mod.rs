@@ -2,7 +2,6 @@
 
 pub mod checkpoint;
 pub(crate) mod driver;
-pub mod duration;
 pub mod folder;
 pub mod memory;
 mod pace;
