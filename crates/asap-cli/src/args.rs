@@ -194,7 +194,7 @@ fn count(text: &str) -> Result<u64, String> {
 /// The time that a command may take.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct TimeLimit {
-    /// Time that all of it may take, such as 20m, 2h or 1h30m: sizes and epochs are what fits into it on
+    /// Time that all of it may take, such as 20m, 2h or 1h30m: sizes, epochs and, for few images, the batch are what fits into it on
     /// this machine, whatever the preset says
     #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "resume")]
     pub(crate) time: Option<f64>,

@@ -20,6 +20,9 @@ const MULTIPLY_ADDS_PER_IMAGE_SEEN: f64 = 116.0;
 const ENOUGH_EPOCHS: f64 = 120.0;
 /// The epochs that a network is made small enough for, if it can be.
 const FEW_EPOCHS: f64 = 3.0;
+/// Steps that an epoch should have, and the smallest batch that may be needed for them.
+const STEPS: usize = 20;
+const SMALLEST_BATCH: usize = 16;
 /// Multiply-adds of the network whose speed is measured first.
 const PROBE: u64 = 10_000_000;
 /// The fewest channels of a network.
@@ -118,6 +121,10 @@ pub fn training(
     let mut config = config.clone();
     let train = &mut config.train;
     (train.epochs, train.warmup_epochs, train.cycles, train.seconds) = (1, 0.0, 1, 0.0);
+    // Few images need small batches, or there would be few steps; the rate follows the batch.
+    let batch = train.batch.min((images.train.len() / STEPS).max(SMALLEST_BATCH));
+    train.lr *= batch as f64 / train.batch as f64;
+    train.batch = batch;
     if size == Size::Decided {
         config.train.multiply_adds = multiply_adds(&config, design, images, share.seconds)?;
     }
@@ -138,7 +145,7 @@ pub fn training(
     let expected = train.epochs as f64 * seconds_per_epoch;
     train.seconds = if train.epochs == epochs { seconds } else { expected };
     let plan = format!(
-        "{channels} channels ({} weights, {:.1} M multiply-adds), {} epochs of {steps} steps, about {}",
+        "{channels} channels ({} weights, {:.1} M multiply-adds), {} epochs of {steps} steps of {batch} images, about {}",
         cost.params,
         cost.multiply_adds as f64 / 1e6,
         train.epochs,
