@@ -193,18 +193,14 @@ impl Compare {
             let train = self.path(format!("train-{method}-{seed}"));
             let inherit = config.train.inherit.then_some(path.as_path());
             let design = search.genotype.clone().into();
-            if let Some(share) = self.plan.share() {
-                let begun = RunFolder::open(&train).ok().map(|(_, config)| config.train);
-                config.train = match begun {
-                    Some(begun) => begun,
-                    None => {
-                        let share = Share { seconds: share - search.seconds, must: true };
-                        let size = if config.train.inherit { Size::Given } else { Size::Decided };
-                        let fit = fit::training(&config, &design, images, share, size)?;
-                        observer.on_event(Event::Note(&fit.plan));
-                        fit.config.train
-                    }
-                };
+            // A training that was begun goes on with its own configuration.
+            let begun = RunFolder::open(&train).is_ok();
+            if let Some(share) = self.plan.share().filter(|_| !begun) {
+                let share = Share { seconds: share - search.seconds, must: true };
+                let size = if config.train.inherit { Size::Given } else { Size::Decided };
+                let fit = fit::training(&config, &design, images, share, size)?;
+                observer.on_event(Event::Note(&fit.plan));
+                config = fit.config;
             }
             match jobs::train(&train, &config, &design, Some(images), inherit, observer, stop)? {
                 Outcome::Finished(result) => Some(*result),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use asap_core::{Design, Genotype, PublishedCell};
+use asap_core::{Design, Genotype, PlainNetwork, PublishedCell};
 use asap_data::Splits;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -35,9 +35,7 @@ const SHORT: (f64, usize) = (0.2, 10);
 /// Fraction of the training images on which the final judges, unless more are held out anyway.
 const HELD_OUT: f64 = 0.1;
 /// The plain network for too few images.
-const SIMPLE: &str = "resnet-20";
-/// The plain networks of the final.
-const PLAIN: [&str; 2] = [SIMPLE, "mobilenet-20"];
+const SIMPLE: &str = PlainNetwork::NAMES[0];
 /// The published cell of the final.
 const PUBLISHED: &str = "ASAP";
 /// The most sizes of a network; the smallest then has a hundredth of the multiply-adds.
@@ -370,7 +368,7 @@ impl Progress<'_> {
         let mut random = ChaCha8Rng::seed_from_u64(config.seed);
         let random = Genotype::random(&config.space()?, &mut random);
         designs.push(("random".to_owned(), random.into()));
-        for name in PLAIN {
+        for name in PlainNetwork::NAMES {
             designs.push((name.to_owned(), Design::Plain(name.parse()?)));
         }
 
