@@ -5,7 +5,8 @@ use asap_kernels::Precision;
 use asap_net::device::DeviceName;
 
 use super::auto::Auto;
-use super::config::{Config, Relaxation};
+use super::config::{Config, Order, Relaxation};
+use super::method::MethodName;
 use crate::error::Error;
 
 impl Config {
@@ -100,11 +101,18 @@ impl Config {
                 self.search.edge_policy
             )));
         }
-        if !by_evidence && self.search.cost > 0.0 {
-            return Err(Error::Config(format!(
-                "search.cost: expected 0 with search.relaxation = \"mixture\", found {}; add --set search.cost=0",
-                self.search.cost
-            )));
+        let anneals = matches!(
+            self.search.method,
+            MethodName::Asap | MethodName::AsapPac | MethodName::Placebo
+        );
+        let chooses_edges = matches!(space.family.ending(), Ending::Inputs(_))
+            && self.search.edge_policy == EdgePolicy::Anneal;
+        if anneals && self.annealing.order != Order::Together && (by_evidence || !chooses_edges) {
+            return Err(Error::Config(
+                "annealing.order: expected together unless search.relaxation = \"mixture\" and the space's edges are annealed \
+                 (search.edge_policy = \"anneal\")"
+                    .to_owned(),
+            ));
         }
         let parts = space.partial;
         if !self.network.channels.is_multiple_of(parts) {

@@ -148,8 +148,8 @@ pub struct SearchConfig {
     /// are used.
     #[serde(default)]
     pub statistics: usize,
-    /// Loss that half the multiply-adds are worth to a search by evidence (`even` or `paths`): this many times the binary logarithm
-    /// of the multiply-adds of the network that would be trained is added to the loss; 0: cost does not count.
+    /// Loss that half the multiply-adds are worth to `asap`: this many times the binary logarithm of the expected multiply-adds of
+    /// the network that would be trained is added to the loss; 0: cost does not count.
     #[serde(default)]
     pub cost: f64,
     /// Seconds after which no further epoch is begun; 0: no limit. The search ends with what it knows.
@@ -181,6 +181,19 @@ pub enum Interval {
     Epoch,
     /// A step.
     Step,
+}
+
+/// The order of the choices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// At once (Algorithm 1).
+    #[default]
+    Together,
+    /// The operations of every edge, then the edges too (DOTS, arXiv 2010.00969).
+    OperationsFirst,
+    /// The inputs of every node, then the operations too (FTSO).
+    EdgesFirst,
 }
 
 /// The network that a step on the weights trains.
@@ -228,6 +241,10 @@ pub struct AnnealingConfig {
     /// Prune no operation or edge without which the loss rises more than without its strongest rival.
     #[serde(default)]
     pub veto: bool,
+    /// Which choices are made first, in half of the epochs that alpha has: those of `operations_first`, of `edges_first`, or all
+    /// `together`.
+    #[serde(default)]
+    pub order: Order,
     /// Steps on alpha after which evidence counts less by a factor of e, as a fraction of all of them.
     #[serde(default = "half")]
     pub memory: f64,

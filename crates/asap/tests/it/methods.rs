@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use asap::run::record::EpochRecord;
 use asap::settings::Auto;
-use asap::settings::config::{AlphaOptimizer, Config, Interval, Relaxation, Trained};
+use asap::settings::config::{AlphaOptimizer, Config, Interval, Order, Relaxation, Trained};
 use asap::{MethodName, Outcome, RunFolder, Search, SearchResult};
 use asap_core::{CellGenotype, EdgePolicy, Family, Operation};
 
@@ -83,7 +83,7 @@ fn a_search_by_evidence_says_how_sure_it_is_and_goes_on_where_it_was_broken_off(
 #[test]
 fn the_cheapest_cell_is_found_if_only_cost_counts() {
     let scratch = tempfile::tempdir().unwrap();
-    for relaxation in [Relaxation::Paths, Relaxation::Even] {
+    for relaxation in [Relaxation::Paths, Relaxation::Even, Relaxation::Mixture] {
         let mut config = by_evidence(Family::Darts, relaxation);
         config.network.candidates =
             vec![Operation::SepConv3x3, Operation::SkipConnect, Operation::DilConv3x3];
@@ -106,7 +106,7 @@ fn every_cure_is_a_setting_that_changes_the_search() {
     };
     let (plain, records) = run("plain", |_| ());
     let alive = |records: &[EpochRecord]| records.last().unwrap().alive_ops;
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 11] = [
         ("warmup", |c| c.search.warmup = 0.7),
         ("step", |c| c.search.schedule = Interval::Step),
         ("statistics", |c| c.search.statistics = 3),
@@ -115,6 +115,9 @@ fn every_cure_is_a_setting_that_changes_the_search() {
         ("descent", |c| c.alpha.optimizer = AlphaOptimizer::Descent),
         ("every", |c| c.alpha.every = 3),
         ("veto", |c| c.annealing.veto = true),
+        ("cost", |c| c.search.cost = 1.0),
+        ("operations first", |c| c.annealing.order = Order::OperationsFirst),
+        ("edges first", |c| c.annealing.order = Order::EdgesFirst),
     ];
     let before = trace(plain.clone(), records.clone());
     for (name, change) in changes {
@@ -126,6 +129,25 @@ fn every_cure_is_a_setting_that_changes_the_search() {
         c.annealing.delta = 1e-6;
     });
     assert!(alive(&records) < alive(&proven), "pruned without evidence: {records:?}");
+}
+
+#[test]
+fn what_comes_second_rests_for_half_of_the_time() {
+    let scratch = tempfile::tempdir().unwrap();
+    for (order, operations) in [(Order::OperationsFirst, true), (Order::EdgesFirst, false)] {
+        let mut config = settings(MethodName::Asap);
+        config.annealing.order = order;
+        config.annealing.threshold = 0.9;
+        let (_, records) = search(&config, &scratch.path().join(format!("{order:?}")));
+        let pruned: Vec<_> = records.iter().map(|record| record.pruned.clone()).collect();
+        let is_operation = |name: &str| !name.ends_with("(the whole edge)");
+        let (first, second) = pruned.split_at(2);
+        let (mut first, mut second) = (first.concat(), second.concat());
+        first.retain(|name| is_operation(name) == operations);
+        assert!(!first.is_empty() && first == pruned[..2].concat(), "{order:?}: {pruned:?}");
+        second.retain(|name| is_operation(name) != operations);
+        assert!(!second.is_empty(), "{order:?}: {pruned:?}");
+    }
 }
 
 fn settings(method: MethodName) -> Config {

@@ -1,15 +1,16 @@
 //! ASAP: anneal and prune (Algorithm 1), with the schedule of section 4.1 or that of Theorem 2.
 
 use asap_core::{
-    Adam, Annealed, Annealing, Evidence, MixingTables, Pac, Pruned, Sureness, TemperatureSchedule,
-    ThresholdPolicy,
+    Adam, Annealed, Annealing, Evidence, LogitGradients, MixingTables, NetworkShape, Pac, Pruned,
+    Sureness, TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::Batch;
 
+use super::cost::CostTerm;
 use super::{Clock, Method, Step, Turns, generator, seeded};
 use crate::error::Error;
 use crate::search::learner::Learner;
-use crate::settings::config::{AlphaOptimizer, Config, Interval, Trained};
+use crate::settings::config::{AlphaOptimizer, Config, Interval, Order, Trained};
 use asap_net::steps::{NonFinite, Score};
 
 /// Anneals and prunes.
@@ -29,6 +30,10 @@ pub(super) struct Anneal {
     delta: Option<f64>,
     /// True if the loss without an operation has a say.
     veto: bool,
+    cost: Option<CostTerm>,
+    order: Order,
+    /// Time in epochs at which the choices that come second are begun.
+    second: f64,
     /// True if gradients are shuffled, for the placebo.
     shuffled: bool,
 }
@@ -43,7 +48,12 @@ enum Time {
 
 impl Anneal {
     /// Eq. 9 and a fixed threshold, for epochs of `steps` steps.
-    pub(super) fn exponential(config: &Config, adam: Adam, steps: usize) -> Result<Self, Error> {
+    pub(super) fn exponential(
+        config: &Config,
+        adam: Adam,
+        steps: usize,
+        trained: &NetworkShape,
+    ) -> Result<Self, Error> {
         let warmup = config.search.warmup * config.search.epochs as f64;
         let turns =
             Turns { first: (config.grace_epochs() as f64).max(warmup), every: config.alpha.every };
@@ -62,19 +72,32 @@ impl Anneal {
             evidence: turns.evidence(config, steps)?,
             delta: config.annealing.evidence.then_some(config.annealing.delta),
             veto: config.annealing.veto,
+            cost: CostTerm::new(config, trained)?,
+            order: config.annealing.order,
+            second: f64::midpoint(turns.first, config.search.epochs as f64),
             shuffled: false,
         })
     }
 
     /// The same with gradients that say nothing.
-    pub(super) fn placebo(config: &Config, adam: Adam, steps: usize) -> Result<Self, Error> {
-        Ok(Self { shuffled: true, ..Self::exponential(config, adam, steps)? })
+    pub(super) fn placebo(
+        config: &Config,
+        adam: Adam,
+        steps: usize,
+        trained: &NetworkShape,
+    ) -> Result<Self, Error> {
+        Ok(Self { shuffled: true, ..Self::exponential(config, adam, steps, trained)? })
     }
 
     /// Eqs. 5 to 8, after the same number of grace epochs.
     ///
     /// A step of Adam moves an alpha by about its rate, whatever the gradient: eta L is that rate.
-    pub(super) fn pac(config: &Config, adam: Adam, steps: usize) -> Result<Self, Error> {
+    pub(super) fn pac(
+        config: &Config,
+        adam: Adam,
+        steps: usize,
+        trained: &NetworkShape,
+    ) -> Result<Self, Error> {
         let fraction = config.annealing.threshold;
         let pac = Pac {
             eta: adam.lr,
@@ -89,7 +112,16 @@ impl Anneal {
             grace: f64::INFINITY,
         };
         let time = Time::AlphaSteps;
-        Ok(Self { annealing, time, ..Self::exponential(config, adam, steps)? })
+        Ok(Self { annealing, time, ..Self::exponential(config, adam, steps, trained)? })
+    }
+
+    /// The choices that move at a time.
+    fn moving(&self, clock: &Clock) -> Moving {
+        match self.order {
+            Order::OperationsFirst if clock.epochs() < self.second => Moving::Operations,
+            Order::EdgesFirst if clock.epochs() < self.second => Moving::Edges,
+            _ => Moving::All,
+        }
     }
 
     fn time(&self, clock: &Clock) -> f64 {
@@ -101,6 +133,37 @@ impl Anneal {
     }
 }
 
+/// The choices that move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moving {
+    All,
+    Operations,
+    Edges,
+}
+
+impl Moving {
+    fn includes(self, pruned: &Pruned) -> bool {
+        match self {
+            Self::All => true,
+            Self::Operations => pruned.operation.is_some(),
+            Self::Edges => pruned.operation.is_none(),
+        }
+    }
+
+    /// Removes the gradients of the others.
+    fn retain(self, gradients: &mut LogitGradients) {
+        match self {
+            Self::All => {}
+            Self::Operations => {
+                gradients.inputs.iter_mut().flatten().flatten().for_each(|g| *g = 0.0)
+            }
+            Self::Edges => {
+                gradients.operations.iter_mut().flatten().flatten().for_each(|g| *g = 0.0)
+            }
+        }
+    }
+}
+
 /// A learner and the evidence on its choices; nothing goes that the evidence does not allow, or the loss on some images, if
 /// they have a say.
 struct Proven<'a> {
@@ -108,6 +171,7 @@ struct Proven<'a> {
     evidence: &'a mut Evidence,
     delta: Option<f64>,
     veto: Option<&'a Batch>,
+    moving: Moving,
 }
 
 impl Proven<'_> {
@@ -137,6 +201,7 @@ impl Annealed for Proven<'_> {
         time: f64,
     ) -> Vec<Pruned> {
         let mut pruned = self.learner.architecture.clone().prune(temperature, threshold, time);
+        pruned.retain(|pruned| self.moving.includes(pruned));
         if let Some(delta) = self.delta {
             let architecture = &self.learner.architecture;
             pruned.retain(|pruned| self.evidence.allows(architecture, pruned, delta));
@@ -186,9 +251,10 @@ impl Method for Anneal {
             return Ok(Vec::new());
         }
         let (annealing, time) = (self.annealing, self.time(&step.clock));
-        let Self { seed, adam, optimizer, shuffled, delta, veto, .. } = *self;
+        let moving = self.moving(&step.clock);
+        let Self { seed, adam, optimizer, shuffled, delta, veto, ref cost, .. } = *self;
         let veto = veto.then_some(valid);
-        let mut proven = Proven { learner, evidence: &mut self.evidence, delta, veto };
+        let mut proven = Proven { learner, evidence: &mut self.evidence, delta, veto, moving };
         annealing.anneal(&mut proven, time, |Proven { learner, evidence, .. }, temperature| {
             let (_, gradients) = learner.mixing_gradients(valid, &learner.mixing(temperature))?;
             let architecture = &mut learner.architecture;
@@ -196,8 +262,12 @@ impl Method for Anneal {
             if shuffled {
                 gradients.shuffle(architecture, &mut generator(seed, &step.clock, "placebo"));
             }
+            if let Some(cost) = cost {
+                cost.add_gradients(&mut gradients, architecture, temperature);
+            }
             evidence.observe_gradients(architecture, &gradients);
-            let gradients = architecture.through_softmax(&gradients, temperature);
+            let mut gradients = architecture.through_softmax(&gradients, temperature);
+            moving.retain(&mut gradients);
             match optimizer {
                 AlphaOptimizer::Adam => architecture.step_logits(&gradients, &adam),
                 AlphaOptimizer::Descent => architecture.descend_logits(&gradients, adam.lr),

@@ -5,13 +5,12 @@
 //! - `even`: the gradients of the loss for the mixing weights, all operations trained together and weighted evenly (eqs. 2 and 4);
 //! - `paths`: the losses of single paths, each step on the weights training one, drawn so that all operations get the same share.
 
-use asap_core::{
-    Architecture, Derived, Evidence, MixingTables, NetworkShape, OperationCosts, Pruned, Sureness,
-};
+use asap_core::{Architecture, Derived, Evidence, MixingTables, NetworkShape, Pruned, Sureness};
 use asap_data::Batch;
 use rand::seq::SliceRandom;
 
 use super::anneal::path;
+use super::cost::CostTerm;
 use super::{Clock, Method, Step, Turns, generator};
 use crate::error::Error;
 use crate::search::learner::Learner;
@@ -28,8 +27,7 @@ pub(super) struct ByEvidence {
     /// The most paths that are compared, and the number that share the operations evenly.
     count: usize,
     evidence: Evidence,
-    /// What half the multiply-adds are worth, and those of the operations in the network that is trained.
-    cost: Option<(f64, OperationCosts)>,
+    cost: Option<CostTerm>,
     /// True if what is compared is shuffled, for the placebo.
     shuffled: bool,
 }
@@ -45,10 +43,6 @@ impl ByEvidence {
             first: config.search.warmup * config.search.epochs as f64,
             every: config.alpha.every,
         };
-        let cost = match config.search.cost {
-            0.0 => None,
-            worth => Some((worth, OperationCosts::new(&config.space()?, trained)?)),
-        };
         Ok(Self {
             seed: config.seed,
             delta: config.annealing.delta,
@@ -56,7 +50,7 @@ impl ByEvidence {
             paths: config.search.relaxation == Relaxation::Paths,
             count: config.network.candidates.len().max(2),
             evidence: turns.evidence(config, steps)?,
-            cost,
+            cost: CostTerm::new(config, trained)?,
             shuffled,
         })
     }
@@ -87,10 +81,8 @@ impl ByEvidence {
         if self.shuffled {
             losses.shuffle(&mut random);
         }
-        if let Some((worth, costs)) = &self.cost {
-            for (loss, path) in losses.iter_mut().zip(&paths) {
-                *loss += worth * costs.expected(path).log2();
-            }
+        if let Some(cost) = &self.cost {
+            losses.iter_mut().zip(&paths).for_each(|(loss, path)| *loss += cost.loss(path));
         }
         self.evidence.observe_paths(architecture, &paths, &losses);
         Ok(())
@@ -110,9 +102,8 @@ impl ByEvidence {
         if self.shuffled {
             gradients.shuffle(architecture, &mut generator(self.seed, clock, "placebo"));
         }
-        if let Some((worth, costs)) = &self.cost {
-            let of_cost = costs.log2_gradients(&even);
-            gradients.add(&architecture.choice_gradients(&of_cost, f64::INFINITY), *worth);
+        if let Some(cost) = &self.cost {
+            cost.add_gradients(&mut gradients, architecture, f64::INFINITY);
         }
         self.evidence.observe_gradients(architecture, &gradients);
         Ok(())

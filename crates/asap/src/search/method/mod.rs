@@ -2,6 +2,7 @@
 //! The loop, the records, checkpoints and the ending belong to [`crate::Search`], the same for all.
 
 mod anneal;
+mod cost;
 mod darts;
 mod enas;
 mod evidence;
@@ -189,9 +190,9 @@ pub fn build(
             let shuffled = name == MethodName::Placebo;
             Box::new(evidence::ByEvidence::new(config, steps, trained, shuffled)?)
         }
-        MethodName::Asap => Box::new(anneal::Anneal::exponential(config, adam, steps)?),
-        MethodName::Placebo => Box::new(anneal::Anneal::placebo(config, adam, steps)?),
-        MethodName::AsapPac => Box::new(anneal::Anneal::pac(config, adam, steps)?),
+        MethodName::Asap => Box::new(anneal::Anneal::exponential(config, adam, steps, trained)?),
+        MethodName::Placebo => Box::new(anneal::Anneal::placebo(config, adam, steps, trained)?),
+        MethodName::AsapPac => Box::new(anneal::Anneal::pac(config, adam, steps, trained)?),
         MethodName::Darts => Box::new(darts::Darts::first_order(adam)),
         MethodName::Darts2nd => Box::new(darts::Darts::second_order(adam)),
         MethodName::DartsPlus => Box::new(darts::Darts::early_stopping(adam)),
