@@ -596,6 +596,32 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value = "ASAP")]
         cell: String,
     },
+    /// Time a network on one image, as a whole and as the sum of its pieces
+    ///
+    /// The times of pieces are kept in the user's cache folder; a search for a limited latency takes them from there.
+    Latency {
+        /// A published name, a plain network, a file, a genotype as text, or the folder of a search
+        #[arg(long, default_value = "ASAP")]
+        cell: String,
+        /// Initial channels C [default: 36; 16 for a plain network]
+        #[arg(long)]
+        channels: Option<usize>,
+        /// Number of cells [default: 20]
+        #[arg(long)]
+        cells: Option<usize>,
+        /// Image height and width in pixels
+        #[arg(long, default_value_t = 32)]
+        size: usize,
+        /// Image channels
+        #[arg(long, default_value_t = 3)]
+        in_channels: usize,
+        /// Number of classes
+        #[arg(long, default_value_t = 10)]
+        classes: usize,
+        /// Measure the pieces again, even if their times are known
+        #[arg(long)]
+        anew: bool,
+    },
     /// Time the inference of a trained network on made-up images
     Predict {
         /// Run folder of a finished training, or a weights.safetensors file

@@ -1,6 +1,6 @@
 //! Neural architecture search that anyone can afford (ASAP: Architecture Search, Anneal and Prune).
 //!
-//! The folders in order of dependence: `error`, `settings`, `tabular`, `run` (records, the loop, folder and memory), `report`, then
+//! The folders in order of dependence: `error`, `settings`, `tabular`, `run` (records, the loop, folder and memory), `latency`, `report`, then
 //! `search` and `train`, and `jobs`, which starts and resumes both. No folder uses a later one.
 //!
 //! # From images to predictions
@@ -127,6 +127,7 @@
 pub mod duration;
 pub mod error;
 pub mod jobs;
+pub mod latency;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod run;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use asap::latency::NetworkLatency;
 use asap::search::bench::{self, BenchConfig, Measurement};
 use asap_core::{Family, NetworkShape, SearchSpace, Stem};
 
@@ -23,6 +24,22 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
             let design = super::cells::read_design(cell)?;
             let [channels, cells] = super::cells::network_size(&design);
             bench::evaluation(&config(size, [channels, cells, 32], common)?, &design)?
+        }
+        BenchCommand::Latency { cell, channels, cells, size, in_channels, classes, anew } => {
+            let design = super::cells::read_design(cell)?;
+            let usual = super::cells::network_size(&design);
+            let shape = NetworkShape {
+                channels: channels.unwrap_or(usual[0]),
+                cells: cells.unwrap_or(usual[1]),
+                height: *size,
+                width: *size,
+                in_channels: *in_channels,
+                classes: *classes,
+                stem: Stem::Small,
+            };
+            let threads = common.threads.filter(|&threads| threads > 0).unwrap_or(1);
+            let found = NetworkLatency::of(&design, shape, threads, *anew)?;
+            return output::print(common.json, &found, &pieces(&found));
         }
         BenchCommand::Predict { run, batch, steps } => {
             let network = asap::run::folder::open_trained(run, common.device.unwrap_or_default())?;
@@ -74,6 +91,22 @@ fn cost(multiply_adds: u64, peak_rss_mb: Option<f64>) -> String {
         multiply_adds as f64 / 1e6,
         output::megabytes(peak_rss_mb),
     )
+}
+
+fn pieces(found: &NetworkLatency) -> String {
+    let NetworkLatency { measured_ms, sum_ms, pieces, threads, .. } = found;
+    let plural = if *threads == 1 { "" } else { "s" };
+    let mut text = format!(
+        "measured {measured_ms:>10.3} ms for one image, with {threads} thread{plural}\n\
+         sum      {sum_ms:>10.3} ms ({:+.1} %), of\n",
+        100.0 * (sum_ms / measured_ms - 1.0)
+    );
+    for piece in pieces {
+        let (times, ms) = (piece.times, piece.ms);
+        writeln!(text, "{:>10.3} ms = {times:>3} x {ms:.3}  {}", piece.sum_ms(), piece.name)
+            .expect("text can be written to");
+    }
+    text
 }
 
 fn text(measured: &Measurement) -> anyhow::Result<String> {

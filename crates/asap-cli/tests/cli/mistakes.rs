@@ -23,6 +23,8 @@ fn mistakes_are_named_and_end_with_2() {
     refused(&["search", "--resume", "x", "--preset", "paper"], at, &["--resume"]);
     refused(&["search", "--config", "none.toml"], at, &["none.toml"]);
     refused(&["bench", "search", "--channels", "0"], at, &["channels"]);
+    refused(&["bench", "latency", "--channels", "0"], at, &["channels"]);
+    refused(&["bench", "latency", "--cell", "ASAPP"], at, &["ASAPP", "ASAP"]);
     refused(&["bench", "search", "--steps", "0"], at, &["--steps", "at least 1"]);
     refused(
         &["bench", "search", "--set", "search.method=xnas"],

@@ -117,6 +117,12 @@ fn a_cell_is_trained_evaluated_and_used() {
     refused(&["export", "run", "--format", "tflite"], at, &["tflite", "onnx, pytorch"]);
     refused(&["export", "photos", "--format", "onnx"], at, &["photos", "finished training"]);
 
+    let timed = json(&asap(&["bench", "latency", "--channels", "4", "--cells", "3", "--json"], at));
+    let pieces = timed["pieces"].as_array().unwrap();
+    let number = |piece: &serde_json::Value, key: &str| piece[key].as_f64().unwrap();
+    let sum: f64 = pieces.iter().map(|p| number(p, "times") * number(p, "ms")).sum();
+    assert!((number(&timed, "sum_ms") - sum).abs() < 1e-9 && sum > 0.0, "{timed}");
+    assert!(number(&timed, "measured_ms") > 0.0 && pieces.len() > 10, "{timed}");
     let timed = json(&asap(&["bench", "predict", "run", "--batch", "3", "--json"], at));
     assert_eq!((&timed["batch"], &timed["params"]), (&3.into(), &trained["params"]));
     assert!(timed["images_per_s"].as_f64().unwrap() > 0.0);

@@ -9,6 +9,7 @@ pub mod design;
 mod inherit;
 mod operation;
 mod operation_costs;
+mod piece;
 mod plain;
 mod prune;
 mod stack;
@@ -19,6 +20,7 @@ pub use self::cost::{Cost, NetworkShape, Stem};
 pub use self::design::{Convolution, Design, PlainNetwork};
 pub use self::operation::{Norms, factorized_reduce};
 pub use self::operation_costs::OperationCosts;
+pub use self::piece::Piece;
 pub use self::step::{Init, Map, Parameter, Primitive, Role, Step};
 use crate::{CellKind, Family, Operation};
 

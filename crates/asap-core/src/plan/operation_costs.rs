@@ -1,10 +1,13 @@
 //! The share of each operation in the cost of the network that will be trained.
 
-use super::{Body, NetworkShape, Plan};
+use serde::{Deserialize, Serialize};
+
+use super::{Body, NetworkShape, Piece, Plan};
 use crate::{Error, MixingTables, SearchSpace};
 
-/// Multiply-adds of each candidate of each edge, summed over the cells of a network, and of everything outside the edges.
-#[derive(Clone, Debug, PartialEq)]
+/// Multiply-adds or milliseconds of each candidate of each edge, summed over the cells of a network, and of everything outside the
+/// edges.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OperationCosts {
     fixed: f64,
     candidates: MixingTables,
@@ -36,7 +39,38 @@ impl OperationCosts {
         Ok(Self { fixed: plan.cost().multiply_adds as f64 - inside, candidates })
     }
 
-    /// The expected multiply-adds of the network, if an edge and its operation are kept as often as the mixing weights say; those of
+    /// The milliseconds in a network of cells of the space, from those of its pieces.
+    ///
+    /// # Errors
+    /// As [`Plan::search`], and those of `milliseconds`.
+    pub fn of_latency<E: From<Error>>(
+        space: &SearchSpace,
+        shape: &NetworkShape,
+        mut milliseconds: impl FnMut(&Piece) -> Result<f64, E>,
+    ) -> Result<Self, E> {
+        let plan = Plan::search(space, shape)?;
+        let (mut fixed, mut candidates) = (0.0, space.tables(|| 0.0));
+        for layer in &plan.layers {
+            let Body::Node(node) = &layer.body else {
+                for piece in plan.pieces_of(layer) {
+                    fixed += milliseconds(&piece)?;
+                }
+                continue;
+            };
+            let kind = space.family.kind_index(node.kind);
+            for (edge, row) in node.edges.iter().filter_map(|edge| Some((edge, edge.row?))) {
+                let map = plan.layers[edge.input].output;
+                for candidate in &edge.candidates {
+                    let operation = candidate.operation;
+                    let piece = Piece::of_operation(space.family, operation, map, edge.stride);
+                    candidates[kind][row][candidate.index] += milliseconds(&piece)?;
+                }
+            }
+        }
+        Ok(Self { fixed, candidates })
+    }
+
+    /// The expected cost of the network, if an edge and its operation are kept as often as the mixing weights say; those of
     /// a cell, if the weights are a path of ones.
     pub fn expected(&self, mixing: &MixingTables) -> f64 {
         let costs = self.candidates.iter().flatten().flatten();
@@ -58,7 +92,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::{Architecture, EdgePolicy, Family, Genotype, Stem, evaluation_cost};
+    use crate::{Architecture, EdgePolicy, Family, Genotype, Operation, Stem, evaluation_cost};
 
     const SHAPE: NetworkShape = NetworkShape {
         channels: 12,
@@ -80,6 +114,26 @@ mod tests {
                 let cell = Genotype::random(&space, &mut random);
                 let sum = costs.expected(&space.one_hot(&cell)?);
                 assert_eq!(sum, evaluation_cost(&cell, &SHAPE)?.multiply_adds as f64, "{cell}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn latencies_of_a_cell_add_up_to_those_of_its_pieces() -> Result<(), Error> {
+        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let number = |piece: &Piece| piece.name.bytes().map(f64::from).sum::<f64>();
+        for family in Family::ALL {
+            let candidates = SearchSpace::of(family).candidates;
+            let candidates = candidates.into_iter().filter(|&o| o != Operation::None).collect();
+            let space = SearchSpace::new(family, SearchSpace::of(family).nodes, candidates)?;
+            let costs =
+                OperationCosts::of_latency(&space, &SHAPE, |piece| Ok::<_, Error>(number(piece)))?;
+            for _ in 0..20 {
+                let cell = Genotype::random(&space, &mut random);
+                let found = costs.expected(&space.one_hot(&cell)?);
+                let plan = Plan::of(&cell.into(), &SHAPE, false)?;
+                assert_eq!(found, plan.pieces().iter().map(number).sum::<f64>());
             }
         }
         Ok(())

@@ -149,7 +149,7 @@ pub struct SearchConfig {
     #[serde(default)]
     pub statistics: usize,
     /// Loss that half the multiply-adds are worth to `asap`: this many times the binary logarithm of the expected multiply-adds of
-    /// the network that would be trained is added to the loss; 0: cost does not count.
+    /// the network that would be trained (with `limits.latency_ms`, of its latency) is added to the loss; 0: cost does not count.
     #[serde(default)]
     pub cost: f64,
     /// Seconds after which no further epoch is begun; 0: no limit. The search ends with what it knows.

@@ -12,8 +12,9 @@ use asap_net::tensor_file::Header;
 use asap_net::trained::{NetworkCard, TrainedNetwork};
 use serde::{Deserialize, Serialize};
 
-use super::{Training, limits, time};
+use super::{Training, time};
 use crate::error::Error;
+use crate::latency;
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::driver::{Epochs, Position};
@@ -259,8 +260,8 @@ impl Epochs for Training {
             ));
         }
         let limits = &self.config.limits;
-        let latency_ms =
-            (limits.latency_ms > 0.0).then(|| limits::latency_ms(&self.design, self.shape, limits));
+        let latency_ms = (limits.latency_ms > 0.0)
+            .then(|| latency::measure(&self.design, self.shape, limits.latency_threads));
         let latency_ms = latency_ms.transpose()?;
         if let Some(found) = latency_ms.filter(|&found| found > limits.latency_ms) {
             warnings.push(format!(

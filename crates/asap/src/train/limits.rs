@@ -1,20 +1,11 @@
 //! Limits on a trained network, kept by the number of its channels.
 
-use std::time::{Duration, Instant};
-
-use asap_core::plan::Plan;
 use asap_core::{Cost, Design, NetworkShape};
-use asap_data::Normalization;
-use asap_net::device::DeviceName;
-use asap_net::parameters::Parameters;
-use asap_net::trained::{NetworkCard, TrainedNetwork};
 
 use crate::error::Error;
-use crate::run::driver::with_threads;
-use crate::settings::config::{Config, LimitsConfig};
+use crate::latency;
+use crate::settings::config::Config;
 
-/// Calls of which the median is the latency, after some that warm up; fewer if they take longer than this.
-const CALLS: (usize, usize, Duration) = (3, 21, Duration::from_millis(500));
 /// Part of the allowed latency that is used, since a machine is not always equally fast.
 const USED: f64 = 0.95;
 
@@ -40,12 +31,15 @@ pub(super) fn keep(
     }
     if limits.latency_ms > 0.0 {
         if limits.latency_channels == 0 {
-            let keeps = |shape| Ok(latency_ms(design, shape, limits)? <= USED * limits.latency_ms);
+            let keeps = |shape| {
+                Ok(latency::measure(design, shape, limits.latency_threads)?
+                    <= USED * limits.latency_ms)
+            };
             let kept = match widest(shape, keeps)? {
                 Some(kept) => kept,
                 None => {
-                    let smallest =
-                        latency_ms(design, NetworkShape { channels: 1, ..shape }, limits)?;
+                    let smallest = NetworkShape { channels: 1, ..shape };
+                    let smallest = latency::measure(design, smallest, limits.latency_threads)?;
                     let [least, limit] = [smallest / USED, limits.latency_ms];
                     return Err(refuse(
                         "latency_ms",
@@ -87,46 +81,4 @@ fn widest(
         if keeps(with(middle))? { kept = middle } else { broken = middle }
     }
     Ok((kept > 0).then(|| with(kept)))
-}
-
-/// Median milliseconds from the bytes of one image to its logits, on the CPU.
-pub(super) fn latency_ms(
-    design: &Design,
-    shape: NetworkShape,
-    limits: &LimitsConfig,
-) -> Result<f64, Error> {
-    let device = DeviceName::Cpu.open()?;
-    let plan = Plan::of(design, &shape, false)?;
-    let values = Parameters::new(&plan, &device, 0).values();
-    let card = NetworkCard {
-        version: String::new(),
-        design: design.clone(),
-        shape,
-        classes: (0..shape.classes).map(|class| class.to_string()).collect(),
-        normalization: Normalization {
-            mean: vec![0.5; shape.in_channels],
-            std: vec![0.25; shape.in_channels],
-        },
-        data: String::new(),
-    };
-    let network = TrainedNetwork::new(card, values, &device)?;
-    let pixels: usize = network.image_shape().iter().product();
-    let image: Vec<u8> = (0..pixels).map(|i| (i * 37 % 251) as u8).collect();
-    let (warm_up, calls, longest) = CALLS;
-    with_threads(limits.latency_threads, || {
-        let started = Instant::now();
-        let mut times = Vec::with_capacity(calls);
-        for call in 0..warm_up + calls {
-            let began = Instant::now();
-            network.logits(&image)?;
-            if call >= warm_up {
-                times.push(began.elapsed().as_secs_f64() * 1e3);
-            }
-            if times.len() > warm_up && started.elapsed() > longest {
-                break;
-            }
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(times[times.len() / 2])
-    })?
 }

@@ -156,10 +156,17 @@ impl Method for ByEvidence {
     }
 
     fn state(&self) -> serde_json::Value {
-        serde_json::to_value(&self.evidence).expect("numbers are JSON")
+        let mut state = serde_json::to_value(&self.evidence).expect("numbers are JSON");
+        if let Some(cost) = &self.cost {
+            cost.save(&mut state);
+        }
+        state
     }
 
-    fn restore(&mut self, state: serde_json::Value) -> Result<(), serde_json::Error> {
+    fn restore(&mut self, mut state: serde_json::Value) -> Result<(), serde_json::Error> {
+        if let Some(cost) = &mut self.cost {
+            cost.restore(&mut state)?;
+        }
         self.evidence = serde_json::from_value(state)?;
         Ok(())
     }
