@@ -171,6 +171,24 @@ pub(crate) struct Limits {
     /// Threads with which that is measured [default: 1]
     #[arg(long, help_heading = LIMITS, value_name = "N", requires = "max_latency")]
     pub(crate) latency_threads: Option<usize>,
+    #[command(flatten)]
+    pub(crate) memory: MemoryLimit,
+}
+
+/// A limit on the memory of searches and trainings.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct MemoryLimit {
+    /// Refuse a search or training that is estimated to need more memory, such as 2GiB; with --time, use a network that needs less
+    #[arg(long, help_heading = "Options", value_name = "SIZE", value_parser = mebibytes, conflicts_with = "resume")]
+    pub(crate) max_memory: Option<u64>,
+}
+
+/// MiB of a size such as `2GiB`.
+fn mebibytes(text: &str) -> Result<u64, String> {
+    match text.parse::<bytesize::ByteSize>() {
+        Ok(size) if size.as_u64() >= 1 << 20 => Ok(size.as_u64() >> 20),
+        _ => Err("expected a size of at least 1 MiB, such as 500MiB or 2GiB".to_owned()),
+    }
 }
 
 /// The heading of the limits in help texts.
@@ -214,6 +232,8 @@ pub(crate) struct SearchArgs {
     pub(crate) settings: Settings,
     #[command(flatten)]
     pub(crate) limit: TimeLimit,
+    #[command(flatten)]
+    pub(crate) memory: MemoryLimit,
     /// Search method [default: asap]
     #[arg(long, conflicts_with = "resume", value_parser = one_of(MethodName::ALL, MethodName::name))]
     pub(crate) method: Option<MethodName>,

@@ -28,7 +28,7 @@ use asap::settings::Origin;
 use asap::settings::config::Config;
 use asap::{Layers, Outcome, Preset, RunFolder};
 
-use crate::args::{Command, Common, Limits, Settings, TimeLimit};
+use crate::args::{Command, Common, Limits, MemoryLimit, Settings, TimeLimit};
 use crate::output::shell_word;
 use crate::progress::Progress;
 
@@ -49,7 +49,8 @@ pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Lay
 
 /// Adds the limits of the trained network.
 pub(crate) fn limit(layers: &mut Layers, limits: Limits) {
-    let Limits { max_multiply_adds, max_weights, max_latency, latency_threads } = limits;
+    let Limits { max_multiply_adds, max_weights, max_latency, latency_threads, memory } = limits;
+    limit_memory(layers, memory);
     let counts = [("limits.multiply_adds", max_multiply_adds), ("limits.weights", max_weights)];
     for (key, count) in counts {
         if let Some(count) = count {
@@ -61,6 +62,13 @@ pub(crate) fn limit(layers: &mut Layers, limits: Limits) {
     }
     if let Some(threads) = latency_threads {
         layers.put("limits.latency_threads", threads as i64);
+    }
+}
+
+/// Adds the limit on the memory.
+pub(crate) fn limit_memory(layers: &mut Layers, limit: MemoryLimit) {
+    if let Some(mebibytes) = limit.max_memory {
+        layers.put("limits.memory_mb", mebibytes as i64);
     }
 }
 

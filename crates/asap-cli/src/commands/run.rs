@@ -64,6 +64,9 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         }
     }
     let outcome = result.outcome.as_ref();
+    if let Some(note) = outcome.and_then(|outcome| outcome.note.as_ref()) {
+        writeln!(text, "{note}\n")?;
+    }
     if let Some(Final { candidates, winner, .. }) = outcome.filter(|o| !o.candidates.is_empty()) {
         for candidate in candidates {
             writeln!(

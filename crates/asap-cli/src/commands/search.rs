@@ -19,6 +19,7 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
         return resume(path, common);
     }
     let mut layers = super::layers(&args.settings, common)?;
+    super::limit_memory(&mut layers, args.memory);
     if let Some(method) = args.method {
         layers.put("search.method", method.name());
     }

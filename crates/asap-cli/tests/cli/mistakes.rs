@@ -23,6 +23,11 @@ fn mistakes_are_named_and_end_with_2() {
     refused(&["search", "--resume", "x", "--preset", "paper"], at, &["--resume"]);
     refused(&["search", "--config", "none.toml"], at, &["none.toml"]);
     refused(&["bench", "search", "--channels", "0"], at, &["channels"]);
+    refused(&["search", "--max-memory", "2"], at, &["at least 1 MiB", "2GiB"]);
+    let little = ["--set", "train.channels=16", "--set", "train.batch=200", "--max-memory"];
+    let train = [&["train", "--cell", "ASAP"][..], &little, &["200MiB"]].concat();
+    refused(&train, at, &["limits.memory_mb: expected at least", "train.batch=", "would fit"]);
+    refused(&["search", "--max-memory", "101MiB"], at, &["search.batch=32", "found 101"]);
     refused(&["bench", "latency", "--channels", "0"], at, &["channels"]);
     refused(&["bench", "latency", "--cell", "ASAPP"], at, &["ASAPP", "ASAP"]);
     refused(&["bench", "search", "--steps", "0"], at, &["--steps", "at least 1"]);

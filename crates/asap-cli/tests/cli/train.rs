@@ -205,6 +205,30 @@ fn one_command_searches_and_trains_and_resumes() {
 }
 
 #[test]
+fn images_that_are_too_easy_are_not_searched_on() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    for (class, level) in [("dark", 40_u8), ("light", 200)] {
+        fs::create_dir_all(at.join("photos").join(class)).unwrap();
+        for number in 0..330_u16 {
+            let mut bytes = b"P6 8 8 255\n".to_vec();
+            bytes.extend((0..8 * 8 * 3).map(|i| level + ((i * 31 + number * 17) % 50) as u8));
+            fs::write(at.join(format!("photos/{class}/{number}.ppm")), bytes).unwrap();
+        }
+    }
+    let run = |more: &[&'static str]| {
+        let start = ["run", "--json", "--data", "photos", "--set", "train.channels=4"];
+        asap(&[&start[..], more].concat(), at)
+    };
+    let easy = json(&run(&["--set", "train.epochs=15", "--out", "easy"]));
+    assert_eq!(easy["searches"].as_array().map(Vec::len), Some(0));
+    assert_eq!(easy["final"]["winner"], "resnet-20");
+    assert!(easy["final"]["note"].as_str().unwrap().contains("too easy"), "{easy}");
+    assert_eq!(easy["final"]["candidates"].as_array().map(Vec::len), Some(1));
+    assert!(fs::read_to_string(at.join("easy/report.html")).unwrap().contains("too easy"));
+}
+
+#[test]
 fn a_final_decides_what_is_trained() {
     let here = tempfile::tempdir().unwrap();
     let at = here.path();
@@ -216,8 +240,8 @@ fn a_final_decides_what_is_trained() {
     let whole = json(&asap(&run(&["--sizes", "2", "--out", "whole"]), at));
     let candidates = whole["final"]["candidates"].as_array().unwrap();
     let names: Vec<&str> = candidates.iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["search-0", "ASAP", "random", "resnet-20", "mobilenet-20"]);
-    assert_eq!(candidates[3]["genotype"], "resnet-20");
+    assert_eq!(names, ["resnet-20", "mobilenet-20", "search-0", "ASAP", "random"]);
+    assert_eq!(candidates[0]["genotype"], "resnet-20");
     let accuracy = |candidate: &Value| candidate["accuracy"].as_f64().unwrap();
     let best = candidates.iter().map(accuracy).fold(0.0, f64::max);
     let winner = candidates.iter().find(|candidate| accuracy(candidate) == best).unwrap();

@@ -173,9 +173,13 @@ fn multiply_adds(
     let balanced = balanced.max(per_image / ENOUGH_EPOCHS).min(per_image / FEW_EPOCHS);
     let mut found = (balanced as u64).max(smallest);
     // Halved until it fits into the memory.
-    while let Some(available) = available_mb().filter(|_| found > smallest) {
+    let allowed = match config.limits.memory_mb {
+        0 => available_mb().map(|available| MEMORY * available),
+        limit => Some(limit as f64),
+    };
+    while let Some(allowed) = allowed.filter(|_| found > smallest) {
         let cost = Plan::of(design, &shape.closest(design, found)?, false)?.cost();
-        if activations_mb(&cost, config.train.batch.min(data.len())) <= MEMORY * available {
+        if activations_mb(&cost, config.train.batch.min(data.len())) <= allowed {
             break;
         }
         found = (found / 2).max(smallest);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use asap_core::{Design, Genotype, PlainNetwork, PublishedCell};
+use asap_core::{Design, Family, Genotype, PlainNetwork, PublishedCell};
 use asap_data::Splits;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -34,7 +34,9 @@ const SHARES: (f64, f64) = (0.2, 0.15);
 const SHORT: (f64, usize) = (0.2, 10);
 /// Fraction of the training images on which the final judges, unless more are held out anyway.
 const HELD_OUT: f64 = 0.1;
-/// The plain network for too few images.
+/// Accuracy of the plain network in its short training from which on a search is not worth its time.
+const EASY: f64 = 0.99;
+/// The plain network for images that are too few or too easy.
 const SIMPLE: &str = PlainNetwork::NAMES[0];
 /// The published cell of the final.
 const PUBLISHED: &str = "ASAP";
@@ -161,13 +163,32 @@ impl Progress<'_> {
     /// `None` if asked to stop.
     fn whole(&mut self) -> Result<Option<RunResult>, Error> {
         let plan = self.run.plan;
-        if plan.with_final && self.images.train.len() < FEWEST_IMAGES {
-            self.say(&format!(
-                "{} training images are too few to search on (expected at least {FEWEST_IMAGES}): training {SIMPLE} instead; \
-                 use --no-final to search anyway",
-                self.images.train.len()
-            ));
-            return self.simple(Vec::new());
+        if plan.with_final {
+            self.equal_cost()?;
+            let images = self.images.train.len();
+            if images < FEWEST_IMAGES {
+                let note = format!(
+                    "{images} training images are too few to search on (expected at least {FEWEST_IMAGES}): training {SIMPLE} instead; \
+                     use --no-final to search anyway"
+                );
+                return self.simple(Vec::new(), Vec::new(), note);
+            }
+            // The simplest candidate comes first: it may show that a search is not needed.
+            let made = match self.candidate(0, SIMPLE, &Design::Plain(SIMPLE.parse()?)) {
+                Err(Error::TooShort { .. }) => None,
+                made => match made? {
+                    Some(made) => Some(made),
+                    None => return Ok(None),
+                },
+            };
+            if let Some(easy) = made.filter(|made| made.accuracy >= EASY) {
+                let note = format!(
+                    "these images are too easy to search on: a short training of {SIMPLE} classifies {:.2} % of the held-out ones; \
+                     training it; use --no-final to search anyway",
+                    100.0 * easy.accuracy
+                );
+                return self.simple(Vec::new(), vec![easy], note);
+            }
         }
         let mut searches = Vec::new();
         for seed in self.run.config.seeds(plan.searches) {
@@ -194,13 +215,13 @@ impl Progress<'_> {
             }
             return Ok(Some(self.result(searches, None)));
         }
-        if let Some(found) = searches.first() {
-            self.equal_cost(&found.search.genotype.clone().into())?;
-        }
         let candidates = match self.compare(&searches) {
             Err(error @ Error::TooShort { .. }) => {
-                self.say(&format!("no final, training {SIMPLE}: {error}"));
-                return self.simple(searches);
+                return self.simple(
+                    searches,
+                    Vec::new(),
+                    format!("no final, training {SIMPLE}: {error}"),
+                );
             }
             candidates => candidates?,
         };
@@ -209,39 +230,45 @@ impl Progress<'_> {
         self.say(&format!("winner of the final: {}", winner.name));
         let (name, design) = (winner.name.clone(), winner.design.clone());
         let seed = searches.iter().find(|s| s.folder == name).map(|s| s.search.seed);
-        self.finish(searches, candidates, &name, &design, seed)
+        let outcome = Final { candidates, winner: name, ..Final::default() };
+        self.finish(searches, outcome, &design, seed)
     }
 
-    /// Trains the simple answer.
-    fn simple(&mut self, searches: Vec<SearchAndTrainings>) -> Result<Option<RunResult>, Error> {
+    /// Trains the simple answer, for a reason.
+    fn simple(
+        &mut self,
+        searches: Vec<SearchAndTrainings>,
+        candidates: Vec<Candidate>,
+        note: String,
+    ) -> Result<Option<RunResult>, Error> {
+        self.say(&note);
         let design = Design::Plain(SIMPLE.parse()?);
-        self.equal_cost(&PublishedCell::find(PUBLISHED)?.genotype().into())?;
-        self.finish(searches, Vec::new(), SIMPLE, &design, None)
+        let (winner, note) = (SIMPLE.to_owned(), Some(note));
+        self.finish(searches, Final { candidates, winner, note, ..Final::default() }, &design, None)
     }
 
     /// Trains the winner, in every size.
     fn finish(
         &mut self,
         searches: Vec<SearchAndTrainings>,
-        candidates: Vec<Candidate>,
-        winner: &str,
+        mut outcome: Final,
         design: &Design,
         found_by: Option<u64>,
     ) -> Result<Option<RunResult>, Error> {
+        let winner = &outcome.winner;
         // Of the time, the largest network takes as much as all smaller ones together, and a little more.
         let of_largest = time_of_sizes(0..1) / time_of_sizes(0..self.run.plan.sizes);
         let trainings = self.train(winner, design, found_by, of_largest)?;
         let Some(trainings) = trainings else { return Ok(None) };
         let largest = trainings[0].1.multiply_adds;
-        let mut smaller = Vec::new();
         for size in 1..self.run.plan.sizes {
-            let Some(made) = self.train_smaller(winner, design, largest, size)? else {
+            let made = self.train_smaller(&outcome.winner, design, largest, size)?;
+            let Some(made) = made else {
                 return Ok(None);
             };
-            smaller.push(made);
+            outcome.smaller.push(made);
         }
-        let winner = winner.to_owned();
-        let outcome = Final { candidates, winner, trainings, smaller };
+        outcome.trainings = trainings;
         Ok(Some(self.result(searches, Some(outcome))))
     }
 
@@ -357,48 +384,60 @@ impl Progress<'_> {
         &mut self,
         searches: &[SearchAndTrainings],
     ) -> Result<Option<Vec<Candidate>>, Error> {
-        let (run, config) = (self.run, &self.config);
-        let mut designs: Vec<(String, Design)> = (searches.iter())
-            .map(|found| (found.folder.clone(), found.search.genotype.clone().into()))
-            .collect();
-        let published = PublishedCell::find(PUBLISHED)?.genotype();
-        if published.family() == config.space {
-            designs.push((PUBLISHED.to_owned(), published.into()));
+        let config = &self.config;
+        let mut designs = Vec::new();
+        for name in PlainNetwork::NAMES {
+            designs.push((name.to_owned(), Design::Plain(name.parse()?)));
+        }
+        let found = searches.iter().map(|found| (&found.folder, &found.search.genotype));
+        designs.extend(found.map(|(name, genotype)| (name.clone(), genotype.clone().into())));
+        if let Some(published) = published(config.space) {
+            designs.push((published.name.to_owned(), published.genotype().into()));
         }
         let mut random = ChaCha8Rng::seed_from_u64(config.seed);
         let random = Genotype::random(&config.space()?, &mut random);
         designs.push(("random".to_owned(), random.into()));
-        for name in PlainNetwork::NAMES {
-            designs.push((name.to_owned(), Design::Plain(name.parse()?)));
+        let mut candidates = Vec::new();
+        for (number, (name, design)) in designs.iter().enumerate() {
+            let Some(made) = self.candidate(number, name, design)? else { return Ok(None) };
+            candidates.push(made);
         }
+        Ok(Some(candidates))
+    }
 
+    /// The short training of a candidate; `None` if asked to stop.
+    fn candidate(
+        &mut self,
+        number: usize,
+        name: &str,
+        design: &Design,
+    ) -> Result<Option<Candidate>, Error> {
+        let run = self.run;
+        // Plain networks, cells found, a published one if there is one, a random one.
+        let published = usize::from(published(self.config.space).is_some());
+        let count = PlainNetwork::NAMES.len() + run.plan.searches as usize + published + 1;
         // The test images decide nothing, so nothing of them is measured here.
         let images = Splits { test: None, ..self.images.clone() };
         let short = self.short();
-        let count = designs.len();
-        let mut candidates = Vec::new();
-        for (number, (name, design)) in designs.into_iter().enumerate() {
-            let path = run.path(CANDIDATES).join(&name);
-            let title = format!("final, {} of {count}: {name}", number + 1);
-            let fitting = |_: &Self, seconds: f64| {
-                let share = Share { seconds: SHARES.1 * seconds / count as f64, must: false };
-                fit::training(&short, &design, &images, share, Size::Decided)
-            };
-            let config = self.decided(&path, &title, short.clone(), fitting)?;
-            let made = self.train_in(&path, &config, &design, &images, None)?;
-            let Some(result) = made else { return Ok(None) };
-            candidates.push(Candidate {
-                folder: format!("{CANDIDATES}/{name}"),
-                name,
-                design,
-                params: result.params,
-                multiply_adds: result.multiply_adds,
-                epochs: result.epochs,
-                seconds: result.seconds,
-                accuracy: result.valid_accuracy.unwrap_or(0.0),
-            });
-        }
-        Ok(Some(candidates))
+        let folder = format!("{CANDIDATES}/{name}");
+        let path = run.path(&folder);
+        let title = format!("final, {} of {count}: {name}", number + 1);
+        let fitting = |_: &Self, seconds: f64| {
+            let share = Share { seconds: SHARES.1 * seconds / count as f64, must: false };
+            fit::training(&short, design, &images, share, Size::Decided)
+        };
+        let config = self.decided(&path, &title, short.clone(), fitting)?;
+        let made = self.train_in(&path, &config, design, &images, None)?;
+        Ok(made.map(|result| Candidate {
+            folder,
+            name: name.to_owned(),
+            design: design.clone(),
+            params: result.params,
+            multiply_adds: result.multiply_adds,
+            epochs: result.epochs,
+            seconds: result.seconds,
+            accuracy: result.valid_accuracy.unwrap_or(0.0),
+        }))
     }
 
     /// The settings of a short training.
@@ -415,13 +454,16 @@ impl Progress<'_> {
         config
     }
 
-    /// Gives every network the multiply-adds of that of a design, unless all have the same anyway or a time decides.
-    fn equal_cost(&mut self, design: &Design) -> Result<(), Error> {
+    /// Gives every network the multiply-adds that a published cell has with the configuration's channels, unless all have the same
+    /// anyway or a time decides.
+    fn equal_cost(&mut self) -> Result<(), Error> {
         let train = &mut self.config.train;
         if train.multiply_adds == 0 && self.run.plan.seconds.is_none() {
             let images = &self.images.train;
             let shape = train.shape(images.image_shape(), images.classes().len());
-            train.multiply_adds = shape.cost_with(design, shape.channels)?.multiply_adds;
+            let usual = published(self.config.space).unwrap_or(PublishedCell::find(PUBLISHED)?);
+            let cost = shape.cost_with(&usual.genotype().into(), shape.channels)?;
+            train.multiply_adds = cost.multiply_adds;
         }
         Ok(())
     }
@@ -498,6 +540,11 @@ impl Progress<'_> {
 /// The time of networks of these sizes, in that of the largest one.
 fn time_of_sizes(sizes: std::ops::Range<u32>) -> f64 {
     sizes.map(|size| 0.5_f64.powi(size as i32)).sum()
+}
+
+/// The published cell of the final, if there is one of the family.
+fn published(family: Family) -> Option<&'static PublishedCell> {
+    PublishedCell::find(PUBLISHED).ok().filter(|cell| cell.genotype().family() == family)
 }
 
 /// The candidate with the best accuracy; the first of equals.

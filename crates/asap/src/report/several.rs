@@ -55,6 +55,9 @@ pub(crate) fn write_run(
 
 /// The final: its candidates, and the trainings of the winner.
 fn final_round(body: &mut String, outcome: &Final) {
+    if let Some(note) = &outcome.note {
+        let _ = write!(body, "<p><strong>{}</strong></p>", escape(note));
+    }
     if !outcome.candidates.is_empty() {
         body.push_str("<h2>Final</h2>");
         let rows = outcome.candidates.iter().map(|candidate| {

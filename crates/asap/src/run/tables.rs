@@ -41,9 +41,12 @@ impl RunResult {
 }
 
 /// A final between the cells found and simpler answers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Final {
+    /// Why nothing was searched or compared, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// The candidates; none if there was nothing to choose from.
     pub candidates: Vec<Candidate>,
     /// The name of the best one.

@@ -22,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
 use crate::run::driver::{self, Position};
-use crate::run::memory::activations_mb;
+use crate::run::memory::{self, activations_mb};
 use crate::run::record::{DataSummary, Observer, Outcome, SearchOutline, SearchResult};
 use crate::run::sink::Sink;
 use crate::search::learner::Learner;
@@ -104,7 +104,7 @@ impl Search {
             &device,
             config.seed,
         )?;
-        Ok(Self {
+        let search = Self {
             method,
             alpha_lr: config.alpha_lr(steps),
             data: summary,
@@ -116,7 +116,11 @@ impl Search {
             alpha_steps: 0,
             pruned: Vec::new(),
             config,
-        })
+        };
+        let batch = search.config.search.batch.min(search.data.train_images);
+        let limit = search.config.limits.memory_mb;
+        memory::check(limit, "search.batch", batch, |batch| search.memory_mb(batch))?;
+        Ok(search)
     }
 
     /// A summary of the search's images.
@@ -156,6 +160,11 @@ impl Search {
 
     /// Estimated memory of the search at its start, in MiB; pruning lowers it.
     pub fn memory_estimate_mb(&self) -> f64 {
+        self.memory_mb(self.config.search.batch.min(self.data.train_images))
+    }
+
+    /// The same for a size of batch.
+    fn memory_mb(&self, batch: usize) -> f64 {
         let shape = self.config.network.shape(self.data.image, self.data.classes.len());
         let mut cost = search_cost(&self.learner.architecture, &shape).unwrap_or_default();
         if self.config.samples_paths() {
@@ -165,7 +174,7 @@ impl Search {
             let of_path = |path| evaluation_cost(&path, &shape).unwrap_or_default().activations;
             cost.activations = paths.map(of_path).max().unwrap_or(cost.activations);
         }
-        activations_mb(&cost, self.config.search.batch.min(self.data.train_images))
+        activations_mb(&cost, batch)
     }
 
     /// Key numbers of the search before it starts.

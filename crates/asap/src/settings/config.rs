@@ -333,6 +333,8 @@ pub struct LimitsConfig {
     pub latency_ms: f64,
     /// Threads with which that is measured.
     pub latency_threads: usize,
+    /// Most MiB that a search or a training may take, as estimated before it; 0: any.
+    pub memory_mb: u64,
     /// The channels that the latency allows, once they are measured; 0: to be measured.
     pub latency_channels: usize,
 }
@@ -344,6 +346,7 @@ impl Default for LimitsConfig {
             weights: 0,
             latency_ms: 0.0,
             latency_threads: 1,
+            memory_mb: 0,
             latency_channels: 0,
         }
     }

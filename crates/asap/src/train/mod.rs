@@ -20,7 +20,7 @@ use burn::tensor::Device;
 
 use crate::error::Error;
 use crate::run::driver::{self, Position};
-use crate::run::memory::activations_mb;
+use crate::run::memory::{self, activations_mb};
 use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResult};
 use crate::run::sink::Sink;
 use crate::settings::config::Config;
@@ -84,6 +84,10 @@ impl Training {
         let auxiliary = config.train.auxiliary_weight > 0.0;
         let plan = Plan::of(&design, &shape, auxiliary)?;
         let cost = plan.cost();
+        let batch = config.train.batch.min(data.train_images);
+        memory::check(config.limits.memory_mb, "train.batch", batch, |batch| {
+            activations_mb(&cost, batch)
+        })?;
         let network = Network::new(plan, Engine::with_precision(&device, config.precision));
         let parameters = network.parameters(&device, config.seed);
         let loader = |images: Arc<Dataset>, indices, augment, shuffle| {
