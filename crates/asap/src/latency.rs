@@ -45,7 +45,7 @@ pub fn measure(design: &Design, shape: NetworkShape, threads: usize) -> Result<f
     let network = TrainedNetwork::new(card, values, &device)?;
     let pixels: usize = network.image_shape().iter().product();
     let image: Vec<u8> = (0..pixels).map(|i| (i * 37 % 251) as u8).collect();
-    with_threads(threads, || median(|| Ok(drop(network.logits(&image)?))))?
+    with_threads(threads, || median(|| Ok(network.logits(&image).map(drop)?)))?
 }
 
 /// Latencies of the pieces of networks on this CPU. They are measured when they are first asked for.
