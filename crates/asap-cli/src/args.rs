@@ -256,7 +256,7 @@ pub(crate) struct TrainArgs {
     /// A published name, a file, a genotype as text, or the folder of a search
     #[arg(long, required_unless_present_any = ["network", "resume"], conflicts_with = "resume")]
     pub(crate) cell: Option<String>,
-    /// Train a plain network instead: resnet-20, mobilenet-20, or of another depth 6 n + 2
+    /// Train a plain network instead: resnet-9, resnet-20, mobilenet-20, or of another depth 6 n + 2
     #[arg(long, value_name = "NAME", conflicts_with_all = ["cell", "resume", "space"])]
     pub(crate) network: Option<PlainNetwork>,
     /// Resume an interrupted run; the result is the same as without the interruption

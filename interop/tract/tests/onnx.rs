@@ -48,6 +48,7 @@ fn tract_computes_the_logits_of_the_exported_graph() {
         (Design::from(published("ASAP")), Stem::Small, [9, 7]),
         (plain("resnet-8"), Stem::Small, [9, 7]),
         (plain("mobilenet-14"), Stem::Small, [10, 13]),
+        (plain("resnet-9"), Stem::Small, [11, 13]),
         (published("AmoebaNet").into(), Stem::Small, [8, 8]),
         (published("SNAS_aggressive").into(), Stem::Small, [10, 11]),
         (published("NASNet").into(), Stem::Large, [33, 37]),

@@ -240,7 +240,7 @@ fn a_final_decides_what_is_trained() {
     let whole = json(&asap(&run(&["--sizes", "2", "--out", "whole"]), at));
     let candidates = whole["final"]["candidates"].as_array().unwrap();
     let names: Vec<&str> = candidates.iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["resnet-20", "mobilenet-20", "search-0", "ASAP", "random"]);
+    assert_eq!(names, ["resnet-20", "resnet-9", "mobilenet-20", "search-0", "ASAP", "random"]);
     assert_eq!(candidates[0]["genotype"], "resnet-20");
     let accuracy = |candidate: &Value| candidate["accuracy"].as_f64().unwrap();
     let best = candidates.iter().map(accuracy).fold(0.0, f64::max);

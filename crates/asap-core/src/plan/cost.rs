@@ -301,6 +301,17 @@ mod tests {
                 "{name}"
             );
         }
+        let nine = "resnet-9".parse::<PlainNetwork>()?.into();
+        let conv = |from: u64, to: u64| 9 * from * to + 2 * to;
+        let widening = conv(16, 32) + conv(32, 64) + conv(64, 128);
+        let expected = conv(3, 16)
+            + widening
+            + 2 * conv(32, 32)
+            + 2 * conv(128, 128)
+            + 2 * 128
+            + 128 * 10
+            + 10;
+        assert_eq!(Plan::of(&nine, &shape(16), false)?.cost().params, expected);
         let separable = "mobilenet-20".parse::<PlainNetwork>()?.into();
         let plan = Plan::of(&separable, &shape(16), true)?;
         let half = |from: u64, to: u64| 9 * from + from * to + 2 * to;

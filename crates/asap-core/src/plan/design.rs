@@ -20,23 +20,37 @@ pub enum Design {
     Plain(PlainNetwork),
 }
 
+/// A network of one of these forms; its text is `resnet-20`, `mobilenet-20` (or another depth) or `resnet-9`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PlainNetwork(Form);
+
+/// The form of a plain network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    /// See [`Stages`].
+    Stages(Stages),
+    /// The network with which Page trained CIFAR-10 in the shortest time (DAWNBench, 2018): a 3x3 convolution to C channels, then to
+    /// 2C, 4C and 8C, each followed by a 3x3 max pool of stride 2 (his is 2x2), and a residual block of two convolutions after the first and
+    /// the last of them. Its wide convolutions see small maps, which suits short trainings.
+    Nine,
+}
+
 /// A residual network of the form that He et al. (arXiv 1512.03385, section 4.2) made for CIFAR: a 3x3 convolution, three
 /// stages of `n` residual blocks of two convolutions each, and a classifier. The first block of the second and of the third stage
 /// doubles the channels and halves the size. Depth counts the convolutions and the classifier, `6 n + 2`.
 ///
 /// Unlike theirs, blocks are in the order ReLU, convolution, batch norm, and shortcuts that change the size are a 2x2 average pool
 /// and a 1x1 convolution, as between the stages of NAS-Bench-201 (arXiv 2001.00326, section 2.1).
-///
-/// Its text is `resnet-20` or `mobilenet-20`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PlainNetwork {
-    convolution: Convolution,
-    blocks: usize,
+pub(super) struct Stages {
+    pub(super) convolution: Convolution,
+    /// Blocks of a stage.
+    pub(super) blocks: usize,
 }
 
 /// The 3x3 convolutions of a plain network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Convolution {
+pub(super) enum Convolution {
     /// Full ones: a ResNet.
     Full,
     /// Depthwise ones, each followed by a 1x1 convolution, as in MobileNet (arXiv 1704.04861, section 3.1).
@@ -115,30 +129,27 @@ impl<'de> Deserialize<'de> for Design {
 
 impl PlainNetwork {
     /// The networks that are suggested by name.
-    pub const NAMES: [&str; 2] = ["resnet-20", "mobilenet-20"];
+    pub const NAMES: [&str; 3] = ["resnet-20", "resnet-9", "mobilenet-20"];
 
-    /// Its convolutions.
-    pub fn convolution(self) -> Convolution {
-        self.convolution
-    }
-
-    /// Blocks of a stage.
-    pub fn blocks(self) -> usize {
-        self.blocks
+    pub(super) fn form(self) -> Form {
+        self.0
     }
 
     /// Number of convolutions and linear layers from the images to the logits, shortcuts aside; a depthwise convolution counts
     /// as one with its 1x1 convolution.
     pub fn depth(self) -> usize {
-        6 * self.blocks + 2
+        match self.0 {
+            Form::Stages(Stages { blocks, .. }) => 6 * blocks + 2,
+            Form::Nine => 9,
+        }
     }
 }
 
 impl fmt::Display for PlainNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.convolution {
-            Convolution::Full => "resnet",
-            Convolution::Separable => "mobilenet",
+        let name = match self.0 {
+            Form::Stages(Stages { convolution: Convolution::Separable, .. }) => "mobilenet",
+            Form::Stages(_) | Form::Nine => "resnet",
         };
         write!(f, "{name}-{}", self.depth())
     }
@@ -148,6 +159,9 @@ impl FromStr for PlainNetwork {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        if text == "resnet-9" {
+            return Ok(Self(Form::Nine));
+        }
         let unknown = || Error::unknown("plain network", text, Self::NAMES);
         let (name, depth) = text.split_once('-').ok_or_else(unknown)?;
         let convolution = match name {
@@ -157,7 +171,7 @@ impl FromStr for PlainNetwork {
         };
         let depth: usize = depth.parse().map_err(|_| unknown())?;
         let blocks = depth.saturating_sub(2) / 6;
-        let network = Self { convolution, blocks };
+        let network = Self(Form::Stages(Stages { convolution, blocks }));
         if network.depth() != depth || !(1..=MOST_BLOCKS).contains(&blocks) {
             let expected = format!("6 n + 2 with n from 1 to {MOST_BLOCKS}, such as 20 or 56");
             return Err(Error::value("depth", depth, expected));
@@ -190,7 +204,7 @@ mod tests {
     #[test]
     fn other_names_and_depths_are_refused_with_what_fits() {
         let fault = |text: &str| text.parse::<PlainNetwork>().unwrap_err().to_string();
-        assert!(fault("vgg-16").contains("choose one of: resnet-20, mobilenet-20"));
+        assert!(fault("vgg-16").contains("choose one of: resnet-20, resnet-9, mobilenet-20"));
         assert!(fault("resnet").contains("choose one of"));
         for depth in [0, 2, 18, 1208] {
             assert!(fault(&format!("resnet-{depth}")).contains("6 n + 2"), "{depth}");

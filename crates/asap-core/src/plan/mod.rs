@@ -17,7 +17,7 @@ mod step;
 
 pub use self::chain::Chain;
 pub use self::cost::{Cost, NetworkShape, Stem};
-pub use self::design::{Convolution, Design, PlainNetwork};
+pub use self::design::{Design, PlainNetwork};
 pub use self::operation::{Norms, factorized_reduce};
 pub use self::operation_costs::OperationCosts;
 pub use self::piece::Piece;

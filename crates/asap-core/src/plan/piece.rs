@@ -166,7 +166,9 @@ mod tests {
         };
         let plain = |name: &str| name.parse::<PlainNetwork>().map(Design::from);
         let cell = PublishedCell::find("ASAP")?.genotype();
-        for design in [Design::from(cell), plain("resnet-20")?, plain("mobilenet-14")?] {
+        for design in
+            [Design::from(cell), plain("resnet-20")?, plain("resnet-9")?, plain("mobilenet-14")?]
+        {
             let plan = Plan::of(&design, &shape, true)?;
             let pieces = plan.pieces();
             let sum = |cost: fn(super::super::Cost) -> u64| -> u64 {

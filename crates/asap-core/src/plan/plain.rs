@@ -1,22 +1,52 @@
 //! Plain networks as plans, and the residual blocks that they share with the networks of NAS-Bench-201.
 
 use super::chain::Chain;
-use super::design::{Convolution, PlainNetwork};
+use super::design::{Convolution, Form, PlainNetwork, Stages};
 use super::{Body, LayerId, Plan};
 
-/// A stem and three stages of residual blocks after the images; returns the output of each block.
+/// A stem and the blocks of a network after the images; returns the output of each block.
 pub(super) fn blocks(plan: &mut Plan, network: PlainNetwork, channels: usize) -> Vec<LayerId> {
-    let mut last = plan
+    let stem = plan
         .chain("stem", 0, |chain| chain.conv("conv", channels, [3, 3], [1; 2]).norm("bn", true));
+    match network.form() {
+        Form::Stages(stages) => of_stages(plan, stages, stem, channels),
+        Form::Nine => of_nine(plan, stem, channels),
+    }
+}
+
+/// Convolutions that double the channels before a pool halves the size; a residual block after the first and the last.
+fn of_nine(plan: &mut Plan, stem: LayerId, channels: usize) -> Vec<LayerId> {
+    let (mut last, mut channels) = (stem, channels);
+    let mut outputs = Vec::new();
+    for number in 0..3 {
+        channels = channels.saturating_mul(2);
+        let path = format!("blocks.{number}");
+        let wide = plan.chain(&format!("{path}.widening"), last, |chain| {
+            chain.relu().conv("conv", channels, [3, 3], [1; 2]).norm("bn", true)
+        });
+        last = plan.chain(&format!("{path}.pool"), wide, |chain| chain.max_pool(2));
+        if number != 1 {
+            let path = format!("{path}.residual");
+            last = residual_block(plan, &path, last, channels, Convolution::Full, false);
+        }
+        outputs.push(last);
+    }
+    outputs
+}
+
+/// Three stages of residual blocks.
+fn of_stages(plan: &mut Plan, stages: Stages, stem: LayerId, channels: usize) -> Vec<LayerId> {
+    let Stages { convolution, blocks } = stages;
+    let mut last = stem;
     let mut channels = channels;
     let mut outputs = Vec::new();
-    for number in 0..3 * network.blocks() {
-        let shrinks = number > 0 && number.is_multiple_of(network.blocks());
+    for number in 0..3 * blocks {
+        let shrinks = number > 0 && number.is_multiple_of(blocks);
         if shrinks {
             channels = channels.saturating_mul(2);
         }
         let path = format!("blocks.{number}");
-        last = residual_block(plan, &path, last, channels, network.convolution(), shrinks);
+        last = residual_block(plan, &path, last, channels, convolution, shrinks);
         outputs.push(last);
     }
     outputs

@@ -131,8 +131,12 @@ const CASES: u32 = 40;
 
 #[test]
 fn engines_agree_on_plain_networks() {
-    for (name, size) in [("resnet-8", [11, 8]), ("mobilenet-8", [11, 8]), ("mobilenet-14", [9, 10])]
-    {
+    for (name, size) in [
+        ("resnet-8", [11, 8]),
+        ("mobilenet-8", [11, 8]),
+        ("mobilenet-14", [9, 10]),
+        ("resnet-9", [11, 9]),
+    ] {
         let plan = Plan::of(&plain(name), &shape(4, 1, size), true).unwrap();
         let [fused, composed] = networks(&plan, 2).map(|(network, parameters)| {
             let mut found = weight_pass(&network, &parameters, images(6, size), &[], None);

@@ -32,6 +32,7 @@ fn the_pytorch_module_has_a_line_per_layer_and_names_every_tensor() {
         published("SNAS_aggressive").into(),
         cell(NAS_BENCH_201),
         plain("mobilenet-8"),
+        plain("resnet-9"),
         plain("resnet-8"),
     ] {
         let network = network(design, Stem::Small, [9, 7]);
