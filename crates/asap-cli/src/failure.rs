@@ -28,7 +28,7 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
             || cause.is::<asap_net::Error>()
             || cause.downcast_ref::<asap::Error>().is_some_and(asap::Error::is_usage)
     });
-    if usage { ExitCode::from(2) } else { ExitCode::from(1) }
+    if usage && !is_full(&error) { ExitCode::from(2) } else { ExitCode::from(1) }
 }
 
 /// The error with its causes, leaving out those that it already contains.
@@ -38,6 +38,13 @@ fn message(error: &anyhow::Error) -> String {
         _ if text.contains(&cause) => text,
         _ => format!("{text}: {cause}"),
     })
+}
+
+/// True if a disk or a quota is full, which is nobody's mistake in usage.
+fn is_full(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    errors.any(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
 /// True if the reader of our output is gone, as after `| head`.

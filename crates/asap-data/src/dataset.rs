@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::DataError;
 use crate::picture::{buffer, check_channels, check_size, convert, resize};
+use crate::random::fnv1a;
 
 /// Labelled images of one size: bytes, channels-last `[n, height, width, channels]`. Copies share the bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,6 +120,17 @@ impl Dataset {
     pub fn image(&self, index: usize) -> &[u8] {
         let size = self.height * self.width * self.channels;
         &self.images[index * size..][..size]
+    }
+
+    /// A number, as 16 digits, that is the same for the same images, labels and classes in the same order.
+    pub fn checksum(&self) -> String {
+        let labels = self.labels.iter().flat_map(|label| label.to_le_bytes());
+        let head = [self.classes.join("\0").into_bytes(), labels.collect()].concat();
+        let image = self.height * self.width * self.channels;
+        let of_images = self.images.par_chunks(image).map(fnv1a);
+        let parts: Vec<u8> =
+            of_images.collect::<Vec<_>>().iter().flat_map(|n| n.to_le_bytes()).collect();
+        format!("{:016x}", fnv1a(&[head, parts].concat()))
     }
 
     /// Number of images per class.

@@ -4,18 +4,30 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rand::RngExt;
 use rayon::prelude::*;
 
 use crate::dataset::check_no_class_empty;
 use crate::error::FORMATS;
-use crate::picture::{Header, IMAGE_ENDINGS, MADE_GREY, buffer, header, read_image};
-use crate::{DataError, Dataset, LoadOptions, Splits, stratified_halves};
+use crate::listing::Listing;
+use crate::picture::{Header, IMAGE_ENDINGS, MADE_GREY, buffer, header, read_picture};
+use crate::random::{Stream, fnv1a, generator};
+use crate::{DataError, Dataset, LoadOptions, Splits};
 
 /// Longest side of images if no size is given.
 const MAX_DEFAULT_SIDE: usize = 64;
 
-/// Number of unreadable files named in a warning.
+/// Shortest side, if no size is given.
+const MIN_DEFAULT_SIDE: usize = 8;
+
+/// An image is odd if a side is shorter or longer than that of most by this factor.
+const ODD: usize = 4;
+
+/// Number of files named in a warning.
 const NAMED: usize = 3;
+
+/// Bits that 16-bit images use if nearly nothing of them would be left in 8 bits.
+const FEW_BITS: u32 = 13;
 
 /// The remedy for a class without images.
 const NO_FILES: &str = "put image files into its folder, or remove the folder";
@@ -38,12 +50,14 @@ pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataErr
     let found = if all().all(|header| header.grey) { 1 } else { 3 };
     let channels = options.channels.unwrap_or(found);
     let (height, width) = options.size.unwrap_or_else(|| common_size(&train.headers));
-    let odd = all().filter(|header| (header.height, header.width) != (height, width)).count();
-    if odd > 0 && options.size.is_none() {
+    let resized = all().filter(|header| (header.height, header.width) != (height, width)).count();
+    if resized > 0 && options.size.is_none() {
         warnings.push(format!(
-            "resized {odd} images to {height}x{width}, the most common size with sides up to {MAX_DEFAULT_SIDE}; \
-             set data.size to choose another"
+            "resized {resized} images to {height}x{width}, the size of most with sides of {MIN_DEFAULT_SIDE} to {MAX_DEFAULT_SIDE}; \
+             a picture of another shape is stretched; --set data.size=N chooses another size"
         ));
+        let parts = [Some(&train), valid.as_ref(), test.as_ref()];
+        warnings.extend(odd_sizes(&parts.into_iter().flatten().collect::<Vec<_>>()));
     }
     let coloured = all().filter(|header| !header.grey).count();
     if channels == 1 && coloured > 0 {
@@ -60,21 +74,51 @@ pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataErr
     Ok(Splits { name: root.display().to_string(), train: train_data, valid, test, warnings })
 }
 
-/// The most common height and width (the smallest in a tie), reduced to the default limit.
+/// The height and width that half of the images have or, if there are none, their medians; within the default limits.
 fn common_size(headers: &[Header]) -> (usize, usize) {
     let mut counts = BTreeMap::new();
     for header in headers {
-        *counts.entry((header.height * header.width, header.height, header.width)).or_insert(0) +=
-            1;
+        *counts.entry((header.height, header.width)).or_insert(0) += 1;
     }
-    let common = counts.into_iter().rev().max_by_key(|&(_, count)| count);
-    let (height, width) = common.map_or((1, 1), |((_, height, width), _)| (height, width));
+    let common = counts.into_iter().find(|&(_, count)| 2 * count >= headers.len());
+    let (height, width) = common.map_or_else(|| median_size(headers), |(size, _)| size);
     let longest = height.max(width);
-    if longest <= MAX_DEFAULT_SIDE {
-        return (height, width);
-    }
     let shrink = |side: usize| (side * MAX_DEFAULT_SIDE).div_ceil(longest);
-    (shrink(height), shrink(width))
+    match longest {
+        0..=MAX_DEFAULT_SIDE => (height, width),
+        _ => (shrink(height).max(MIN_DEFAULT_SIDE), shrink(width).max(MIN_DEFAULT_SIDE)),
+    }
+}
+
+fn median_size(headers: &[Header]) -> (usize, usize) {
+    let median = |side: fn(&Header) -> usize| {
+        let mut sides: Vec<usize> = headers.iter().map(side).collect();
+        sides.sort_unstable();
+        sides.get(sides.len() / 2).map_or(MIN_DEFAULT_SIDE, |&side| side.max(MIN_DEFAULT_SIDE))
+    };
+    (median(|header| header.height), median(|header| header.width))
+}
+
+/// A warning that names the images whose sides are very different from those of most.
+fn odd_sizes(parts: &[&Part]) -> Option<String> {
+    let all = || parts.iter().flat_map(|part| part.files.iter().zip(&part.headers));
+    let headers: Vec<Header> = all().map(|(_, header)| *header).collect();
+    let usual = median_size(&headers);
+    let far = |side: usize, usual: usize| side * ODD < usual || side > usual * ODD;
+    let odd = |header: &Header| far(header.height, usual.0) || far(header.width, usual.1);
+    let mut named = all().filter(|(_, header)| odd(header));
+    let first: Vec<String> = (named.by_ref().take(NAMED))
+        .map(|((path, _), header)| {
+            format!("{} ({}x{})", path.display(), header.height, header.width)
+        })
+        .collect();
+    let more = match named.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!first.is_empty()).then(|| {
+        format!("unusually small, large, long or narrow images: {}{more}", first.join(", "))
+    })
 }
 
 /// The image files below a folder.
@@ -101,7 +145,10 @@ impl Tree {
             return Err(DataError::format(root, expected, "none", "add it"));
         }
         let top = train.as_deref().unwrap_or(root);
-        let classes: Vec<String> = class_folders(top)?.into_iter().map(|(name, _)| name).collect();
+        let folders = class_folders(top)?;
+        check_distinct(top, &folders)?;
+        note_litter(&Listing::of(top)?.litter, warnings);
+        let classes: Vec<String> = folders.into_iter().map(|(name, _)| name).collect();
         if !(2..=Dataset::MAX_CLASSES).contains(&classes.len()) {
             let expected = format!("2 to {} folders, one per class", Dataset::MAX_CLASSES);
             let remedy = "put the images of every class into a folder with its name";
@@ -121,7 +168,7 @@ impl Tree {
             let test = test.map(&mut part).transpose()?;
             return Ok(Self { classes, train: whole, valid, test });
         }
-        let (train, test) = whole.divide(&classes, options)?;
+        let (train, test) = whole.divide(&classes, options);
         Ok(Self { classes, train, valid: None, test })
     }
 }
@@ -161,9 +208,11 @@ impl Part {
                 "use the same class folders in every part",
             ));
         }
-        let (mut files, mut ignored) = (Vec::new(), Vec::new());
+        let (mut files, mut ignored, mut litter) = (Vec::new(), Vec::new(), Vec::new());
         for (label, (_, path)) in folders.iter().enumerate() {
-            for path in entries(path)? {
+            let listing = Listing::of(path)?;
+            litter.extend(listing.litter);
+            for path in listing.kept {
                 let kind = path.extension().map(|e| e.to_string_lossy().to_lowercase());
                 let known = kind.is_some_and(|kind| IMAGE_ENDINGS.contains(&kind.as_str()));
                 if known && !path.is_dir() {
@@ -173,6 +222,7 @@ impl Part {
                 }
             }
         }
+        note_litter(&litter, warnings);
         if let [first, ..] = &ignored[..] {
             let (count, first) = (ignored.len(), first.display());
             let endings = IMAGE_ENDINGS.join(", ");
@@ -187,24 +237,44 @@ impl Part {
         self.files.iter().map(|(_, label)| *label).collect()
     }
 
-    /// Splits into a training and a test part, stratified.
-    fn divide(
-        self,
-        classes: &[String],
-        options: &LoadOptions,
-    ) -> Result<(Self, Option<Self>), DataError> {
-        let (test, train) =
-            stratified_halves(&self.labels(), classes.len(), options.test_fraction, options.seed);
-        let pick = |indices: Vec<usize>| Self {
+    /// Splits into a training and a test part. A number drawn for the class and the name of a file decides on which side it is,
+    /// so that files that are added or removed move no other one. Every class keeps an image to train on.
+    fn divide(self, classes: &[String], options: &LoadOptions) -> (Self, Option<Self>) {
+        let draw = |(path, label): &(PathBuf, u16)| -> f64 {
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            let name = [classes[usize::from(*label)].as_bytes(), b"/", name].concat();
+            generator(options.seed, Stream::Split, fnv1a(&name), u64::MAX).random()
+        };
+        let draws: Vec<f64> = self.files.iter().map(draw).collect();
+        let mut tested: Vec<bool> =
+            draws.iter().map(|&drawn| drawn < options.test_fraction).collect();
+        let mut of_class = vec![Vec::new(); classes.len()];
+        for (index, (_, label)) in self.files.iter().enumerate() {
+            of_class[usize::from(*label)].push(index);
+        }
+        let by_draw = |a: &&usize, b: &&usize| draws[**a].total_cmp(&draws[**b]);
+        for members in &of_class {
+            if let Some(&last) = members.iter().max_by(by_draw) {
+                tested[last] = false;
+            }
+        }
+        if options.test_fraction > 0.0 && !tested.contains(&true) {
+            // Few images, none of which was drawn.
+            let spare = of_class.iter().filter(|members| members.len() > 1).flatten();
+            if let Some(&first) = spare.min_by(by_draw) {
+                tested[first] = true;
+            }
+        }
+        let pick = |part: bool| Self {
             folder: self.folder.clone(),
-            files: indices.into_iter().map(|i| self.files[i].clone()).collect(),
+            files: (self.files.iter().zip(&tested))
+                .filter(|&(_, &tested)| tested == part)
+                .map(|(file, _)| file.clone())
+                .collect(),
             headers: Vec::new(),
             skipped: Vec::new(),
         };
-        let (train, test) = (pick(train), pick(test));
-        let remedy = "all its images went into the test set: add images, or lower test_fraction";
-        check_no_class_empty(&self.folder, &train.labels(), classes, remedy)?;
-        Ok((train, Some(test).filter(|test| !test.files.is_empty())))
+        (pick(false), Some(pick(true)).filter(|test| !test.files.is_empty()))
     }
 
     fn limit(&mut self, classes: usize, options: &LoadOptions) {
@@ -230,13 +300,28 @@ impl Part {
         let size = shape.iter().product::<usize>();
         let mut images = buffer(self.files.len(), shape)?;
         let decode = |(out, (path, _)): (&mut [u8], &(PathBuf, u16))| {
-            read_image(path, shape).map(|bytes| out.copy_from_slice(&bytes))
+            let picture = read_picture(path, shape)?;
+            out.copy_from_slice(&picture.bytes);
+            Ok((picture.transparent, picture.bits))
         };
         let results: Vec<_> =
             images.par_chunks_exact_mut(size).zip(&self.files).map(decode).collect();
         let kept = self.keep(results, options.skip_corrupt)?;
-        for (to, (from, ())) in kept.into_iter().enumerate() {
+        let (mut transparent, mut bits) = (0, Vec::new());
+        for (to, (from, (seen_through, used))) in kept.into_iter().enumerate() {
             images.copy_within(from * size..(from + 1) * size, to * size);
+            transparent += usize::from(seen_through);
+            bits.extend(used);
+        }
+        if transparent > 0 {
+            warnings.push(format!("{transparent} images are transparent in places: laid on white"));
+        }
+        if let Some(&most) = bits.iter().max().filter(|&&most| most <= FEW_BITS) {
+            warnings.push(format!(
+                "{} images have 16 bits per channel but use at most {most} of them, so that they are nearly black here; \
+                 scale their values to the whole range first",
+                bits.len()
+            ));
         }
         images.truncate(self.files.len() * size);
         if !self.skipped.is_empty() {
@@ -271,7 +356,9 @@ impl Part {
         for (index, result) in results.into_iter().enumerate() {
             match result {
                 Ok(value) => kept.push((index, value)),
-                Err(error @ DataError::Image { .. }) if skip_corrupt => self.skipped.push(error),
+                Err(error @ (DataError::Image { .. } | DataError::Io { .. })) if skip_corrupt => {
+                    self.skipped.push(error);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -280,26 +367,45 @@ impl Part {
     }
 }
 
+/// A warning about entries that were left out.
+fn note_litter(litter: &[PathBuf], warnings: &mut Vec<String>) {
+    if let [first, ..] = litter {
+        warnings.push(format!(
+            "left out {} hidden entries, or some that a system made, such as {}",
+            litter.len(),
+            first.display()
+        ));
+    }
+}
+
+/// Refuses two classes of one name, and two names of one folder.
+fn check_distinct(top: &Path, folders: &[(String, PathBuf)]) -> Result<(), DataError> {
+    let expected = "a folder of its own for every class, with a name of its own";
+    let refuse = |found, remedy| Err(DataError::format(top, expected, found, remedy));
+    let (mut names, mut places) = (BTreeMap::new(), BTreeMap::new());
+    for (name, path) in folders {
+        if names.insert(name, path).is_some() {
+            let found = format!("two with the name `{name}`, as far as it is UTF-8");
+            return refuse(found, "rename them with characters in UTF-8");
+        }
+        let place = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        if let Some(other) = places.insert(place, name) {
+            return refuse(
+                format!("`{name}` and `{other}`, which are one folder"),
+                "remove the link",
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Names and paths of the folders in a folder, sorted.
 fn class_folders(folder: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(entries(folder)?
+    Ok(Listing::of(folder)?
+        .kept
         .into_iter()
         .filter(|p| p.is_dir())
         .map(|path| (name(&path), path))
         .collect())
-}
-
-/// The sorted entries of a folder, without hidden files.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let fail = |error| DataError::io(folder, error);
-    let paths: Result<Vec<PathBuf>, _> =
-        fs::read_dir(folder).map_err(fail)?.map(|e| e.map(|e| e.path())).collect();
-    let hidden = |path: &PathBuf| {
-        path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."))
-    };
-    let mut paths: Vec<PathBuf> =
-        paths.map_err(fail)?.into_iter().filter(|path| !hidden(path)).collect();
-    paths.sort();
-    Ok(paths)
 }

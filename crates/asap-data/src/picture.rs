@@ -6,7 +6,11 @@ use std::path::Path;
 
 use image::imageops::{FilterType, resize as resize_plane};
 use image::metadata::Orientation;
-use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits};
+use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
+use zune_jpeg::JpegDecoder;
+use zune_jpeg::zune_core::bytestream::ZCursor;
+use zune_jpeg::zune_core::colorspace::ColorSpace;
+use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::DataError;
 use crate::operation::luma;
@@ -18,32 +22,93 @@ pub const IMAGE_ENDINGS: [&str; 8] = ["png", "jpg", "jpeg", "gif", "webp", "bmp"
 pub(crate) const MADE_GREY: &str =
     "colour images were converted to grey, because one channel was requested";
 
+/// Largest side that the JPEG format knows.
+const MAX_JPEG_SIDE: usize = 65_535;
+
 /// Largest height or width of an image in memory.
 pub(crate) const MAX_SIDE: u32 = 4096;
 
 /// Reads an image file as bytes `[height, width, channels]`, resized if necessary.
 ///
 /// The content decides on the format: PNG, JPEG, WebP, BMP, PPM, PGM, or the first frame of a GIF. 1 channel is grey
-/// (ITU-R 601 luma), 3 are colour. Transparency is dropped, 16-bit values are reduced to 8, and the EXIF orientation is
-/// applied.
+/// (ITU-R 601 luma), 3 are colour. Transparent pixels are laid on white, 16-bit values are reduced to 8, and the EXIF
+/// orientation is applied.
 ///
 /// # Errors
-/// A file that cannot be read or decoded, or takes more than 512 MiB; channels other than 1 or 3; a side of 0 or above
+/// A file that cannot be read or decoded completely, or takes more than 512 MiB; channels other than 1 or 3; a side of 0 or above
 /// 4096.
-pub fn read_image(
+pub fn read_image(path: &Path, shape: [usize; 3]) -> Result<Vec<u8>, DataError> {
+    read_picture(path, shape).map(|picture| picture.bytes)
+}
+
+/// An image file that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picture {
+    /// `[height, width, channels]`.
+    pub bytes: Vec<u8>,
+    /// True if a pixel was not opaque.
+    pub transparent: bool,
+    /// The bits of its largest value, if its values have 16.
+    pub bits: Option<u32>,
+}
+
+/// The same as [`read_image`], with what was found on the way.
+///
+/// # Errors
+/// As [`read_image`].
+pub fn read_picture(
     path: &Path,
     [height, width, channels]: [usize; 3],
-) -> Result<Vec<u8>, DataError> {
+) -> Result<Picture, DataError> {
     check_size(height, width)?;
     check_channels(channels)?;
-    let image = decode(path)?;
+    let mut image = decode(path)?;
+    let bits = used_bits(&image);
+    let transparent = lay_on_white(&mut image);
     let (found_width, found_height) = (image.width() as usize, image.height() as usize);
     let bytes = if image.color().has_color() {
         convert(image.into_rgb8().into_raw(), 3, channels)
     } else {
         convert(image.into_luma8().into_raw(), 1, channels)
     };
-    Ok(resize(&bytes, [found_height, found_width, channels], height, width))
+    let bytes = resize(&bytes, [found_height, found_width, channels], height, width);
+    Ok(Picture { bytes, transparent, bits })
+}
+
+/// The bits of the largest value of an image of 16 bits, alpha aside.
+fn used_bits(image: &DynamicImage) -> Option<u32> {
+    let (values, channels, colours) = match image {
+        DynamicImage::ImageLuma16(image) => (image.as_raw(), 1, 1),
+        DynamicImage::ImageLumaA16(image) => (image.as_raw(), 2, 1),
+        DynamicImage::ImageRgb16(image) => (image.as_raw(), 3, 3),
+        DynamicImage::ImageRgba16(image) => (image.as_raw(), 4, 3),
+        _ => return None,
+    };
+    let largest = values.chunks_exact(channels).flat_map(|pixel| &pixel[..colours]).max()?;
+    Some(u16::BITS - largest.leading_zeros())
+}
+
+/// Lays an image on white; true if any pixel was not opaque.
+fn lay_on_white(image: &mut DynamicImage) -> bool {
+    if !image.color().has_alpha() {
+        return false;
+    }
+    let grey = !image.color().has_color();
+    let mut pixels = image.to_rgba8();
+    let transparent = pixels.pixels().any(|pixel| pixel.0[3] < u8::MAX);
+    if !transparent {
+        return false;
+    }
+    for image::Rgba([colours @ .., alpha]) in pixels.pixels_mut() {
+        let over = u32::from(*alpha);
+        for colour in colours {
+            *colour = ((u32::from(*colour) * over + 255 * (255 - over) + 127) / 255) as u8;
+        }
+        *alpha = u8::MAX;
+    }
+    let laid = DynamicImage::from(pixels);
+    *image = if grey { laid.into_luma8().into() } else { laid };
+    true
 }
 
 /// The header of an image file.
@@ -143,13 +208,42 @@ fn decode(path: &Path) -> Result<DynamicImage, DataError> {
     let mut decoder = decoder(path)?;
     let orientation = orientation(&mut decoder);
     let mut limits = Limits::default();
-    let image = limits
-        .reserve(decoder.total_bytes())
-        .and_then(|()| decoder.set_limits(limits))
-        .and_then(|()| DynamicImage::from_decoder(decoder));
-    let mut image = image.map_err(|e| unreadable(path, &e))?;
+    let allowed = limits.reserve(decoder.total_bytes()).and_then(|()| decoder.set_limits(limits));
+    allowed.map_err(|e| unreadable(path, &e))?;
+    let mut image = match jpeg(path)? {
+        Some(image) => image,
+        None => DynamicImage::from_decoder(decoder).map_err(|e| unreadable(path, &e))?,
+    };
     image.apply_orientation(orientation);
     Ok(image)
+}
+
+/// The pixels of a JPEG file; `None` for another one. A file that ends too early is refused, where other decoders fill the rest with
+/// grey; only the two bytes of the end marker may be missing (and, unnoticed, a part of the last row of blocks).
+fn jpeg(path: &Path) -> Result<Option<DynamicImage>, DataError> {
+    let bytes = std::fs::read(path).map_err(|e| DataError::io(path, e))?;
+    if !bytes.starts_with(&[0xff, 0xd8]) {
+        return Ok(None);
+    }
+    let fault = |found: &dyn std::fmt::Display| DataError::Image {
+        path: path.to_owned(),
+        found: format!("an incomplete or damaged JPEG file ({found})"),
+    };
+    let side = MAX_JPEG_SIDE;
+    let options = DecoderOptions::default().set_strict_mode(true);
+    let options = options.set_max_width(side).set_max_height(side);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes), options);
+    decoder.decode_headers().map_err(|e| fault(&e))?;
+    let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
+    let colours = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
+    decoder.set_options(decoder.options().jpeg_set_out_colorspace(colours));
+    let pixels = decoder.decode().map_err(|e| fault(&e))?;
+    let sides = decoder.dimensions().map(|(width, height)| (width as u32, height as u32));
+    let image = sides.and_then(|(width, height)| match grey {
+        true => GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
+        false => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
+    });
+    image.map(Some).ok_or_else(|| fault(&"without pixels"))
 }
 
 /// The EXIF orientation; none if the EXIF data are damaged.
@@ -158,6 +252,12 @@ fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
 }
 
 fn decoder(path: &Path) -> Result<impl ImageDecoder + use<>, DataError> {
+    // A named pipe would wait for ever.
+    let kind = std::fs::metadata(path).map_err(|e| DataError::io(path, e))?;
+    if !kind.is_file() {
+        let found = "a folder, a pipe or a device".to_owned();
+        return Err(DataError::Image { path: path.to_owned(), found });
+    }
     let file = File::open(path).map_err(|e| DataError::io(path, e))?;
     let reader = ImageReader::new(BufReader::new(file))
         .with_guessed_format()
@@ -191,7 +291,20 @@ mod tests {
 
         ImageBuffer::from_fn(1, 2, |_, y| Rgba([10, 20, 30 + y as u8, 0])).save(&path).unwrap();
         assert!(!grey(&path));
-        assert_eq!(read_image(&path, [2, 1, 3]).unwrap(), [10, 20, 30, 10, 20, 31]);
+        let white = Picture { bytes: vec![255; 6], transparent: true, bits: None };
+        assert_eq!(
+            read_picture(&path, [2, 1, 3]).unwrap(),
+            white,
+            "nothing is seen of the colours"
+        );
+        ImageBuffer::from_pixel(1, 1, Rgba([10u8, 20, 255, 51])).save(&path).unwrap();
+        assert_eq!(
+            read_image(&path, [1, 1, 3]).unwrap(),
+            [206, 208, 255],
+            "a fifth of the colours"
+        );
+        ImageBuffer::from_pixel(1, 1, Rgba([10u8, 20, 255, 255])).save(&path).unwrap();
+        assert!(!read_picture(&path, [1, 1, 3]).unwrap().transparent);
 
         let path = dir.path().join("a jpeg with another ending.png");
         let jpeg = ImageBuffer::from_pixel(8, 8, Rgb([200u8, 100, 50]));
@@ -227,9 +340,41 @@ mod tests {
         let path = dir.path().join("grey with alpha.png");
         ImageBuffer::from_pixel(1, 1, image::LumaA([90u8, 3])).save(&path).unwrap();
         assert!(header(&path).unwrap().grey);
-        assert_eq!(read_image(&path, [1, 1, 3]).unwrap(), [90; 3]);
+        assert_eq!(read_image(&path, [1, 1, 3]).unwrap(), [253; 3]);
         ImageBuffer::from_pixel(1, 1, Rgb([257u16 * 9, 257 * 200, 0])).save(&path).unwrap();
         assert_eq!(read_image(&path, [1, 1, 3]).unwrap(), [9, 200, 0]);
+    }
+
+    #[test]
+    fn the_bits_that_16_bit_images_use_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.png");
+        let bits = || read_picture(&path, [1, 1, 1]).unwrap().bits;
+        ImageBuffer::from_pixel(1, 1, Luma([4095u16])).save(&path).unwrap();
+        assert_eq!(bits(), Some(12));
+        ImageBuffer::from_pixel(1, 1, Rgba([0u16, 255, 3, u16::MAX])).save(&path).unwrap();
+        assert_eq!(bits(), Some(8), "alpha aside");
+        ImageBuffer::from_pixel(1, 1, Luma([200u8])).save(&path).unwrap();
+        assert_eq!(bits(), None);
+    }
+
+    #[test]
+    fn a_jpeg_may_lack_its_end_marker_and_not_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.jpg");
+        let image = ImageBuffer::from_fn(40, 80, |x, y| Rgb([(x * y) as u8, (x * 6) as u8, 9]));
+        image.save(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            read_image(&path, [80, 40, 3])
+        };
+        let whole = read(&bytes).unwrap();
+        assert!(read(&bytes[..bytes.len() - 2]).unwrap() == whole);
+        for cut in [bytes.len() / 2, bytes.len() * 3 / 4] {
+            let found = read(&bytes[..cut]).map(|_| ()).map_err(|error| error.to_string());
+            assert!(found.as_ref().is_err_and(|text| text.contains("JPEG")), "{cut}: {found:?}");
+        }
     }
 
     /// A JPEG of 16 x 8, black but for the top left quarter, with this EXIF orientation.

@@ -19,3 +19,9 @@ pub(crate) fn generator(seed: u64, stream: Stream, epoch: u64, index: u64) -> Ch
     }
     ChaCha8Rng::from_seed(key)
 }
+
+/// FNV-1a, of 64 bits: the same number for the same bytes on every machine.
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    let (offset, prime) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
+    bytes.iter().fold(offset, |hash: u64, &byte| (hash ^ u64::from(byte)).wrapping_mul(prime))
+}

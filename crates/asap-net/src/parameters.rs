@@ -234,9 +234,7 @@ fn host(tensor: &Tensor<1>) -> Vec<f32> {
 
 /// 64-bit FNV-1a: the same number on every platform and version.
 pub fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    asap_data::fnv1a(text.as_bytes())
 }
 
 #[cfg(test)]

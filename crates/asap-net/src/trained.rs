@@ -39,6 +39,22 @@ pub struct NetworkCard {
     pub normalization: Normalization,
     /// Name of the data set that it was trained on.
     pub data: String,
+    /// Its test images, if it had any; files of older versions do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<TestImages>,
+}
+
+/// Images that a network was tested on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TestImages {
+    /// Their number.
+    pub images: usize,
+    /// The seed that selected them, if the data set has no test images of its own.
+    pub seed: u64,
+    /// The most images of each part that were read; 0: all.
+    pub limit: usize,
+    /// See [`Dataset::checksum`].
+    pub checksum: String,
 }
 
 impl Header for NetworkCard {
@@ -201,8 +217,17 @@ impl TrainedNetwork {
             return Ok(classes);
         }
         let shared = data.classes().iter().filter(|name| known.contains(name)).count();
-        if shared == 0 && data.classes().len() == known.len() {
+        // Numbers in place of names, as of files of labels without names, say no more than the order does.
+        let numbered = |names: &[String]| (0..).zip(names).all(|(i, name)| *name == i.to_string());
+        if data.classes().len() == known.len() && (numbered(data.classes()) || numbered(known)) {
             return Ok((0..known.len() as u16).collect());
+        }
+        if shared == 0 && data.classes().len() == known.len() {
+            return Err(Error::Network(format!(
+                "expected images of the classes {}, found as many of other names: {}; rename the classes as the network knows them",
+                known.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
+                data.classes().iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
+            )));
         }
         let unknown: Vec<&str> = data
             .classes()

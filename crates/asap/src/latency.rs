@@ -41,6 +41,7 @@ pub fn measure(design: &Design, shape: NetworkShape, threads: usize) -> Result<f
             std: vec![0.25; shape.in_channels],
         },
         data: String::new(),
+        test: None,
     };
     let network = TrainedNetwork::new(card, values, &device)?;
     let pixels: usize = network.image_shape().iter().product();

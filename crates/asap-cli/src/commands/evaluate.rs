@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 
-use asap::{Evaluation, RunFolder};
+use asap::Evaluation;
+use asap::run::folder as run_folder;
+use asap::settings::config::Config;
 use asap_data::{DataSpec, LoadOptions};
+use asap_net::trained::TestImages;
 
 use crate::args::{Common, EvaluateArgs, Split};
 use crate::failure::Usage;
@@ -17,18 +20,34 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     let network = asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default())?;
     let network = network.averaging_flips(args.flips);
     let [height, width, channels] = network.image_shape();
-    let source = args.data.as_deref().unwrap_or(&network.card().data);
+    let given = args.data.as_deref().map(super::anywhere).transpose()?;
     // The run's own images are split and found as they were for the run.
-    let of_run = RunFolder::open(&args.run).ok().filter(|_| args.data.is_none());
-    let config = of_run.as_ref().map(|(_, config)| config);
+    let config = run_folder::config_of(&args.run)?;
+    let config = config.filter(|config| given.as_ref().is_none_or(|g| *g == config.data.source));
+    let source = match (&given, &config) {
+        (Some(given), _) => given,
+        (None, Some(config)) => &config.data.source,
+        (None, None) => &network.card().data,
+    };
+    // Without the run's folder, the network knows which images it was tested on.
+    let tested = network.card().test.as_ref().filter(|_| config.is_some() || given.is_none());
+    let options = match (&config, tested) {
+        (Some(config), _) => config.load_options(),
+        (None, Some(TestImages { seed, limit, .. })) => LoadOptions {
+            seed: *seed,
+            limit: Some(*limit).filter(|&limit| limit > 0),
+            ..LoadOptions::default()
+        },
+        (None, None) => LoadOptions::default(),
+    };
     let options = LoadOptions {
         size: Some((height, width)),
         channels: Some(channels),
-        skip_corrupt: args.skip_corrupt,
-        seed: common.seed.or(config.map(|config| config.data.seed)).unwrap_or(0),
-        ..LoadOptions::default()
+        skip_corrupt: args.skip_corrupt || options.skip_corrupt,
+        seed: common.seed.unwrap_or(options.seed),
+        ..options
     };
-    let own_dir = config.and_then(|config| config.data_dir());
+    let own_dir = config.as_ref().and_then(Config::data_dir);
     let dir = args.data_dir.as_deref().or(own_dir);
     let splits = asap_data::load(&source.parse::<DataSpec>()?, dir, &options)?;
     for warning in &splits.warnings {
@@ -42,6 +61,20 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     let images = images.ok_or_else(|| {
         Usage(format!("{source}: expected {part} images, found none; choose another --split"))
     })?;
+    if let Some(tested) = tested.filter(|_| part == "test")
+        && tested.checksum != images.checksum()
+    {
+        eprintln!(
+            "note: these are not the test images of the training: it had {}, there are {} now, and they may have changed",
+            tested.images,
+            images.len()
+        );
+    }
+    if *images.classes() != network.card().classes
+        && images.classes().iter().all(|name| !network.card().classes.contains(name))
+    {
+        eprintln!("note: classes are matched by their number, since names of one side are numbers");
+    }
     let evaluation = network.evaluate(images)?;
     output::print(common.json, &evaluation, &text(&evaluation)?)
 }

@@ -27,6 +27,7 @@ use asap::run::memory::available_mb;
 use asap::settings::Origin;
 use asap::settings::config::Config;
 use asap::{Layers, Outcome, Preset, RunFolder};
+use asap_data::DataSpec;
 
 use crate::args::{Command, Common, Limits, MemoryLimit, Settings, TimeLimit};
 use crate::output::shell_word;
@@ -36,15 +37,23 @@ use crate::progress::Progress;
 pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Layers> {
     let mut layers = shared_layers(settings.preset, common)?;
     if let Some(data) = &settings.data {
-        layers.put("data.source", data.as_str());
+        layers.put("data.source", anywhere(data)?);
     }
     if let Some(dir) = &settings.data_dir {
-        layers.put("data.dir", dir.to_string_lossy().as_ref());
+        layers.put("data.dir", std::path::absolute(dir)?.to_string_lossy().as_ref());
     }
     if let Some(space) = settings.space {
         layers.put("space", space.name());
     }
     Ok(layers)
+}
+
+/// A data set as it is found from any folder: a name as it is, a path from the root on.
+pub(crate) fn anywhere(data: &str) -> anyhow::Result<String> {
+    Ok(match data.parse::<DataSpec>() {
+        Ok(DataSpec::Path(path)) => std::path::absolute(path)?.to_string_lossy().into_owned(),
+        _ => data.to_owned(),
+    })
 }
 
 /// Adds the limits of the trained network.
@@ -185,7 +194,7 @@ pub(crate) fn to_the_end<T>(
     folder: &RunFolder,
     work: impl FnOnce(&mut Progress, &AtomicBool) -> Result<Outcome<T>, asap::Error>,
 ) -> anyhow::Result<Box<T>> {
-    let stop = stop_on_ctrl_c()?;
+    let stop = stop_on_signals()?;
     let mut progress = Progress::new();
     let outcome = work(&mut progress, &stop);
     progress.finish();
@@ -221,17 +230,42 @@ pub(crate) fn dry_text(config: &Config, costs: &str) -> anyhow::Result<String> {
 }
 
 /// A flag that is set when the user asks to stop; asked twice, the program ends at once.
-fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
+    on_signals(move || {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         eprintln!("\nstopping after this step; press Ctrl-C again to stop immediately");
     })
-    .context("cannot listen for Ctrl-C")?;
+    .context("cannot listen for signals")?;
     Ok(stop)
+}
+
+/// Calls `react` at each SIGINT, SIGTERM and SIGHUP, except those that were ignored when the program was started, as by `nohup`.
+#[cfg(unix)]
+fn on_signals(mut react: impl FnMut() + Send + 'static) -> std::io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let ignored = ignored_signals();
+    let heard = [SIGINT, SIGTERM, SIGHUP].into_iter();
+    let heard = heard.filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let mut signals = signal_hook::iterator::Signals::new(heard)?;
+    std::thread::spawn(move || signals.forever().for_each(|_| react()));
+    Ok(())
+}
+
+/// A bit for each signal that this process ignores, where the system tells it (Linux).
+#[cfg(unix)]
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(not(unix))]
+fn on_signals(react: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(react)
 }
 
 /// Warns if a run may not fit into memory.

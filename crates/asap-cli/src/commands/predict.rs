@@ -1,10 +1,11 @@
 //! `asap predict`: the classes of image files, with probabilities.
 
-use std::io::{self, BufRead, Write};
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use asap_data::{DataError, IMAGE_ENDINGS, read_image};
+use asap_data::{DataError, IMAGE_ENDINGS, is_litter, read_picture};
 use asap_net::evaluation::softmax;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -15,10 +16,14 @@ use crate::failure::Usage;
 /// Number of files read, and then classified, at a time.
 const FILES: usize = 256;
 
+/// Bits that an image of 16 bits uses if nearly nothing of it would be left in 8 bits.
+const FEW_BITS: u32 = 10;
+
 /// One line of `--json`.
 #[derive(Serialize)]
 struct Prediction<'a> {
-    path: &'a Path,
+    /// With a replacement character for what is not UTF-8.
+    path: &'a str,
     class: &'a str,
     probability: f32,
     top: Vec<Ranked<'a>>,
@@ -46,7 +51,7 @@ pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
     for files in files.chunks(FILES) {
         let shape = network.image_shape();
         let read: Vec<Result<Vec<u8>, DataError>> =
-            files.par_iter().map(|file| read_image(file, shape)).collect();
+            files.par_iter().map(|file| read(file, shape)).collect();
         let (mut paths, mut images) = (Vec::new(), Vec::new());
         for (path, image) in files.iter().zip(read) {
             match image {
@@ -73,6 +78,7 @@ pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
             if common.json {
                 let Ranked { class, probability } = top[0];
                 let logits = args.logits.then_some(logits.as_slice());
+                let path = &path.to_string_lossy();
                 let line = Prediction { path, class, probability, top, logits };
                 serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?;
                 writeln!(out)?;
@@ -89,20 +95,30 @@ pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An image; what its network can't see of it is told.
+fn read(path: &Path, shape: [usize; 3]) -> Result<Vec<u8>, DataError> {
+    let picture = read_picture(path, shape)?;
+    if let Some(bits) = picture.bits.filter(|&bits| bits <= FEW_BITS) {
+        eprintln!(
+            "note: {}: of 16 bits per channel at most {bits} are used, so that it is nearly black",
+            path.display()
+        );
+    }
+    Ok(picture.bytes)
+}
+
 /// All files that the arguments name, in their order; the files of a folder are sorted.
 fn files(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for argument in arguments {
+        let before = files.len();
         if argument.as_os_str() == "-" {
-            for line in io::stdin().lock().lines() {
-                let line = line.context("cannot read the list of files on standard input")?;
-                if !line.is_empty() {
-                    files.push(PathBuf::from(line));
-                }
+            listed(&mut files)?;
+            if files.len() == before {
+                eprintln!("note: the list on standard input is empty");
             }
         } else if argument.is_dir() {
-            let before = files.len();
-            pictures(argument, &mut files)?;
+            pictures(argument, &mut HashSet::new(), &mut files)?;
             if files.len() == before {
                 let fault = format!(
                     "{}: expected image files ({}) in the folder, found none; give another folder, or the files",
@@ -118,17 +134,56 @@ fn files(arguments: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn pictures(folder: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let list = || -> io::Result<Vec<PathBuf>> {
+/// The files of the list on standard input, one per line, in any encoding that contains ASCII.
+fn listed(files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    let mut bytes = Vec::new();
+    io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .context("cannot read the list of files on standard input")?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        let fault = "the list on standard input: expected UTF-8, found UTF-16; convert it, for example with iconv";
+        return Err(Usage(fault.to_owned()).into());
+    }
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let lines =
+        text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    files.extend(lines.filter(|line| !line.is_empty()).map(path));
+    Ok(())
+}
+
+#[cfg(unix)]
+fn path(bytes: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+}
+
+#[cfg(not(unix))]
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// The images below a folder, without hidden ones and those that systems make; `seen` are the folders so far, since links may lead in
+/// circles.
+fn pictures(
+    folder: &Path,
+    seen: &mut HashSet<PathBuf>,
+    files: &mut Vec<PathBuf>,
+) -> anyhow::Result<()> {
+    let mut list = || -> io::Result<Vec<PathBuf>> {
+        if !seen.insert(std::fs::canonicalize(folder)?) {
+            return Ok(Vec::new());
+        }
         std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
     };
     let mut entries =
         list().map_err(|error| Usage(format!("cannot read {}: {error}", folder.display())))?;
+    entries.retain(|entry| !entry.file_name().is_some_and(is_litter));
     entries.sort();
     for entry in entries {
         let ending = entry.extension().map(|e| e.to_string_lossy().to_lowercase());
         if entry.is_dir() {
-            pictures(&entry, files)?;
+            pictures(&entry, seen, files)?;
         } else if ending.is_some_and(|ending| IMAGE_ENDINGS.contains(&ending.as_str())) {
             files.push(entry);
         }

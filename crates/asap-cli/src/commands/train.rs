@@ -109,9 +109,13 @@ fn to_the_end(job: Job<Training>, common: &Common) -> anyhow::Result<()> {
 fn summary(outline: &TrainOutline) -> String {
     let data = &outline.data;
     let [height, width, channels] = data.image;
+    let left_out = match outline.images_left_out {
+        0 => String::new(),
+        count => format!(" (each epoch leaves out {count} images, which fill no batch)"),
+    };
     format!(
         "{}: {} images of {height}x{width}x{channels} (plus {} held out, {} for testing), {} classes; \
-         network of {} weights, {:.1} M multiply-adds, about {:.0} MiB; {} epochs of {} steps",
+         network of {} weights, {:.1} M multiply-adds, about {:.0} MiB; {} epochs of {} steps{left_out}",
         data.name,
         data.train_images,
         data.valid_images,

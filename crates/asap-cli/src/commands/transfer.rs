@@ -24,7 +24,11 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
             };
             let plan = Plan {
                 cells: args.cells.iter().map(named).collect::<anyhow::Result<_>>()?,
-                data: args.data.clone(),
+                data: args
+                    .data
+                    .iter()
+                    .map(|data| super::anywhere(data))
+                    .collect::<Result<_, _>>()?,
                 seeds: config.seeds(args.repeat),
             };
             let place = super::place(common, "transfer");
@@ -58,7 +62,7 @@ fn text(table: &TransferTable, path: &str) -> anyhow::Result<String> {
             text,
             "{:<20} {:<16} {:>10} {:>14} {:>18} {:>14}",
             row.cell,
-            row.data,
+            Path::new(&row.data).file_name().unwrap_or_default().display(),
             or_dash(row.params.map(|params| params.to_string())),
             or_dash(row.multiply_adds.map(|m| format!("{:.1} M", m as f64 / 1e6))),
             or_dash(error),

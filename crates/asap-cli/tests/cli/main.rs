@@ -4,6 +4,7 @@
 
 mod answers;
 mod mistakes;
+mod own_images;
 mod search;
 mod tour;
 mod train;

@@ -35,6 +35,7 @@ pub(crate) fn network(
         classes: (0..classes).map(|class| format!("class {class}")).collect(),
         normalization: Normalization { mean: vec![0.4, 0.5, 0.6], std: vec![0.2, 0.25, 0.3] },
         data: "made up".to_owned(),
+        test: None,
     };
     TrainedNetwork::new(card, values, &Device::flex()).unwrap()
 }

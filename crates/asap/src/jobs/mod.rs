@@ -22,7 +22,7 @@ use crate::error::Error;
 use crate::run::driver::{self, Epochs, with_threads};
 use crate::run::folder::{CHECKPOINT, GENOTYPE_JSON, Lock, Place, RESULT, RunFolder};
 use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
-use crate::run::sink::{Sink, Tensors};
+use crate::run::sink::Tensors;
 use crate::search::Search;
 use crate::settings::config::Config;
 use crate::train::Training;
@@ -239,12 +239,12 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     observer: &mut dyn Observer,
     make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
-    let state: Tensors<R::State> = (&folder as &dyn Sink).load_tensors(CHECKPOINT)?;
+    let state: Tensors<R::State> = driver::last_good(&folder, observer)?;
     if let Some(result) = folder.read_json(RESULT)? {
         return Ok(Resumed::Finished(folder, Box::new(result)));
     }
     let mut run = prepare(config, images, observer, make)?;
-    driver::restore(&mut run, &mut folder, state)?;
+    driver::restore(&mut run, &mut folder, state, observer)?;
     Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: true })))
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::run::folder::{CHECKPOINT, RESULT, RunFolder};
+use crate::run::folder::{CHECKPOINT, EVENTS, PREVIOUS, RESULT, RunFolder};
 use crate::run::pace::Pace;
 use crate::run::record::{Curves, Event, Observer, Outcome, Record};
 use crate::run::sink::{Sink, Tensors};
@@ -168,9 +168,31 @@ pub(crate) fn resume<E: Epochs<Result: Send> + Send>(
     stop: &AtomicBool,
 ) -> Result<Outcome<E::Result>, Error> {
     let _lock = sink.lock()?;
-    let state = sink.load_tensors(CHECKPOINT)?;
-    restore(epochs, sink, state)?;
+    let state = last_good(sink, observer)?;
+    restore(epochs, sink, state, observer)?;
     run_locked(epochs, sink, observer, stop)
+}
+
+/// The last checkpoint or, if it is damaged, the one before, which is told.
+///
+/// # Errors
+/// If neither can be used: the one for the last.
+pub(crate) fn last_good<H: Header + Clone + Send + Sync + 'static>(
+    sink: &dyn Sink,
+    observer: &mut dyn Observer,
+) -> Result<Tensors<H>, Error> {
+    sink.load_tensors(CHECKPOINT).or_else(|error| {
+        let before = sink.load_tensors(PREVIOUS).map_err(|_| error.to_string());
+        match before {
+            Ok(before) => {
+                observer.on_event(Event::Note(&format!(
+                    "{error}; going on from the checkpoint before it"
+                )));
+                Ok(before)
+            }
+            Err(_) => Err(error),
+        }
+    })
 }
 
 /// Returns to a state of the sink, which is locked, and drops the events written after it.
@@ -178,10 +200,18 @@ pub(crate) fn restore<E: Epochs>(
     epochs: &mut E,
     sink: &mut dyn Sink,
     state: Tensors<E::State>,
+    observer: &mut dyn Observer,
 ) -> Result<(), Error> {
     epochs.restore(state, &|problem| sink.refuse(problem))?;
     let mut records: Vec<E::Record> = sink.events()?;
-    records.retain(|record| record.epoch() < epochs.position().epoch);
+    let done = epochs.position().epoch;
+    records.retain(|record| record.epoch() < done);
+    if records.len() < done {
+        observer.on_event(Event::Note(&format!(
+            "expected the events of {done} epochs in {EVENTS}, found {}; the curves will lack the others",
+            records.len()
+        )));
+    }
     let records: Vec<&dyn Record> = records.iter().map(|record| record as &dyn Record).collect();
     sink.replace_events(&records)
 }

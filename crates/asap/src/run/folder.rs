@@ -21,10 +21,14 @@ use crate::settings::{Layers, Preset};
 
 /// The resolved configuration.
 pub const CONFIG: &str = "config.toml";
+/// Its first line, before the version of asap that wrote it.
+const HEADER: &str = "# Resolved configuration, asap ";
 /// One line of JSON per epoch.
 pub const EVENTS: &str = "events.jsonl";
 /// The state to resume from.
 pub const CHECKPOINT: &str = "checkpoint/latest.safetensors";
+/// The state before that one, in case it is damaged.
+pub const PREVIOUS: &str = "checkpoint/previous.safetensors";
 /// The found cell, as JSON.
 pub const GENOTYPE_JSON: &str = "genotype.json";
 /// The found cell, in the Python form.
@@ -85,7 +89,7 @@ impl RunFolder {
         }
         fs::create_dir_all(path.join("checkpoint")).map_err(Error::io("create", &path))?;
         let text = toml::to_string_pretty(config).expect("a configuration is TOML");
-        let header = format!("# Resolved configuration, asap {}\n", env!("CARGO_PKG_VERSION"));
+        let header = format!("{HEADER}{}\n", env!("CARGO_PKG_VERSION"));
         folder.write(CONFIG, (header + &text).as_bytes())?;
         Ok((folder, lock))
     }
@@ -106,16 +110,28 @@ impl RunFolder {
                 ),
             });
         }
-        // Keys that an older version did not write yet have the paper's values.
-        let mut layers = Layers::preset(Preset::Paper);
-        let config = layers.file(&file).and_then(|()| layers.resolve());
-        let config = config.map_err(|error| Error::RunFolder {
-            path: file,
+        let own = env!("CARGO_PKG_VERSION");
+        let fault = |problem: String| Error::RunFolder {
+            path: file.clone(),
             problem: format!(
-                "expected the configuration of a run of asap {} or older: {error}",
-                env!("CARGO_PKG_VERSION")
+                "expected the configuration of a run of asap {own} or older: {problem}"
             ),
+        };
+        let text = fs::read_to_string(&file).map_err(|error| fault(error.to_string()))?;
+        if let Some(later) = later_version(&text, own) {
+            return Err(fault(format!(
+                "found that of asap {later}; use that version, or a later one"
+            )));
+        }
+        // Says which keys there are, if one is unknown.
+        let mut layers = Layers::preset(Preset::Paper);
+        layers.file(&file).map_err(|error| fault(error.to_string()))?;
+        // Keys that an older version did not write yet have a default that changes nothing; any other missing key is an error.
+        let config: Config = toml::from_str(&text).map_err(|error| {
+            let message = error.message().to_owned();
+            fault(format!("{message}; restore the file, or start a new run"))
         })?;
+        config.check().map_err(|error| fault(error.to_string()))?;
         Ok((folder, config))
     }
 
@@ -137,6 +153,23 @@ impl RunFolder {
             // A file system without locks keeps nobody out.
             Err(fs::TryLockError::Error(_)) => Ok(Lock(file)),
         }
+    }
+
+    /// Keeps the checkpoint under a second name before another one takes its place.
+    pub(crate) fn keep_previous(&self) -> Result<(), Error> {
+        let (latest, previous) = (self.file(CHECKPOINT), self.file(PREVIOUS));
+        if !latest.exists() {
+            return Ok(());
+        }
+        let keep = || {
+            match fs::remove_file(&previous) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            // A second name costs nothing; file systems without them get a copy.
+            fs::hard_link(&latest, &previous).or_else(|_| fs::copy(&latest, &previous).map(drop))
+        };
+        keep().map_err(Error::io("write", &previous))
     }
 
     /// The folder.
@@ -281,6 +314,15 @@ impl Place {
     }
 }
 
+/// The version in the header of a configuration, if it is later than `own`.
+fn later_version<'a>(config: &'a str, own: &str) -> Option<&'a str> {
+    let found = config.lines().next()?.strip_prefix(HEADER)?.trim();
+    let numbers = |version: &str| -> Vec<u64> {
+        version.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect()
+    };
+    (numbers(found) > numbers(own)).then_some(found)
+}
+
 /// True if a folder contains nothing but a lock, or does not exist.
 fn is_free(path: &Path) -> bool {
     let Ok(entries) = fs::read_dir(path) else { return true };
@@ -293,6 +335,17 @@ fn is_free(path: &Path) -> bool {
 /// If there is none, or it is damaged.
 pub fn open_trained(path: &Path, device: DeviceName) -> Result<TrainedNetwork, Error> {
     Ok(TrainedNetwork::open(&weights_file(path)?, device)?)
+}
+
+/// The configuration with which the network at a path was trained: that of the folder of its file, if it is one of a run.
+///
+/// # Errors
+/// If there is one that cannot be read.
+pub fn config_of(path: &Path) -> Result<Option<Config>, Error> {
+    let file = weights_file(path)?;
+    let folders = file.ancestors().skip(1).take(2);
+    let found = folders.into_iter().find(|folder| folder.join(CONFIG).is_file());
+    found.map(|folder| RunFolder::open(folder).map(|(_, config)| config)).transpose()
 }
 
 /// The file of the trained network at a path.

@@ -65,6 +65,8 @@ pub struct TrainOutline {
     pub multiply_adds: u64,
     /// Steps per epoch.
     pub steps_per_epoch: usize,
+    /// Images that an epoch leaves out, different ones each time, since they do not fill a batch.
+    pub images_left_out: usize,
     /// Number of epochs.
     pub epochs: usize,
     /// Estimated memory of the training, in MiB.

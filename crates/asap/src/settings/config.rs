@@ -525,9 +525,10 @@ impl Config {
         }
     }
 
-    /// `count` seeds, counting up from this configuration's.
+    /// `count` seeds, counting up from this configuration's; 0 follows the largest one.
     pub fn seeds(&self, count: u32) -> Vec<u64> {
-        (0..u64::from(count)).map(|i| self.seed + i).collect()
+        // TOML knows no larger integers than those of i64.
+        (0..u64::from(count)).map(|i| self.seed.wrapping_add(i) & i64::MAX as u64).collect()
     }
 
     /// The options for reading the data set.

@@ -15,7 +15,7 @@ use asap_data::{
 use asap_net::engine::Engine;
 use asap_net::network::Network;
 use asap_net::parameters::{NamedValues, Parameters};
-use asap_net::trained::{NetworkCard, TrainedNetwork};
+use asap_net::trained::{NetworkCard, TestImages, TrainedNetwork};
 use burn::tensor::Device;
 
 use crate::error::Error;
@@ -188,11 +188,13 @@ impl Training {
 
     /// Key numbers of the training before it starts.
     pub fn outline(&self) -> TrainOutline {
+        let batch = self.config.train.batch.min(self.data.train_images);
         TrainOutline {
             data: self.data.clone(),
             params: self.cost.params,
             multiply_adds: self.cost.multiply_adds,
             steps_per_epoch: self.steps_per_epoch(),
+            images_left_out: self.data.train_images.saturating_sub(self.steps_per_epoch() * batch),
             epochs: self.epochs(),
             memory_estimate_mb: self.memory_estimate_mb(),
         }
@@ -241,7 +243,14 @@ impl Training {
 
     /// The description of the network, without its weights.
     fn card(&self) -> NetworkCard {
+        let test = self.test.as_ref().map(|test| TestImages {
+            images: test.len(),
+            seed: self.config.data.seed,
+            limit: self.config.data.limit,
+            checksum: test.checksum(),
+        });
         NetworkCard {
+            test,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             design: self.design.clone(),
             shape: self.shape,

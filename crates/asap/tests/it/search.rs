@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use asap::Precision;
 use asap::run::folder::{CHECKPOINT, CONFIG, EVENTS, GENOTYPE_JSON, GENOTYPE_TEXT, REPORT, RESULT};
-use asap::run::record::EpochRecord;
+use asap::run::record::{EpochRecord, Event, Observer};
 use asap::settings::Auto;
 use asap::settings::config::Config;
 use asap::{Error, Outcome, RunFolder, Search, SearchResult};
@@ -128,6 +128,66 @@ fn a_search_that_is_broken_off_goes_on_to_the_same_end() {
         let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
         assert_eq!(trace(&result, &folder.events().unwrap()), whole, "after {steps} steps");
     }
+}
+
+/// Notes that an observer was given.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Observer for Notes {
+    fn on_event(&mut self, event: Event<'_>) {
+        if let Event::Note(text) = event {
+            self.0.push(text.to_owned());
+        }
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told_and_the_one_before_leads_to_the_same_end() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (result, records) = search(&tiny(), &scratch.path().join("whole"));
+    let whole = trace(&result, &records);
+    let path = scratch.path().join("damaged");
+    let mut folder = RunFolder::create(&path, &tiny()).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut first = Search::new(tiny(), stripes(192)).unwrap();
+    first.run(&mut folder, &mut StopAfter(20, &stop), &stop).unwrap();
+    let mut bytes = std::fs::read(path.join(CHECKPOINT)).unwrap();
+    let last = bytes.len() - 10;
+    bytes[last] ^= 4;
+    std::fs::write(path.join(CHECKPOINT), bytes).unwrap();
+    std::fs::remove_file(path.join(EVENTS)).unwrap();
+    let mut again = Search::new(tiny(), stripes(192)).unwrap();
+    let mut notes = Notes::default();
+    let outcome = again.resume(&mut folder, &mut notes, &NEVER).unwrap();
+    let Outcome::Finished(found) = outcome else { panic!("not asked to stop") };
+    assert_eq!(trace(&found, &records), whole);
+    let [damaged, events] = &notes.0[..] else { panic!("{:?}", notes.0) };
+    assert!(damaged.contains("checksum") && damaged.contains("checkpoint before it"), "{damaged}");
+    assert!(events.contains("events of 1 epochs") || events.contains("events of 2"), "{events}");
+}
+
+#[test]
+fn a_configuration_with_a_missing_key_or_of_a_later_version_is_refused_by_name() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("run");
+    drop(RunFolder::create(&path, &tiny()).unwrap());
+    let file = path.join("config.toml");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let refused = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        RunFolder::open(&path).unwrap_err().to_string()
+    };
+    let without = |key: &str| {
+        whole.lines().filter(|line| !line.starts_with(key)).collect::<Vec<_>>().join("\n")
+    };
+    assert!(refused(&without("epochs =")).contains("missing field `epochs`"));
+    assert!(refused(&without("weight_decay =")).contains("missing field `weight_decay`"));
+    let later = whole.replacen(env!("CARGO_PKG_VERSION"), "77.0.1", 1);
+    assert!(refused(&later).contains("found that of asap 77.0.1"));
+    // Keys that came later may be missing.
+    std::fs::write(&file, without("order =")).unwrap();
+    assert_eq!(RunFolder::open(&path).unwrap().1, tiny());
 }
 
 #[test]

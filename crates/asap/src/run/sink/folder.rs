@@ -6,7 +6,7 @@ use super::{Sink, Stored, TensorFile};
 use crate::error::Error;
 #[cfg(feature = "tensorboard")]
 use crate::run::folder::TENSORBOARD;
-use crate::run::folder::{EVENTS, Lock, RunFolder};
+use crate::run::folder::{CHECKPOINT, EVENTS, Lock, RunFolder};
 use crate::run::record::Record;
 #[cfg(feature = "tensorboard")]
 use crate::run::tensorboard;
@@ -41,6 +41,9 @@ impl Sink for RunFolder {
     }
 
     fn save_tensors(&mut self, name: &str, tensors: Arc<dyn TensorFile>) -> Result<(), Error> {
+        if name == CHECKPOINT {
+            self.keep_previous()?;
+        }
         tensors.save(&self.file(name))
     }
 

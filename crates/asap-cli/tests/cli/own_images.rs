@@ -1,0 +1,172 @@
+//! Users' own images: whose they are, what they are called, and what is told of them.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::cargo::CommandCargoExt;
+use serde_json::Value;
+
+use crate::{asap, json, refused};
+
+const TRAIN: [&str; 10] = [
+    "train",
+    "--network",
+    "resnet-8",
+    "--data",
+    "photos",
+    "--set",
+    "train.channels=4",
+    "--set",
+    "train.epochs=8",
+    "--json",
+];
+
+/// Pictures of stripes that lie or stand, in two classes, numbered from `first` on.
+fn stripes(root: &Path, classes: [&str; 2], first: u32, count: u32) {
+    for (class, name) in (0..).zip(classes) {
+        fs::create_dir_all(root.join(name)).unwrap();
+        for number in first..first + count {
+            let stripe = |x: u32, y: u32| {
+                let bright = (if class == 0 { x } else { y } + number) % 2;
+                image::Luma([(bright * 150 + (x * 31 + y * 17 + number * 7) % 90) as u8])
+            };
+            let path = root.join(format!("{name}/{number}.png"));
+            image::ImageBuffer::from_fn(8, 8, stripe).save(path).unwrap();
+        }
+    }
+}
+
+fn train(at: &Path, more: &[&str]) -> Value {
+    json(&asap(&[&TRAIN, more].concat(), at))
+}
+
+#[test]
+fn a_network_is_tested_on_the_images_of_its_own_run() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let elsewhere = at.join("elsewhere");
+    stripes(&at.join("photos"), ["lying", "standing"], 0, 60);
+    stripes(&elsewhere.join("photos"), ["lying", "standing"], 500, 30);
+    let trained = train(at, &["--set", "data.seed=5", "--out", "run"]);
+    let tested =
+        |args: &[&str], at: &Path| json(&asap(&[&["evaluate"], args, &["--json"]].concat(), at));
+    let own = tested(&["run"], at);
+    assert_eq!(own["images"], trained["test"]["images"]);
+    assert_eq!(own["loss"], trained["test"]["loss"]);
+    for (args, at) in [
+        (&["run/weights.safetensors"][..], at),
+        (&["run", "--data", "photos"], at),
+        // Another folder has photos, too.
+        (&["../run"], &elsewhere),
+    ] {
+        assert_eq!(tested(args, at), own, "{args:?}");
+    }
+    let other = tested(&["../run", "--data", "photos"], &elsewhere);
+    assert_ne!(other["loss"], own["loss"]);
+
+    // Images that are added change sides with no other one, and are told.
+    stripes(&at.join("photos"), ["lying", "standing"], 60, 40);
+    let output = asap(&["evaluate", "run", "--json"], at);
+    let note = String::from_utf8_lossy(&output.stderr);
+    let count = own["images"].as_u64().unwrap();
+    assert!(note.contains(&format!("it had {count}, there are")), "{note}");
+    assert!(json(&output)["images"].as_u64().unwrap() > count);
+}
+
+#[test]
+fn classes_are_matched_by_name_and_never_by_their_place_alone() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    stripes(&at.join("photos"), ["lying", "standing"], 0, 30);
+    stripes(&at.join("german"), ["liegend", "stehend"], 0, 30);
+    stripes(&at.join("numbers"), ["0", "1"], 0, 30);
+    train(at, &["--out", "run"]);
+    let parts = ["classes lying, standing", "liegend, stehend", "rename the classes"];
+    refused(&["evaluate", "run", "--data", "german"], at, &parts);
+    let output = asap(&["evaluate", "run", "--data", "numbers"], at);
+    let note = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && note.contains("matched by their number"), "{note}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_in_other_encodings_make_whole_lines() {
+    use std::ffi::OsStr;
+    use std::io::Write;
+    use std::os::unix::ffi::OsStrExt;
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    stripes(&at.join("photos"), ["lying", "standing"], 0, 30);
+    train(at, &["--out", "run"]);
+    let odd = at.join("new").join(OsStr::from_bytes(b"na\xefve.png"));
+    fs::create_dir_all(at.join("new/.thumbnails")).unwrap();
+    fs::copy(at.join("photos/lying/1.png"), &odd).unwrap();
+    fs::copy(at.join("photos/lying/2.png"), at.join("new/plain.png")).unwrap();
+    fs::copy(at.join("photos/lying/2.png"), at.join("new/.thumbnails/plain.png")).unwrap();
+    fs::write(at.join("new/._plain.png"), "resource fork").unwrap();
+    std::os::unix::fs::symlink("../new", at.join("new/circle")).unwrap();
+    let lines = |output: &[u8]| -> Vec<Value> {
+        let text = std::str::from_utf8(output).unwrap().lines();
+        text.map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let output = asap(&["predict", "run", "new", "--json"], at);
+    let found = lines(&output.stdout);
+    assert!(output.status.success() && found.len() == 2, "{found:?}");
+    assert_eq!(found[0]["path"], "new/na\u{fffd}ve.png");
+
+    let predict = |list: &[u8]| {
+        let mut command = Command::cargo_bin("asap").unwrap();
+        command.args(["predict", "run", "-", "--json"]).current_dir(at);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(list).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let output = predict(b"\xef\xbb\xbfnew/na\xefve.png\r\nnew/plain.png\r\n");
+    assert_eq!(lines(&output.stdout).len(), 2, "{}", String::from_utf8_lossy(&output.stderr));
+    let output = predict(b"\xff\xfen\0e\0w\0");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("found UTF-16"));
+    let output = predict(b"");
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("standard input is empty"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stops_nothing() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    stripes(&at.join("photos"), ["lying", "standing"], 0, 60);
+    let binary = assert_cmd::cargo::cargo_bin("asap");
+    let run = |start: &str, name: &str| {
+        let script = format!(
+            "{start}; exec {} train --network resnet-8 --data photos --set train.channels=4 \
+             --set train.epochs=400 --out {name}",
+            binary.display()
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).current_dir(at).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let events = at.join(name).join("events.jsonl");
+        crate::wait_for_epochs(&events, 2, &mut child);
+        let signal = |name: &str| {
+            let kill = Command::new("kill").args([name, &child.id().to_string()]).status();
+            assert!(kill.unwrap().success());
+        };
+        signal("-HUP");
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(2) && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let ended = child.try_wait().unwrap().is_some();
+        if !ended {
+            Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(1), "stopped with a checkpoint");
+        ended
+    };
+    assert!(!run("trap '' HUP", "nohup"), "as under nohup");
+    assert!(run("true", "plain"));
+}

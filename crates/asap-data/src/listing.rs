@@ -1,0 +1,46 @@
+//! The entries of folders, without what systems put there.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::DataError;
+
+/// Folders and files that archives, file managers and network storage leave behind.
+const LITTER: [&str; 8] = [
+    "__MACOSX",
+    "@eaDir",
+    "#recycle",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+    "lost+found",
+    "Thumbs.db",
+    "desktop.ini",
+];
+
+/// True if a name is hidden (it begins with a dot), or that of something that a system made, such as `__MACOSX` and `@eaDir`.
+pub fn is_litter(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".") || LITTER.iter().any(|litter| name == *litter)
+}
+
+/// The entries of a folder.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// Sorted by name.
+    pub(crate) kept: Vec<PathBuf>,
+    /// Hidden ones, and those that systems make.
+    pub(crate) litter: Vec<PathBuf>,
+}
+
+impl Listing {
+    pub(crate) fn of(folder: &Path) -> Result<Self, DataError> {
+        let fail = |error| DataError::io(folder, error);
+        let paths: Result<Vec<PathBuf>, _> =
+            fs::read_dir(folder).map_err(fail)?.map(|e| e.map(|e| e.path())).collect();
+        let mut paths = paths.map_err(fail)?;
+        paths.sort();
+        let (litter, kept) =
+            paths.into_iter().partition(|path| is_litter(path.file_name().unwrap_or_default()));
+        Ok(Self { kept, litter })
+    }
+}
