@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The image formats that are read.
-pub(crate) const FORMATS: &str = "PNG, JPEG, GIF, WebP, BMP, PPM or PGM";
+pub(crate) const FORMATS: &str = "PNG, JPEG, GIF, WebP, BMP, TIFF, PPM or PGM";
 
 /// An error while reading or batching data.
 #[derive(Debug, thiserror::Error)]

@@ -14,6 +14,11 @@ use crate::picture::{Header, IMAGE_ENDINGS, MADE_GREY, buffer, header, read_pict
 use crate::random::{Stream, fnv1a, generator};
 use crate::{DataError, Dataset, LoadOptions, Splits};
 
+/// Names of the folders of the parts, in any case.
+const TRAIN: [&str; 3] = ["train", "training", "training_set"];
+const VALID: [&str; 4] = ["valid", "val", "validation", "dev"];
+const TEST: [&str; 3] = ["test", "testing", "test_set"];
+
 /// Longest side of images if no size is given.
 const MAX_DEFAULT_SIDE: usize = 64;
 
@@ -138,8 +143,15 @@ impl Tree {
         // A folder of that name that holds images is a class, such as the trains of CIFAR-100.
         let holds_classes =
             |path: &PathBuf| class_folders(path).is_ok_and(|inner| !inner.is_empty());
-        let split = |names: &[&str]| names.iter().map(|name| root.join(name)).find(holds_classes);
-        let (train, valid, test) = (split(&["train"]), split(&["valid", "val"]), split(&["test"]));
+        let top = Listing::of(root)?.kept;
+        let split = |names: &[&str]| {
+            let is = |path: &&PathBuf, name: &&str| {
+                path.file_name().is_some_and(|found| found.eq_ignore_ascii_case(name))
+            };
+            let named = |name: &&str| top.iter().filter(|path| is(path, name)).cloned().collect();
+            names.iter().flat_map(|name| -> Vec<PathBuf> { named(name) }).find(holds_classes)
+        };
+        let (train, valid, test) = (split(&TRAIN), split(&VALID), split(&TEST));
         if let (None, Some(folder)) = (&train, valid.as_ref().or(test.as_ref())) {
             let expected = format!("a folder train/ next to {}", folder.display());
             return Err(DataError::format(root, expected, "none", "add it"));

@@ -467,7 +467,7 @@ fn broken_images_are_named_or_skipped() {
     fs::write(folder.file("cat/cut.png"), &cut[..cut.len() - 20]).unwrap();
     let text = folder.error();
     assert!(
-        text.contains("text.png: expected a PNG, JPEG, GIF, WebP, BMP, PPM or PGM image"),
+        text.contains("text.png: expected a PNG, JPEG, GIF, WebP, BMP, TIFF, PPM or PGM image"),
         "{text}"
     );
 

@@ -36,7 +36,7 @@ fn list(common: &Common) -> anyhow::Result<()> {
         writeln!(text, "{:<14} {}\n{:14} {place}", dataset.name.to_string(), dataset.form, "")?;
     }
     text.push_str(
-        "PATH           your own images (PNG, JPEG, GIF, WebP, BMP, PPM) in one folder per class, optionally\n\
+        "PATH           your own images (PNG, JPEG, GIF, WebP, BMP, TIFF, PPM) in one folder per class, optionally\n\
          \x20              split into train/ and test/; or a folder with the files of a data set above\n",
     );
     output::print(common.json, &known, &text)

@@ -28,6 +28,13 @@ fn mistakes_are_named_and_end_with_2() {
     let train = [&["train", "--cell", "ASAP"][..], &little, &["200MiB"]].concat();
     refused(&train, at, &["limits.memory_mb: expected at least", "train.batch=", "would fit"]);
     refused(&["search", "--max-memory", "101MiB"], at, &["search.batch=32", "found 101"]);
+    let many = ["train", "--cell", "ASAP", "--set", "train.channels=99999999999"];
+    refused(&many, at, &["channels", "1 to 100000"]);
+    let many = ["train", "--cell", "ASAP", "--set", "train.channels=50000", "--dry-run"];
+    refused(&many, at, &["free memory, in MiB: expected at least", "fewer channels"]);
+    let many = ["search", "--set", "network.channels=50000"];
+    refused(&many, at, &["free memory, in MiB: expected at least", "fewer channels"]);
+    refused(&["cells", "cost", "ASAP", "--channels", "99999999999"], at, &["1 to 100000"]);
     refused(&["bench", "latency", "--channels", "0"], at, &["channels"]);
     refused(&["bench", "latency", "--cell", "ASAPP"], at, &["ASAPP", "ASAP"]);
     refused(&["bench", "search", "--steps", "0"], at, &["--steps", "at least 1"]);

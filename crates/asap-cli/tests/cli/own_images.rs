@@ -90,6 +90,24 @@ fn classes_are_matched_by_name_and_never_by_their_place_alone() {
     assert!(output.status.success() && note.contains("matched by their number"), "{note}");
 }
 
+#[test]
+fn parts_of_a_data_set_have_many_names_and_what_an_epoch_leaves_out_is_said() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    for (part, first, count) in [("Train", 0, 33), ("VALIDATION", 40, 5), ("testing", 50, 7)] {
+        stripes(&at.join("photos").join(part), ["lying", "standing"], first, count);
+    }
+    let output = asap(&[&TRAIN[..], &["--set", "train.batch=16", "--out", "run"]].concat(), at);
+    let trained = json(&output);
+    let data = &trained["data"];
+    assert_eq!(
+        (&data["train_images"], &data["valid_images"], &data["test_images"]),
+        (&66.into(), &10.into(), &14.into())
+    );
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("each epoch leaves out 2 images"), "{text}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn names_in_other_encodings_make_whole_lines() {

@@ -116,6 +116,13 @@ impl CellGenotype {
         self.output.len()
     }
 
+    /// Number of nodes that are always zero, since all their inputs are `none`.
+    pub fn zero_nodes(&self) -> usize {
+        let is_zero =
+            |genes: &&Vec<Gene>| genes.iter().all(|gene| gene.operation == Operation::None);
+        self.nodes.iter().filter(is_zero).count()
+    }
+
     /// Number of skip connections.
     pub fn skip_count(&self) -> usize {
         let genes = self.genes();

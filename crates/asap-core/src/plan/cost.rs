@@ -54,6 +54,8 @@ pub enum Stem {
 
 /// The largest number of cells; more is a mistake.
 const MAX_CELLS: usize = 1000;
+/// Largest number of channels, classes and pixels along a side; costs of such networks still fit into 64 bits.
+const MAX_SIZE: usize = 100_000;
 
 /// The cost of the evaluation network of a genotype, without the auxiliary head.
 ///
@@ -126,8 +128,8 @@ impl NetworkShape {
             ("in_channels", self.in_channels),
             ("classes", self.classes),
         ] {
-            if value == 0 {
-                return Err(Error::value(key, value, "1 or more"));
+            if !(1..=MAX_SIZE).contains(&value) {
+                return Err(Error::value(key, value, format!("1 to {MAX_SIZE}")));
             }
         }
         if !(1..=MAX_CELLS).contains(&self.cells) {
@@ -354,13 +356,15 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_absurd_shapes_are_refused_or_saturate() {
+    fn empty_and_absurd_shapes_are_refused() {
         let asap = PublishedCell::find("ASAP").unwrap().genotype();
         let cost = |shape| evaluation_cost(&asap, &shape);
         let error = cost(NetworkShape { classes: 0, ..shape(36) }).unwrap_err();
         assert!(error.to_string().contains("`classes` is 0"));
         assert!(cost(NetworkShape { cells: 1001, ..shape(36) }).is_err());
-        assert_eq!(cost(shape(usize::MAX)).unwrap().params, u64::MAX);
+        for (channels, fits) in [(100_000, true), (100_001, false), (usize::MAX, false)] {
+            assert_eq!(cost(shape(channels)).is_ok_and(|cost| cost.params < u64::MAX), fits);
+        }
         for cells in 1..4 {
             assert!(auxiliary_cost(&asap, &NetworkShape { cells, ..shape(4) }).is_ok());
         }

@@ -18,6 +18,8 @@ use crate::train::{Training, closest};
 const MULTIPLY_ADDS_PER_IMAGE_SEEN: f64 = 116.0;
 /// Epochs beyond which more time makes the network larger only: to see few images more often teaches little.
 const ENOUGH_EPOCHS: f64 = 120.0;
+/// The most epochs of a training that cutout does not help: docs/results/time.md.
+const TOO_SHORT_FOR_CUTOUT: usize = 10;
 /// The epochs that a network is made small enough for, if it can be.
 const FEW_EPOCHS: f64 = 3.0;
 /// Steps that an epoch should have, and the smallest batch that may be needed for them.
@@ -142,10 +144,14 @@ pub fn training(
     let train = &mut config.train;
     train.epochs = epochs.clamp(1, MOST_EPOCHS);
     train.warmup_epochs = (WARMUP * train.epochs as f64).min(1.0);
+    let mut without = "";
+    if train.epochs <= TOO_SHORT_FOR_CUTOUT && train.augment.cutout > 0.0 {
+        (train.augment.cutout, without) = (0.0, ", without cutout");
+    }
     let expected = train.epochs as f64 * seconds_per_epoch;
     train.seconds = if train.epochs == epochs { seconds } else { expected };
     let plan = format!(
-        "{channels} channels ({} weights, {:.1} M multiply-adds), {} epochs of {steps} steps of {batch} images, about {}",
+        "{channels} channels ({} weights, {:.1} M multiply-adds), {} epochs of {steps} steps of {batch} images{without}, about {}",
         cost.params,
         cost.multiply_adds as f64 / 1e6,
         train.epochs,

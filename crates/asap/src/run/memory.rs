@@ -10,6 +10,8 @@ use crate::error::Error;
 const KEPT_ACTIVATIONS: f64 = 0.65;
 /// Value, momentum, gradient and temporary values of a step.
 const WEIGHT_COPIES: f64 = 6.0;
+/// What may be exceeded without a limit, since it is estimated.
+const SLACK: f64 = 1.25;
 /// The program itself, in MiB.
 const RESIDENT_MB: f64 = 100.0;
 
@@ -60,23 +62,28 @@ fn left_mb(root: &Path, own: &Path) -> Option<f64> {
     own.ancestors().filter_map(left).reduce(f64::min)
 }
 
-/// Refuses a search or training that needs more than `limit` MiB, if there is a limit; `needed` estimates that of a batch, whose size
-/// is the setting `key`.
+/// Refuses a search or training that needs more than `limit` MiB or, without a limit, much more than there is; `needed` estimates that
+/// of a batch, whose size is the setting `key`.
 pub(crate) fn check(
     limit: u64,
     key: &str,
     batch: usize,
     needed: impl Fn(usize) -> f64,
 ) -> Result<(), Error> {
-    if limit == 0 || needed(batch) <= limit as f64 {
+    let (most, what) = match limit {
+        0 => (available_mb().map_or(f64::INFINITY, |free| SLACK * free), "free memory, in MiB"),
+        limit => (limit as f64, "limits.memory_mb"),
+    };
+    if needed(batch) <= most {
         return Ok(());
     }
-    let remedy = match (1..batch).rev().find(|&batch| needed(batch) <= limit as f64) {
+    let remedy = match (1..batch).rev().find(|&batch| needed(batch) <= most) {
         Some(fitting) => format!("--set {key}={fitting} would fit"),
         None => "no batch would fit; use fewer channels or cells".to_owned(),
     };
+    let found = if limit == 0 { most / SLACK } else { most };
     Err(Error::Config(format!(
-        "limits.memory_mb: expected at least {:.0}, the estimate with {key}={batch}, found {limit}; {remedy}",
+        "{what}: expected at least {:.0}, the estimate with {key}={batch}, found {found:.0}; {remedy}",
         needed(batch).ceil()
     )))
 }
@@ -117,6 +124,8 @@ mod tests {
     fn what_does_not_fit_is_refused_with_the_batch_that_does() {
         let needed = |batch: usize| 100.0 + 2.5 * batch as f64;
         assert!(check(0, "train.batch", 96, needed).is_ok());
+        let text = check(0, "train.batch", 96, |_| 1e12).unwrap_err().to_string();
+        assert!(text.contains("free memory, in MiB: expected at least 1000000000000"), "{text}");
         assert!(check(340, "train.batch", 96, needed).is_ok());
         let refused = |limit| check(limit, "train.batch", 96, needed).unwrap_err().to_string();
         assert!(refused(339).contains("at least 340") && refused(339).contains("=95 would fit"));

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use asap_core::{
-    Choice, CosineLearningRate, Genotype, MixingTables, NetworkShape, evaluation_cost, search_cost,
+    Architecture, Choice, CosineLearningRate, Genotype, MixingTables, NetworkShape,
+    evaluation_cost, search_cost,
 };
 use asap_data::{
     Augment, Batch, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
@@ -96,15 +97,21 @@ impl Search {
             cells: method.cells(0, config.network.cells),
             ..config.network.shape(summary.image, summary.classes.len())
         };
+        let policy = config.search.method.edge_policy(config.search.edge_policy);
+        let architecture = Architecture::new(config.space()?, policy);
+        let batch = config.search.batch.min(summary.train_images);
+        memory::check(config.limits.memory_mb, "search.batch", batch, |batch| {
+            memory_mb(&config, &architecture, &summary, batch)
+        })?;
         let learner = Learner::new(
             &shape,
-            &config.space()?,
-            config.search.method.edge_policy(config.search.edge_policy),
+            architecture.space(),
+            policy,
             Engine::with_precision(&device, config.precision),
             &device,
             config.seed,
         )?;
-        let search = Self {
+        Ok(Self {
             method,
             alpha_lr: config.alpha_lr(steps),
             data: summary,
@@ -116,11 +123,7 @@ impl Search {
             alpha_steps: 0,
             pruned: Vec::new(),
             config,
-        };
-        let batch = search.config.search.batch.min(search.data.train_images);
-        let limit = search.config.limits.memory_mb;
-        memory::check(limit, "search.batch", batch, |batch| search.memory_mb(batch))?;
-        Ok(search)
+        })
     }
 
     /// A summary of the search's images.
@@ -160,21 +163,8 @@ impl Search {
 
     /// Estimated memory of the search at its start, in MiB; pruning lowers it.
     pub fn memory_estimate_mb(&self) -> f64 {
-        self.memory_mb(self.config.search.batch.min(self.data.train_images))
-    }
-
-    /// The same for a size of batch.
-    fn memory_mb(&self, batch: usize) -> f64 {
-        let shape = self.config.network.shape(self.data.image, self.data.classes.len());
-        let mut cost = search_cost(&self.learner.architecture, &shape).unwrap_or_default();
-        if self.config.samples_paths() {
-            let mut random = ChaCha8Rng::seed_from_u64(self.config.seed);
-            let space = self.learner.architecture.space();
-            let paths = (0..PATHS_OF_ESTIMATE).map(|_| Genotype::random(space, &mut random));
-            let of_path = |path| evaluation_cost(&path, &shape).unwrap_or_default().activations;
-            cost.activations = paths.map(of_path).max().unwrap_or(cost.activations);
-        }
-        activations_mb(&cost, batch)
+        let batch = self.config.search.batch.min(self.data.train_images);
+        memory_mb(&self.config, &self.learner.architecture, &self.data, batch)
     }
 
     /// Key numbers of the search before it starts.
@@ -287,4 +277,23 @@ fn loader(
     let batch = config.search.batch;
     let normalization = normalization.clone();
     Ok(Loader::new(data, indices, batch, augment, normalization, seed, shuffle)?)
+}
+
+/// Estimated memory of a search at its start, in MiB, with `batch` images per step.
+fn memory_mb(
+    config: &Config,
+    architecture: &Architecture,
+    data: &DataSummary,
+    batch: usize,
+) -> f64 {
+    let shape = config.network.shape(data.image, data.classes.len());
+    let mut cost = search_cost(architecture, &shape).unwrap_or_default();
+    if config.samples_paths() {
+        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+        let space = architecture.space();
+        let paths = (0..PATHS_OF_ESTIMATE).map(|_| Genotype::random(space, &mut random));
+        let of_path = |path| evaluation_cost(&path, &shape).unwrap_or_default().activations;
+        cost.activations = paths.map(of_path).max().unwrap_or(cost.activations);
+    }
+    activations_mb(&cost, batch)
 }

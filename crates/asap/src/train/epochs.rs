@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use asap_core::Design;
+use asap_core::{CellGenotype, Design, Genotype};
 use asap_data::{Batch, Loader};
 use asap_net::evaluation::Evaluation;
 use asap_net::parameters::NamedValues;
@@ -257,6 +257,13 @@ impl Epochs for Training {
         if let (Design::Plain(network), true) = (&self.design, self.config.train.drop_path > 0.0) {
             warnings.push(format!(
                 "train.drop_path had no effect: {network} has no operations that could be dropped"
+            ));
+        }
+        let cells = self.design.genotype().into_iter().flat_map(Genotype::cells);
+        let zero: usize = cells.map(CellGenotype::zero_nodes).sum();
+        if zero > 0 {
+            warnings.push(format!(
+                "{zero} nodes of the cell are always zero, since all their inputs are `none`"
             ));
         }
         let limits = &self.config.limits;
