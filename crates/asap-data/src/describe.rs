@@ -24,7 +24,9 @@ pub struct Description {
     pub normalization: Normalization,
     /// The parts: `train`, and `valid` and `test` if they exist.
     pub splits: Vec<SplitDescription>,
-    /// Problems to look at, the reader's warnings first.
+    /// What was done to the images while they were read.
+    pub notes: Vec<String>,
+    /// Problems to look at.
     pub faults: Vec<String>,
 }
 
@@ -44,7 +46,7 @@ const IMBALANCE: usize = 5;
 
 /// Examines all images: counts, statistics and problems (empty or unbalanced classes, duplicates, constant images).
 pub fn describe(splits: &Splits) -> Description {
-    let mut faults = splits.warnings.clone();
+    let mut faults = Vec::new();
     for (name, data) in splits.parts() {
         faults.extend(class_faults(name, data));
         let constant = images(data).filter(|image| is_constant(image, data.channels())).count();
@@ -73,6 +75,7 @@ pub fn describe(splits: &Splits) -> Description {
         classes: data.classes().to_vec(),
         normalization: normalization(data),
         splits: splits.parts().map(part).collect(),
+        notes: splits.warnings.clone(),
         faults,
     }
 }
@@ -106,7 +109,8 @@ fn class_faults(name: &str, data: &Dataset) -> Vec<String> {
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, height, width, channels, classes, normalization, splits, faults } = self;
+        let Self { name, height, width, channels, classes, normalization, splits, notes, faults } =
+            self;
         let values =
             |values: &[f32]| values.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(" ");
         let colour = match channels {
@@ -132,6 +136,7 @@ impl fmt::Display for Description {
         for (index, class) in classes.iter().enumerate() {
             row(class, &|split| split.class_counts[index].to_string())?;
         }
+        notes.iter().try_for_each(|note| writeln!(f, "note: {note}"))?;
         match faults.len() {
             0 => writeln!(f, "no problems found"),
             _ => faults.iter().try_for_each(|fault| writeln!(f, "problem: {fault}")),
@@ -169,10 +174,10 @@ mod tests {
             found.splits[1],
             SplitDescription { name: "test", images: 2, class_counts: vec![1, 1, 0] }
         );
+        assert_eq!(found.notes, ["skipped something"]);
         assert_eq!(
             found.faults,
             [
-                "skipped something",
                 "no train images of class `dog`",
                 "unbalanced train classes: 5 images of `cat`, 1 of `newt`",
                 "images with a single colour in train: 1",

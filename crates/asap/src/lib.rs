@@ -1,6 +1,6 @@
 //! Neural architecture search that anyone can afford (ASAP: Architecture Search, Anneal and Prune).
 //!
-//! The folders in order of dependence: `error`, `settings`, `tabular`, `run` (records, the loop, folder and memory), `latency`, `report`, then
+//! The folders in order of dependence: `error`, `text`, `settings`, `tabular`, `run` (records, the loop, folder and memory), `latency`, `report`, then
 //! `search` and `train`, and `jobs`, which starts and resumes both. No folder uses a later one.
 //!
 //! # From images to predictions
@@ -134,6 +134,7 @@ pub mod run;
 pub mod search;
 pub mod settings;
 pub mod tabular;
+pub mod text;
 pub mod train;
 
 pub use asap_core::{EdgePolicy, Genotype, Operation, PublishedCell, SearchSpace, Stem};

@@ -105,7 +105,7 @@ pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
         }
     }
     if path.is_file() {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = asap::text::read(&path).map_err(|error| {
             Usage(format!("{cell}: expected a text file with a genotype: {error}"))
         })?;
         if let Ok(Design::Plain(network)) = serde_json::from_str(&text) {

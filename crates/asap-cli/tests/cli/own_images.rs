@@ -186,5 +186,11 @@ fn a_signal_that_was_ignored_at_the_start_stops_nothing() {
         ended
     };
     assert!(!run("trap '' HUP", "nohup"), "as under nohup");
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    if u64::from_str_radix(mask, 16).unwrap() & 1 == 1 {
+        eprintln!("not tried: SIGHUP is ignored here, and so in every child");
+        return;
+    }
     assert!(run("true", "plain"));
 }

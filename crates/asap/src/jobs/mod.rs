@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::run::driver::{self, Epochs, with_threads};
-use crate::run::folder::{CHECKPOINT, GENOTYPE_JSON, Lock, Place, RESULT, RunFolder};
+use crate::run::folder::{CHECKPOINT, GENOTYPE_JSON, Lock, PREVIOUS, Place, RESULT, RunFolder};
 use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::sink::Tensors;
 use crate::search::Search;
@@ -239,6 +239,13 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     observer: &mut dyn Observer,
     make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
+    if [CHECKPOINT, PREVIOUS].iter().all(|name| !folder.file(name).exists()) {
+        observer.on_event(Event::Note(
+            "the run was broken off before its first checkpoint: it begins again",
+        ));
+        let run = prepare(config, images, observer, make)?;
+        return Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: false })));
+    }
     let state: Tensors<R::State> = driver::last_good(&folder, observer)?;
     if let Some(result) = folder.read_json(RESULT)? {
         return Ok(Resumed::Finished(folder, Box::new(result)));

@@ -116,7 +116,7 @@ impl Layers {
     /// # Errors
     /// If it cannot be read, is not TOML, or has a key that does not exist.
     pub fn file(&mut self, path: &Path) -> Result<(), Error> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = crate::text::read(path).map_err(Error::io("read", path))?;
         let table: Table =
             text.parse().map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
         let complete = self.merged().origins;
@@ -210,7 +210,7 @@ impl Layers {
     pub fn resolve(&self) -> Result<Config, Error> {
         let config: Config = Value::Table(self.merged().table)
             .try_into()
-            .map_err(|error: toml::de::Error| Error::Config(error.to_string().trim().to_owned()))?;
+            .map_err(|error: toml::de::Error| Error::Config(in_words(&error)))?;
         config.check()?;
         Ok(config)
     }
@@ -226,6 +226,20 @@ impl Layers {
             })
             .collect()
     }
+}
+
+/// The text of an error in one line, without names of Rust's types.
+fn in_words(error: &toml::de::Error) -> String {
+    let text = error.to_string().trim().replace('\n', " ");
+    let words = ["usize", "u64", "u32", "f64"].into_iter().zip([
+        "a whole number from 0 on",
+        "a whole number from 0 on",
+        "a whole number from 0 on",
+        "a number",
+    ]);
+    words.fold(text, |text, (kind, word)| {
+        text.replace(&format!("expected {kind}"), &format!("expected {word}"))
+    })
 }
 
 impl Merged {
