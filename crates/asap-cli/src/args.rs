@@ -179,9 +179,12 @@ pub(crate) struct Limits {
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct MemoryLimit {
     /// Refuse a search or training that is estimated to need more memory, such as 2GiB; with --time, use a network that needs less
-    #[arg(long, help_heading = "Options", value_name = "SIZE", value_parser = mebibytes, conflicts_with = "resume")]
+    #[arg(long, help_heading = MEMORY, value_name = "SIZE", value_parser = mebibytes, conflicts_with = "resume")]
     pub(crate) max_memory: Option<u64>,
 }
+
+/// The heading of the limit on the memory.
+const MEMORY: &str = "Limits of the run";
 
 /// MiB of a size such as `2GiB`.
 fn mebibytes(text: &str) -> Result<u64, String> {

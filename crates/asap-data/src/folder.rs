@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use crate::dataset::check_no_class_empty;
 use crate::error::FORMATS;
 use crate::listing::Listing;
-use crate::picture::{Header, IMAGE_ENDINGS, MADE_GREY, buffer, header, read_picture};
+use crate::picture::{FEW_BITS, Header, IMAGE_ENDINGS, MADE_GREY, buffer, header, read_picture};
 use crate::random::{Stream, fnv1a, generator};
 use crate::{DataError, Dataset, LoadOptions, Splits};
 
@@ -30,9 +30,6 @@ const ODD: usize = 4;
 
 /// Number of files named in a warning.
 const NAMED: usize = 3;
-
-/// Bits that 16-bit images use if nearly nothing of them would be left in 8 bits.
-const FEW_BITS: u32 = 13;
 
 /// The remedy for a class without images.
 const NO_FILES: &str = "put image files into its folder, or remove the folder";
@@ -58,7 +55,7 @@ pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataErr
     let resized = all().filter(|header| (header.height, header.width) != (height, width)).count();
     if resized > 0 && options.size.is_none() {
         warnings.push(format!(
-            "resized {resized} images to {height}x{width}, the size of most with sides of {MIN_DEFAULT_SIDE} to {MAX_DEFAULT_SIDE}; \
+            "resized {resized} images to {height}x{width}, the size of most, with sides of up to {MAX_DEFAULT_SIDE}; \
              a picture of another shape is stretched; --set data.size=N chooses another size"
         ));
         let parts = [Some(&train), valid.as_ref(), test.as_ref()];
@@ -330,7 +327,7 @@ impl Part {
         }
         if let Some(&most) = bits.iter().max().filter(|&&most| most <= FEW_BITS) {
             warnings.push(format!(
-                "{} images have 16 bits per channel but use at most {most} of them, so that they are nearly black here; \
+                "{} images have 16 bits per channel but use at most {most} of them, and are nearly black after conversion to 8; \
                  scale their values to the whole range first",
                 bits.len()
             ));
@@ -383,7 +380,7 @@ impl Part {
 fn note_litter(litter: &[PathBuf], warnings: &mut Vec<String>) {
     if let [first, ..] = litter {
         warnings.push(format!(
-            "left out {} hidden entries, or some that a system made, such as {}",
+            "left out {} entries that are hidden or made by a system, such as {}",
             litter.len(),
             first.display()
         ));

@@ -33,7 +33,7 @@ pub use listing::is_litter;
 pub use loader::{Batch, EpochIter, Loader};
 pub use normalization::{Normalization, normalization};
 pub use options::LoadOptions;
-pub use picture::{IMAGE_ENDINGS, Picture, read_image, read_picture};
+pub use picture::{FEW_BITS, IMAGE_ENDINGS, Picture, read_image, read_picture};
 pub use policy::Policy;
 pub use random::fnv1a;
 pub use source::{DataSpec, load};

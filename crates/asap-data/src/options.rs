@@ -7,7 +7,7 @@ use crate::split::stratified_halves;
 /// Options for reading a data set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadOptions {
-    /// Height and width to resize to; by default the size in the files, for a folder of images the most common one.
+    /// Height and width to resize to; by default the size in the files, for a folder of images that of half of them, or the median.
     pub size: Option<(usize, usize)>,
     /// 1 to read all images in grey, 3 in colour; by default as they are, a folder with any colour image in colour.
     pub channels: Option<usize>,

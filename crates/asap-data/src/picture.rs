@@ -1,7 +1,7 @@
 //! Image files: header, pixels and resizing.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Read};
 use std::path::Path;
 
 use image::imageops::{FilterType, resize as resize_plane};
@@ -120,6 +120,9 @@ pub(crate) struct Header {
     pub(crate) grey: bool,
 }
 
+/// Bits that an image of 16 bits uses if nearly nothing of it is left in 8 bits.
+pub const FEW_BITS: u32 = 12;
+
 /// Reads the header of an image file; height and width are those after EXIF orientation.
 pub(crate) fn header(path: &Path) -> Result<Header, DataError> {
     let mut decoder = decoder(path)?;
@@ -222,10 +225,12 @@ fn decode(path: &Path) -> Result<DynamicImage, DataError> {
 /// The pixels of a JPEG file; `None` for another one. A file that ends too early is refused, where other decoders fill the rest with
 /// grey; only the two bytes of the end marker may be missing (and, unnoticed, a part of the last row of blocks).
 fn jpeg(path: &Path) -> Result<Option<DynamicImage>, DataError> {
-    let bytes = std::fs::read(path).map_err(|e| DataError::io(path, e))?;
-    if !bytes.starts_with(&[0xff, 0xd8]) {
+    let mut file = File::open(path).map_err(|e| DataError::io(path, e))?;
+    let mut bytes = vec![0; 2];
+    if file.read_exact(&mut bytes).is_err() || bytes != [0xff, 0xd8] {
         return Ok(None);
     }
+    file.read_to_end(&mut bytes).map_err(|e| DataError::io(path, e))?;
     let fault = |found: &dyn std::fmt::Display| DataError::Image {
         path: path.to_owned(),
         found: format!("an incomplete or damaged JPEG file ({found})"),
@@ -234,7 +239,10 @@ fn jpeg(path: &Path) -> Result<Option<DynamicImage>, DataError> {
     let options = DecoderOptions::default().set_strict_mode(true);
     let options = options.set_max_width(side).set_max_height(side);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes), options);
-    decoder.decode_headers().map_err(|e| fault(&e))?;
+    if decoder.decode_headers().is_err() {
+        // Padding between the headers is harmless; others read what they can.
+        return Ok(None);
+    }
     let grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
     let colours = if grey { ColorSpace::Luma } else { ColorSpace::RGB };
     decoder.set_options(decoder.options().jpeg_set_out_colorspace(colours));

@@ -26,6 +26,7 @@ static CHECKSUM: Crc<u64> = Crc::<u64>::new(&CRC_64_XZ);
 
 /// What the header says.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Label {
     format: u32,
     kind: String,
@@ -130,6 +131,9 @@ pub fn load<H: Header>(path: &Path) -> Result<(H, NamedValues), Error> {
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e))?;
     let mut views: Vec<_> = tensors.iter().collect();
     views.sort_by_key(|(name, _)| *name);
+    if label.checksum.is_none() && label.format > 1 {
+        return Err(damaged(&"without a checksum"));
+    }
     if let Some(expected) = &label.checksum {
         let parts = views.iter().map(|(name, view)| (*name, view.shape(), view.data()));
         let found = checksum(&label.state, parts);

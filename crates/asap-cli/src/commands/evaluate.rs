@@ -20,10 +20,11 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     let network = asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default())?;
     let network = network.averaging_flips(args.flips);
     let [height, width, channels] = network.image_shape();
-    let given = args.data.as_deref().map(super::anywhere).transpose()?;
+    let given = args.data.as_deref().map(super::anywhere);
     // The run's own images are split and found as they were for the run.
     let config = run_folder::config_of(&args.run)?;
-    let config = config.filter(|config| given.as_ref().is_none_or(|g| *g == config.data.source));
+    let is_own = |given: &String, config: &Config| super::anywhere(&config.data.source) == *given;
+    let config = config.filter(|config| given.as_ref().is_none_or(|g| is_own(g, config)));
     let source = match (&given, &config) {
         (Some(given), _) => given,
         (None, Some(config)) => &config.data.source,
@@ -68,6 +69,12 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
             "note: these are not the test images of the training: it had {}, there are {} now, and they may have changed",
             tested.images,
             images.len()
+        );
+    }
+    if config.is_some() && network.card().test.is_none() && part == "test" {
+        eprintln!(
+            "note: an older version trained this network and did not note its test images; if they were chosen from one \
+             folder, others are chosen now, and it may have been trained on them"
         );
     }
     if *images.classes() != network.card().classes

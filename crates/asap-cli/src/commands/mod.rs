@@ -37,10 +37,10 @@ use crate::progress::Progress;
 pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Layers> {
     let mut layers = shared_layers(settings.preset, common)?;
     if let Some(data) = &settings.data {
-        layers.put("data.source", anywhere(data)?);
+        layers.put("data.source", anywhere(data));
     }
     if let Some(dir) = &settings.data_dir {
-        layers.put("data.dir", std::path::absolute(dir)?.to_string_lossy().as_ref());
+        layers.put("data.dir", dir.to_string_lossy().as_ref());
     }
     if let Some(space) = settings.space {
         layers.put("space", space.name());
@@ -49,11 +49,13 @@ pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Lay
 }
 
 /// A data set as it is found from any folder: a name as it is, a path from the root on.
-pub(crate) fn anywhere(data: &str) -> anyhow::Result<String> {
-    Ok(match data.parse::<DataSpec>() {
-        Ok(DataSpec::Path(path)) => std::path::absolute(path)?.to_string_lossy().into_owned(),
-        _ => data.to_owned(),
-    })
+pub(crate) fn anywhere(data: &str) -> String {
+    let path = match data.parse::<DataSpec>() {
+        Ok(DataSpec::Path(path)) => path,
+        _ => return data.to_owned(),
+    };
+    let found = std::fs::canonicalize(&path).or_else(|_| std::path::absolute(&path));
+    found.ok().and_then(|path| path.to_str().map(str::to_owned)).unwrap_or(data.to_owned())
 }
 
 /// Adds the limits of the trained network.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use asap_data::{DataError, IMAGE_ENDINGS, is_litter, read_picture};
+use asap_data::{DataError, FEW_BITS, IMAGE_ENDINGS, is_litter, read_picture};
 use asap_net::evaluation::softmax;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -15,9 +15,6 @@ use crate::failure::Usage;
 
 /// Number of files read, and then classified, at a time.
 const FILES: usize = 256;
-
-/// Bits that an image of 16 bits uses if nearly nothing of it would be left in 8 bits.
-const FEW_BITS: u32 = 10;
 
 /// One line of `--json`.
 #[derive(Serialize)]
@@ -100,7 +97,7 @@ fn read(path: &Path, shape: [usize; 3]) -> Result<Vec<u8>, DataError> {
     let picture = read_picture(path, shape)?;
     if let Some(bits) = picture.bits.filter(|&bits| bits <= FEW_BITS) {
         eprintln!(
-            "note: {}: of 16 bits per channel at most {bits} are used, so that it is nearly black",
+            "note: {}: its 16-bit values use only {bits} bits, and are nearly black after conversion to 8",
             path.display()
         );
     }

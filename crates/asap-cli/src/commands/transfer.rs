@@ -24,11 +24,7 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
             };
             let plan = Plan {
                 cells: args.cells.iter().map(named).collect::<anyhow::Result<_>>()?,
-                data: args
-                    .data
-                    .iter()
-                    .map(|data| super::anywhere(data))
-                    .collect::<Result<_, _>>()?,
+                data: args.data.iter().map(|data| super::anywhere(data)).collect(),
                 seeds: config.seeds(args.repeat),
             };
             let place = super::place(common, "transfer");

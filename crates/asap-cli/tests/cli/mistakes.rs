@@ -31,9 +31,9 @@ fn mistakes_are_named_and_end_with_2() {
     let many = ["train", "--cell", "ASAP", "--set", "train.channels=99999999999"];
     refused(&many, at, &["channels", "1 to 100000"]);
     let many = ["train", "--cell", "ASAP", "--set", "train.channels=50000", "--dry-run"];
-    refused(&many, at, &["free memory, in MiB: expected at least", "fewer channels"]);
+    refused(&many, at, &["memory of this machine, in MiB: expected at least", "fewer channels"]);
     let many = ["search", "--set", "network.channels=50000"];
-    refused(&many, at, &["free memory, in MiB: expected at least", "fewer channels"]);
+    refused(&many, at, &["memory of this machine, in MiB: expected at least", "fewer channels"]);
     refused(&["cells", "cost", "ASAP", "--channels", "99999999999"], at, &["1 to 100000"]);
     refused(&["bench", "latency", "--channels", "0"], at, &["channels"]);
     refused(&["bench", "latency", "--cell", "ASAPP"], at, &["ASAPP", "ASAP"]);

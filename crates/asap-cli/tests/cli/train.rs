@@ -36,7 +36,7 @@ fn a_plain_network_is_trained_and_used_like_that_of_a_cell() {
     refused(
         &["train", "--network", "vgg-16"],
         at,
-        &["vgg-16", "resnet-20, resnet-9, mobilenet-20"],
+        &["vgg-16", "resnet-9, resnet-20, mobilenet-20"],
     );
     refused(&["train", "--network", "resnet-19"], at, &["`depth` is 19", "6 n + 2"]);
     refused(&["train", "--network", "resnet-20", "--cell", "ASAP"], at, &["cannot be used with"]);
@@ -225,7 +225,7 @@ fn images_that_are_too_easy_are_not_searched_on() {
     };
     let easy = json(&run(&["--set", "train.epochs=15", "--out", "easy"]));
     assert_eq!(easy["searches"].as_array().map(Vec::len), Some(0));
-    assert_eq!(easy["final"]["winner"], "resnet-20");
+    assert_eq!(easy["final"]["winner"], "resnet-9");
     assert!(easy["final"]["note"].as_str().unwrap().contains("too easy"), "{easy}");
     assert_eq!(easy["final"]["candidates"].as_array().map(Vec::len), Some(1));
     assert!(fs::read_to_string(at.join("easy/report.html")).unwrap().contains("too easy"));
@@ -243,8 +243,8 @@ fn a_final_decides_what_is_trained() {
     let whole = json(&asap(&run(&["--sizes", "2", "--out", "whole"]), at));
     let candidates = whole["final"]["candidates"].as_array().unwrap();
     let names: Vec<&str> = candidates.iter().map(|c| c["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["resnet-20", "resnet-9", "mobilenet-20", "search-0", "ASAP", "random"]);
-    assert_eq!(candidates[0]["genotype"], "resnet-20");
+    assert_eq!(names, ["resnet-9", "resnet-20", "mobilenet-20", "search-0", "ASAP", "random"]);
+    assert_eq!(candidates[0]["genotype"], "resnet-9");
     let accuracy = |candidate: &Value| candidate["accuracy"].as_f64().unwrap();
     let best = candidates.iter().map(accuracy).fold(0.0, f64::max);
     let winner = candidates.iter().find(|candidate| accuracy(candidate) == best).unwrap();
@@ -299,8 +299,8 @@ fn a_final_decides_what_is_trained() {
     // Too few images to search on.
     let small = json(&asap(&run(&["--out", "few", "--set", "data.limit=200"]), at));
     assert_eq!(small["searches"].as_array().unwrap().len(), 0);
-    assert_eq!(small["final"]["winner"], "resnet-20");
-    assert_eq!(small["final"]["trainings"][0][1]["genotype"], "resnet-20");
+    assert_eq!(small["final"]["winner"], "resnet-9");
+    assert_eq!(small["final"]["trainings"][0][1]["genotype"], "resnet-9");
 }
 
 #[test]

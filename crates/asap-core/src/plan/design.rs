@@ -129,7 +129,7 @@ impl<'de> Deserialize<'de> for Design {
 
 impl PlainNetwork {
     /// The networks that are suggested by name.
-    pub const NAMES: [&str; 3] = ["resnet-20", "resnet-9", "mobilenet-20"];
+    pub const NAMES: [&str; 3] = ["resnet-9", "resnet-20", "mobilenet-20"];
 
     pub(super) fn form(self) -> Form {
         self.0
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn other_names_and_depths_are_refused_with_what_fits() {
         let fault = |text: &str| text.parse::<PlainNetwork>().unwrap_err().to_string();
-        assert!(fault("vgg-16").contains("choose one of: resnet-20, resnet-9, mobilenet-20"));
+        assert!(fault("vgg-16").contains("choose one of: resnet-9, resnet-20, mobilenet-20"));
         assert!(fault("resnet").contains("choose one of"));
         for depth in [0, 2, 18, 1208] {
             assert!(fault(&format!("resnet-{depth}")).contains("6 n + 2"), "{depth}");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Body, NetworkShape, Piece, Plan};
-use crate::{Error, MixingTables, SearchSpace};
+use crate::{Error, MixingTables, Operation, SearchSpace};
 
 /// Multiply-adds or milliseconds of each candidate of each edge, summed over the cells of a network, and of everything outside the
 /// edges.
@@ -60,7 +60,9 @@ impl OperationCosts {
             let kind = space.family.kind_index(node.kind);
             for (edge, row) in node.edges.iter().filter_map(|edge| Some((edge, edge.row?))) {
                 let map = plan.layers[edge.input].output;
-                for candidate in &edge.candidates {
+                // Zeros are not computed in the network that is trained.
+                let counting = edge.candidates.iter().filter(|c| c.operation != Operation::None);
+                for candidate in counting {
                     let operation = candidate.operation;
                     let piece = Piece::of_operation(space.family, operation, map, edge.stride);
                     candidates[kind][row][candidate.index] += milliseconds(&piece)?;
@@ -92,7 +94,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::{Architecture, EdgePolicy, Family, Genotype, Operation, Stem, evaluation_cost};
+    use crate::{Architecture, EdgePolicy, Family, Genotype, Stem, evaluation_cost};
 
     const SHAPE: NetworkShape = NetworkShape {
         channels: 12,

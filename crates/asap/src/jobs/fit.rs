@@ -179,10 +179,9 @@ fn multiply_adds(
     let balanced = balanced.max(per_image / ENOUGH_EPOCHS).min(per_image / FEW_EPOCHS);
     let mut found = (balanced as u64).max(smallest);
     // Halved until it fits into the memory.
-    let allowed = match config.limits.memory_mb {
-        0 => available_mb().map(|available| MEMORY * available),
-        limit => Some(limit as f64),
-    };
+    let free = available_mb().map(|available| MEMORY * available);
+    let limit = Some(config.limits.memory_mb as f64).filter(|&limit| limit > 0.0);
+    let allowed = free.into_iter().chain(limit).reduce(f64::min);
     while let Some(allowed) = allowed.filter(|_| found > smallest) {
         let cost = Plan::of(design, &shape.closest(design, found)?, false)?.cost();
         if activations_mb(&cost, config.train.batch.min(data.len())) <= allowed {

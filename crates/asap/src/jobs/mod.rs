@@ -20,7 +20,9 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::run::driver::{self, Epochs, with_threads};
-use crate::run::folder::{CHECKPOINT, GENOTYPE_JSON, Lock, PREVIOUS, Place, RESULT, RunFolder};
+use crate::run::folder::{
+    CHECKPOINT, EVENTS, GENOTYPE_JSON, Lock, PREVIOUS, Place, RESULT, RunFolder,
+};
 use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::sink::Tensors;
 use crate::search::Search;
@@ -239,20 +241,28 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     observer: &mut dyn Observer,
     make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
-    if [CHECKPOINT, PREVIOUS].iter().all(|name| !folder.file(name).exists()) {
-        observer.on_event(Event::Note(
-            "the run was broken off before its first checkpoint: it begins again",
-        ));
-        let run = prepare(config, images, observer, make)?;
-        return Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: false })));
-    }
-    let state: Tensors<R::State> = driver::last_good(&folder, observer)?;
+    let state: Tensors<R::State> = match driver::last_good(&folder, observer) {
+        // Nothing to lose, and nothing but fresh weights to begin with.
+        Err(_) if is_untouched(folder.path()) && !config.train.inherit => {
+            observer.on_event(Event::Note(
+                "the run was broken off before its first checkpoint: it begins again",
+            ));
+            let run = prepare(config, images, observer, make)?;
+            return Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: false })));
+        }
+        state => state?,
+    };
     if let Some(result) = folder.read_json(RESULT)? {
         return Ok(Resumed::Finished(folder, Box::new(result)));
     }
     let mut run = prepare(config, images, observer, make)?;
     driver::restore(&mut run, &mut folder, state, observer)?;
     Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: true })))
+}
+
+/// True if a folder has neither a checkpoint nor an epoch or a result, which a run that was broken off early leaves.
+fn is_untouched(path: &Path) -> bool {
+    [CHECKPOINT, PREVIOUS, EVENTS, RESULT].iter().all(|name| !path.join(name).exists())
 }
 
 fn start_or_resume<R: Epochs<Result: DeserializeOwned> + Send>(
@@ -262,17 +272,17 @@ fn start_or_resume<R: Epochs<Result: DeserializeOwned> + Send>(
     observer: &mut dyn Observer,
     make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
-    let checkpoint = path.join(CHECKPOINT);
+    let begun_before = !is_untouched(path);
     let (folder, begun) = match RunFolder::open(path) {
         Ok((folder, begun)) => (folder, Config { threads: config.threads, ..begun }),
-        Err(error) if checkpoint.exists() => return Err(error),
+        Err(error) if begun_before => return Err(error),
         Err(_) => {
             let job = start(&Place::Folder(path.to_owned()), config, images, observer, make)?;
             return Ok(Resumed::Job(Box::new(job)));
         }
     };
     let lock = folder.lock()?;
-    if checkpoint.exists() {
+    if begun_before {
         return resume(folder, lock, &begun, images, observer, make);
     }
     // A run that was interrupted before its first checkpoint has nothing to keep.

@@ -188,6 +188,10 @@ pub(crate) fn last_good<H: Header + Clone + Send + Sync + 'static>(
                 observer.on_event(Event::Note(&format!(
                     "{error}; going on from the checkpoint before it"
                 )));
+                // The next save must not put the damaged one in the place of the good one.
+                if let Some(folder) = sink.folder() {
+                    folder.set_damaged_aside()?;
+                }
                 Ok(before)
             }
             Err(_) => Err(error),

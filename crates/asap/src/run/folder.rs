@@ -29,6 +29,8 @@ pub const EVENTS: &str = "events.jsonl";
 pub const CHECKPOINT: &str = "checkpoint/latest.safetensors";
 /// The state before that one, in case it is damaged.
 pub const PREVIOUS: &str = "checkpoint/previous.safetensors";
+/// A checkpoint that could not be read.
+const DAMAGED: &str = "checkpoint/damaged.safetensors";
 /// The found cell, as JSON.
 pub const GENOTYPE_JSON: &str = "genotype.json";
 /// The found cell, in the Python form.
@@ -68,6 +70,7 @@ impl RunFolder {
 
     /// The same at any place; the folder is locked before the first file is written.
     pub(crate) fn create_locked(place: &Place, config: &Config) -> Result<(Self, Lock), Error> {
+        let config = &config.from_anywhere();
         let path = place.claim()?;
         let in_use = || Error::RunFolder {
             path: path.clone(),
@@ -152,6 +155,17 @@ impl RunFolder {
             }),
             // A file system without locks keeps nobody out.
             Err(fs::TryLockError::Error(_)) => Ok(Lock(file)),
+        }
+    }
+
+    /// Renames a checkpoint that cannot be used.
+    pub(crate) fn set_damaged_aside(&self) -> Result<(), Error> {
+        let (latest, aside) = (self.file(CHECKPOINT), self.file(DAMAGED));
+        match fs::rename(&latest, aside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("rename", &latest)(error))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -344,7 +358,10 @@ pub fn open_trained(path: &Path, device: DeviceName) -> Result<TrainedNetwork, E
 pub fn config_of(path: &Path) -> Result<Option<Config>, Error> {
     let file = weights_file(path)?;
     let folders = file.ancestors().skip(1).take(2);
-    let found = folders.into_iter().find(|folder| folder.join(CONFIG).is_file());
+    let is_ours = |folder: &&Path| {
+        fs::read_to_string(folder.join(CONFIG)).is_ok_and(|text| text.starts_with(HEADER))
+    };
+    let found = folders.into_iter().find(is_ours);
     found.map(|folder| RunFolder::open(folder).map(|(_, config)| config)).transpose()
 }
 

@@ -10,8 +10,6 @@ use crate::error::Error;
 const KEPT_ACTIVATIONS: f64 = 0.65;
 /// Value, momentum, gradient and temporary values of a step.
 const WEIGHT_COPIES: f64 = 6.0;
-/// What may be exceeded without a limit, since it is estimated.
-const SLACK: f64 = 1.25;
 /// The program itself, in MiB.
 const RESIDENT_MB: f64 = 100.0;
 
@@ -41,28 +39,47 @@ pub fn rss_mb() -> Option<f64> {
 /// Memory available to a new program without swapping, in MiB: that of the machine, or what the limits of its control groups leave.
 pub fn available_mb() -> Option<f64> {
     let of_machine = field_mb("/proc/meminfo", "MemAvailable:");
-    of_machine.into_iter().chain(left_in_groups_mb(Path::new("/sys/fs/cgroup"))).reduce(f64::min)
+    of_machine.into_iter().chain(of_groups(left_mb)).reduce(f64::min)
 }
 
-/// What the limits of this process's control group and of those around it leave, in MiB (cgroup v2).
-fn left_in_groups_mb(root: &Path) -> Option<f64> {
+/// All memory that there is, in MiB: that of the machine, or the smallest limit of its control groups.
+fn total_mb() -> Option<f64> {
+    let of_machine = field_mb("/proc/meminfo", "MemTotal:");
+    of_machine.into_iter().chain(of_groups(limit_mb)).reduce(f64::min)
+}
+
+/// The smallest number of this process's control group and those around it (cgroup v2).
+fn of_groups(number: fn(&Path) -> Option<f64>) -> Option<f64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    left_mb(root, Path::new(own))
+    smallest(Path::new("/sys/fs/cgroup"), Path::new(own), number)
 }
 
-fn left_mb(root: &Path, own: &Path) -> Option<f64> {
-    let left = |group: &Path| {
-        let bytes = |file| -> Option<f64> {
-            std::fs::read_to_string(root.join(group).join(file)).ok()?.trim().parse().ok()
-        };
-        // Without a limit its text is "max".
-        Some((bytes("memory.max")? - bytes("memory.current")?).max(0.0) / (1024.0 * 1024.0))
-    };
-    own.ancestors().filter_map(left).reduce(f64::min)
+fn smallest(root: &Path, own: &Path, number: fn(&Path) -> Option<f64>) -> Option<f64> {
+    own.ancestors().filter_map(|group| number(&root.join(group))).reduce(f64::min)
 }
 
-/// Refuses a search or training that needs more than `limit` MiB or, without a limit, much more than there is; `needed` estimates that
+/// The limit of a control group, in MiB; none if its text is "max".
+fn limit_mb(group: &Path) -> Option<f64> {
+    bytes_mb(&std::fs::read_to_string(group.join("memory.max")).ok()?)
+}
+
+/// What the limit leaves. Cached files do not count: the system drops them first.
+fn left_mb(group: &Path) -> Option<f64> {
+    let read = |file| std::fs::read_to_string(group.join(file));
+    let stat = read("memory.stat").unwrap_or_default();
+    let cached = stat.lines().filter_map(|line| line.split_once(' '));
+    let cached = cached.filter(|(name, _)| ["inactive_file", "active_file"].contains(name));
+    let cached: f64 = cached.filter_map(|(_, bytes)| bytes_mb(bytes)).sum();
+    let used = bytes_mb(&read("memory.current").ok()?)?;
+    Some((limit_mb(group)? - (used - cached).max(0.0)).max(0.0))
+}
+
+fn bytes_mb(text: &str) -> Option<f64> {
+    Some(text.trim().parse::<f64>().ok()? / (1024.0 * 1024.0))
+}
+
+/// Refuses a search or training that needs more than `limit` MiB, if there is a limit, or than there is at all; `needed` estimates that
 /// of a batch, whose size is the setting `key`.
 pub(crate) fn check(
     limit: u64,
@@ -70,20 +87,24 @@ pub(crate) fn check(
     batch: usize,
     needed: impl Fn(usize) -> f64,
 ) -> Result<(), Error> {
-    let (most, what) = match limit {
-        0 => (available_mb().map_or(f64::INFINITY, |free| SLACK * free), "free memory, in MiB"),
-        limit => (limit as f64, "limits.memory_mb"),
+    let (most, what) = match (limit, total_mb().unwrap_or(f64::INFINITY)) {
+        (0, total) => (total, "memory of this machine, in MiB"),
+        (limit, total) => (total.min(limit as f64), "limits.memory_mb"),
     };
     if needed(batch) <= most {
         return Ok(());
     }
-    let remedy = match (1..batch).rev().find(|&batch| needed(batch) <= most) {
-        Some(fitting) => format!("--set {key}={fitting} would fit"),
-        None => "no batch would fit; use fewer channels or cells".to_owned(),
+    let (mut fitting, mut broken) = (0, batch);
+    while broken - fitting > 1 {
+        let middle = usize::midpoint(fitting, broken);
+        if needed(middle) <= most { fitting = middle } else { broken = middle }
+    }
+    let remedy = match fitting {
+        0 => "no batch would fit; use fewer channels or cells".to_owned(),
+        fitting => format!("--set {key}={fitting} would fit"),
     };
-    let found = if limit == 0 { most / SLACK } else { most };
     Err(Error::Config(format!(
-        "{what}: expected at least {:.0}, the estimate with {key}={batch}, found {found:.0}; {remedy}",
+        "{what}: expected at least {:.0}, the estimate with {key}={batch}, found {most:.0}; {remedy}",
         needed(batch).ceil()
     )))
 }
@@ -108,15 +129,20 @@ mod tests {
             std::fs::write(root.path().join(group).join(file), text)
         };
         let mib = |mib: u64| format!("{}\n", mib << 20);
-        assert_eq!(left_mb(root.path(), own), None);
+        let left = || smallest(root.path(), own, left_mb);
+        assert_eq!(left(), None);
         write("outer/inner", "memory.max", "max\n")?;
         write("outer/inner", "memory.current", &mib(300))?;
-        assert_eq!(left_mb(root.path(), own), None);
+        assert_eq!(left(), None);
         write("outer", "memory.max", &mib(1000))?;
         write("outer", "memory.current", &mib(400))?;
-        assert_eq!(left_mb(root.path(), own), Some(600.0));
+        assert_eq!(left(), Some(600.0));
+        let stat = format!("anon 5\ninactive_file {}active_file {}", mib(200), mib(50));
+        write("outer", "memory.stat", &stat)?;
+        assert_eq!(left(), Some(850.0), "cached files are dropped first");
         write("outer/inner", "memory.max", &mib(310))?;
-        assert_eq!(left_mb(root.path(), own), Some(10.0));
+        assert_eq!(left(), Some(10.0));
+        assert_eq!(smallest(root.path(), own, limit_mb), Some(310.0));
         Ok(())
     }
 
@@ -125,7 +151,10 @@ mod tests {
         let needed = |batch: usize| 100.0 + 2.5 * batch as f64;
         assert!(check(0, "train.batch", 96, needed).is_ok());
         let text = check(0, "train.batch", 96, |_| 1e12).unwrap_err().to_string();
-        assert!(text.contains("free memory, in MiB: expected at least 1000000000000"), "{text}");
+        assert!(
+            text.contains("memory of this machine, in MiB: expected at least 1000000000000"),
+            "{text}"
+        );
         assert!(check(340, "train.batch", 96, needed).is_ok());
         let refused = |limit| check(limit, "train.batch", 96, needed).unwrap_err().to_string();
         assert!(refused(339).contains("at least 340") && refused(339).contains("=95 would fit"));

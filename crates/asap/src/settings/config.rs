@@ -93,7 +93,7 @@ pub struct DataConfig {
     /// Seed that selects the test images of a folder without a test set; it is separate from the seed of search and
     /// training, so that all of them have the same test set.
     pub seed: u64,
-    /// Side in pixels to which images of a folder are scaled; 0: their most common size.
+    /// Side in pixels to which images of a folder are scaled; 0: that of half of them, or the median.
     pub size: usize,
     /// At most this many training images, the same number of each class; 0: all.
     pub limit: usize,
@@ -376,6 +376,7 @@ pub struct TrainConfig {
     pub channels: usize,
     /// Multiply-adds that the network is to have: the channels are those that come closest, whatever `channels`
     /// says; 0: as many as `channels` gives.
+    #[serde(default)]
     pub multiply_adds: u64,
     /// Number of cells.
     pub cells: usize,
@@ -523,6 +524,23 @@ impl Config {
             gradient_clip: self.weights.gradient_clip,
             nesterov: false,
         }
+    }
+
+    /// The same with absolute paths to the images, so that they are found from any folder.
+    #[must_use]
+    pub fn from_anywhere(&self) -> Self {
+        let absolute = |path: &str| {
+            let found = std::path::absolute(path).ok()?;
+            found.to_str().map(str::to_owned)
+        };
+        let mut config = self.clone();
+        if let Ok(DataSpec::Path(_)) = self.data_spec() {
+            config.data.source = absolute(&self.data.source).unwrap_or(config.data.source);
+        }
+        if !self.data.dir.is_empty() {
+            config.data.dir = absolute(&self.data.dir).unwrap_or(config.data.dir);
+        }
+        config
     }
 
     /// `count` seeds, counting up from this configuration's; 0 follows the largest one.
