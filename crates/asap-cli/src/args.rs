@@ -509,21 +509,8 @@ pub(crate) enum CellsCommand {
         /// Family that the cell is expected to belong to [default: any]
         #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
         space: Option<Family>,
-        /// Initial channels C [default: 36; nas-bench-201: 16]
-        #[arg(long)]
-        channels: Option<usize>,
-        /// Number of cells [default: 20; nas-bench-201: 15]
-        #[arg(long)]
-        cells: Option<usize>,
-        /// Image height and width in pixels
-        #[arg(long, default_value_t = 32)]
-        size: usize,
-        /// Image channels
-        #[arg(long, default_value_t = 3)]
-        in_channels: usize,
-        /// Number of classes
-        #[arg(long, default_value_t = 10)]
-        classes: usize,
+        #[command(flatten)]
+        size: NetworkSize,
         /// Use the ImageNet stem, three convolutions with stride 2
         #[arg(long)]
         imagenet: bool,
@@ -626,21 +613,8 @@ pub(crate) enum BenchCommand {
         /// A published name, a plain network, a file, a genotype as text, or the folder of a search
         #[arg(long, default_value = "ASAP")]
         cell: String,
-        /// Initial channels C [default: 36; 16 for a plain network]
-        #[arg(long)]
-        channels: Option<usize>,
-        /// Number of cells [default: 20]
-        #[arg(long)]
-        cells: Option<usize>,
-        /// Image height and width in pixels
-        #[arg(long, default_value_t = 32)]
-        size: usize,
-        /// Image channels
-        #[arg(long, default_value_t = 3)]
-        in_channels: usize,
-        /// Number of classes
-        #[arg(long, default_value_t = 10)]
-        classes: usize,
+        #[command(flatten)]
+        size: NetworkSize,
         /// Measure the pieces again, even if their times are known
         #[arg(long)]
         anew: bool,
@@ -656,6 +630,26 @@ pub(crate) enum BenchCommand {
         #[arg(long, default_value_t = 3)]
         steps: usize,
     },
+}
+
+/// Size of the network built from a cell, or of a plain one.
+#[derive(Debug, Args)]
+pub(crate) struct NetworkSize {
+    /// Initial channels C [default: 36; nas-bench-201 and plain networks: 16]
+    #[arg(long)]
+    pub(crate) channels: Option<usize>,
+    /// Number of cells [default: 20; nas-bench-201: 15]
+    #[arg(long)]
+    pub(crate) cells: Option<usize>,
+    /// Image height and width in pixels
+    #[arg(long, default_value_t = 32)]
+    pub(crate) size: usize,
+    /// Image channels
+    #[arg(long, default_value_t = 3)]
+    pub(crate) in_channels: usize,
+    /// Number of classes
+    #[arg(long, default_value_t = 10)]
+    pub(crate) classes: usize,
 }
 
 /// Sizes of the network and the batch to time.

@@ -25,18 +25,9 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
             let [channels, cells] = super::cells::network_size(&design);
             bench::evaluation(&config(size, [channels, cells, 32], common)?, &design)?
         }
-        BenchCommand::Latency { cell, channels, cells, size, in_channels, classes, anew } => {
+        BenchCommand::Latency { cell, size, anew } => {
             let design = super::cells::read_design(cell)?;
-            let usual = super::cells::network_size(&design);
-            let shape = NetworkShape {
-                channels: channels.unwrap_or(usual[0]),
-                cells: cells.unwrap_or(usual[1]),
-                height: *size,
-                width: *size,
-                in_channels: *in_channels,
-                classes: *classes,
-                stem: Stem::Small,
-            };
+            let shape = super::cells::shape(&design, size, Stem::Small);
             let threads = common.threads.filter(|&threads| threads > 0).unwrap_or(1);
             let found = NetworkLatency::of(&design, shape, threads, *anew)?;
             return output::print(common.json, &found, &pieces(&found));

@@ -11,7 +11,7 @@ use asap_core::{
 };
 use serde::Serialize;
 
-use crate::args::{CellsArgs, CellsCommand, Common, Notation, PictureFormat};
+use crate::args::{CellsArgs, CellsCommand, Common, NetworkSize, Notation, PictureFormat};
 use crate::failure::Usage;
 use crate::output;
 
@@ -25,27 +25,13 @@ pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
         &CellsCommand::Draw { ref cell, space, kind, format } => {
             draw(&read_of(cell, space)?, kind, format, common)
         }
-        &CellsCommand::Cost {
-            ref cell,
-            space,
-            channels,
-            cells,
-            size,
-            in_channels,
-            classes,
-            imagenet,
-        } => {
+        CellsCommand::Cost { cell, space, size, imagenet } => {
             let design = match space {
-                Some(_) => read_of(cell, space)?.into(),
+                Some(_) => read_of(cell, *space)?.into(),
                 None => read_design(cell)?,
             };
-            let [default_channels, default_cells] = network_size(&design);
-            let channels = channels.unwrap_or(default_channels);
-            let cells = cells.unwrap_or(default_cells);
-            let stem = if imagenet { Stem::Large } else { Stem::Small };
-            let (height, width) = (size, size);
-            let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
-            cost(&design, &shape, common)
+            let stem = if *imagenet { Stem::Large } else { Stem::Small };
+            cost(&design, &shape(&design, size, stem), common)
         }
         CellsCommand::Convert { cell, space, to } => {
             let genotype = read_of(cell, *space)?;
@@ -63,6 +49,20 @@ pub(crate) fn network_size(design: &Design) -> [usize; 2] {
     match design.family() {
         Some(Family::Darts) => [36, 20],
         _ => [16, 15],
+    }
+}
+
+/// The shape of the network of a design; its published size where none is given.
+pub(crate) fn shape(design: &Design, size: &NetworkSize, stem: Stem) -> NetworkShape {
+    let [channels, cells] = network_size(design);
+    NetworkShape {
+        channels: size.channels.unwrap_or(channels),
+        cells: size.cells.unwrap_or(cells),
+        height: size.size,
+        width: size.size,
+        in_channels: size.in_channels,
+        classes: size.classes,
+        stem,
     }
 }
 

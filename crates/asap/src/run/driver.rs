@@ -182,20 +182,13 @@ pub(crate) fn last_good<H: Header + Clone + Send + Sync + 'static>(
     observer: &mut dyn Observer,
 ) -> Result<Tensors<H>, Error> {
     sink.load_tensors(CHECKPOINT).or_else(|error| {
-        let before = sink.load_tensors(PREVIOUS).map_err(|_| error.to_string());
-        match before {
-            Ok(before) => {
-                observer.on_event(Event::Note(&format!(
-                    "{error}; going on from the checkpoint before it"
-                )));
-                // The next save must not put the damaged one in the place of the good one.
-                if let Some(folder) = sink.folder() {
-                    folder.set_damaged_aside()?;
-                }
-                Ok(before)
-            }
-            Err(_) => Err(error),
+        let Ok(before) = sink.load_tensors(PREVIOUS) else { return Err(error) };
+        observer.on_event(Event::Note(&format!("{error}; going on from the checkpoint before it")));
+        // The next save must not put the damaged one in the place of the good one.
+        if let Some(folder) = sink.folder() {
+            folder.set_damaged_aside()?;
         }
+        Ok(before)
     })
 }
 

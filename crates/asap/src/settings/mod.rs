@@ -231,15 +231,10 @@ impl Layers {
 /// The text of an error in one line, without names of Rust's types.
 fn in_words(error: &toml::de::Error) -> String {
     let text = error.to_string().trim().replace('\n', " ");
-    let words = ["usize", "u64", "u32", "f64"].into_iter().zip([
-        "a whole number from 0 on",
-        "a whole number from 0 on",
-        "a whole number from 0 on",
-        "a number",
-    ]);
-    words.fold(text, |text, (kind, word)| {
-        text.replace(&format!("expected {kind}"), &format!("expected {word}"))
-    })
+    let whole = ["usize", "u64", "u32"].into_iter().fold(text, |text, kind| {
+        text.replace(&format!("expected {kind}"), "expected a whole number from 0 on")
+    });
+    whole.replace("expected f64", "expected a number")
 }
 
 impl Merged {

@@ -6,7 +6,7 @@ use asap_core::{
 };
 use asap_data::Batch;
 
-use super::cost::CostTerm;
+use super::cost::{self, CostTerm};
 use super::{Clock, Method, Step, Turns, generator, seeded};
 use crate::error::Error;
 use crate::search::learner::Learner;
@@ -281,21 +281,15 @@ impl Method for Anneal {
     }
 
     fn state(&self) -> serde_json::Value {
-        let mut state = serde_json::to_value(&self.evidence).expect("numbers are JSON");
-        if let Some(cost) = &self.cost {
-            cost.save(&mut state);
-        }
-        state
+        cost::state(&self.evidence, self.cost.as_ref())
     }
 
-    fn restore(&mut self, mut state: serde_json::Value) -> Result<(), serde_json::Error> {
-        if let Some(cost) = &mut self.cost {
-            cost.restore(&mut state)?;
-        }
+    fn restore(&mut self, state: serde_json::Value) -> Result<(), serde_json::Error> {
         // A checkpoint of an earlier version has none.
-        if !state.is_null() {
-            self.evidence = serde_json::from_value(state)?;
+        if state.is_null() {
+            return Ok(());
         }
+        self.evidence = cost::restored(state, self.cost.as_mut())?;
         Ok(())
     }
 }

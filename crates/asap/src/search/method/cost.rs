@@ -1,6 +1,8 @@
 //! The cost of the network that is to be trained, as a part of the loss of a search.
 
-use asap_core::{Architecture, ChoiceGradients, MixingTables, NetworkShape, OperationCosts};
+use asap_core::{
+    Architecture, ChoiceGradients, Evidence, MixingTables, NetworkShape, OperationCosts,
+};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -55,19 +57,25 @@ impl CostTerm {
         let of_cost = self.costs.log2_gradients(&architecture.mixing_tables(temperature));
         gradients.add(&architecture.choice_gradients(&of_cost, temperature), self.worth);
     }
+}
 
-    /// Adds what was measured to the state of a method.
-    pub(super) fn save(&self, state: &mut Value) {
-        if self.measured {
-            state[COSTS] = serde_json::to_value(&self.costs).expect("numbers are JSON");
-        }
+/// The state of a method: its evidence, and costs that were measured.
+pub(super) fn state(evidence: &Evidence, cost: Option<&CostTerm>) -> Value {
+    let mut state = serde_json::to_value(evidence).expect("numbers are JSON");
+    if let Some(cost) = cost.filter(|cost| cost.measured) {
+        state[COSTS] = serde_json::to_value(&cost.costs).expect("numbers are JSON");
     }
+    state
+}
 
-    /// Takes it out of a state again.
-    pub(super) fn restore(&mut self, state: &mut Value) -> Result<(), serde_json::Error> {
-        if let Some(costs) = state.as_object_mut().and_then(|state| state.remove(COSTS)) {
-            self.costs = serde_json::from_value(costs)?;
-        }
-        Ok(())
+/// The evidence of a state; its costs go back to their term.
+pub(super) fn restored(
+    mut state: Value,
+    cost: Option<&mut CostTerm>,
+) -> Result<Evidence, serde_json::Error> {
+    let costs = state.as_object_mut().and_then(|state| state.remove(COSTS));
+    if let (Some(term), Some(costs)) = (cost, costs) {
+        term.costs = serde_json::from_value(costs)?;
     }
+    serde_json::from_value(state)
 }

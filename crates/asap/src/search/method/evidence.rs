@@ -10,7 +10,7 @@ use asap_data::Batch;
 use rand::seq::SliceRandom;
 
 use super::anneal::path;
-use super::cost::CostTerm;
+use super::cost::{self, CostTerm};
 use super::{Clock, Method, Step, Turns, generator};
 use crate::error::Error;
 use crate::search::learner::Learner;
@@ -156,18 +156,11 @@ impl Method for ByEvidence {
     }
 
     fn state(&self) -> serde_json::Value {
-        let mut state = serde_json::to_value(&self.evidence).expect("numbers are JSON");
-        if let Some(cost) = &self.cost {
-            cost.save(&mut state);
-        }
-        state
+        cost::state(&self.evidence, self.cost.as_ref())
     }
 
-    fn restore(&mut self, mut state: serde_json::Value) -> Result<(), serde_json::Error> {
-        if let Some(cost) = &mut self.cost {
-            cost.restore(&mut state)?;
-        }
-        self.evidence = serde_json::from_value(state)?;
+    fn restore(&mut self, state: serde_json::Value) -> Result<(), serde_json::Error> {
+        self.evidence = cost::restored(state, self.cost.as_mut())?;
         Ok(())
     }
 }
