@@ -550,18 +550,41 @@ pub(crate) struct DataArgs {
     pub(crate) command: DataCommand,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct DataSource {
+    /// A known name or a path
+    pub(crate) data: String,
+    /// Folder of a known data set, if not in one of the usual places
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum DataCommand {
     /// List the known data sets and where they were found
     List,
     /// Report the sizes, classes, statistics and problems of a data set
     Check {
-        /// A known name or a path
-        data: String,
-        /// Folder of a known data set, if not in one of the usual places
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
-        /// Skip images that cannot be read, and list them
+        #[command(flatten)]
+        source: DataSource,
+        /// Images that cannot be read are always left out and listed here
+        #[arg(long, hide = true)]
+        skip_corrupt: bool,
+    },
+    /// Pack the decoded images of a data set into one file, which every command reads as --data
+    ///
+    /// The file holds the parts (train, valid, test) as they are found, with the seed of the split. It is loaded at once if it fits into
+    /// memory (data.memory_mb), and read image by image if not.
+    Convert {
+        #[command(flatten)]
+        source: DataSource,
+        /// The file to write, such as photos.asap
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// Side in pixels to which images are scaled [default: that of half of them, or the median, up to 64]
+        #[arg(long, value_name = "PIXELS")]
+        size: Option<usize>,
+        /// Leave out images that cannot be read instead of failing
         #[arg(long)]
         skip_corrupt: bool,
     },

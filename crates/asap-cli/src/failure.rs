@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use asap_data::DataError;
+
 /// A mistake of the user in usage, configuration or data; exit code 2.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
@@ -24,7 +26,9 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
     let usage = error.chain().any(|cause| {
         cause.is::<Usage>()
             || cause.is::<asap_core::Error>()
-            || cause.is::<asap_data::DataError>()
+            || cause
+                .downcast_ref::<DataError>()
+                .is_some_and(|error| !matches!(error, DataError::Write { .. }))
             || cause.is::<asap_net::Error>()
             || cause.downcast_ref::<asap::Error>().is_some_and(asap::Error::is_usage)
     });
@@ -42,9 +46,9 @@ fn message(error: &anyhow::Error) -> String {
 
 /// True if a disk or a quota is full, which is nobody's mistake in usage.
 fn is_full(error: &anyhow::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     let mut errors = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
-    errors.any(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+    errors.any(|error| matches!(error.kind(), FileTooLarge | QuotaExceeded | StorageFull))
 }
 
 /// True if the reader of our output is gone, as after `| head`.

@@ -7,6 +7,29 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::duration;
 
+/// A bar that counts, on a terminal.
+pub(crate) struct Count {
+    bar: ProgressBar,
+}
+
+impl Count {
+    pub(crate) fn new(what: &'static str) -> Self {
+        let template =
+            "{bar:20} {percent:>3} %  {pos}/{len} {msg}  {elapsed} elapsed, about {eta} left";
+        let style = ProgressStyle::with_template(template).expect("a valid template");
+        Self { bar: ProgressBar::no_length().with_style(style).with_message(what) }
+    }
+
+    pub(crate) fn at(&self, done: usize, all: usize) {
+        self.bar.set_length(all as u64);
+        self.bar.set_position(done as u64);
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// An observer that prints a line per epoch and, on a terminal, a progress bar.
 pub(crate) struct Progress {
     bar: ProgressBar,

@@ -27,7 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Writes images and labels of the first `per_class` images of every class.
-fn write_first(out: &mut impl Write, data: &Dataset, per_class: usize) -> std::io::Result<()> {
+fn write_first(
+    out: &mut impl Write,
+    data: &Dataset,
+    per_class: usize,
+) -> Result<(), Box<dyn std::error::Error>> {
     let mut seen = vec![0; data.classes().len()];
     let mut chosen = Vec::new();
     for (index, &label) in data.labels().iter().enumerate() {
@@ -39,7 +43,7 @@ fn write_first(out: &mut impl Write, data: &Dataset, per_class: usize) -> std::i
     }
     write_header(out, &[chosen.len(), data.height(), data.width()])?;
     for &index in &chosen {
-        out.write_all(data.image(index))?;
+        out.write_all(&data.image(index)?)?;
     }
     write_header(out, &[chosen.len()])?;
     for &index in &chosen {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::cifar::{CIFAR10, CIFAR100, Form};
+use crate::cifar::{CIFAR10, CIFAR10_PYTHON, CIFAR100, CIFAR100_PYTHON, Form};
 use crate::{DataError, idx};
 
 /// A data set that this crate knows by name.
@@ -79,8 +79,12 @@ impl DatasetName {
             Self::FashionMnist => {
                 "IDX files, plain or gzipped: 60,000 + 10,000 images, 28x28 grey, 10 classes"
             }
-            Self::Cifar10 => "binary files: 50,000 + 10,000 images, 32x32 colour, 10 classes",
-            Self::Cifar100 => "binary files: 50,000 + 10,000 images, 32x32 colour, 100 classes",
+            Self::Cifar10 => {
+                "binary or Python files, or their archives: 50,000 + 10,000 images, 32x32 colour, 10 classes"
+            }
+            Self::Cifar100 => {
+                "binary or Python files, or their archives: 50,000 + 10,000 images, 32x32 colour, 100 classes"
+            }
         }
     }
 
@@ -91,26 +95,26 @@ impl DatasetName {
                 "`apt-get install dataset-fashion-mnist` on Debian, or give its folder with --data-dir"
             }
             Self::Cifar10 => {
-                "extract cifar-10-binary.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) and give its folder with --data-dir"
+                "download cifar-10-binary.tar.gz or cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) and give its folder with --data-dir"
             }
             Self::Cifar100 => {
-                "extract cifar-100-binary.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) and give its folder with --data-dir"
+                "download cifar-100-binary.tar.gz or cifar-100-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) and give its folder with --data-dir"
             }
         }
     }
 
-    /// Its CIFAR format, if it has one.
-    pub(crate) const fn cifar(self) -> Option<Form> {
+    /// Its CIFAR formats, if it has any; the first is listed.
+    pub(crate) fn cifar(self) -> Option<[Form; 2]> {
         match self {
-            Self::Cifar10 => Some(CIFAR10),
-            Self::Cifar100 => Some(CIFAR100),
+            Self::Cifar10 => Some([CIFAR10, CIFAR10_PYTHON]),
+            Self::Cifar100 => Some([CIFAR100, CIFAR100_PYTHON]),
             Self::Embedded | Self::FashionMnist => None,
         }
     }
 
     pub(crate) fn files(self) -> Vec<String> {
         match (self, self.cifar()) {
-            (_, Some(form)) => {
+            (_, Some([form, _])) => {
                 form.train.iter().chain([&form.test, &form.names]).map(|f| f.to_string()).collect()
             }
             (Self::FashionMnist, _) => {
@@ -136,11 +140,18 @@ impl DatasetName {
         places
     }
 
-    /// The first place with files of this data set.
+    /// The first place with files of this data set: their folder, or the published archive.
     pub(crate) fn find(self, places: &[PathBuf]) -> Option<PathBuf> {
         places.iter().find_map(|place| match (self, self.cifar()) {
-            (_, Some(form)) => form.find(place),
-            (Self::FashionMnist, _) => Some(place.clone()).filter(|place| idx::is_in(place)),
+            (_, Some(forms)) => {
+                let folder = forms.iter().find_map(|form| form.find(place));
+                let archives = forms.iter().map(|form| place.join(form.archive));
+                folder.or_else(|| archives.into_iter().find(|archive| archive.is_file()))
+            }
+            (Self::FashionMnist, _) => {
+                let inner = place.join("FashionMNIST/raw");
+                [place.clone(), inner].into_iter().find(|place| idx::is_in(place))
+            }
             _ => None,
         })
     }

@@ -1,30 +1,46 @@
-//! CIFAR-10 and CIFAR-100 in their authors' binary format: per image the labels, then three planes of 32x32 bytes.
+//! CIFAR-10 and CIFAR-100 in their authors' binary format (per image the labels, then three planes of 32x32 bytes) and in their
+//! Python format (the same, in pickles).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::dataset::{check_labels, check_no_class_empty};
+use crate::pickle::{Id, Pickle};
 use crate::{DataError, Dataset, Splits};
 
 const SIDE: usize = 32;
 const PIXELS: usize = SIDE * SIDE;
 
-/// The differences between the two.
+/// Largest pickle that is read; the largest published one has 155 MB.
+const MAX_PICKLE: u64 = 1 << 30;
+
+/// The differences between the forms.
 pub(crate) struct Form {
     /// The folder inside the published archive.
     pub(crate) folder: &'static str,
+    /// The published archives, which are read as they are.
+    pub(crate) archive: &'static str,
     pub(crate) train: &'static [&'static str],
     pub(crate) test: &'static str,
     pub(crate) names: &'static str,
     classes: usize,
-    /// Number of bytes before the pixels; the last one is the label.
-    label_bytes: usize,
+    labels: Labels,
     /// Images in each training file, as published.
     train_images: usize,
 }
 
+/// Where the labels are.
+#[derive(Clone, Copy)]
+enum Labels {
+    /// So many bytes before the pixels; the last one is the label.
+    Bytes(usize),
+    /// The keys of labels and, in the file of names, of the names.
+    Keys(&'static str, &'static str),
+}
+
 pub(crate) const CIFAR10: Form = Form {
     folder: "cifar-10-batches-bin",
+    archive: "cifar-10-binary.tar.gz",
     train: &[
         "data_batch_1.bin",
         "data_batch_2.bin",
@@ -35,19 +51,43 @@ pub(crate) const CIFAR10: Form = Form {
     test: "test_batch.bin",
     names: "batches.meta.txt",
     classes: 10,
-    label_bytes: 1,
+    labels: Labels::Bytes(1),
     train_images: 10_000,
 };
 
 pub(crate) const CIFAR100: Form = Form {
     folder: "cifar-100-binary",
+    archive: "cifar-100-binary.tar.gz",
     train: &["train.bin"],
     test: "test.bin",
     names: "fine_label_names.txt",
     classes: 100,
-    label_bytes: 2,
+    labels: Labels::Bytes(2),
     train_images: 50_000,
 };
+
+pub(crate) const CIFAR10_PYTHON: Form = Form {
+    folder: "cifar-10-batches-py",
+    archive: "cifar-10-python.tar.gz",
+    train: &["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"],
+    test: "test_batch",
+    names: "batches.meta",
+    labels: Labels::Keys("labels", "label_names"),
+    ..CIFAR10
+};
+
+pub(crate) const CIFAR100_PYTHON: Form = Form {
+    folder: "cifar-100-python",
+    archive: "cifar-100-python.tar.gz",
+    train: &["train"],
+    test: "test",
+    names: "meta",
+    labels: Labels::Keys("fine_labels", "fine_label_names"),
+    ..CIFAR100
+};
+
+/// All forms; the binary one first.
+pub(crate) const FORMS: [Form; 4] = [CIFAR10, CIFAR100, CIFAR10_PYTHON, CIFAR100_PYTHON];
 
 const TEST_IMAGES: usize = 10_000;
 
@@ -60,7 +100,12 @@ impl Form {
         let has_some = |folder: &PathBuf| {
             folder.join(self.train[0]).is_file() || folder.join(self.test).is_file()
         };
+        // Folders of a user's own images may have files called `train` and `test`, too.
+        let has_names = |folder: &PathBuf| folder.join(self.names).is_file();
         let candidates = [folder.to_owned(), folder.join(self.folder)];
+        if matches!(self.labels, Labels::Keys(..)) && !candidates.iter().any(has_names) {
+            return None;
+        }
         candidates
             .iter()
             .find(|f| has_files(f))
@@ -72,11 +117,11 @@ impl Form {
     pub(crate) fn read(&self, folder: &Path, name: String) -> Result<Splits, DataError> {
         let mut warnings = Vec::new();
         let names = folder.join(self.names);
-        let classes = parse_names(
-            &names,
-            &fs::read(&names).map_err(|e| DataError::io(&names, e))?,
-            self.classes,
-        )?;
+        let bytes = read_bytes(&names, MAX_PICKLE)?;
+        let classes = match self.labels {
+            Labels::Bytes(_) => parse_names(&names, &bytes, self.classes)?,
+            Labels::Keys(_, key) => pickled_names(&names, &bytes, key, self.classes)?,
+        };
         let (mut images, mut labels) = (Vec::new(), Vec::new());
         for file in self.train {
             self.read_file(
@@ -98,7 +143,7 @@ impl Form {
             &mut warnings,
         )?;
         let test = Dataset::new(images, labels, [SIDE, SIDE, 3], classes)?;
-        Ok(Splits { name, train, valid: None, test: Some(test), warnings })
+        Ok(Splits { name, train, valid: None, test: Some(test), warnings, unreadable: Vec::new() })
     }
 
     fn read_file(
@@ -109,19 +154,17 @@ impl Form {
         labels: &mut Vec<u16>,
         warnings: &mut Vec<String>,
     ) -> Result<(), DataError> {
-        let record = self.label_bytes + 3 * PIXELS;
-        let length = fs::metadata(path).map_err(|e| DataError::io(path, e))?.len();
-        if length > (published * record) as u64 {
-            let expected = format!("at most {published} images of {record} bytes");
-            return Err(DataError::format(
-                path,
-                expected,
-                format!("{length} bytes"),
-                "download the file again",
-            ));
-        }
-        let bytes = fs::read(path).map_err(|e| DataError::io(path, e))?;
-        let (new_images, new_labels) = parse(path, &bytes, self.label_bytes, self.classes)?;
+        let (new_images, new_labels) = match self.labels {
+            Labels::Bytes(label_bytes) => {
+                let record = label_bytes + 3 * PIXELS;
+                let bytes = read_bytes(path, (published * record) as u64)?;
+                parse(path, &bytes, label_bytes, self.classes)?
+            }
+            Labels::Keys(key, _) => {
+                let bytes = read_bytes(path, MAX_PICKLE)?;
+                parse_pickle(path, &bytes, key, self.classes)?
+            }
+        };
         if new_labels.len() < published {
             let count = new_labels.len();
             warnings.push(format!(
@@ -133,6 +176,66 @@ impl Form {
         labels.extend(new_labels);
         Ok(())
     }
+}
+
+/// The bytes of a file that has at most `most`.
+fn read_bytes(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
+    let length = fs::metadata(path).map_err(|e| DataError::io(path, e))?.len();
+    if length > most {
+        let (expected, found) = (format!("at most {most} bytes"), format!("{length}"));
+        return Err(DataError::format(path, expected, found, "download the file again"));
+    }
+    fs::read(path).map_err(|e| DataError::io(path, e))
+}
+
+/// Images `[n, 32, 32, 3]` and labels in a pickle.
+fn parse_pickle(
+    path: &Path,
+    bytes: &[u8],
+    key: &str,
+    classes: usize,
+) -> Result<(Vec<u8>, Vec<u16>), DataError> {
+    let expected = format!("a pickle with the keys data (bytes [n, 3072]) and {key}");
+    let fail =
+        |found: String| DataError::format(path, expected.clone(), found, "download the file again");
+    let pickle = Pickle::parse(bytes).map_err(&fail)?;
+    let array = pickle.get("data").and_then(|data| pickle.array(data));
+    let Some((shape, planes)) = array.filter(|(shape, _)| shape[1..] == [3 * PIXELS]) else {
+        return Err(fail("no such data".to_owned()));
+    };
+    let label = |&id: &Id| pickle.number(id).and_then(|label| u16::try_from(label).ok());
+    let labels = pickle.get(key).and_then(|labels| pickle.items(labels));
+    let labels = labels.and_then(|labels| labels.iter().map(label).collect::<Option<Vec<u16>>>());
+    let labels = labels.ok_or_else(|| fail("no such labels".to_owned()))?;
+    if labels.len() != shape[0] || labels.is_empty() {
+        return Err(fail(format!("{} images and {} labels", shape[0], labels.len())));
+    }
+    check_labels(path, &labels, classes)?;
+    Ok((planes.chunks_exact(3 * PIXELS).flat_map(interleaved).collect(), labels))
+}
+
+/// The class names in a pickle.
+fn pickled_names(
+    path: &Path,
+    bytes: &[u8],
+    key: &str,
+    count: usize,
+) -> Result<Vec<String>, DataError> {
+    let fail = |found: String| {
+        let expected = format!("a pickle with {count} names under the key {key}");
+        DataError::format(path, expected, found, "download the file again")
+    };
+    let pickle = Pickle::parse(bytes).map_err(&fail)?;
+    let name = |&id: &Id| pickle.bytes(id).map(|name| String::from_utf8_lossy(name).into_owned());
+    let names = pickle.get(key).and_then(|names| pickle.items(names));
+    let names = names.and_then(|names| names.iter().map(name).collect::<Option<Vec<_>>>());
+    let names = names.ok_or_else(|| fail("none".to_owned()))?;
+    if names.len() == count { Ok(names) } else { Err(fail(names.len().to_string())) }
+}
+
+/// Three planes as pixels.
+fn interleaved(planes: &[u8]) -> impl Iterator<Item = u8> {
+    (0..PIXELS).flat_map(|at| [planes[at], planes[PIXELS + at], planes[2 * PIXELS + at]])
 }
 
 /// Images `[n, 32, 32, 3]` and labels in the bytes of a file.
@@ -156,9 +259,7 @@ fn parse(
     for record in bytes.chunks_exact(record) {
         let (label, planes) = record.split_at(label_bytes);
         labels.push(u16::from(label[label_bytes - 1]));
-        images.extend(
-            (0..PIXELS).flat_map(|at| [planes[at], planes[PIXELS + at], planes[2 * PIXELS + at]]),
-        );
+        images.extend(interleaved(planes));
     }
     check_labels(path, &labels, classes)?;
     Ok((images, labels))
@@ -200,8 +301,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join(form.folder);
         fs::create_dir(&inner).unwrap();
-        let labels =
-            |class| if form.label_bytes == 2 { vec![7, class as u8] } else { vec![class as u8] };
+        let labels = |class| match form.labels {
+            Labels::Bytes(2) => vec![7, class as u8],
+            _ => vec![class as u8],
+        };
         let bytes: Vec<u8> = (0..form.classes).flat_map(|class| record(&labels(class))).collect();
         for file in form.train.iter().chain([&form.test]) {
             fs::write(inner.join(file), &bytes).unwrap();
@@ -221,7 +324,7 @@ mod tests {
             let splits = form.read(&found, "x".into()).unwrap();
             assert_eq!(splits.train.len(), form.train.len() * form.classes);
             assert_eq!(splits.train.image_shape(), [32, 32, 3]);
-            assert_eq!(splits.train.image(1)[..9], [1, 2, 3, 11, 12, 13, 1, 2, 3]);
+            assert_eq!(splits.train.image(1).unwrap()[..9], [1, 2, 3, 11, 12, 13, 1, 2, 3]);
             assert_eq!(splits.train.labels()[form.classes - 1], form.classes as u16 - 1);
             assert_eq!(splits.train.classes()[1], "name 1");
             assert_eq!(splits.test.unwrap().len(), form.classes);
@@ -250,7 +353,7 @@ mod tests {
         let inner = dir.path().join(CIFAR10.folder);
         fs::File::create(inner.join("data_batch_2.bin")).unwrap().set_len(1 << 40).unwrap();
         let text = CIFAR10.read(&inner, "x".into()).unwrap_err().to_string();
-        assert!(text.contains("data_batch_2.bin: expected at most 10000 images"), "{text}");
+        assert!(text.contains("data_batch_2.bin: expected at most 30730000 bytes"), "{text}");
         fs::remove_file(inner.join("data_batch_2.bin")).unwrap();
         let text =
             CIFAR10.read(&CIFAR10.find(dir.path()).unwrap(), "x".into()).unwrap_err().to_string();
@@ -268,6 +371,13 @@ mod tests {
             let length = bytes.len();
             if let Ok((images, labels)) = parse(Path::new(PATH), &bytes, label_bytes, 10) {
                 prop_assert_eq!(images.len() + label_bytes * labels.len(), length);
+            }
+        }
+
+        #[test]
+        fn any_pickle_parses_or_fails(bytes in any::<Vec<u8>>()) {
+            if let Ok((images, labels)) = parse_pickle(Path::new(PATH), &bytes, "labels", 10) {
+                prop_assert_eq!(images.len(), 3 * PIXELS * labels.len());
             }
         }
 

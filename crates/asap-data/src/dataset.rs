@@ -1,5 +1,7 @@
-//! Labelled images in memory, and the parts of a data set.
+//! Labelled images, in memory or read when they are needed, and the parts of a data set.
 
+use std::borrow::Cow;
+use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,15 +11,39 @@ use crate::DataError;
 use crate::picture::{buffer, check_channels, check_size, convert, resize};
 use crate::random::fnv1a;
 
+/// Images of one shape that are read when they are needed, such as those of a data set that is larger than the memory.
+///
+/// A loader reads from several threads at once. An image is the same bytes whenever it is read.
+pub trait ImageSource: Debug + Send + Sync {
+    /// Number of images.
+    fn count(&self) -> usize;
+
+    /// Height, width and channels of every image.
+    fn shape(&self) -> [usize; 3];
+
+    /// Bytes of image `index`, `[height, width, channels]`.
+    ///
+    /// # Errors
+    /// An image that cannot be read, or is damaged.
+    fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError>;
+}
+
 /// Labelled images of one size: bytes, channels-last `[n, height, width, channels]`. Copies share the bytes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Dataset {
-    images: Arc<Vec<u8>>,
+    pixels: Pixels,
     labels: Vec<u16>,
-    height: usize,
-    width: usize,
-    channels: usize,
+    shape: [usize; 3],
     classes: Vec<String>,
+    names: Option<Arc<[String]>>,
+}
+
+#[derive(Clone, Debug)]
+enum Pixels {
+    /// All of them, one after the other.
+    Memory(Arc<Vec<u8>>),
+    /// The images `indices` of a source, or all; in the source's shape, and then in each of `shapes`, in this order.
+    Source { source: Arc<dyn ImageSource>, indices: Option<Arc<[usize]>>, shapes: Vec<[usize; 3]> },
 }
 
 /// A data set: training, validation and test images with the same size and classes.
@@ -33,6 +59,8 @@ pub struct Splits {
     pub test: Option<Dataset>,
     /// Remarks for the user: images that were resized, skipped or missing.
     pub warnings: Vec<String>,
+    /// Image files that could not be decoded and were skipped, with the reason.
+    pub unreadable: Vec<String>,
 }
 
 impl Dataset {
@@ -47,33 +75,52 @@ impl Dataset {
     pub fn new(
         images: Vec<u8>,
         labels: Vec<u16>,
-        [height, width, channels]: [usize; 3],
+        shape @ [height, width, channels]: [usize; 3],
         classes: Vec<String>,
     ) -> Result<Self, DataError> {
-        if height == 0 || width == 0 || channels == 0 {
-            let found = format!("{height}x{width}x{channels}");
-            return Err(DataError::argument(
-                "image shape",
-                "height, width and channels of at least 1",
-                found,
-            ));
-        }
-        if labels.is_empty() {
-            return Err(DataError::argument("images", "at least one image", "none"));
-        }
-        let bytes = [height, width, channels]
-            .iter()
-            .try_fold(labels.len(), |all, &side| all.checked_mul(side));
+        check(&labels, shape, &classes)?;
+        let bytes = shape.iter().try_fold(labels.len(), |all, &side| all.checked_mul(side));
         if bytes != Some(images.len()) {
             let expected = format!("{} images of {height}x{width}x{channels} bytes", labels.len());
             return Err(DataError::argument("images", expected, format!("{} bytes", images.len())));
         }
-        if !(2..=Self::MAX_CLASSES).contains(&classes.len()) {
-            let expected = format!("2 to {} classes", Self::MAX_CLASSES);
-            return Err(DataError::argument("classes", expected, classes.len()));
+        let pixels = Pixels::Memory(Arc::new(images));
+        Ok(Self { pixels, labels, shape, classes, names: None })
+    }
+
+    /// The images of a source with one label each, below `classes.len()`.
+    ///
+    /// # Errors
+    /// As [`Dataset::new`].
+    pub fn from_source(
+        source: Arc<dyn ImageSource>,
+        labels: Vec<u16>,
+        classes: Vec<String>,
+    ) -> Result<Self, DataError> {
+        let shape = source.shape();
+        check(&labels, shape, &classes)?;
+        if source.count() != labels.len() {
+            let expected = format!("{} images, one per label", labels.len());
+            return Err(DataError::argument("images", expected, source.count()));
         }
-        check_labels(Path::new("(images in memory)"), &labels, classes.len())?;
-        Ok(Self { images: Arc::new(images), labels, height, width, channels, classes })
+        let pixels = Pixels::Source { source, indices: None, shapes: Vec::new() };
+        Ok(Self { pixels, labels, shape, classes, names: None })
+    }
+
+    /// The same images, each with a name for messages, such as its file.
+    pub(crate) fn with_names(self, names: Vec<String>) -> Self {
+        debug_assert_eq!(names.len(), self.len());
+        Self { names: Some(names.into()), ..self }
+    }
+
+    /// The name of image `index`: its file, if it has one.
+    pub fn name(&self, index: usize) -> Option<&str> {
+        Some(&self.names.as_ref()?[index])
+    }
+
+    /// True if all images are in memory.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self.pixels, Pixels::Memory(_))
     }
 
     /// Number of images, at least 1.
@@ -88,22 +135,22 @@ impl Dataset {
 
     /// Height in pixels.
     pub fn height(&self) -> usize {
-        self.height
+        self.shape[0]
     }
 
     /// Width in pixels.
     pub fn width(&self) -> usize {
-        self.width
+        self.shape[1]
     }
 
     /// Number of channels: 1 for grey, 3 for colour.
     pub fn channels(&self) -> usize {
-        self.channels
+        self.shape[2]
     }
 
     /// Height, width and channels of every image.
     pub fn image_shape(&self) -> [usize; 3] {
-        [self.height, self.width, self.channels]
+        self.shape
     }
 
     /// Names of the classes, in the order of the labels.
@@ -117,20 +164,37 @@ impl Dataset {
     }
 
     /// Bytes of image `index`, `[height, width, channels]`. Panics if `index` is not below [`Dataset::len`].
-    pub fn image(&self, index: usize) -> &[u8] {
-        let size = self.height * self.width * self.channels;
-        &self.images[index * size..][..size]
+    ///
+    /// # Errors
+    /// An image that is not in memory and cannot be read.
+    pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        let size = self.shape.iter().product::<usize>();
+        match &self.pixels {
+            Pixels::Memory(images) => Ok(Cow::Borrowed(&images[index * size..][..size])),
+            Pixels::Source { source, indices, shapes } => {
+                let index = indices.as_ref().map_or(index, |indices| indices[index]);
+                let mut from = source.shape();
+                let mut image = source.read(index)?;
+                for &to in shapes {
+                    image = Cow::Owned(reshaped(&image, from, to));
+                    from = to;
+                }
+                Ok(image)
+            }
+        }
     }
 
     /// A number, as 16 digits, that is the same for the same images, labels and classes in the same order.
-    pub fn checksum(&self) -> String {
+    ///
+    /// # Errors
+    /// An image that is not in memory and cannot be read.
+    pub fn checksum(&self) -> Result<String, DataError> {
         let labels = self.labels.iter().flat_map(|label| label.to_le_bytes());
         let head = [self.classes.join("\0").into_bytes(), labels.collect()].concat();
-        let image = self.height * self.width * self.channels;
-        let of_images = self.images.par_chunks(image).map(fnv1a);
-        let parts: Vec<u8> =
-            of_images.collect::<Vec<_>>().iter().flat_map(|n| n.to_le_bytes()).collect();
-        format!("{:016x}", fnv1a(&[head, parts].concat()))
+        let of_images = (0..self.len()).into_par_iter().map(|i| Ok(fnv1a(&self.image(i)?)));
+        let of_images = of_images.collect::<Result<Vec<_>, DataError>>()?;
+        let parts: Vec<u8> = of_images.iter().flat_map(|n| n.to_le_bytes()).collect();
+        Ok(format!("{:016x}", fnv1a(&[head, parts].concat())))
     }
 
     /// Number of images per class.
@@ -142,19 +206,35 @@ impl Dataset {
     ///
     /// # Errors
     /// No indices, or one that is not below [`Dataset::len`].
-    pub fn subset(&self, indices: &[usize]) -> Result<Self, DataError> {
-        check_indices(indices, self.len())?;
-        let images = indices.iter().flat_map(|&i| self.image(i)).copied().collect();
-        let labels = indices.iter().map(|&i| self.labels[i]).collect();
-        Self::new(images, labels, self.image_shape(), self.classes.clone())
+    pub fn subset(&self, chosen: &[usize]) -> Result<Self, DataError> {
+        check_indices(chosen, self.len())?;
+        let labels = chosen.iter().map(|&i| self.labels[i]).collect();
+        let pixels = match &self.pixels {
+            Pixels::Memory(images) => {
+                let size = self.shape.iter().product::<usize>();
+                let image = |&i: &usize| images[i * size..][..size].iter().copied();
+                Pixels::Memory(Arc::new(chosen.iter().flat_map(image).collect()))
+            }
+            Pixels::Source { source, indices, shapes } => {
+                let of_source = |&i: &usize| indices.as_ref().map_or(i, |indices| indices[i]);
+                Pixels::Source {
+                    source: source.clone(),
+                    indices: Some(chosen.iter().map(of_source).collect()),
+                    shapes: shapes.clone(),
+                }
+            }
+        };
+        let name = |names: &Arc<[String]>| chosen.iter().map(|&i| names[i].clone()).collect();
+        let names = self.names.as_ref().map(name);
+        Ok(Self { pixels, labels, shape: self.shape, classes: self.classes.clone(), names })
     }
 
     /// The same images with another height, width or number of channels: 1 for grey (ITU-R 601 luma), 3 for colour.
     ///
     /// # Errors
     /// A side of 0 or above 4096, a change of channels other than between 1 and 3, or not enough memory.
-    pub fn with_image_shape(self, to: [usize; 3]) -> Result<Self, DataError> {
-        let from @ [found_height, found_width, found] = self.image_shape();
+    pub fn with_image_shape(mut self, to: [usize; 3]) -> Result<Self, DataError> {
+        let from @ [_, _, found] = self.shape;
         if from == to {
             return Ok(self);
         }
@@ -168,14 +248,58 @@ impl Dataset {
                 return Err(DataError::argument("channels", expected, channels));
             }
         }
-        let mut images = buffer(self.len(), to)?;
-        images.par_chunks_exact_mut(to.iter().product()).enumerate().for_each(|(index, out)| {
-            let image = convert(self.image(index).to_vec(), found, channels);
-            let image = resize(&image, [found_height, found_width, channels], height, width);
-            out.copy_from_slice(&image);
-        });
-        Self::new(images, self.labels, to, self.classes)
+        match &mut self.pixels {
+            Pixels::Source { shapes, .. } => shapes.push(to),
+            Pixels::Memory(all) => {
+                let mut images = buffer(self.labels.len(), to)?;
+                let resized = images.par_chunks_exact_mut(to.iter().product());
+                resized.zip(all.par_chunks_exact(from.iter().product())).for_each(
+                    |(out, image)| {
+                        out.copy_from_slice(&reshaped(image, from, to));
+                    },
+                );
+                *all = Arc::new(images);
+            }
+        }
+        self.shape = to;
+        Ok(self)
     }
+}
+
+impl PartialEq for Dataset {
+    /// Compares all images, one by one; one that cannot be read is equal to none.
+    fn eq(&self, other: &Self) -> bool {
+        let same = |i| matches!((self.image(i), other.image(i)), (Ok(a), Ok(b)) if a == b);
+        self.shape == other.shape
+            && self.labels == other.labels
+            && self.classes == other.classes
+            && (0..self.len()).all(same)
+    }
+}
+
+/// An image in another shape.
+fn reshaped(image: &[u8], [height, width, found]: [usize; 3], to: [usize; 3]) -> Vec<u8> {
+    let [to_height, to_width, channels] = to;
+    let image = convert(image.to_vec(), found, channels);
+    resize(&image, [height, width, channels], to_height, to_width)
+}
+
+/// Refuses no images, a shape or a number of classes out of range, and labels that are no class.
+fn check(labels: &[u16], shape: [usize; 3], classes: &[String]) -> Result<(), DataError> {
+    let [height, width, channels] = shape;
+    if shape.contains(&0) {
+        let expected = "height, width and channels of at least 1";
+        let found = format!("{height}x{width}x{channels}");
+        return Err(DataError::argument("image shape", expected, found));
+    }
+    if labels.is_empty() {
+        return Err(DataError::argument("images", "at least one image", "none"));
+    }
+    if !(2..=Dataset::MAX_CLASSES).contains(&classes.len()) {
+        let expected = format!("2 to {} classes", Dataset::MAX_CLASSES);
+        return Err(DataError::argument("classes", expected, classes.len()));
+    }
+    check_labels(Path::new("(images in memory)"), labels, classes.len())
 }
 
 impl Splits {
@@ -268,11 +392,11 @@ mod tests {
     #[test]
     fn getters_and_subset() {
         let data = Dataset::new((0..12).collect(), vec![0, 1, 1], [2, 1, 2], names(2)).unwrap();
-        assert_eq!(data.image(1), [4, 5, 6, 7]);
+        assert_eq!(*data.image(1).unwrap(), [4, 5, 6, 7]);
         assert_eq!(data.class_counts(), [1, 2]);
         let part = data.subset(&[2, 0]).unwrap();
         assert_eq!(
-            (part.image(0), part.image(1), part.labels()),
+            (&*part.image(0).unwrap(), &*part.image(1).unwrap(), part.labels()),
             (&[8, 9, 10, 11][..], &[0, 1, 2, 3][..], &[1, 0][..])
         );
         assert!(data.subset(&[3]).unwrap_err().to_string().contains("indices below 3, found 3"));
@@ -283,13 +407,13 @@ mod tests {
     fn another_shape() {
         let grey = Dataset::new(vec![0, 40, 9, 9], vec![0, 1], [1, 2, 1], names(2)).unwrap();
         let colour = grey.clone().with_image_shape([1, 2, 3]).unwrap();
-        assert_eq!(colour.image(0), [0, 0, 0, 40, 40, 40]);
+        assert_eq!(*colour.image(0).unwrap(), [0, 0, 0, 40, 40, 40]);
         assert_eq!(colour.clone().with_image_shape([1, 2, 1]).unwrap(), grey, "there and back");
         let large = colour.with_image_shape([2, 5, 1]).unwrap();
-        assert_eq!((large.image_shape(), large.image(1)), ([2, 5, 1], &[9; 10][..]));
+        assert_eq!((large.image_shape(), &*large.image(1).unwrap()), ([2, 5, 1], &[9; 10][..]));
         assert_eq!(large.labels(), grey.labels());
         let red = Dataset::new(vec![200, 0, 0], vec![0], [1, 1, 3], names(2)).unwrap();
-        assert_eq!(red.with_image_shape([1, 1, 1]).unwrap().image(0), [60]);
+        assert_eq!(red.with_image_shape([1, 1, 1]).unwrap().image(0).unwrap()[..], [60]);
 
         let refusal = |from: usize, to| {
             let data = Dataset::new(vec![0; from], vec![0], [1, 1, from], names(2)).unwrap();

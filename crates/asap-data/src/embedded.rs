@@ -36,6 +36,7 @@ pub(crate) fn read() -> Result<Splits, DataError> {
         valid: None,
         test: Some(test),
         warnings: Vec::new(),
+        unreadable: Vec::new(),
     })
 }
 

@@ -38,6 +38,14 @@ pub enum DataError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A file that the operating system could not write.
+    #[error("cannot write {path}: {source}; free space there or choose another place")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
     /// A file or folder of the wrong format.
     #[error("{path}: expected {expected}, found {found}; {remedy}")]
     Format {
@@ -130,6 +138,11 @@ impl DataError {
     /// An operating system error at `path`.
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
+    }
+
+    /// A file that cannot be written.
+    pub(crate) fn write(path: &Path, source: std::io::Error) -> Self {
+        Self::Write { path: path.to_owned(), source }
     }
 
     /// An argument out of range.

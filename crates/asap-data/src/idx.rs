@@ -16,6 +16,18 @@ pub(crate) const FILES: [[&str; 2]; 2] = [
     ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"],
 ];
 
+/// Folders in which torchvision puts the files.
+const INNER: [&str; 4] = ["raw", "FashionMNIST/raw", "MNIST/raw", "KMNIST/raw"];
+
+/// The folder with at least one of the files: `folder`, or the only one of those that torchvision makes in it.
+pub(crate) fn locate(folder: &Path) -> Option<PathBuf> {
+    if is_in(folder) {
+        return Some(folder.to_owned());
+    }
+    let mut found = INNER.iter().map(|inner| folder.join(inner)).filter(|inner| is_in(inner));
+    found.next().filter(|_| found.next().is_none())
+}
+
 /// True if a folder has at least one of the files.
 pub(crate) fn is_in(folder: &Path) -> bool {
     FILES.as_flattened().iter().any(|file| find(folder, file).is_some())
@@ -55,6 +67,7 @@ pub(crate) fn read(
         valid: None,
         test: Some(test.into_dataset(classes)?),
         warnings: Vec::new(),
+        unreadable: Vec::new(),
     })
 }
 
@@ -107,17 +120,23 @@ pub(crate) struct Array {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// A file by its published name or, as some programs unpack it, with a dot in it, or in a folder of its name.
 fn find(folder: &Path, file: &str) -> Option<PathBuf> {
-    [file.to_owned(), format!("{file}.gz")]
-        .map(|file| folder.join(file))
-        .into_iter()
-        .find(|path| path.is_file())
+    let dotted = file.replace("-idx", ".idx");
+    let paths = [file, &dotted].map(|name| {
+        [folder.join(name), folder.join(format!("{name}.gz")), folder.join(name).join(name)]
+    });
+    paths.into_iter().flatten().find(|path| path.is_file())
 }
 
 fn read_file(path: &Path, dimensions: u8) -> Result<Array, DataError> {
     let mut file = BufReader::new(File::open(path).map_err(|e| DataError::io(path, e))?);
-    let compressed =
-        file.fill_buf().map_err(|e| DataError::io(path, e))?.starts_with(&[0x1f, 0x8b]);
+    let start = file.fill_buf().map_err(|e| DataError::io(path, e))?;
+    if start.trim_ascii_start().starts_with(b"<") {
+        let remedy = "the server sent a page in place of the file: download it again";
+        return Err(DataError::format(path, "an IDX file", "an HTML page", remedy));
+    }
+    let compressed = start.starts_with(&[0x1f, 0x8b]);
     if compressed {
         whole(&mut MultiGzDecoder::new(file), path, dimensions)
     } else {
@@ -253,11 +272,11 @@ mod tests {
         let splits = read(folder().path(), "x".into(), None).unwrap();
         assert_eq!(splits.train.image_shape(), [2, 1, 1]);
         assert_eq!(
-            (splits.train.image(3), splits.train.labels()),
+            (&*splits.train.image(3).unwrap(), splits.train.labels()),
             (&[7, 8][..], &[0, 1, 0, 1][..])
         );
         let test = splits.test.unwrap();
-        assert_eq!((test.image(0), test.labels()), (&[9, 8][..], &[1, 0][..]));
+        assert_eq!((&*test.image(0).unwrap(), test.labels()), (&[9, 8][..], &[1, 0][..]));
         assert_eq!(test.classes(), ["0", "1"]);
     }
 

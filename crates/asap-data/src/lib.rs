@@ -4,35 +4,45 @@
 //! [`Loader`] -> [`Batch`]. The crate knows nothing of networks, and the same seed gives the same bytes on any
 //! machine and with any number of threads.
 
+mod archive;
 mod augment;
 mod catalogue;
 mod cifar;
 mod dataset;
 mod describe;
 mod embedded;
+mod encoded;
 mod error;
 mod folder;
+mod hub;
 mod idx;
+mod list;
 mod listing;
 mod loader;
+mod mat;
 mod normalization;
+mod npz;
 mod operation;
 mod options;
+mod packed;
+mod pickle;
 mod picture;
 mod policy;
 mod random;
 mod source;
 mod split;
+pub mod text;
 
 pub use augment::Augment;
 pub use catalogue::{DatasetName, KnownDataset, known};
-pub use dataset::{Dataset, Splits};
-pub use describe::{Description, SplitDescription, describe};
+pub use dataset::{Dataset, ImageSource, Splits};
+pub use describe::{Description, Fault, FaultKind, SplitDescription, describe};
 pub use error::DataError;
 pub use listing::is_litter;
 pub use loader::{Batch, EpochIter, Loader};
 pub use normalization::{Normalization, normalization};
 pub use options::LoadOptions;
+pub use packed::pack;
 pub use picture::{FEW_BITS, IMAGE_ENDINGS, Picture, read_image, read_picture};
 pub use policy::Policy;
 pub use random::fnv1a;

@@ -5,6 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::DataError;
+use crate::picture::{IMAGE_ENDINGS, looks_like_image};
+
+/// Names of the folders of the parts, in any case.
+pub(crate) const TRAIN: [&str; 3] = ["train", "training", "training_set"];
+pub(crate) const VALID: [&str; 4] = ["valid", "val", "validation", "dev"];
+pub(crate) const TEST: [&str; 3] = ["test", "testing", "test_set"];
 
 /// Folders and files that archives, file managers and network storage leave behind.
 const LITTER: [&str; 8] = [
@@ -43,4 +49,22 @@ impl Listing {
             paths.into_iter().partition(|path| is_litter(path.file_name().unwrap_or_default()));
         Ok(Self { kept, litter })
     }
+}
+
+/// The part of a data set that a folder of this name holds: 0 for training, 1 for validation, 2 for test.
+pub(crate) fn part_of(name: &str) -> Option<usize> {
+    let names: [&[&str]; 3] = [&TRAIN, &VALID, &TEST];
+    names.iter().position(|names| names.iter().any(|known| name.eq_ignore_ascii_case(known)))
+}
+
+/// True for a file with an image's extension, or with none if it begins like an image.
+pub(crate) fn is_image(path: &Path) -> bool {
+    let known = match path.extension() {
+        Some(ending) => {
+            let ending = ending.to_string_lossy().to_lowercase();
+            IMAGE_ENDINGS.contains(&ending.as_str())
+        }
+        None => path.is_file() && looks_like_image(path),
+    };
+    known && !path.is_dir()
 }

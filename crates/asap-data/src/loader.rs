@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use rand::seq::SliceRandom;
+use rayon::prelude::*;
 
 use crate::dataset::check_indices;
 use crate::random::{Stream, generator};
@@ -127,26 +128,36 @@ impl Plan {
         order
     }
 
-    fn prepare(&self, order: &[usize], epoch: usize, batch: usize) -> Batch {
+    fn prepare(&self, order: &[usize], epoch: usize, batch: usize) -> Result<Batch, DataError> {
         let start = batch * self.batch;
         let members = &order[start..order.len().min(start + self.batch)];
         let shape @ [height, width, channels] = self.data.image_shape();
-        let mut images = vec![0.0; members.len() * height * width * channels];
-        for (&index, out) in members.iter().zip(images.chunks_exact_mut(height * width * channels))
-        {
+        let size = height * width * channels;
+        let mut images = vec![0.0; members.len() * size];
+        let write = |(&index, out): (&usize, &mut [f32])| {
             let mut random = generator(self.seed, Stream::Augment, epoch as u64, index as u64);
-            self.augment.apply(self.data.image(index), shape, &self.tables, &mut random, out);
+            let image = self.data.image(index)?;
+            self.augment.apply(&image, shape, &self.tables, &mut random, out);
+            Ok(())
+        };
+        if self.data.is_in_memory() {
+            members.iter().zip(images.chunks_exact_mut(size)).try_for_each(write)?;
+        } else {
+            // Decoding an image takes much longer than augmenting it.
+            members.par_iter().zip(images.par_chunks_exact_mut(size)).try_for_each(write)?;
         }
         let labels = members.iter().map(|&i| self.data.labels()[i]).collect();
-        Batch { images, labels, shape: [members.len(), height, width, channels] }
+        Ok(Batch { images, labels, shape: [members.len(), height, width, channels] })
     }
 }
 
 /// The batches of one epoch, prepared by a thread of its own; dropping it stops the thread.
+///
+/// A batch is an error if one of its images cannot be read, which does not happen to images in memory; it is the last one then.
 #[derive(Debug)]
 pub struct EpochIter {
     remaining: usize,
-    receiver: Option<Receiver<Batch>>,
+    receiver: Option<Receiver<Result<Batch, DataError>>>,
     worker: Option<JoinHandle<()>>,
 }
 
@@ -158,7 +169,9 @@ impl EpochIter {
         let worker = thread::spawn(move || {
             let order = plan.order(epoch);
             for batch in batches {
-                if sender.send(plan.prepare(&order, epoch, batch)).is_err() {
+                let batch = plan.prepare(&order, epoch, batch);
+                let failed = batch.is_err();
+                if sender.send(batch).is_err() || failed {
                     return;
                 }
             }
@@ -168,12 +181,17 @@ impl EpochIter {
 }
 
 impl Iterator for EpochIter {
-    type Item = Batch;
+    type Item = Result<Batch, DataError>;
 
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> Option<Self::Item> {
         self.remaining = self.remaining.checked_sub(1)?;
         match self.receiver.as_ref()?.recv() {
-            Ok(batch) => Some(batch),
+            Ok(batch) => {
+                if batch.is_err() {
+                    self.remaining = 0;
+                }
+                Some(batch)
+            }
             // The worker stops early only by a panic, which continues here.
             Err(_) => match self.worker.take()?.join() {
                 Err(panic) => resume_unwind(panic),
@@ -202,7 +220,8 @@ impl Drop for EpochIter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::normalization;
+    use crate::{ImageSource, normalization};
+    use std::borrow::Cow;
     use std::time::{Duration, Instant};
 
     const ALL: Augment = Augment { pad: 1, flip: true, cutout: Some(2), ..Augment::none() };
@@ -219,16 +238,21 @@ mod tests {
 
     fn loader(n: usize, batch: usize, augment: Augment, seed: u64, shuffle: bool) -> Loader {
         let data = data(n);
-        let normal = normalization(&data);
+        let normal = normalization(&data).unwrap();
         Loader::new(data, (0..n).collect(), batch, augment, normal, seed, shuffle).unwrap()
+    }
+
+    /// The batches of an epoch.
+    fn batches(loader: &Loader, epoch: usize) -> Vec<Batch> {
+        loader.epoch(epoch).map(Result::unwrap).collect()
     }
 
     /// The images of an epoch without augmentation, by their first byte.
     fn indices(loader: &Loader, epoch: usize) -> Vec<usize> {
         let table = loader.plan.tables[0];
         let index = |image: &[f32]| table.iter().position(|v| *v == image[0]).unwrap();
-        loader
-            .epoch(epoch)
+        batches(loader, epoch)
+            .into_iter()
             .flat_map(|b| b.images.chunks_exact(12).map(index).collect::<Vec<_>>())
             .collect()
     }
@@ -236,10 +260,10 @@ mod tests {
     #[test]
     fn every_image_once_per_epoch_with_its_label() {
         let loader = loader(20, 6, Augment::none(), 5, true);
-        let sizes: Vec<usize> = loader.epoch(0).map(|b| b.shape[0]).collect();
+        let sizes: Vec<usize> = batches(&loader, 0).iter().map(|b| b.shape[0]).collect();
         assert_eq!((sizes, loader.batches_per_epoch(), loader.images()), (vec![6, 6, 6, 2], 4, 20));
         let order = indices(&loader, 0);
-        let labels: Vec<u16> = loader.epoch(0).flat_map(|b| b.labels).collect();
+        let labels: Vec<u16> = batches(&loader, 0).into_iter().flat_map(|b| b.labels).collect();
         assert_eq!(labels, order.iter().map(|i| (i % 3) as u16).collect::<Vec<_>>());
         let mut sorted = order.clone();
         sorted.sort_unstable();
@@ -256,56 +280,123 @@ mod tests {
     #[test]
     fn without_shuffling_the_order_stays() {
         let data = data(5);
-        let normal = normalization(&data);
+        let normal = normalization(&data).unwrap();
         let loader =
             Loader::new(data.clone(), vec![4, 0, 2], 2, Augment::none(), normal.clone(), 0, false)
                 .unwrap();
         assert_eq!(indices(&loader, 3), [4, 0, 2]);
-        let first = loader.epoch(0).next().unwrap();
+        let first = loader.epoch(0).next().unwrap().unwrap();
         assert_eq!(first.shape, [2, 2, 2, 3]);
         assert_eq!(
             first.images,
-            [normal.apply(data.image(4)), normal.apply(data.image(0))].concat()
+            [normal.apply(&data.image(4).unwrap()), normal.apply(&data.image(0).unwrap())].concat()
         );
     }
 
     #[test]
     fn last_batch_is_kept_or_dropped() {
-        let batches = |n, drop| {
+        let sizes = |n, drop| {
             let loader = loader(n, 4, Augment::none(), 0, true).drop_last(drop);
-            let sizes: Vec<usize> = loader.epoch(0).map(|b| b.shape[0]).collect();
+            let sizes: Vec<usize> = batches(&loader, 0).iter().map(|b| b.shape[0]).collect();
             assert_eq!(sizes.len(), loader.batches_per_epoch());
             sizes
         };
-        assert_eq!((batches(10, false), batches(10, true)), (vec![4, 4, 2], vec![4, 4]));
-        assert_eq!((batches(8, false), batches(8, true)), (vec![4, 4], vec![4, 4]));
-        assert_eq!((batches(3, false), batches(3, true)), (vec![3], vec![3]));
+        assert_eq!((sizes(10, false), sizes(10, true)), (vec![4, 4, 2], vec![4, 4]));
+        assert_eq!((sizes(8, false), sizes(8, true)), (vec![4, 4], vec![4, 4]));
+        assert_eq!((sizes(3, false), sizes(3, true)), (vec![3], vec![3]));
     }
 
     #[test]
     fn the_thread_and_the_start_change_nothing() {
         let loader = loader(23, 5, ALL, 11, true);
-        let all: Vec<Batch> = loader.epoch(7).collect();
+        let all = batches(&loader, 7);
         let order = loader.plan.order(7);
-        let here: Vec<Batch> = (0..5).map(|b| loader.plan.prepare(&order, 7, b)).collect();
+        let here: Vec<Batch> = (0..5).map(|b| loader.plan.prepare(&order, 7, b).unwrap()).collect();
         assert_eq!(all, here);
         for first in 0..=6 {
             let rest = loader.epoch_from(7, first);
             assert_eq!(rest.len(), 5usize.saturating_sub(first));
-            assert_eq!(rest.collect::<Vec<_>>(), all[first.min(5)..]);
+            assert_eq!(rest.map(Result::unwrap).collect::<Vec<_>>(), all[first.min(5)..]);
         }
-        let two: Vec<(Batch, Batch)> = loader.epoch(7).zip(loader.epoch(7)).collect();
-        assert!(two.iter().zip(&all).all(|((a, b), c)| a == c && b == c), "two epochs at a time");
-        assert_ne!(all, loader.epoch(8).collect::<Vec<_>>());
+        let (first, second) = (loader.epoch(7), loader.epoch(7));
+        let two = first.map(Result::unwrap).zip(second.map(Result::unwrap));
+        assert!(two.zip(&all).all(|((a, b), c)| a == *c && b == *c), "two epochs at a time");
+        assert_ne!(all, batches(&loader, 8));
     }
 
     /// The augmentation of an image does not depend on the batch that it is in.
     #[test]
     fn augmentation_belongs_to_the_image() {
         let images = |batch| {
-            loader(12, batch, ALL, 3, true).epoch(2).flat_map(|b| b.images).collect::<Vec<_>>()
+            let all = batches(&loader(12, batch, ALL, 3, true), 2);
+            all.into_iter().flat_map(|b| b.images).collect::<Vec<_>>()
         };
         assert_eq!(images(5), images(12));
+    }
+
+    /// The images of [`data`], read one by one; image `broken` cannot be read.
+    #[derive(Debug)]
+    struct OneByOne {
+        data: Arc<Dataset>,
+        broken: Option<usize>,
+    }
+
+    impl ImageSource for OneByOne {
+        fn count(&self) -> usize {
+            self.data.len()
+        }
+
+        fn shape(&self) -> [usize; 3] {
+            self.data.image_shape()
+        }
+
+        fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+            if self.broken == Some(index) {
+                return Err(DataError::argument("image", "a good one", index));
+            }
+            self.data.image(index)
+        }
+    }
+
+    /// The first 20 of 23 images, of another size, in the order of `seed`.
+    fn elsewhere(in_memory: bool, broken: Option<usize>, seed: u64) -> Loader {
+        let data = data(23);
+        let classes = data.classes().to_vec();
+        let source = Arc::new(OneByOne { data: data.clone(), broken });
+        let from_source = Dataset::from_source(source, data.labels().to_vec(), classes).unwrap();
+        let data = if in_memory { (*data).clone() } else { from_source };
+        let chosen: Vec<usize> = (0..20).collect();
+        let data = data.subset(&chosen).unwrap().with_image_shape([3, 4, 3]).unwrap();
+        let data = Arc::new(data.with_image_shape([3, 4, 1]).unwrap());
+        let normal = normalization(&data).unwrap();
+        Loader::new(data, chosen, 6, ALL, normal, seed, true).unwrap()
+    }
+
+    #[test]
+    fn images_from_a_source_give_the_same_bytes_as_from_memory() {
+        for epoch in 0..3 {
+            let found = batches(&elsewhere(false, None, 5), epoch);
+            assert_eq!(found, batches(&elsewhere(true, None, 5), epoch));
+        }
+        assert_ne!(batches(&elsewhere(false, None, 5), 0), batches(&elsewhere(false, None, 6), 0));
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_read_ends_the_epoch_with_its_error() {
+        let mut loader = elsewhere(false, None, 5);
+        let good = batches(&loader, 1);
+        let bad = loader.plan.order(1)[14];
+        let data = Arc::new(OneByOne { data: data(23), broken: Some(bad) });
+        let labels = data.data.labels().to_vec();
+        let classes = data.data.classes().to_vec();
+        let data = Dataset::from_source(data, labels, classes).unwrap();
+        let data = data.with_image_shape([3, 4, 3]).unwrap().with_image_shape([3, 4, 1]).unwrap();
+        let plan = Plan { data: Arc::new(data), ..Arc::unwrap_or_clone(loader.plan) };
+        loader.plan = Arc::new(plan);
+        let found: Vec<_> = loader.epoch(1).collect();
+        assert_eq!(found.len(), 3, "two batches and the error");
+        assert_eq!([found[0].as_ref().unwrap(), found[1].as_ref().unwrap()], [&good[0], &good[1]]);
+        assert!(found[2].as_ref().unwrap_err().to_string().contains("a good one"));
     }
 
     #[test]
@@ -334,7 +425,7 @@ mod tests {
         let refusal = |indices, batch, augment, normal| {
             Loader::new(data(5), indices, batch, augment, normal, 0, true).unwrap_err().to_string()
         };
-        let normal = || normalization(&data(5));
+        let normal = || normalization(&data(5)).unwrap();
         assert!(refusal(vec![], 1, ALL, normal()).contains("at least one image"));
         assert!(refusal(vec![5], 1, ALL, normal()).contains("indices below 5, found 5"));
         assert!(refusal(vec![0], 0, ALL, normal()).contains("batch: expected at least 1"));
@@ -350,7 +441,7 @@ mod tests {
     fn golden_order_and_images() {
         let loader = loader(6, 6, ALL, 2026, true);
         assert_eq!(loader.plan.order(1), GOLDEN_ORDER);
-        let batch = loader.epoch(1).next().unwrap();
+        let batch = loader.epoch(1).next().unwrap().unwrap();
         let sum =
             batch.images.iter().zip(1u32..).map(|(v, i)| f64::from(*v) * f64::from(i)).sum::<f64>();
         assert!((sum - GOLDEN_SUM).abs() < 1e-3, "{sum}");

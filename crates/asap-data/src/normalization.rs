@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Dataset;
+use rayon::prelude::*;
+
+use crate::{DataError, Dataset};
+
+/// Most images that mean and deviation are measured on; of more, every second, third, ... one.
+const MOST: usize = 100_000;
 
 /// The map from bytes to network inputs, `(x / 255 - mean) / std` for each channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,22 +18,33 @@ pub struct Normalization {
     pub std: Vec<f32>,
 }
 
-/// Mean and standard deviation of each channel over all images of `data`.
+/// Mean and standard deviation of each channel over all images of `data`, or every n-th if there are more than 100,000.
 ///
 /// The sums are exact (a histogram, then f64); the deviation is the population's. A constant channel gets deviation 1,
 /// so that it becomes 0 instead of a division by zero.
-pub fn normalization(data: &Dataset) -> Normalization {
+///
+/// # Errors
+/// An image that is not in memory and cannot be read.
+pub fn normalization(data: &Dataset) -> Result<Normalization, DataError> {
     let channels = data.channels();
-    let mut histograms = vec![[0u64; 256]; channels];
-    for image in (0..data.len()).map(|i| data.image(i)) {
-        for pixel in image.chunks_exact(channels) {
+    let none = || vec![[0u64; 256]; channels];
+    let count = |mut histograms: Vec<[u64; 256]>, index: usize| {
+        for pixel in data.image(index)?.chunks_exact(channels) {
             for (histogram, &value) in histograms.iter_mut().zip(pixel) {
                 histogram[usize::from(value)] += 1;
             }
         }
-    }
+        Ok(histograms)
+    };
+    let add = |mut a: Vec<[u64; 256]>, b: Vec<[u64; 256]>| {
+        a.as_flattened_mut().iter_mut().zip(b.as_flattened()).for_each(|(a, b)| *a += b);
+        a
+    };
+    let step = data.len().div_ceil(MOST);
+    let histograms = (0..data.len()).into_par_iter().step_by(step).try_fold(none, count);
+    let histograms = histograms.try_reduce(none, |a, b| Ok::<_, DataError>(add(a, b)))?;
     let (mean, std) = histograms.iter().map(moments).unzip();
-    Normalization { mean, std }
+    Ok(Normalization { mean, std })
 }
 
 fn moments(histogram: &[u64; 256]) -> (f32, f32) {
@@ -71,7 +87,7 @@ mod tests {
     #[test]
     fn agrees_with_two_plain_passes() {
         let bytes: Vec<u8> = (0..300u32).map(|i| (i * i % 251) as u8).collect();
-        let found = normalization(&dataset(bytes.clone(), 3));
+        let found = normalization(&dataset(bytes.clone(), 3)).unwrap();
         for c in 0..3 {
             let x: Vec<f64> =
                 bytes.iter().skip(c).step_by(3).map(|&b| f64::from(b) / 255.0).collect();
@@ -88,7 +104,7 @@ mod tests {
 
     #[test]
     fn constant_channel_becomes_zero() {
-        let found = normalization(&dataset(vec![77; 5], 1));
+        let found = normalization(&dataset(vec![77; 5], 1)).unwrap();
         assert_eq!(found.std, [1.0]);
         assert!(found.apply(&[77]).iter().all(|v| v.abs() < 1e-6));
     }

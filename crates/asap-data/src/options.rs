@@ -19,6 +19,9 @@ pub struct LoadOptions {
     pub skip_corrupt: bool,
     /// Largest number of images per part; a stratified selection, by seed.
     pub limit: Option<usize>,
+    /// Bytes that images may take in memory. If they take more, they are read again in every epoch, with the same result. By default
+    /// there is no limit.
+    pub memory: Option<u64>,
 }
 
 impl Default for LoadOptions {
@@ -30,6 +33,7 @@ impl Default for LoadOptions {
             test_fraction: 0.2,
             skip_corrupt: false,
             limit: None,
+            memory: None,
         }
     }
 }

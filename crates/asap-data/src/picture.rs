@@ -1,8 +1,9 @@
 //! Image files: header, pixels and resizing.
 
 use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use image::imageops::{FilterType, resize as resize_plane};
 use image::metadata::Orientation;
@@ -28,6 +29,58 @@ const MAX_JPEG_SIDE: usize = 65_535;
 
 /// Largest height or width of an image in memory.
 pub(crate) const MAX_SIDE: u32 = 4096;
+
+/// An encoded image: a file, or bytes in memory with a name for messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoded {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: Option<Arc<[u8]>>,
+}
+
+trait Input: BufRead + Seek {}
+impl<T: BufRead + Seek> Input for T {}
+
+impl Encoded {
+    pub(crate) fn file(path: PathBuf) -> Self {
+        Self { path, bytes: None }
+    }
+
+    fn open(&self) -> Result<Box<dyn Input + '_>, DataError> {
+        if let Some(bytes) = &self.bytes {
+            return Ok(Box::new(Cursor::new(&bytes[..])));
+        }
+        // A named pipe would wait for ever.
+        let kind = std::fs::metadata(&self.path).map_err(|e| DataError::io(&self.path, e))?;
+        if !kind.is_file() {
+            return Err(self.fault("a folder, a pipe or a device"));
+        }
+        let file = File::open(&self.path).map_err(|e| DataError::io(&self.path, e))?;
+        Ok(Box::new(BufReader::new(file)))
+    }
+
+    fn fault(&self, found: impl Into<String>) -> DataError {
+        DataError::Image { path: self.path.clone(), found: found.into() }
+    }
+
+    fn unreadable(&self, error: &ImageError) -> DataError {
+        self.fault(format!("something else or a damaged file ({error})"))
+    }
+
+    fn decoder(&self) -> Result<impl ImageDecoder + '_, DataError> {
+        let reader = ImageReader::new(self.open()?)
+            .with_guessed_format()
+            .map_err(|e| DataError::io(&self.path, e))?;
+        reader.into_decoder().map_err(|e| self.unreadable(&e))
+    }
+}
+
+/// True if a file begins like an image that can be read.
+pub(crate) fn looks_like_image(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    let mut start = Vec::new();
+    let read = file.take(16).read_to_end(&mut start);
+    read.is_ok() && image::guess_format(&start).is_ok_and(|format| format.reading_enabled())
+}
 
 /// Reads an image file as bytes `[height, width, channels]`, resized if necessary.
 ///
@@ -57,13 +110,18 @@ pub struct Picture {
 ///
 /// # Errors
 /// As [`read_image`].
-pub fn read_picture(
-    path: &Path,
+pub fn read_picture(path: &Path, shape: [usize; 3]) -> Result<Picture, DataError> {
+    picture(&Encoded::file(path.to_owned()), shape)
+}
+
+/// The same for an image that may be in memory.
+pub(crate) fn picture(
+    encoded: &Encoded,
     [height, width, channels]: [usize; 3],
 ) -> Result<Picture, DataError> {
     check_size(height, width)?;
     check_channels(channels)?;
-    let mut image = decode(path)?;
+    let mut image = decode(encoded)?;
     let bits = used_bits(&image);
     let transparent = lay_on_white(&mut image);
     let (found_width, found_height) = (image.width() as usize, image.height() as usize);
@@ -124,8 +182,8 @@ pub(crate) struct Header {
 pub const FEW_BITS: u32 = 12;
 
 /// Reads the header of an image file; height and width are those after EXIF orientation.
-pub(crate) fn header(path: &Path) -> Result<Header, DataError> {
-    let mut decoder = decoder(path)?;
+pub(crate) fn header(encoded: &Encoded) -> Result<Header, DataError> {
+    let mut decoder = encoded.decoder()?;
     let (mut width, mut height) = decoder.dimensions();
     if matches!(
         orientation(&mut decoder),
@@ -208,15 +266,15 @@ pub(crate) fn check_channels(channels: usize) -> Result<(), DataError> {
     }
 }
 
-fn decode(path: &Path) -> Result<DynamicImage, DataError> {
-    let mut decoder = decoder(path)?;
+fn decode(encoded: &Encoded) -> Result<DynamicImage, DataError> {
+    let mut decoder = encoded.decoder()?;
     let orientation = orientation(&mut decoder);
     let mut limits = Limits::default();
     let allowed = limits.reserve(decoder.total_bytes()).and_then(|()| decoder.set_limits(limits));
-    allowed.map_err(|e| unreadable(path, &e))?;
-    let mut image = match jpeg(path)? {
+    allowed.map_err(|e| encoded.unreadable(&e))?;
+    let mut image = match jpeg(encoded)? {
         Some(image) => image,
-        None => DynamicImage::from_decoder(decoder).map_err(|e| unreadable(path, &e))?,
+        None => DynamicImage::from_decoder(decoder).map_err(|e| encoded.unreadable(&e))?,
     };
     image.apply_orientation(orientation);
     Ok(image)
@@ -224,16 +282,15 @@ fn decode(path: &Path) -> Result<DynamicImage, DataError> {
 
 /// The pixels of a JPEG file; `None` for another one. A file that ends too early is refused, where other decoders fill the rest with
 /// grey; only the two bytes of the end marker may be missing (and, unnoticed, a part of the last row of blocks).
-fn jpeg(path: &Path) -> Result<Option<DynamicImage>, DataError> {
-    let mut file = File::open(path).map_err(|e| DataError::io(path, e))?;
+fn jpeg(encoded: &Encoded) -> Result<Option<DynamicImage>, DataError> {
+    let mut file = encoded.open()?;
     let mut bytes = vec![0; 2];
     if file.read_exact(&mut bytes).is_err() || bytes != [0xff, 0xd8] {
         return Ok(None);
     }
-    file.read_to_end(&mut bytes).map_err(|e| DataError::io(path, e))?;
-    let fault = |found: &dyn std::fmt::Display| DataError::Image {
-        path: path.to_owned(),
-        found: format!("an incomplete or damaged JPEG file ({found})"),
+    file.read_to_end(&mut bytes).map_err(|e| DataError::io(&encoded.path, e))?;
+    let fault = |found: &dyn std::fmt::Display| {
+        encoded.fault(format!("an incomplete or damaged JPEG file ({found})"))
     };
     let side = MAX_JPEG_SIDE;
     let options = DecoderOptions::default().set_strict_mode(true);
@@ -260,32 +317,15 @@ fn orientation(decoder: &mut impl ImageDecoder) -> Orientation {
     decoder.orientation().unwrap_or(Orientation::NoTransforms)
 }
 
-fn decoder(path: &Path) -> Result<impl ImageDecoder + use<>, DataError> {
-    // A named pipe would wait for ever.
-    let kind = std::fs::metadata(path).map_err(|e| DataError::io(path, e))?;
-    if !kind.is_file() {
-        let found = "a folder, a pipe or a device".to_owned();
-        return Err(DataError::Image { path: path.to_owned(), found });
-    }
-    let file = File::open(path).map_err(|e| DataError::io(path, e))?;
-    let reader = ImageReader::new(BufReader::new(file))
-        .with_guessed_format()
-        .map_err(|e| DataError::io(path, e))?;
-    reader.into_decoder().map_err(|e| unreadable(path, &e))
-}
-
-fn unreadable(path: &Path, error: &ImageError) -> DataError {
-    DataError::Image {
-        path: path.to_owned(),
-        found: format!("something else or a damaged file ({error})"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use image::{ImageBuffer, Luma, Rgb, Rgba};
     use proptest::prelude::*;
+
+    fn header(path: &Path) -> Result<Header, DataError> {
+        super::header(&Encoded::file(path.to_owned()))
+    }
 
     #[test]
     fn reads_any_colour_type() {

@@ -4,16 +4,23 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::cifar::{CIFAR10, CIFAR100};
+use crate::cifar::FORMS;
 use crate::embedded::{self, FASHION_CLASSES};
+use crate::listing::Listing;
 use crate::picture::MADE_GREY;
-use crate::{DataError, DatasetName, LoadOptions, Splits, folder, idx};
+use crate::{
+    DataError, DatasetName, LoadOptions, Splits, archive, folder, hub, idx, list, mat, npz, packed,
+};
+
+/// Folders that hold nothing but one folder are followed this deep.
+const DEEPEST: usize = 4;
 
 /// Reads a data set: a named one from `data_dir` or the usual places, or the one at a path.
 ///
 /// The usual places are `$ASAP_DATA_DIR/<name>`, `$ASAP_DATA_DIR`, `./data/<name>`, `~/.cache/asap/<name>` and
-/// `/usr/share/datasets/<name>`. A path leads to a folder with IDX files, CIFAR files, or one folder of images per
-/// class. `data_dir` is ignored for paths and for the embedded images.
+/// `/usr/share/datasets/<name>`. A path leads to a folder of images per class, a list of images with labels (CSV), IDX files, CIFAR in
+/// its binary or Python form, SVHN, a NumPy archive (NPZ), Parquet files, a packed data set ([`crate::pack`]), or an archive of any of these
+/// (tar, tar.gz, zip). `data_dir` is ignored for paths and for the embedded images.
 ///
 /// # Errors
 /// A missing data set, a broken file, or options out of range; see [`DataError`].
@@ -24,7 +31,7 @@ pub fn load(
 ) -> Result<Splits, DataError> {
     options.check()?;
     let mut splits = match spec {
-        DataSpec::Named(name) => load_named(*name, data_dir)?,
+        DataSpec::Named(name) => load_named(*name, data_dir, options)?,
         DataSpec::Path(path) => load_path(path, options)?,
     };
     if options.channels == Some(1) && splits.train.channels() == 3 {
@@ -52,7 +59,11 @@ pub enum DataSpec {
     Path(PathBuf),
 }
 
-fn load_named(name: DatasetName, data_dir: Option<&Path>) -> Result<Splits, DataError> {
+fn load_named(
+    name: DatasetName,
+    data_dir: Option<&Path>,
+    options: &LoadOptions,
+) -> Result<Splits, DataError> {
     if name == DatasetName::Embedded {
         return embedded::read();
     }
@@ -61,12 +72,22 @@ fn load_named(name: DatasetName, data_dir: Option<&Path>) -> Result<Splits, Data
         let (expected, remedy) = (name.files().join(", "), name.remedy().to_owned());
         return Err(DataError::NotFound { name: name.as_str(), expected, tried: places, remedy });
     };
-    match name.cifar() {
-        Some(form) => form.read(&found, name.to_string()),
-        None => {
-            idx::read(&found, name.to_string(), Some(FASHION_CLASSES.map(String::from).to_vec()))
+    let mut splits = match name {
+        DatasetName::FashionMnist => {
+            let classes = FASHION_CLASSES.map(String::from).to_vec();
+            idx::read(&found, name.to_string(), Some(classes))?
         }
+        _ if found.is_file() => load_path(&found, options)?,
+        _ => load_folder(&found, options, DEEPEST)?,
+    };
+    splits.name = name.to_string();
+    if Path::new(name.as_str()).is_dir() && !found.starts_with(name.as_str()) {
+        splits.warnings.push(format!(
+            "took the data set {name} in {}; the folder ./{name} here is another one: --data ./{name} takes it",
+            found.display()
+        ));
     }
+    Ok(splits)
 }
 
 fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
@@ -76,27 +97,77 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
             known: DatasetName::choices(),
         });
     }
-    // A file stands for its folder, which holds the other files of the data set.
-    let folder = if path.is_file() { path.parent().unwrap_or(path) } else { path };
     let name = path.display().to_string();
-    if idx::is_in(folder) {
-        return idx::read(folder, name, None);
+    let splits = if path.is_dir() {
+        load_folder(path, options, DEEPEST)?
+    } else if archive::is_archive(path) {
+        let folder = archive::unpacked(path)?;
+        let mut splits = load_folder(&folder, options, DEEPEST)?;
+        splits.warnings.push(format!("the archive is unpacked in {}", folder.display()));
+        splits
+    } else {
+        load_file(path, options)?
+    };
+    Ok(Splits { name, ..splits })
+}
+
+fn load_file(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
+    let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    if packed::is_packed(path) {
+        return packed::read(path, options);
     }
-    if let Some((form, found)) =
-        [CIFAR10, CIFAR100].into_iter().find_map(|form| form.find(folder).map(|f| (form, f)))
-    {
-        return form.read(&found, name);
+    match ending.as_str() {
+        "npz" => return npz::read(path),
+        "parquet" => return hub::read(path, &[path.to_owned()], options),
+        _ => {}
     }
-    if path.is_file() {
-        let expected = "a folder, or an IDX or binary CIFAR file with its published name";
-        return Err(DataError::format(
-            path,
-            expected,
-            "another file",
-            "give the folder of the data set",
-        ));
+    // The published file of a data set stands for its folder, which holds the others.
+    let folder = path.parent().unwrap_or(path);
+    if let Some(splits) = known_form(folder) {
+        return splits;
     }
-    folder::read(path, options)
+    if list::is_list(path) {
+        return list::read(path)?.images(options, Vec::new())?.read(path, options);
+    }
+    let expected = "a folder, a list of images with labels (.csv, .tsv, .txt), an archive (.tar, .tar.gz, .zip), .npz, .parquet, a packed \
+                    data set, or a published file of MNIST's, CIFAR's or SVHN's form";
+    Err(DataError::format(path, expected, "another file", "give the folder of the data set"))
+}
+
+/// Reads the published files in a folder, if it has any.
+fn known_form(folder: &Path) -> Option<Result<Splits, DataError>> {
+    let name = || folder.display().to_string();
+    if let Some(folder) = idx::locate(folder) {
+        return Some(idx::read(&folder, name(), None));
+    }
+    if let Some((form, found)) = FORMS.iter().find_map(|form| Some((form, form.find(folder)?))) {
+        return Some(form.read(&found, name()));
+    }
+    mat::find(folder).map(|folder| mat::read(&folder, name()))
+}
+
+fn load_folder(folder: &Path, options: &LoadOptions, deepest: usize) -> Result<Splits, DataError> {
+    if let Some(splits) = known_form(folder) {
+        return splits;
+    }
+    let parquet = hub::find(folder);
+    if !parquet.is_empty() {
+        return hub::read(folder, &parquet, options);
+    }
+    let entries = Listing::of(folder)?.kept;
+    let packages: Vec<&PathBuf> =
+        entries.iter().filter(|path| path.extension().is_some_and(|e| e == "npz")).collect();
+    if let ([only], false) = (&packages[..], entries.iter().any(|path| path.is_dir())) {
+        return npz::read(only);
+    }
+    if let Some(inner) = folder::only_folder(folder).filter(|_| deepest > 0) {
+        let mut splits = load_folder(&inner, options, deepest - 1)?;
+        splits
+            .warnings
+            .push(format!("the images are in {}, the only folder there", inner.display()));
+        return Ok(splits);
+    }
+    folder::read(folder, options)
 }
 
 impl FromStr for DataSpec {

@@ -186,11 +186,10 @@ impl TrainedNetwork {
         let normalization = self.card.normalization.clone();
         let loader =
             Loader::new(Arc::new(data), all, BATCH, Augment::none(), normalization, 0, false)?;
-        let rows: Vec<Vec<f32>> = loader
-            .epoch(0)
-            .flat_map(|batch| self.classify(&batch))
-            .map(|row| softmax(&row))
-            .collect();
+        let mut rows: Vec<Vec<f32>> = Vec::with_capacity(labels.len());
+        for batch in loader.epoch(0) {
+            rows.extend(self.classify(&batch?).iter().map(|row| softmax(row)));
+        }
         Ok(Evaluation::new(&self.card.classes, &labels, &rows))
     }
 

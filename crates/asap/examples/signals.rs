@@ -41,6 +41,7 @@ fn run(config: &Config) -> Result<(), Box<dyn Error>> {
     };
     for epoch in 0..config.search.epochs {
         for (train_batch, valid_batch) in train.epoch(epoch).zip(valid.epoch(epoch)) {
+            let (train_batch, valid_batch) = (train_batch?, valid_batch?);
             if paths.is_empty() {
                 paths = learner.architecture.draw_paths(candidates, &mut random);
             }
@@ -80,7 +81,7 @@ fn run(config: &Config) -> Result<(), Box<dyn Error>> {
 fn begin(config: &Config) -> Result<(Learner, Loader, Loader), Box<dyn Error>> {
     let data = Arc::new(jobs::load(config, &mut ())?.train);
     let (train, valid) = stratified_halves(data.labels(), data.classes().len(), 0.5, config.seed);
-    let scale = normalization(&data.subset(&train)?);
+    let scale = normalization(&data.subset(&train)?)?;
     let loader = |indices: &[usize], stream| {
         let augment: Augment = config.augment.changes(data.height().min(data.width()));
         let (data, scale) = (Arc::clone(&data), scale.clone());

@@ -128,13 +128,14 @@ pub mod duration;
 pub mod error;
 pub mod jobs;
 pub mod latency;
+pub mod memory;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod run;
 pub mod search;
 pub mod settings;
 pub mod tabular;
-pub mod text;
+pub use asap_data::text;
 pub mod train;
 
 pub use asap_core::{EdgePolicy, Genotype, Operation, PublishedCell, SearchSpace, Stem};

@@ -63,7 +63,7 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
         Usage(format!("{source}: expected {part} images, found none; choose another --split"))
     })?;
     if let Some(tested) = tested.filter(|_| part == "test")
-        && tested.checksum != images.checksum()
+        && tested.checksum != images.checksum()?
     {
         eprintln!(
             "note: these are not the test images of the training: it had {}, there are {} now, and they may have changed",

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
+use asap::memory::available_mb;
 use asap::run::folder::Place;
-use asap::run::memory::available_mb;
 use asap::settings::Origin;
 use asap::settings::config::Config;
 use asap::{Layers, Outcome, Preset, RunFolder};

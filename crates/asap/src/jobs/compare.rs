@@ -16,11 +16,11 @@ use crate::error::Error;
 use crate::jobs;
 use crate::jobs::fit::{self, Share, Size};
 use crate::jobs::planned::{self, Planned, at_least_one};
+use crate::memory::reset_peak;
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::driver::with_threads;
 use crate::run::folder::{self as run_folder, RunFolder};
-use crate::run::memory::reset_peak;
 use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::spread::Spread;
 use crate::run::tables::{Comparison, ComparisonRow, TabularSummary, Truth};

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::jobs::load;
+use crate::memory::peak_rss_mb;
 use crate::run::driver::with_threads;
 use crate::run::folder::RunFolder;
-use crate::run::memory::peak_rss_mb;
 use crate::run::record::{Observer, Outcome, SearchOutline, TrainOutline};
 use crate::search::Search;
 use crate::settings::Auto;

@@ -8,7 +8,7 @@ use asap_data::Splits;
 
 use crate::duration::duration;
 use crate::error::Error;
-use crate::run::memory::{activations_mb, available_mb};
+use crate::memory::{activations_mb, available_mb};
 use crate::search::Search;
 use crate::settings::config::{Config, LimitsConfig};
 use crate::train::{Training, closest};

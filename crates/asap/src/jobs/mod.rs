@@ -228,7 +228,7 @@ fn start<R: Epochs + Send>(
     make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Job<R>, Error> {
     let run = prepare(config, images, observer, make)?;
-    let (folder, lock) = RunFolder::create_locked(place, run.config())?;
+    let (folder, lock) = RunFolder::create_locked(place, run.config(), |folder| run.begin(folder))?;
     Ok(Job { run, folder, _lock: lock, begun: false })
 }
 

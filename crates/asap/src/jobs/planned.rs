@@ -50,8 +50,8 @@ impl<P: Plan> Planned<P> {
     ) -> Result<Self, Error> {
         let started = Instant::now();
         with_threads(config.threads, || plan.check(config, observer))??;
-        let (folder, _lock) = RunFolder::create_locked(place, config)?;
-        folder.write_json(P::FILE, &plan)?;
+        let written = |folder: &mut RunFolder| folder.write_json(P::FILE, &plan);
+        let (folder, _lock) = RunFolder::create_locked(place, config, written)?;
         Ok(Self { folder, config: config.clone(), plan, started })
     }
 

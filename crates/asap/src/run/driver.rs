@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use asap_data::{Batch, Loader};
+use asap_data::{Batch, DataError, Loader};
 use asap_net::parameters::NamedValues;
 use asap_net::steps::{NonFinite, Score, finite};
 use asap_net::tensor_file::{self, Header};
@@ -48,6 +48,9 @@ impl Position {
         Error::non_finite(error, self.epoch, self.step)
     }
 }
+
+/// Batches as a loader gives them.
+pub(crate) type Batches<'a> = &'a mut dyn Iterator<Item = Result<Batch, DataError>>;
 
 /// A run in epochs: a search, or a training.
 pub(crate) trait Epochs {
@@ -106,7 +109,7 @@ pub(crate) trait Epochs {
     }
 
     /// Called before the validation of an epoch.
-    fn prepare_validation(&mut self) -> Result<(), NonFinite> {
+    fn prepare_validation(&mut self) -> Result<(), Error> {
         Ok(())
     }
 
@@ -114,7 +117,7 @@ pub(crate) trait Epochs {
     fn validation(&self) -> Option<&Loader>;
 
     /// Scores some of these images.
-    fn validate(&self, batches: &mut dyn Iterator<Item = Batch>) -> Score;
+    fn validate(&self, batches: Batches<'_>) -> Result<Score, DataError>;
 
     /// Frees memory that the epoch did not use.
     fn trim(&self);
@@ -289,7 +292,8 @@ fn steps<E: Epochs>(
         if stop.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        let companion = companions.as_mut().and_then(Iterator::next);
+        let batch = batch?;
+        let companion = companions.as_mut().and_then(Iterator::next).transpose()?;
         let step = epochs.step(&batch, companion.as_ref());
         let step = step.map_err(|error| epochs.position().error(error))?;
         let position = epochs.position_mut();
@@ -310,9 +314,9 @@ fn steps<E: Epochs>(
 
 fn validate<E: Epochs>(epochs: &mut E) -> Result<Option<Score>, Error> {
     let started = Instant::now();
-    let prepared = epochs.prepare_validation();
-    prepared.map_err(|error| epochs.position().error(error))?;
-    let valid = epochs.validation().map(|images| epochs.validate(&mut images.epoch(0)));
+    epochs.prepare_validation()?;
+    let valid =
+        epochs.validation().map(|images| epochs.validate(&mut images.epoch(0))).transpose()?;
     if let Some(score) = &valid {
         let what = format!("the loss on {}", E::VALIDATION);
         let finite = finite(&what, score.loss, E::RATE_KEY);
@@ -343,7 +347,8 @@ pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, 
                 // The first step allocates its memory.
                 (started, steps) = (Instant::now(), 0);
             }
-            let companion = companions.as_mut().and_then(Iterator::next);
+            let batch = batch?;
+            let companion = companions.as_mut().and_then(Iterator::next).transpose()?;
             let step = epochs.step(&batch, companion.as_ref());
             step.map_err(|error| epochs.position().error(error))?;
             // Steps differ by what they are due for, and by their path.
@@ -358,7 +363,7 @@ pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, 
         let training = step * epochs.train().batches_per_epoch() as f64;
         let Some(images) = epochs.validation() else { return Ok(training) };
         let started = Instant::now();
-        epochs.validate(&mut images.epoch(0).take(1));
+        epochs.validate(&mut images.epoch(0).take(1))?;
         let inference = started.elapsed().as_secs_f64();
         Ok(training + inference * images.batches_per_epoch() as f64)
     })?

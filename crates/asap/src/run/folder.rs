@@ -2,6 +2,7 @@
 //!
 //! Every file is replaced as a whole, so that a crash leaves the old or the new one.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::settings::config::Config;
-use asap_net::files::replace;
+use asap_net::files::{is_temporary, replace};
 use asap_net::{DeviceName, TrainedNetwork};
 
 use crate::error::Error;
@@ -45,6 +46,10 @@ pub const RESULT: &str = "result.json";
 pub const REPORT: &str = "report.html";
 /// The same events for TensorBoard, which looks for `tfevents` in names.
 pub const TENSORBOARD: &str = "events.out.tfevents.asap";
+/// The folder of the checkpoints.
+const CHECKPOINTS: &str = "checkpoint";
+/// What is written before the configuration.
+const EARLY: [&str; 5] = [CHECKPOINTS, GENOTYPE_JSON, "run.json", "compare.json", "transfer.json"];
 /// Locked by the process that works in the folder.
 const LOCK: &str = ".lock";
 
@@ -65,11 +70,16 @@ impl RunFolder {
     /// # Errors
     /// If it exists and is not empty, or cannot be written.
     pub fn create(path: &Path, config: &Config) -> Result<Self, Error> {
-        Ok(Self::create_locked(&Place::Folder(path.to_owned()), config)?.0)
+        Ok(Self::create_locked(&Place::Folder(path.to_owned()), config, |_| Ok(()))?.0)
     }
 
-    /// The same at any place; the folder is locked before the first file is written.
-    pub(crate) fn create_locked(place: &Place, config: &Config) -> Result<(Self, Lock), Error> {
+    /// The same at any place. The folder is locked before the first file is written, and the configuration is the last one: `before` writes
+    /// what else a run cannot be resumed without.
+    pub(crate) fn create_locked(
+        place: &Place,
+        config: &Config,
+        before: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<(Self, Lock), Error> {
         let config = &config.from_anywhere();
         let path = place.claim()?;
         let in_use = || Error::RunFolder {
@@ -84,13 +94,14 @@ impl RunFolder {
             return Err(in_use());
         }
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
-        let folder = Self { path: path.clone() };
+        let mut folder = Self { path: path.clone() };
         let lock = folder.lock()?;
         // Another process may have been faster.
         if !is_free(&path) {
             return Err(in_use());
         }
-        fs::create_dir_all(path.join("checkpoint")).map_err(Error::io("create", &path))?;
+        fs::create_dir_all(path.join(CHECKPOINTS)).map_err(Error::io("create", &path))?;
+        before(&mut folder)?;
         let text = toml::to_string_pretty(config).expect("a configuration is TOML");
         let header = format!("{HEADER}{}\n", env!("CARGO_PKG_VERSION"));
         folder.write(CONFIG, (header + &text).as_bytes())?;
@@ -105,11 +116,17 @@ impl RunFolder {
         let folder = Self { path: path.to_owned() };
         let file = folder.file(CONFIG);
         if let Err(error) = fs::metadata(&file) {
+            let remedy = match path.join(LOCK).exists() && is_free(path) {
+                true => format!(
+                    "a run was broken off in it before it began: start it again with --out {}",
+                    path.display()
+                ),
+                false => "give the folder that asap printed".to_owned(),
+            };
             return Err(Error::RunFolder {
                 path: path.to_owned(),
                 problem: format!(
-                    "expected the folder of a run, with a readable {CONFIG} ({error}); \
-                     give the folder that asap printed"
+                    "expected the folder of a run, with a readable {CONFIG} ({error}); {remedy}"
                 ),
             });
         }
@@ -146,7 +163,10 @@ impl RunFolder {
         let path = self.file(LOCK);
         let file = fs::File::create(&path).map_err(Error::io("create", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock(file)),
+            Ok(()) => {
+                self.remove_temporaries();
+                Ok(Lock(file))
+            }
             Err(fs::TryLockError::WouldBlock) => Err(Error::RunFolder {
                 path: self.path.clone(),
                 problem: "expected a folder of its own for each run, found another asap process working in it; \
@@ -155,6 +175,17 @@ impl RunFolder {
             }),
             // A file system without locks keeps nobody out.
             Err(fs::TryLockError::Error(_)) => Ok(Lock(file)),
+        }
+    }
+
+    /// Removes the temporary files of a process that was killed while it wrote.
+    fn remove_temporaries(&self) {
+        for folder in [self.path.clone(), self.path.join(CHECKPOINTS)] {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            for entry in entries.filter(|entry| is_temporary(&entry.file_name())) {
+                // What cannot be removed does no harm.
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -337,10 +368,19 @@ fn later_version<'a>(config: &'a str, own: &str) -> Option<&'a str> {
     (numbers(found) > numbers(own)).then_some(found)
 }
 
-/// True if a folder contains nothing but a lock, or does not exist.
+/// True if a folder does not exist or is empty, or if a run was broken off in it before its configuration was written.
 fn is_free(path: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(path) else { return true };
-    entries.flatten().all(|entry| entry.file_name() == LOCK)
+    let names = |path: &Path| -> Vec<OsString> {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name()).collect()
+    };
+    let found = names(path);
+    let begun = found.iter().any(|name| name == LOCK);
+    found.iter().all(|name| {
+        let early = EARLY.iter().any(|early| name == early) || is_temporary(name);
+        let holds_nothing = || names(&path.join(CHECKPOINTS)).iter().all(|name| is_temporary(name));
+        name == LOCK || (begun && early && (name != CHECKPOINTS || holds_nothing()))
+    })
 }
 
 /// Opens the network of a finished training (or of an `asap run`), or a file with one.
@@ -396,5 +436,55 @@ fn weights_file(path: &Path) -> Result<PathBuf, Error> {
                 choices.join(", ")
             )))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder of these entries; names that end in `/` are folders.
+    fn folder(entries: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for entry in entries {
+            let path = folder.path().join(entry);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match entry.ends_with('/') {
+                true => fs::create_dir_all(path).unwrap(),
+                false => fs::write(path, "{}").unwrap(),
+            }
+        }
+        folder
+    }
+
+    #[test]
+    fn a_run_broken_off_before_its_configuration_leaves_its_folder_free() {
+        let of_a_run = [LOCK, "checkpoint/.asap-1.tmp", ".asap-2.tmp", "run.json", GENOTYPE_JSON];
+        for count in 0..=of_a_run.len() {
+            let folder = folder(&of_a_run[..count]);
+            assert!(is_free(folder.path()), "{:?}", &of_a_run[..count]);
+        }
+        let others: [&[&str]; 6] = [
+            &["genotype.json"],
+            &["checkpoint/"],
+            &["notes.txt", LOCK],
+            &[LOCK, CONFIG],
+            &[LOCK, CHECKPOINT],
+            &[LOCK, RESULT],
+        ];
+        for entries in others {
+            assert!(!is_free(folder(entries).path()), "{entries:?}");
+        }
+        let error = RunFolder::open(folder(&of_a_run).path()).unwrap_err().to_string();
+        assert!(error.contains("broken off in it before it began: start it again"), "{error}");
+    }
+
+    #[test]
+    fn temporary_files_of_a_killed_process_go_once_the_folder_is_locked() {
+        let folder = folder(&["checkpoint/.asap-1.tmp", ".asap-2.tmp", "my.tmp"]);
+        let _lock = RunFolder { path: folder.path().to_owned() }.lock().unwrap();
+        assert!(!folder.path().join("checkpoint/.asap-1.tmp").exists());
+        assert!(!folder.path().join(".asap-2.tmp").exists());
+        assert!(folder.path().join("my.tmp").exists(), "not ours");
     }
 }

@@ -3,7 +3,6 @@
 pub mod checkpoint;
 pub(crate) mod driver;
 pub mod folder;
-pub mod memory;
 mod pace;
 pub mod record;
 pub mod sink;

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::run::memory::peak_rss_mb;
+use crate::memory::peak_rss_mb;
 use crate::search::learner::Learner;
 use crate::settings::check::check_precision;
 use asap_net::device::DeviceName;

@@ -1,14 +1,13 @@
 //! The end of a search: the derived cell, the loss of accuracy by the cut, and the files.
 
 use asap_core::{Derived, Genotype, MixingTables, Operation, SURE, Sureness};
-use asap_net::steps::NonFinite;
 
 use super::Search;
 use crate::error::Error;
+use crate::memory::peak_rss_mb;
 #[cfg(feature = "report")]
 use crate::report::picture::{Picture, picture};
 use crate::run::folder::RunFolder;
-use crate::run::memory::peak_rss_mb;
 use crate::run::record::{RelaxationGap, SearchResult};
 
 /// Number of batches over which statistics are recomputed.
@@ -59,16 +58,15 @@ impl Search {
         self.learner.parameters = as_they_are;
         self.learner.keep(genotype);
         let mixing = self.learner.unmixed();
-        let accuracy = self.score(&mut self.valid.epoch(0), &mixing).accuracy().unwrap_or(0.0);
+        let accuracy = self.score(&mut self.valid.epoch(0), &mixing)?.accuracy().unwrap_or(0.0);
         let derived = self.recomputed_accuracy(&mixing)?;
         Ok((accuracy, RelaxationGap { search, derived }))
     }
 
     /// Accuracy on the validation half with batch norm statistics recomputed on the training half.
     fn recomputed_accuracy(&mut self, mixing: &MixingTables) -> Result<f64, Error> {
-        let outcome = self.recompute_statistics(STATISTICS_BATCHES, mixing);
-        outcome.map_err(|error| self.at_this_step(error))?;
-        Ok(self.score(&mut self.valid.epoch(0), mixing).accuracy().unwrap_or(0.0))
+        self.recompute_statistics(STATISTICS_BATCHES, mixing)?;
+        Ok(self.score(&mut self.valid.epoch(0), mixing)?.accuracy().unwrap_or(0.0))
     }
 
     /// Recomputes batch norm statistics on some batches of the training half.
@@ -76,9 +74,11 @@ impl Search {
         &mut self,
         batches: usize,
         mixing: &MixingTables,
-    ) -> Result<(), NonFinite> {
+    ) -> Result<(), Error> {
         let batches = self.train.epoch(self.position.epoch).take(batches);
-        self.learner.recompute_statistics(batches, mixing)
+        let batches = batches.collect::<Result<Vec<_>, _>>()?;
+        let outcome = self.learner.recompute_statistics(batches.into_iter(), mixing);
+        outcome.map_err(|error| self.position.error(error))
     }
 
     /// Warnings to consider before trusting the cell.

@@ -1,18 +1,18 @@
 //! A search in the form that the loop of [`crate::run::driver`] needs: its steps, records and states.
 
 use asap_core::{CellKind, Pruned};
-use asap_data::{Batch, Loader};
+use asap_data::{Batch, DataError, Loader};
 use asap_net::parameters::NamedValues;
 use asap_net::steps::{NonFinite, Score};
 
 use super::{Search, ending};
 use crate::error::Error;
+use crate::memory::{peak_rss_mb, rss_mb};
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::checkpoint::{Progress, State};
-use crate::run::driver::{Epochs, Position};
+use crate::run::driver::{Batches, Epochs, Position};
 use crate::run::folder::{GENOTYPE_JSON, GENOTYPE_TEXT, RunFolder};
-use crate::run::memory::{peak_rss_mb, rss_mb};
 use crate::run::record::{EpochRecord, Event, SearchResult, StepReport};
 use crate::run::sink::{Sink, Tensors};
 use crate::search::learner::Learner;
@@ -103,7 +103,7 @@ impl Epochs for Search {
         self.learner.architecture.is_decided()
     }
 
-    fn prepare_validation(&mut self) -> Result<(), NonFinite> {
+    fn prepare_validation(&mut self) -> Result<(), Error> {
         match self.config.search.statistics {
             0 => Ok(()),
             batches => {
@@ -117,7 +117,7 @@ impl Epochs for Search {
         Some(&self.valid)
     }
 
-    fn validate(&self, batches: &mut dyn Iterator<Item = Batch>) -> Score {
+    fn validate(&self, batches: Batches<'_>) -> Result<Score, DataError> {
         self.score(batches, &self.method.mixing(&self.learner, &self.clock()))
     }
 

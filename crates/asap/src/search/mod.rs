@@ -14,16 +14,16 @@ use asap_core::{
     evaluation_cost, search_cost,
 };
 use asap_data::{
-    Augment, Batch, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
+    Augment, DataError, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
 };
 use asap_net::engine::Engine;
-use asap_net::steps::{NonFinite, Score};
+use asap_net::steps::Score;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::run::driver::{self, Position};
-use crate::run::memory::{self, activations_mb};
+use crate::memory::{self, activations_mb};
+use crate::run::driver::{self, Batches, Position};
 use crate::run::record::{DataSummary, Observer, Outcome, SearchOutline, SearchResult};
 use crate::run::sink::Sink;
 use crate::search::learner::Learner;
@@ -71,7 +71,7 @@ impl Search {
                 data.len()
             )));
         }
-        let normalization = normalization(&data.subset(&train)?);
+        let normalization = normalization(&data.subset(&train)?)?;
         let summary = DataSummary {
             name: splits.name,
             image: data.image_shape(),
@@ -216,10 +216,6 @@ impl Search {
         }
     }
 
-    fn at_this_step(&self, error: NonFinite) -> Error {
-        self.position.error(error)
-    }
-
     fn learning_rate(&self, clock: &Clock) -> f64 {
         let epoch = match self.config.search.schedule {
             Interval::Epoch => clock.epoch as f64,
@@ -239,12 +235,12 @@ impl Search {
     }
 
     /// Scores the search network on images of the validation half.
-    fn score(&self, batches: &mut dyn Iterator<Item = Batch>, mixing: &MixingTables) -> Score {
+    fn score(&self, batches: Batches<'_>, mixing: &MixingTables) -> Result<Score, DataError> {
         let mut score = Score::default();
         for batch in batches {
-            score.add(self.learner.evaluate(&batch, mixing));
+            score.add(self.learner.evaluate(&batch?, mixing));
         }
-        score
+        Ok(score)
     }
 
     fn alpha_spread(&self) -> f64 {

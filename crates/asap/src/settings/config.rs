@@ -12,6 +12,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::memory::memory_for_images;
 use crate::settings::{Auto, MethodName};
 use asap_net::device::DeviceName;
 use asap_net::optimizer::Sgd;
@@ -99,6 +100,10 @@ pub struct DataConfig {
     pub limit: usize,
     /// Skip unreadable images of a folder instead of failing.
     pub skip_corrupt: bool,
+    /// Memory in MiB that images may take; those of a folder or a packed file that take more are read again in every epoch, with the
+    /// same result. 0: half of the free memory.
+    #[serde(default)]
+    pub memory_mb: u64,
 }
 
 /// Size of the search network.
@@ -556,6 +561,7 @@ impl Config {
             seed: self.data.seed,
             limit: (self.data.limit > 0).then_some(self.data.limit),
             skip_corrupt: self.data.skip_corrupt,
+            memory: memory_for_images(self.data.memory_mb),
             ..LoadOptions::default()
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use asap_core::{CellGenotype, Design, Genotype};
-use asap_data::{Batch, Loader};
+use asap_data::{Batch, DataError, Loader};
 use asap_net::evaluation::Evaluation;
 use asap_net::parameters::NamedValues;
 use asap_net::pass::DropPath;
@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::{Training, time};
 use crate::error::Error;
 use crate::latency;
+use crate::memory::peak_rss_mb;
 #[cfg(feature = "report")]
 use crate::report;
-use crate::run::driver::{Epochs, Position};
+use crate::run::driver::{Batches, Epochs, Position};
 use crate::run::folder::{BEST, GENOTYPE_JSON, RunFolder, WEIGHTS};
-use crate::run::memory::peak_rss_mb;
 use crate::run::record::{DataSummary, Event, TrainRecord, TrainResult, TrainStep};
 use crate::run::sink::{Sink, Tensors};
 use crate::settings::config::Config;
@@ -143,13 +143,13 @@ impl Epochs for Training {
         self.valid.as_ref()
     }
 
-    fn validate(&self, batches: &mut dyn Iterator<Item = Batch>) -> Score {
+    fn validate(&self, batches: Batches<'_>) -> Result<Score, DataError> {
         let parameters = self.parameters.averaged();
         let mut score = Score::default();
         for batch in batches {
-            score.add(evaluate(&self.network, &parameters, &[], &batch));
+            score.add(evaluate(&self.network, &parameters, &[], &batch?));
         }
-        score
+        Ok(score)
     }
 
     fn trim(&self) {

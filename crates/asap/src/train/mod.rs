@@ -4,8 +4,8 @@ mod epochs;
 mod limits;
 mod time;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use asap_core::plan::Plan;
 use asap_core::{Cost, Design, NetworkShape, PowerCosineLearningRate};
@@ -19,8 +19,8 @@ use asap_net::trained::{NetworkCard, TestImages, TrainedNetwork};
 use burn::tensor::Device;
 
 use crate::error::Error;
+use crate::memory::{self, activations_mb};
 use crate::run::driver::{self, Position};
-use crate::run::memory::{self, activations_mb};
 use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResult};
 use crate::run::sink::Sink;
 use crate::settings::config::Config;
@@ -41,6 +41,8 @@ pub struct Training {
     train: Loader,
     valid: Option<Loader>,
     test: Option<Dataset>,
+    /// Once it is known: it takes as long as reading all test images.
+    test_checksum: OnceLock<String>,
     position: Position,
     /// Epoch with the best accuracy on the validation images, and that accuracy.
     best: Option<(usize, f64)>,
@@ -64,7 +66,7 @@ impl Training {
                 images.len()
             )));
         }
-        let normalization = normalization(&images.subset(&used)?);
+        let normalization = normalization(&images.subset(&used)?)?;
         let data = DataSummary {
             name,
             image: images.image_shape(),
@@ -119,6 +121,7 @@ impl Training {
             train,
             valid,
             test,
+            test_checksum: OnceLock::new(),
             position: Position::default(),
             best: None,
         })
@@ -238,18 +241,28 @@ impl Training {
     /// The network in its current state.
     fn trained(&self) -> Result<TrainedNetwork, Error> {
         let tensors = self.parameters.averaged().values();
-        Ok(TrainedNetwork::new(self.card(), tensors, &self.device)?)
+        Ok(TrainedNetwork::new(self.card()?, tensors, &self.device)?)
     }
 
     /// The description of the network, without its weights.
-    fn card(&self) -> NetworkCard {
-        let test = self.test.as_ref().map(|test| TestImages {
-            images: test.len(),
-            seed: self.config.data.seed,
-            limit: self.config.data.limit,
-            checksum: test.checksum(),
-        });
-        NetworkCard {
+    fn card(&self) -> Result<NetworkCard, Error> {
+        let tested = |test: &Dataset| {
+            let checksum = match self.test_checksum.get() {
+                Some(known) => known.clone(),
+                None => {
+                    let checksum = test.checksum()?;
+                    self.test_checksum.get_or_init(|| checksum).clone()
+                }
+            };
+            Ok::<_, Error>(TestImages {
+                images: test.len(),
+                seed: self.config.data.seed,
+                limit: self.config.data.limit,
+                checksum,
+            })
+        };
+        let test = self.test.as_ref().map(tested).transpose()?;
+        Ok(NetworkCard {
             test,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             design: self.design.clone(),
@@ -260,6 +273,6 @@ impl Training {
                 std: self.data.std.clone(),
             },
             data: self.data.name.clone(),
-        }
+        })
     }
 }

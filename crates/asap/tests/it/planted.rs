@@ -32,7 +32,14 @@ fn noise(images: usize) -> Splits {
     let labels = (0..images).map(|i| (i % 2) as u16).collect();
     let classes = ["rows", "columns"].map(str::to_owned).to_vec();
     let train = Dataset::new(pixels, labels, [SIDE, SIDE, 1], classes).unwrap();
-    Splits { name: "noise".to_owned(), train, valid: None, test: None, warnings: Vec::new() }
+    Splits {
+        name: "noise".to_owned(),
+        train,
+        valid: None,
+        test: None,
+        warnings: Vec::new(),
+        unreadable: Vec::new(),
+    }
 }
 
 /// In how many of some seeds the method puts the one operation on both edges of the only node.

@@ -28,7 +28,7 @@ pub(crate) fn stripes(images: usize) -> Splits {
     let classes = ["rows", "columns", "none"].map(str::to_owned).to_vec();
     let train = Dataset::new(pixels, labels, [8, 8, 1], classes).unwrap();
     let name = "stripes".to_owned();
-    Splits { name, train, valid: None, test: None, warnings: Vec::new() }
+    Splits { name, train, valid: None, test: None, warnings: Vec::new(), unreadable: Vec::new() }
 }
 
 /// A search and a training that end in seconds.

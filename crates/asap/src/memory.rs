@@ -42,6 +42,15 @@ pub fn available_mb() -> Option<f64> {
     of_machine.into_iter().chain(of_groups(left_mb)).reduce(f64::min)
 }
 
+/// Bytes that images may take: so many MiB, or half of the available memory if that is 0 (no limit if it is unknown).
+pub fn memory_for_images(limit_mb: u64) -> Option<u64> {
+    let mb = match limit_mb {
+        0 => available_mb()? / 2.0,
+        limit => limit as f64,
+    };
+    Some((mb * 1024.0 * 1024.0) as u64)
+}
+
 /// All memory that there is, in MiB: that of the machine, or the smallest limit of its control groups.
 fn total_mb() -> Option<f64> {
     let of_machine = field_mb("/proc/meminfo", "MemTotal:");

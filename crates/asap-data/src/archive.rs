@@ -1,0 +1,193 @@
+//! Archives of data sets as they are downloaded, unpacked once into the user's cache.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, copy};
+use std::path::{Component, Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::DataError;
+use crate::random::fnv1a;
+
+/// Most bytes that an archive may grow to, as a multiple of its own, above [`ALWAYS`].
+const GROWTH: u64 = 100;
+/// Bytes that any archive may grow to.
+const ALWAYS: u64 = 1 << 30;
+/// Most entries of an archive.
+const ENTRIES: usize = 5_000_000;
+
+/// Extensions, in lower case.
+const ENDINGS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".zip"];
+
+/// True if a file is called like an archive.
+pub(crate) fn is_archive(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    path.is_file() && ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// The folder with the content of an archive. It is unpacked unless it already was; only files and folders are, and none outside.
+///
+/// # Errors
+/// A damaged archive, one that grows too much, or a cache that cannot be written to.
+pub(crate) fn unpacked(path: &Path) -> Result<PathBuf, DataError> {
+    let fail = |error| DataError::io(path, error);
+    let whole = fs::canonicalize(path).map_err(fail)?;
+    let meta = fs::metadata(&whole).map_err(fail)?;
+    let changed = meta.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let identity = format!("{}\0{}\0{changed:?}", whole.display(), meta.len());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.split('.').next().unwrap_or_default();
+    let cache = cache();
+    let folder = cache.join(format!("{stem}-{:016x}", fnv1a(identity.as_bytes())));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let refused = |folder: &Path, error| {
+        let found = format!("{error}");
+        let remedy = "free space there, choose another folder with XDG_CACHE_HOME, or unpack the archive yourself";
+        DataError::format(folder, "a folder to unpack the archive into", found, remedy)
+    };
+    fs::create_dir_all(&cache).map_err(|error| refused(&cache, error))?;
+    let partial = cache.join(format!(".{stem}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&partial);
+    let outcome = unpack(path, &partial, &mut Budget::of(meta.len()));
+    let outcome = outcome.map_err(|fault| match fault {
+        Fault::Archive(found) => {
+            let expected = "an intact archive of files (tar, tar.gz or zip)";
+            DataError::format(path, expected, found, "download it again, or unpack it yourself")
+        }
+        Fault::Write(error) => refused(&partial, error),
+    });
+    if let Err(error) = outcome {
+        let _ = fs::remove_dir_all(&partial);
+        return Err(error);
+    }
+    match fs::rename(&partial, &folder) {
+        // Another process was faster.
+        Err(_) if folder.is_dir() => {
+            let _ = fs::remove_dir_all(&partial);
+            Ok(folder)
+        }
+        Err(error) => Err(refused(&folder, error)),
+        Ok(()) => Ok(folder),
+    }
+}
+
+/// The folder of unpacked archives; its content can be deleted at any time.
+fn cache() -> PathBuf {
+    let variable =
+        |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    cache.unwrap_or_else(std::env::temp_dir).join("asap").join("unpacked")
+}
+
+enum Fault {
+    /// The archive is damaged, or something else.
+    Archive(String),
+    /// Its content cannot be written.
+    Write(io::Error),
+}
+
+/// What is left of the limits on an archive.
+struct Budget {
+    bytes: u64,
+    entries: usize,
+}
+
+impl Budget {
+    fn of(length: u64) -> Self {
+        Self { bytes: ALWAYS.max(length.saturating_mul(GROWTH)), entries: ENTRIES }
+    }
+
+    /// Writes a file below `folder`, which the archive calls `name`.
+    fn write(&mut self, name: &Path, folder: &Path, from: &mut impl Read) -> Result<(), Fault> {
+        self.entries = self
+            .entries
+            .checked_sub(1)
+            .ok_or_else(|| Fault::Archive(format!("more than {ENTRIES} entries")))?;
+        let path = folder.join(inside(name)?);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(Fault::Write)?;
+        }
+        let mut file = File::create_new(&path).map_err(Fault::Write)?;
+        let mut limited = Tracked { from: from.take(self.bytes.saturating_add(1)), failed: None };
+        let written = copy(&mut limited, &mut file);
+        if let Some(error) = limited.failed {
+            return Err(Fault::Archive(format!("a damaged one ({error} in {})", name.display())));
+        }
+        let written = written.map_err(Fault::Write)?;
+        self.bytes = self.bytes.checked_sub(written).ok_or_else(|| {
+            Fault::Archive("content that is more than 100 times as large as the archive".to_owned())
+        })?;
+        Ok(())
+    }
+}
+
+/// A reader that remembers its error, to tell it from one of the writer.
+struct Tracked<R> {
+    from: R,
+    failed: Option<String>,
+}
+
+impl<R: Read> Read for Tracked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.from.read(buffer).inspect_err(|error| self.failed = Some(error.to_string()))
+    }
+}
+
+/// A path of an archive, if it does not leave the folder.
+fn inside(name: &Path) -> Result<PathBuf, Fault> {
+    let parts = name.components().filter(|part| *part != Component::CurDir);
+    let part = |part: Component<'_>| match part {
+        Component::Normal(part) => Ok(part.to_owned()),
+        _ => Err(Fault::Archive(format!("the path {}, which leads outside", name.display()))),
+    };
+    parts.map(part).collect()
+}
+
+fn unpack(path: &Path, folder: &Path, budget: &mut Budget) -> Result<(), Fault> {
+    let damaged = |error: &dyn std::fmt::Display| {
+        Fault::Archive(format!("another file or a damaged one ({error})"))
+    };
+    fs::create_dir_all(folder).map_err(Fault::Write)?;
+    let mut file = BufReader::new(File::open(path).map_err(|error| damaged(&error))?);
+    let mut start = [0; 4];
+    let start = match file.read_exact(&mut start) {
+        Ok(()) => start,
+        Err(error) => return Err(damaged(&error)),
+    };
+    let file = BufReader::new(File::open(path).map_err(|error| damaged(&error))?);
+    match start {
+        [b'P', b'K', ..] => {
+            let mut zip = zip::ZipArchive::new(file).map_err(|error| damaged(&error))?;
+            for index in 0..zip.len() {
+                let mut entry = zip.by_index(index).map_err(|error| damaged(&error))?;
+                if entry.is_file() {
+                    let name = entry.name().map_err(|error| damaged(&error))?;
+                    let name = PathBuf::from(name.replace('\\', "/"));
+                    budget.write(&name, folder, &mut entry)?;
+                }
+            }
+            Ok(())
+        }
+        [0x1f, 0x8b, ..] => unpack_tar(MultiGzDecoder::new(file), folder, budget),
+        _ => unpack_tar(file, folder, budget),
+    }
+}
+
+fn unpack_tar(from: impl Read, folder: &Path, budget: &mut Budget) -> Result<(), Fault> {
+    let damaged =
+        |error: io::Error| Fault::Archive(format!("another file or a damaged one ({error})"));
+    let mut archive = tar::Archive::new(from);
+    let mut any = false;
+    for entry in archive.entries().map_err(damaged)? {
+        let mut entry = entry.map_err(damaged)?;
+        any = true;
+        if entry.header().entry_type().is_file() {
+            let name = entry.path().map_err(damaged)?.into_owned();
+            budget.write(&name, folder, &mut entry)?;
+        }
+    }
+    if any { Ok(()) } else { Err(Fault::Archive("no entries".to_owned())) }
+}

@@ -1,0 +1,240 @@
+//! Image data sets in Parquet, in the form that model hubs publish: a column of encoded images, and one of labels.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parquet::basic::Type as Physical;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use parquet::schema::types::Type;
+
+use crate::encoded::{Images, Part};
+use crate::listing::{Listing, part_of};
+use crate::picture::Encoded;
+use crate::{DataError, Dataset, LoadOptions, Splits};
+
+/// Names of columns of labels, the preferred one first.
+const LABELS: [&str; 8] =
+    ["label", "labels", "fine_label", "class", "category", "target", "coarse_label", "species"];
+
+/// The remedy for a class without images.
+const IF_EMPTY: &str = "add the missing files of the data set";
+
+/// The Parquet files of a data set in a folder, or in the folders in it.
+pub(crate) fn find(folder: &Path) -> Vec<PathBuf> {
+    let Ok(listing) = Listing::of(folder) else { return Vec::new() };
+    let is_parquet = |path: &PathBuf| path.is_file() && is_parquet(path);
+    let here: Vec<PathBuf> = listing.kept.iter().filter(|path| is_parquet(path)).cloned().collect();
+    if !here.is_empty() {
+        return here;
+    }
+    let inner = listing.kept.iter().filter(|path| path.is_dir());
+    let inner = inner.filter_map(|folder| Listing::of(folder).ok());
+    inner.flat_map(|listing| listing.kept).filter(|path| is_parquet(path)).collect()
+}
+
+/// True if a file is called like one.
+pub(crate) fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("parquet"))
+}
+
+/// Reads the files of a data set. The beginning of a file's name says which part it belongs to.
+pub(crate) fn read(
+    root: &Path,
+    files: &[PathBuf],
+    options: &LoadOptions,
+) -> Result<Splits, DataError> {
+    let mut tables: Vec<(usize, Table)> = Vec::new();
+    let mut warnings = Vec::new();
+    for path in files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
+        let folder = folder.to_string_lossy().to_lowercase();
+        let part = match [&name, &folder]
+            .map(|name| name.split(['-', '_', '.']).next().unwrap_or_default())
+        {
+            [first, second] => part_of(first).or(part_of(second)),
+        };
+        match part {
+            Some(part) => tables.push((part, Table::read(path)?)),
+            None if files.len() == 1 => tables.push((0, Table::read(path)?)),
+            None => warnings.push(format!(
+                "ignored {}, whose name begins with none of train, validation and test",
+                path.display()
+            )),
+        }
+    }
+    let names = tables.iter().find_map(|(_, table)| table.names.clone());
+    let found = || tables.iter().flat_map(|(_, table)| &table.labels);
+    let classes = names.unwrap_or_else(|| {
+        let mut names: Vec<String> = match found().all(|label| label.parse::<u16>().is_ok()) {
+            true => {
+                let most = found().filter_map(|label| label.parse::<u16>().ok()).max().unwrap_or(0);
+                (0..=most).map(|class| class.to_string()).collect()
+            }
+            false => found().cloned().collect(),
+        };
+        if names.iter().any(|name| name.parse::<u16>().is_err()) {
+            names.sort();
+            names.dedup();
+        }
+        names
+    });
+    if !(2..=Dataset::MAX_CLASSES).contains(&classes.len()) {
+        let expected = format!("labels of 2 to {} classes", Dataset::MAX_CLASSES);
+        let remedy = "check the column of labels";
+        return Err(DataError::format(root, expected, classes.len().to_string(), remedy));
+    }
+    let mut parts = [Vec::new(), Vec::new(), Vec::new()];
+    let mut unlabelled = 0;
+    for (part, table) in tables {
+        let Table { path, images, labels, .. } = table;
+        for (row, (bytes, label)) in images.into_iter().zip(labels).enumerate() {
+            // Hubs publish test images without labels with the label -1.
+            if label == "-1" {
+                unlabelled += 1;
+                continue;
+            }
+            let class = match label.parse::<usize>() {
+                Ok(number) if !classes.contains(&label) => {
+                    Some(number).filter(|&n| n < classes.len())
+                }
+                _ => classes.iter().position(|class| *class == label),
+            };
+            let Some(class) = class else {
+                let expected = format!("a label from 0 to {}", classes.len() - 1);
+                let found = format!("`{label}` in row {row}");
+                return Err(DataError::format(&path, expected, found, "correct the table"));
+            };
+            let place = path.join(format!("row {row}"));
+            let image = Encoded { path: place, bytes: Some(bytes) };
+            parts[part].push((image, class as u16));
+        }
+    }
+    if unlabelled > 0 {
+        warnings.push(format!("left out {unlabelled} images without a label (-1)"));
+    }
+    let [train, valid, test] = parts.map(|files| Part::new(root, files));
+    if train.is_empty() {
+        let remedy = "add the files train-*.parquet";
+        return Err(DataError::format(root, "training images", "none", remedy));
+    }
+    let some = |part: Part| Some(part).filter(|part| !part.is_empty());
+    let (train, test) = match some(test) {
+        Some(test) => (train, Some(test)),
+        None if valid.is_empty() => train.divide(&classes, options),
+        None => (train, None),
+    };
+    let valid = some(valid);
+    Images { classes, train, valid, test, warnings, if_empty: IF_EMPTY }.read(root, options)
+}
+
+/// The images and labels of a file, as they are.
+struct Table {
+    path: PathBuf,
+    images: Vec<Arc<[u8]>>,
+    labels: Vec<String>,
+    /// The class names, if the file has them.
+    names: Option<Vec<String>>,
+}
+
+impl Table {
+    fn read(path: &Path) -> Result<Self, DataError> {
+        let expected = "a Parquet file with a column of encoded images and one of labels";
+        let fail = |found: String| {
+            DataError::format(path, expected, found, "check the file, or download it again")
+        };
+        let file = File::open(path).map_err(|e| DataError::io(path, e))?;
+        let reader = SerializedFileReader::new(file).map_err(|error| fail(error.to_string()))?;
+        let meta = reader.metadata().file_metadata();
+        let columns = meta.schema().get_fields();
+        let image = columns.iter().find(|column| holds_images(column));
+        let named = |name: &&str| columns.iter().find(|column| column.name() == *name);
+        let label = LABELS.iter().find_map(named);
+        let (Some(image), Some(label)) = (image, label) else {
+            let names: Vec<_> = columns.iter().map(|column| column.name()).collect();
+            return Err(fail(format!("the columns {}", names.join(", "))));
+        };
+        let of_hub = meta
+            .key_value_metadata()
+            .and_then(|all| all.iter().find(|pair| pair.key == "huggingface"));
+        let of_hub = of_hub.and_then(|pair| pair.value.as_deref());
+        let names = of_hub.and_then(|json| class_names(json, label.name()));
+        let chosen =
+            Type::group_type_builder("schema").with_fields(vec![image.clone(), label.clone()]);
+        let chosen = chosen.build().map_err(|error| fail(error.to_string()))?;
+        let (mut images, mut labels) = (Vec::new(), Vec::new());
+        let (image, label) = (image.name().to_owned(), label.name().to_owned());
+        for row in reader.get_row_iter(Some(chosen)).map_err(|error| fail(error.to_string()))? {
+            let row = row.map_err(|error| fail(error.to_string()))?;
+            let at = images.len();
+            let cell = |name: &str| {
+                row.get_column_iter().find(|(column, _)| *column == name).map(|(_, field)| field)
+            };
+            let bytes = cell(&image).and_then(encoded);
+            let bytes = bytes.ok_or_else(|| {
+                fail(format!("row {at} without an image in it (a path alone is no image)"))
+            })?;
+            let text = cell(&label).and_then(label_of);
+            labels.push(text.ok_or_else(|| fail(format!("row {at} without a label")))?);
+            images.push(bytes);
+        }
+        Ok(Self { path: path.to_owned(), images, labels, names })
+    }
+}
+
+/// True for a column of bytes, or of groups with bytes.
+fn holds_images(column: &Type) -> bool {
+    let is_bytes = |column: &Type| {
+        column.is_primitive()
+            && column.get_physical_type() == Physical::BYTE_ARRAY
+            && column.get_basic_info().logical_type_ref().is_none()
+    };
+    if column.is_primitive() {
+        return is_bytes(column)
+            && ["image", "img", "bytes", "picture", "photo"].contains(&column.name());
+    }
+    column.get_fields().iter().any(|inner| inner.name() == "bytes" && is_bytes(inner))
+}
+
+fn encoded(field: &Field) -> Option<Arc<[u8]>> {
+    match field {
+        Field::Bytes(bytes) => Some(bytes.data().into()),
+        Field::Group(row) => bytes_of(row),
+        _ => None,
+    }
+}
+
+fn bytes_of(row: &Row) -> Option<Arc<[u8]>> {
+    let (_, field) = row.get_column_iter().find(|(name, _)| *name == "bytes")?;
+    match field {
+        Field::Bytes(bytes) => Some(bytes.data().into()),
+        _ => None,
+    }
+}
+
+fn label_of(field: &Field) -> Option<String> {
+    match field {
+        Field::Str(text) => Some(text.clone()),
+        Field::Bytes(bytes) => bytes.as_utf8().ok().map(String::from),
+        Field::Bool(value) => Some(u8::from(*value).to_string()),
+        Field::Byte(_)
+        | Field::Short(_)
+        | Field::Int(_)
+        | Field::Long(_)
+        | Field::UByte(_)
+        | Field::UShort(_)
+        | Field::UInt(_)
+        | Field::ULong(_) => Some(field.to_string()),
+        _ => None,
+    }
+}
+
+/// The names of a column's classes in the description that Hugging Face's `datasets` writes.
+fn class_names(json: &str, column: &str) -> Option<Vec<String>> {
+    let json: serde_json::Value = serde_json::from_str(json).ok()?;
+    let names = json.get("info")?.get("features")?.get(column)?.get("names")?;
+    let name = |name: &serde_json::Value| name.as_str().map(String::from);
+    names.as_array()?.iter().map(name).collect()
+}

@@ -1,0 +1,332 @@
+//! Lists of image files with their labels: tables in CSV, or lines of `file label`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::dataset::check_no_class_empty;
+use crate::encoded::{Images, Part};
+use crate::listing::{Listing, is_image, part_of};
+use crate::picture::{Encoded, IMAGE_ENDINGS};
+use crate::{DataError, Dataset, LoadOptions, text};
+
+/// Extensions of lists.
+const ENDINGS: [&str; 4] = ["csv", "tsv", "txt", "lst"];
+
+/// Names of columns, in lower case and without `_`, `-` and spaces.
+const FILE: [&str; 12] = [
+    "file",
+    "filename",
+    "path",
+    "filepath",
+    "image",
+    "imagepath",
+    "imagename",
+    "imageid",
+    "img",
+    "id",
+    "name",
+    "imagefile",
+];
+const LABEL: [&str; 9] = [
+    "label",
+    "labels",
+    "class",
+    "classname",
+    "target",
+    "category",
+    "y",
+    "predictionstring",
+    "species",
+];
+const PART: [&str; 5] = ["split", "part", "subset", "set", "partition"];
+/// The column of ImageNet's published table, which has boxes behind the class.
+const BOXES: &str = "predictionstring";
+
+/// Folders beside a list in which its files may be.
+const FOLDERS: [&str; 5] = ["", "images", "img", "train", "data"];
+
+/// A list that was read: its files exist.
+#[derive(Debug)]
+pub(crate) struct List {
+    pub(crate) path: PathBuf,
+    pub(crate) classes: Vec<String>,
+    /// Training, validation and test images.
+    pub(crate) parts: [Vec<(Encoded, u16)>; 3],
+    pub(crate) notes: Vec<String>,
+}
+
+impl List {
+    /// The images of a list, with a part held out by name unless the list says which part an image is in.
+    pub(crate) fn images(
+        self,
+        options: &LoadOptions,
+        mut warnings: Vec<String>,
+    ) -> Result<Images, DataError> {
+        const IF_EMPTY: &str = "add images of this class to the list, or remove the class";
+        let Self { path, classes, parts: [train, valid, test], notes } = self;
+        warnings.extend(notes);
+        if train.is_empty() {
+            let expected = "training images in the column of parts";
+            return Err(DataError::format(&path, expected, "none", "name a part `train`"));
+        }
+        let [train, valid, test] = [train, valid, test].map(|files| Part::new(&path, files));
+        check_no_class_empty(&path, &train.labels(), &classes, IF_EMPTY)?;
+        let (train, test) =
+            if test.is_empty() { train.divide(&classes, options) } else { (train, Some(test)) };
+        let valid = Some(valid).filter(|valid| !valid.is_empty());
+        Ok(Images { classes, train, valid, test, warnings, if_empty: IF_EMPTY })
+    }
+}
+
+/// A row: file, label and part as they are written.
+struct Row {
+    line: u64,
+    file: String,
+    label: String,
+    part: Option<String>,
+}
+
+/// True for a file that may be a list.
+pub(crate) fn is_list(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    path.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+}
+
+/// Reads a list; its files are beside it, or in a folder there.
+pub(crate) fn read(path: &Path) -> Result<List, DataError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut folders: Vec<PathBuf> = FOLDERS.map(|name| folder.join(name)).into();
+    folders.push(folder.join(stem));
+    let find = |file: &str| folders.iter().find_map(|folder| image_in(folder, file));
+    let rows = rows(path, &|file| find(file).is_some())?;
+    let mut files: BTreeMap<PathBuf, (usize, u64)> = BTreeMap::new();
+    let classes = classes(&rows);
+    if !(2..=Dataset::MAX_CLASSES).contains(&classes.len()) {
+        let expected = format!("labels of 2 to {} classes", Dataset::MAX_CLASSES);
+        let remedy = "check the column of labels: `file,label` is expected";
+        return Err(DataError::format(path, expected, classes.len().to_string(), remedy));
+    }
+    let (mut parts, mut twice) = ([Vec::new(), Vec::new(), Vec::new()], 0);
+    for row in rows {
+        let Some(file) = find(&row.file) else {
+            let expected = format!("the image `{}` of line {}", row.file, row.line);
+            let remedy = "correct its path, which is relative to the list, or remove the line";
+            return Err(DataError::format(path, expected, "no such file", remedy));
+        };
+        let label = classes.iter().position(|class| *class == row.label).unwrap_or_default();
+        let part = match &row.part {
+            None => 0,
+            Some(name) => part_of(name).ok_or_else(|| {
+                let expected = "train, valid or test in the column of parts";
+                let found = format!("`{name}` in line {}", row.line);
+                DataError::format(path, expected, found, "correct it")
+            })?,
+        };
+        match files.insert(file.clone(), (label, row.line)) {
+            None => parts[part].push((Encoded::file(file), label as u16)),
+            Some((before, _)) if before == label => twice += 1,
+            Some((before, line)) => {
+                let expected = format!("one label for `{}`", row.file);
+                let found = format!(
+                    "`{}` in line {line} and `{}` in line {}",
+                    classes[before], row.label, row.line
+                );
+                return Err(DataError::format(path, expected, found, "remove one of the lines"));
+            }
+        }
+    }
+    let notes =
+        (twice > 0).then(|| format!("{twice} images are in the list more than once: used once"));
+    Ok(List { path: path.to_owned(), classes, parts, notes: notes.into_iter().collect() })
+}
+
+/// The list of the images that lie in a folder without folders of classes.
+///
+/// # Errors
+/// Several lists, or one that is wrong.
+pub(crate) fn beside_images(root: &Path, entries: &[PathBuf]) -> Result<Option<List>, DataError> {
+    let lists: Vec<&PathBuf> = entries.iter().filter(|path| is_list(path)).collect();
+    if lists.is_empty() {
+        return Ok(None);
+    }
+    let folders: Vec<&PathBuf> = entries.iter().filter(|path| path.is_dir()).collect();
+    let has_classes = |folder: &&&PathBuf| {
+        Listing::of(folder).is_ok_and(|inner| inner.kept.iter().any(|path| path.is_dir()))
+    };
+    let flat = entries.iter().any(|path| is_image(path));
+    let known = |folder: &&&PathBuf| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        FOLDERS.contains(&name.as_str())
+    };
+    let in_folders = folders.iter().any(|f| known(&f)) && !folders.iter().any(|f| has_classes(&f));
+    if !(flat || in_folders) {
+        return Ok(None);
+    }
+    let named = |path: &&&PathBuf| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+        ["labels", "label", "train", "metadata", "annotations", "classes"].contains(&stem.as_str())
+    };
+    let likely: Vec<_> = lists.iter().filter(named).collect();
+    match (&lists[..], &likely[..]) {
+        ([only], _) => read(only).map(Some),
+        (_, [only]) => read(only).map(Some),
+        _ => {
+            let names: Vec<_> = lists.iter().map(|path| path.display().to_string()).collect();
+            let expected = "one list of labels beside the images";
+            let remedy = "give the list itself as --data";
+            Err(DataError::format(root, expected, names.join(", "), remedy))
+        }
+    }
+}
+
+/// Labels of the images in the folder of a part, from a list in it or in `root`: class names, or numbers of the sorted classes.
+pub(crate) fn labels_of(
+    root: &Path,
+    folder: &Path,
+    images: &[PathBuf],
+    classes: &[String],
+) -> Result<Option<Vec<(Encoded, u16)>>, DataError> {
+    let mut lists = Listing::of(folder)?.kept;
+    lists.extend(Listing::of(root)?.kept);
+    for path in lists.iter().filter(|path| is_list(path)) {
+        let Ok(rows) = rows(path, &|file| image_in(folder, file).is_some()) else { continue };
+        let labels: BTreeMap<PathBuf, String> = rows
+            .into_iter()
+            .filter_map(|row| Some((image_in(folder, &row.file)?, row.label)))
+            .collect();
+        if labels.is_empty() {
+            continue;
+        }
+        let numbers = labels.values().all(|label| label.parse::<usize>().is_ok());
+        let by_number = numbers && !labels.values().all(|label| classes.contains(label));
+        let mut files = Vec::with_capacity(images.len());
+        for image in images {
+            let wrong = |expected: String, found: String| {
+                let remedy = "correct the list, or put the images into one folder per class";
+                DataError::format(path, expected, found, remedy)
+            };
+            let label = labels.get(image).ok_or_else(|| {
+                wrong(format!("a label of {}", image.display()), "none".to_owned())
+            })?;
+            let class = match by_number {
+                true => label.parse().ok().filter(|&number: &usize| number < classes.len()),
+                false => classes.iter().position(|class| class == label),
+            };
+            let class = class.ok_or_else(|| {
+                let most = classes.len() - 1;
+                let expected = format!(
+                    "the name of a training class, or its number from 0 to {most} in the order of the names"
+                );
+                wrong(expected, format!("`{label}` for {}", image.display()))
+            })?;
+            files.push((Encoded::file(image.clone()), class as u16));
+        }
+        return Ok(Some(files));
+    }
+    Ok(None)
+}
+
+/// The image of this name in a folder; the name may lack its extension.
+fn image_in(folder: &Path, name: &str) -> Option<PathBuf> {
+    let name = if cfg!(windows) { name.to_owned() } else { name.replace('\\', "/") };
+    let path = folder.join(&name);
+    if path.is_file() {
+        return Some(path);
+    }
+    let with = |ending: &str| Some(folder.join(format!("{name}.{ending}"))).filter(|p| p.is_file());
+    let upper = |ending: &str| with(&ending.to_uppercase());
+    let endings = || IMAGE_ENDINGS.iter();
+    endings().find_map(|ending| with(ending)).or_else(|| endings().find_map(|ending| upper(ending)))
+}
+
+/// All labels, sorted; by number if all of them are.
+fn classes(rows: &[Row]) -> Vec<String> {
+    let names: BTreeSet<&String> = rows.iter().map(|row| &row.label).collect();
+    let mut names: Vec<String> = names.into_iter().cloned().collect();
+    if names.iter().all(|name| name.parse::<i64>().is_ok()) {
+        names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
+    }
+    names
+}
+
+/// The rows of a list, in which `exists` recognises a file.
+fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Vec<Row>, DataError> {
+    let text = text::read(path).map_err(|e| DataError::io(path, e))?;
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let delimiter = [',', '\t', ';'].into_iter().find(|&delimiter| first.contains(delimiter));
+    let cells: Vec<(u64, Vec<String>)> = match delimiter {
+        Some(delimiter) => {
+            let mut reader = csv::ReaderBuilder::new();
+            reader.delimiter(delimiter as u8).has_headers(false).flexible(true);
+            let reader = reader.trim(csv::Trim::All).from_reader(text.as_bytes());
+            let row = |row: csv::Result<csv::StringRecord>| {
+                let row = row.map_err(|error| {
+                    DataError::format(path, "a table", error.to_string(), "correct the line")
+                })?;
+                let line = row.position().map_or(0, csv::Position::line);
+                Ok((line, row.iter().map(String::from).collect()))
+            };
+            reader.into_records().map(row).collect::<Result<_, DataError>>()?
+        }
+        // A file's name may have spaces, a label has none.
+        None => (1..)
+            .zip(text.lines())
+            .filter(|(_, line)| !line.trim().is_empty())
+            .map(|(at, line)| match line.trim().rsplit_once(char::is_whitespace) {
+                Some((file, label)) => (at, vec![file.trim().to_owned(), label.to_owned()]),
+                None => (at, vec![line.trim().to_owned()]),
+            })
+            .collect(),
+    };
+    let Some((_, head)) = cells.first() else {
+        let remedy = "write a line `file,label` per image";
+        return Err(DataError::format(path, "a list of images", "an empty file", remedy));
+    };
+    let plain = |cell: &String| cell.to_lowercase().replace(['_', '-', ' '], "");
+    let column =
+        |names: &[&str]| head.iter().position(|cell| names.contains(&plain(cell).as_str()));
+    let is_row = head.iter().any(|cell| exists(cell));
+    let (file, label, part) = match (column(&FILE), column(&LABEL)) {
+        (Some(file), Some(label)) if !is_row => (file, label, column(&PART)),
+        _ if is_row => {
+            let file = head.iter().position(|cell| exists(cell)).unwrap_or_default();
+            (file, usize::from(file == 0), None)
+        }
+        _ => {
+            let pixels = head.iter().filter(|cell| plain(cell).starts_with("pixel")).count() > 1;
+            let found = if pixels {
+                "a table of pixels".to_owned()
+            } else {
+                format!("`{}`", head.join(", "))
+            };
+            let remedy = match pixels {
+                true => "give the images as files, or as IDX or NPZ",
+                false => "name the columns file and label, and write paths relative to the list",
+            };
+            let expected = "a head with the columns file and label, or lines of an existing file and its label";
+            return Err(DataError::format(path, expected, found, remedy));
+        }
+    };
+    let boxes = !is_row && plain(&head[label]) == BOXES;
+    let head = usize::from(!is_row);
+    let row = |(line, cells): (u64, Vec<String>)| {
+        let cell = |at: usize| cells.get(at).filter(|cell| !cell.is_empty());
+        let (Some(found), Some(named)) = (cell(file), cell(label)) else {
+            let expected = format!("a file and a label in line {line}");
+            let found = format!("`{}`", cells.join(", "));
+            return Err(DataError::format(path, expected, found, "complete or remove the line"));
+        };
+        let named = match boxes {
+            true => named.split_whitespace().next().unwrap_or_default().to_owned(),
+            false => named.clone(),
+        };
+        Ok(Row {
+            line,
+            file: found.clone(),
+            label: named,
+            part: part.and_then(|at| cell(at).cloned()),
+        })
+    };
+    cells.into_iter().skip(head).map(row).collect()
+}

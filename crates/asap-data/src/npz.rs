@@ -1,0 +1,204 @@
+//! NumPy archives of images and labels, in the forms of MedMNIST (`train_images`, `val_labels`, ...) and Keras (`x_train`, `y_test`, ...).
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use npyz::{DType, NpyFile, Order, TypeChar};
+use zip::ZipArchive;
+
+use crate::dataset::{check_labels, check_no_class_empty};
+use crate::picture::MAX_SIDE;
+use crate::{DataError, Dataset, Splits};
+
+/// Names of images and labels for training, validation and test, in every form.
+const FORMS: [[[&str; 2]; 3]; 3] = [
+    [
+        ["train_images", "train_labels"],
+        ["val_images", "val_labels"],
+        ["test_images", "test_labels"],
+    ],
+    [["x_train", "y_train"], ["x_val", "y_val"], ["x_test", "y_test"]],
+    [["X_train", "y_train"], ["X_val", "y_val"], ["X_test", "y_test"]],
+];
+
+/// Most bytes of an array.
+const MOST: u64 = 1 << 36;
+
+type Archive = ZipArchive<BufReader<File>>;
+
+/// Reads the parts in a file.
+pub(crate) fn read(path: &Path) -> Result<Splits, DataError> {
+    let file = BufReader::new(File::open(path).map_err(|e| DataError::io(path, e))?);
+    let mut archive = ZipArchive::new(file).map_err(|error| {
+        let found = format!("something else or a damaged file ({error})");
+        DataError::format(path, "a NumPy archive (.npz)", found, "download it again")
+    })?;
+    let names: Vec<String> = archive.file_names().flatten().map(Into::into).collect();
+    let has = |name: &&str| names.iter().any(|found| found.strip_suffix(".npy") == Some(name));
+    let Some(form) = FORMS.iter().find(|form| form[0].iter().all(has)) else {
+        let expected = "the arrays train_images and train_labels, or x_train and y_train";
+        let remedy =
+            "save the images under these names, [n, height, width] or [n, height, width, channels]";
+        return Err(DataError::format(path, expected, names.join(", "), remedy));
+    };
+    let mut parts = Vec::new();
+    for [images, labels] in form {
+        parts.push(match has(images) && has(labels) {
+            true => Some(Part::read(&mut archive, path, images, labels)?),
+            false => None,
+        });
+    }
+    let largest = parts.iter().flatten().flat_map(|part| &part.labels).max().copied().unwrap_or(0);
+    let classes: Vec<String> = (0..=largest).map(|class| class.to_string()).collect();
+    let [train, valid, test] = parts.try_into().unwrap_or_default();
+    let Some(train) = train else {
+        return Err(DataError::format(path, "training images", "none", "add them"));
+    };
+    check_no_class_empty(
+        path,
+        &train.labels,
+        &classes,
+        "renumber the labels from 0, without gaps",
+    )?;
+    let shape = train.shape;
+    let other = [&valid, &test].into_iter().flatten().find(|part| part.shape != shape);
+    if let Some(part) = other {
+        let expected = format!("images of {shape:?} as for training");
+        let found = format!("{:?}", part.shape);
+        return Err(DataError::format(path, expected, found, "give all images one size"));
+    }
+    let data = |part: Part| {
+        check_labels(path, &part.labels, classes.len())?;
+        Dataset::new(part.images, part.labels, shape, classes.clone())
+    };
+    Ok(Splits {
+        name: path.display().to_string(),
+        train: data(train)?,
+        valid: valid.map(data).transpose()?,
+        test: test.map(data).transpose()?,
+        warnings: Vec::new(),
+        unreadable: Vec::new(),
+    })
+}
+
+#[derive(Debug)]
+struct Part {
+    images: Vec<u8>,
+    labels: Vec<u16>,
+    shape: [usize; 3],
+}
+
+impl Part {
+    fn read(
+        archive: &mut Archive,
+        path: &Path,
+        images: &str,
+        labels: &str,
+    ) -> Result<Self, DataError> {
+        let (sides, images) = array(archive, path, images, true)?;
+        let (labelled, bytes) = array(archive, path, labels, false)?;
+        let wrong = |expected: &str, found: &[usize]| {
+            DataError::format(path, expected, format!("{found:?}"), "save it in this shape")
+        };
+        let shape = match sides[..] {
+            [_, height, width] => [height, width, 1],
+            [_, height, width, channels @ (1 | 3)] => [height, width, channels],
+            _ => {
+                return Err(wrong(
+                    "images [n, height, width] or [n, height, width, 1 or 3]",
+                    &sides,
+                ));
+            }
+        };
+        if shape.iter().any(|&side| side > MAX_SIDE as usize) {
+            return Err(wrong("images with sides of up to 4096", &sides));
+        }
+        let labels = match labelled[..] {
+            [_] | [_, 1] => {
+                bytes.as_chunks::<2>().0.iter().map(|&bytes| u16::from_le_bytes(bytes)).collect()
+            }
+            [_, _] => {
+                return Err(wrong(
+                    "one label per image, [n] or [n, 1] (images with several labels cannot be used)",
+                    &labelled,
+                ));
+            }
+            _ => return Err(wrong("labels [n] or [n, 1]", &labelled)),
+        };
+        if labelled[0] != sides[0] {
+            return Err(DataError::CountMismatch {
+                images: path.to_owned(),
+                image_count: sides[0],
+                labels: path.to_owned(),
+                label_count: labelled[0],
+            });
+        }
+        Ok(Self { images, labels, shape })
+    }
+}
+
+/// Shape and values of an array in C order: bytes, or labels as two bytes each, least first.
+fn array(
+    archive: &mut Archive,
+    path: &Path,
+    name: &str,
+    images: bool,
+) -> Result<(Vec<usize>, Vec<u8>), DataError> {
+    let fail = |found: String| {
+        let expected = match images {
+            true => format!("an array {name} of unsigned bytes (uint8) in C order"),
+            false => format!("an array {name} of whole numbers in C order"),
+        };
+        DataError::format(path, expected, found, "save it in this form, or download the file again")
+    };
+    let entry = archive.by_name(&format!("{name}.npy")).map_err(|error| fail(error.to_string()))?;
+    let length = entry.size();
+    if length > MOST {
+        return Err(fail(format!("{length} bytes")));
+    }
+    let npy = NpyFile::new(entry).map_err(|error| fail(error.to_string()))?;
+    let header = npy.header();
+    let sides =
+        header.shape().iter().map(|&side| usize::try_from(side).ok()).collect::<Option<Vec<_>>>();
+    let sides =
+        sides.filter(|sides| !sides.contains(&0)).ok_or_else(|| fail("no values".to_owned()))?;
+    let (DType::Plain(kind), Order::C) = (header.dtype(), header.order()) else {
+        return Err(fail(format!("{} in {:?} order", header.dtype().descr(), header.order())));
+    };
+    let size = kind.size_field() as usize;
+    let whole =
+        matches!(kind.type_char(), TypeChar::Int | TypeChar::Uint) && [1, 2, 4, 8].contains(&size);
+    if !whole || (images && (size, kind.type_char()) != (1, TypeChar::Uint)) {
+        return Err(fail(header.dtype().descr()));
+    }
+    let big = kind.endianness() == npyz::Endianness::Big;
+    let count = sides.iter().try_fold(size as u64, |bytes, &side| bytes.checked_mul(side as u64));
+    let count = count
+        .filter(|&count| count <= length)
+        .ok_or_else(|| fail(format!("{sides:?} values in {length} bytes")))?;
+    let mut bytes = Vec::new();
+    let mut content = npy.into_inner().take(count);
+    content.read_to_end(&mut bytes).map_err(|error| fail(error.to_string()))?;
+    if bytes.len() as u64 != count {
+        return Err(fail(format!("{} of {count} bytes", bytes.len())));
+    }
+    if images {
+        return Ok((sides, bytes));
+    }
+    let mut labels = Vec::with_capacity(2 * bytes.len() / size);
+    for value in bytes.chunks_exact_mut(size) {
+        if big {
+            value.reverse();
+        }
+        let (low, high) = value.split_at(size.min(2));
+        let label = u16::from_le_bytes([low[0], low.get(1).copied().unwrap_or(0)]);
+        let negative =
+            kind.type_char() == TypeChar::Int && value.last().is_some_and(|&last| last >= 0x80);
+        if negative || label == u16::MAX || high.iter().any(|&byte| byte != 0) {
+            return Err(fail("a label below 0 or above 65534".to_owned()));
+        }
+        labels.extend(label.to_le_bytes());
+    }
+    Ok((sides, labels))
+}
