@@ -53,7 +53,8 @@ impl KernelError {
         shape: &[usize],
         found: usize,
     ) -> Result<()> {
-        let expected = shape.iter().product();
+        // An overflow that wrapped around could pass; no slice is as long as the largest usize.
+        let expected = shape.iter().fold(1, |len: usize, extent| len.saturating_mul(*extent));
         if expected == found {
             return Ok(());
         }

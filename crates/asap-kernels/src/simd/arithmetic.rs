@@ -4,8 +4,10 @@ use std::marker::PhantomData;
 
 use pulp::{Simd, WithSimd};
 
-use super::level::{Level, Token};
+use super::level::Level;
 use super::vector::{Bf16, Lanes, load, store};
+#[cfg(target_arch = "x86_64")]
+use super::{level::Token, proof::Dot};
 
 /// Two neighbouring values of a sum, rounded to bf16; the first in the lower half.
 pub(crate) type Pair = u32;
@@ -99,7 +101,10 @@ struct Portable<S, T>(S, PhantomData<T>);
 
 impl<S: Simd, T: Copy> Accumulators for Portable<S, T> {
     type Acc = S::f32s;
-    const LANES: usize = S::F32_LANES;
+    const LANES: usize = {
+        assert!(size_of::<S::u32s>() == size_of::<S::f32s>());
+        S::F32_LANES
+    };
     const MANY_REGISTERS: bool = S::REGISTER_COUNT >= 32;
 
     #[inline(always)]
@@ -109,16 +114,19 @@ impl<S: Simd, T: Copy> Accumulators for Portable<S, T> {
 
     #[inline(always)]
     unsafe fn load(self, at: *const f32) -> S::f32s {
+        // SAFETY: the values are readable.
         unsafe { load::<S>(at) }
     }
 
     #[inline(always)]
     unsafe fn store(self, at: *mut f32, sums: S::f32s) {
+        // SAFETY: the values are writable.
         unsafe { store::<S>(at, sums) }
     }
 
     #[inline(always)]
     unsafe fn store_first(self, at: *mut f32, sums: S::f32s, count: usize) {
+        // SAFETY: the first `count` values are writable.
         unsafe { Lanes::at(self.0, 0, count).store(at, sums) }
     }
 }
@@ -134,11 +142,13 @@ impl<S: Simd> Arithmetic for Portable<S, f32> {
 
     #[inline(always)]
     unsafe fn terms(self, at: *const f32) -> S::f32s {
+        // SAFETY: the terms are readable.
         unsafe { load::<S>(at) }
     }
 
     #[inline(always)]
     unsafe fn splat(self, at: *const f32) -> S::f32s {
+        // SAFETY: the term is readable.
         self.0.splat_f32s(unsafe { *at })
     }
 }
@@ -167,13 +177,21 @@ impl<K: Kernel<Pair>> RoundingKernel for AsRounding<K> {
 impl Level {
     /// Runs a kernel on pairs.
     pub(crate) fn round<K: RoundingKernel>(self, kernel: K) {
-        match self.token {
+        match (self.token, self.dot) {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: the processor has the instructions.
-            Token::Avx512(_) if self.bf16 => unsafe { dot::run(dot::Whole, kernel) },
+            (Token::Avx512(_), Some(dot)) => {
+                dot.vectorize(
+                    #[inline(always)]
+                    || kernel.compute(dot::Whole(dot)),
+                );
+            }
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: as above.
-            Token::Avx2(_) if self.bf16 => unsafe { dot::run(dot::Half, kernel) },
+            (Token::Avx2(_), Some(dot)) => {
+                dot.vectorize(
+                    #[inline(always)]
+                    || kernel.compute(dot::Half(dot)),
+                );
+            }
             _ => self.run(Apart(kernel)),
         }
     }
@@ -215,11 +233,13 @@ impl<S: Simd> Arithmetic for Portable<S, Pair> {
 
     #[inline(always)]
     unsafe fn terms(self, at: *const Pair) -> S::u32s {
+        // SAFETY: the terms are readable, and any are a vector.
         unsafe { at.cast::<S::u32s>().read_unaligned() }
     }
 
     #[inline(always)]
     unsafe fn splat(self, at: *const Pair) -> S::u32s {
+        // SAFETY: the term is readable.
         self.0.splat_u32s(unsafe { *at })
     }
 }
@@ -228,6 +248,7 @@ impl<S: Simd> Rounding for Portable<S, Pair> {
     #[inline(always)]
     unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16) {
         for lane in 0..S::F32_LANES {
+            // SAFETY: the lane is writable, and readable if below `count`.
             unsafe {
                 *to.add(lane) = if lane < count { rounded(*from.add(lane)) } else { Bf16(0) }
             };
@@ -239,6 +260,7 @@ impl<S: Simd> Rounding for Portable<S, Pair> {
         let mut pairs = self.0.splat_u32s(0);
         let to: *mut Pair = (&raw mut pairs).cast();
         for lane in 0..count.min(S::F32_LANES) {
+            // SAFETY: the lane is one of the vector, and below `count`, so readable.
             unsafe {
                 let [first, second] = rows.map(|row| Pair::from(rounded(*row.add(lane)).0));
                 *to.add(lane) = first | second << 16;
@@ -249,6 +271,7 @@ impl<S: Simd> Rounding for Portable<S, Pair> {
 
     #[inline(always)]
     unsafe fn store_terms(self, at: *mut Pair, terms: S::u32s) {
+        // SAFETY: the terms are writable.
         unsafe { at.cast::<S::u32s>().write_unaligned(terms) }
     }
 }
@@ -272,22 +295,15 @@ mod dot {
     use std::arch::x86_64::*;
     use std::mem::transmute;
 
-    use super::{Accumulators, Arithmetic, Bf16, Pair, Rounding, RoundingKernel};
+    use super::{Accumulators, Arithmetic, Bf16, Dot, Pair, Rounding};
 
-    /// # Safety
-    /// The processor has these instructions.
-    #[target_feature(enable = "avx512bf16,avx512f,avx512bw,avx512vl,avx2,fma")]
-    pub(super) unsafe fn run<R: Rounding, K: RoundingKernel>(rounding: R, kernel: K) {
-        kernel.compute(rounding);
-    }
-
-    /// Vectors of 512 bits. Made only for [`run`].
+    /// Vectors of 512 bits, and the proof that their instructions are there. Fast only within [`Dot::vectorize`].
     #[derive(Clone, Copy)]
-    pub(super) struct Whole;
+    pub(super) struct Whole(pub(super) Dot);
 
-    /// Vectors of 256 bits. Made only for [`run`].
+    /// The same for vectors of 256 bits.
     #[derive(Clone, Copy)]
-    pub(super) struct Half;
+    pub(super) struct Half(pub(super) Dot);
 
     macro_rules! dot {
         (
@@ -302,6 +318,7 @@ mod dot {
 
                 #[inline(always)]
                 fn mul_add(self, a: $terms, b: $terms, sums: $sums) -> $sums {
+                    // SAFETY: self proves the instruction. The types are vectors of the same width.
                     unsafe {
                         $dot(sums, transmute::<$terms, $bf16>(b), transmute::<$terms, $bf16>(a))
                     }
@@ -309,11 +326,13 @@ mod dot {
 
                 #[inline(always)]
                 unsafe fn terms(self, at: *const Pair) -> $terms {
+                    // SAFETY: self proves the instruction, and the terms are readable.
                     unsafe { $load_terms(at.cast()) }
                 }
 
                 #[inline(always)]
                 unsafe fn splat(self, at: *const Pair) -> $terms {
+                    // SAFETY: self proves the instruction, and the term is readable.
                     unsafe { $splat(*at.cast()) }
                 }
             }
@@ -325,21 +344,25 @@ mod dot {
 
                 #[inline(always)]
                 fn zero(self) -> $sums {
+                    // SAFETY: self proves the instruction.
                     unsafe { $zero() }
                 }
 
                 #[inline(always)]
                 unsafe fn load(self, at: *const f32) -> $sums {
+                    // SAFETY: self proves the instruction, and the values are readable.
                     unsafe { $load(at) }
                 }
 
                 #[inline(always)]
                 unsafe fn store(self, at: *mut f32, sums: $sums) {
+                    // SAFETY: self proves the instruction, and the values are writable.
                     unsafe { $store(at, sums) }
                 }
 
                 #[inline(always)]
                 unsafe fn store_first(self, at: *mut f32, sums: $sums, count: usize) {
+                    // SAFETY: self proves the instructions, and the first `count` values are writable.
                     unsafe {
                         if count >= $lanes {
                             $store(at, sums);
@@ -355,6 +378,7 @@ mod dot {
                 /// `count` values are readable.
                 #[inline(always)]
                 unsafe fn load_first(self, at: *const f32, count: usize) -> $sums {
+                    // SAFETY: self proves the instructions, and the first `count` values are readable.
                     unsafe {
                         if count >= $lanes { $load(at) } else { $load_first((1 << count) - 1, at) }
                     }
@@ -364,6 +388,8 @@ mod dot {
             impl Rounding for $name {
                 #[inline(always)]
                 unsafe fn narrow(self, from: *const f32, count: usize, to: *mut Bf16) {
+                    // SAFETY: self proves the instructions, `count` values are readable and all lanes writable. The
+                    // types are vectors of the same width.
                     unsafe {
                         let narrow =
                             transmute::<$narrowed, $words>($narrow(self.load_first(from, count)));
@@ -373,6 +399,8 @@ mod dot {
 
                 #[inline(always)]
                 unsafe fn pair(self, rows: [*const f32; 2], count: usize) -> $terms {
+                    // SAFETY: self proves the instructions, and `count` values are readable. The types are vectors of
+                    // the same width.
                     unsafe {
                         let [first, second] = rows.map(|row| {
                             let narrow = $narrow(self.load_first(row, count));
@@ -384,6 +412,7 @@ mod dot {
 
                 #[inline(always)]
                 unsafe fn store_terms(self, at: *mut Pair, terms: $terms) {
+                    // SAFETY: self proves the instruction, and the terms are writable.
                     unsafe { $store_terms(at.cast(), terms) }
                 }
             }

@@ -6,6 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::level::Level;
+use super::reach::{reach, size};
 use super::vector::{load, store};
 
 impl Level {
@@ -67,48 +68,51 @@ impl WithSimd for Depthwise<'_> {
         if self.rows == 0 || self.count == 0 || kh == 0 || kw == 0 {
             return;
         }
-        let last = self.first
-            + (kh - 1) * self.tap_row
-            + (kw - 1) * self.tap
-            + (self.rows - 1) * self.row
-            + (self.count - 1) * self.pixel;
-        let last_out = (self.rows - 1) * self.out_row + (self.count - 1) * self.out_pixel;
-        let channels = self.channels;
+        let (y, x, channels) = (self.rows - 1, self.count - 1, self.channels);
+        let [down, right] = [(kh - 1, self.tap_row), (kw - 1, self.tap)];
+        let end = reach(channels, [(1, self.first), down, right, (y, self.row), (x, self.pixel)]);
         assert!(channels.is_multiple_of(S::F32_LANES), "depthwise: channels are not whole vectors");
-        assert!(self.src.len() >= last + channels, "depthwise: the source is too short");
-        let last_weight = (kh * kw - 1) * self.cp;
-        assert!(self.weights.len() >= last_weight + channels, "depthwise: weights are too short");
-        assert!(self.out.len() >= last_out + channels, "depthwise: the output is too short");
+        assert!(self.src.len() >= end, "depthwise: the source is too short");
+        let end = reach(channels, [(size([kh, kw]) - 1, self.cp)]);
+        assert!(self.weights.len() >= end, "depthwise: weights are too short");
+        let end = reach(channels, [(y, self.out_row), (x, self.out_pixel)]);
+        assert!(self.out.len() >= end, "depthwise: the output is too short");
         // Distance of the taps in pixels, if neighbouring pixels share them.
         let apart =
             if self.tap == self.pixel { 1 } else { 2 * usize::from(self.tap == 2 * self.pixel) };
-        match (kw, apart) {
-            (1, _) => self.rows::<S, 1, 0>(simd),
-            (2, 1) => self.rows::<S, 2, 1>(simd),
-            (2, _) => self.rows::<S, 2, 0>(simd),
-            (3, 1) => self.rows::<S, 3, 1>(simd),
-            (3, 2) => self.rows::<S, 3, 2>(simd),
-            (3, _) => self.rows::<S, 3, 0>(simd),
-            (4, 1) => self.rows::<S, 4, 1>(simd),
-            (4, _) => self.rows::<S, 4, 0>(simd),
-            (5, 1) => self.rows::<S, 5, 1>(simd),
-            (5, 2) => self.rows::<S, 5, 2>(simd),
-            (5, _) => self.rows::<S, 5, 0>(simd),
-            (7, 1) => self.rows::<S, 7, 1>(simd),
-            (7, _) => self.rows::<S, 7, 0>(simd),
-            _ => unreachable!("no operation has a depthwise kernel {kw} wide"),
+        // SAFETY: the extents were asserted, and each call has the width and the distance of the taps.
+        unsafe {
+            match (kw, apart) {
+                (1, _) => self.rows::<S, 1, 0>(simd),
+                (2, 1) => self.rows::<S, 2, 1>(simd),
+                (2, _) => self.rows::<S, 2, 0>(simd),
+                (3, 1) => self.rows::<S, 3, 1>(simd),
+                (3, 2) => self.rows::<S, 3, 2>(simd),
+                (3, _) => self.rows::<S, 3, 0>(simd),
+                (4, 1) => self.rows::<S, 4, 1>(simd),
+                (4, _) => self.rows::<S, 4, 0>(simd),
+                (5, 1) => self.rows::<S, 5, 1>(simd),
+                (5, 2) => self.rows::<S, 5, 2>(simd),
+                (5, _) => self.rows::<S, 5, 0>(simd),
+                (7, 1) => self.rows::<S, 7, 1>(simd),
+                (7, _) => self.rows::<S, 7, 0>(simd),
+                _ => unreachable!("no operation has a depthwise kernel {kw} wide"),
+            }
         }
     }
 }
 
 impl Depthwise<'_> {
     /// `KW` taps, `D` pixels apart (0: not a useful number of pixels).
+    ///
+    /// # Safety
+    /// The extents were asserted, `KW` is the width of the kernel, and `D` fits the distances.
     #[inline(always)]
-    fn rows<S: Simd, const KW: usize, const D: usize>(&mut self, simd: S) {
+    unsafe fn rows<S: Simd, const KW: usize, const D: usize>(&mut self, simd: S) {
         for y in 0..self.rows {
             for channel in (0..self.channels).step_by(S::F32_LANES) {
                 let mut x = 0;
-                // SAFETY: with_simd asserted the extents for rows, pixels below count and vectors of channels.
+                // SAFETY: the extents were asserted; the row and the pixels are there.
                 unsafe {
                     while x + 8 <= self.count {
                         self.pixels::<S, KW, D, 8>(simd, channel, y, x);
@@ -133,7 +137,8 @@ impl Depthwise<'_> {
     }
 
     /// # Safety
-    /// The extents were asserted, `y < rows`, `x + P <= count`, and `D` fits the distances.
+    /// The extents were asserted, `y < rows`, `x + P <= count`, `channel` starts one of the vectors, `KW` is the width of the
+    /// kernel, and `D` fits the distances.
     #[inline(always)]
     unsafe fn pixels<S: Simd, const KW: usize, const D: usize, const P: usize>(
         &mut self,
@@ -142,6 +147,7 @@ impl Depthwise<'_> {
         y: usize,
         x: usize,
     ) {
+        // SAFETY: every tap of every pixel, their results and the weights are within the asserted extents.
         unsafe {
             let mut acc = [simd.splat_f32s(0.0); P];
             let out = y * self.out_row + x * self.out_pixel + channel;
@@ -225,24 +231,23 @@ impl WithSimd for DepthwiseGrad<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let ((h, w), k) = (self.size, self.kernel);
-        if h == 0 || w == 0 {
+        if h == 0 || w == 0 || k == 0 {
             return;
         }
-        let last = self.first
-            + (k - 1) * (self.tap_row + self.tap)
-            + (h - 1) * self.row
-            + (w - 1) * self.pixel;
-        let last_d = self.d_first + (h - 1) * self.d_row + (w - 1) * self.cp;
         let channels = self.channels;
+        let [down, right] = [(k - 1, self.tap_row), (k - 1, self.tap)];
+        let [y, x] = [(h - 1, self.row), (w - 1, self.pixel)];
+        let end = reach(channels, [(1, self.first), down, right, y, x]);
         assert!(
             channels.is_multiple_of(S::F32_LANES),
             "depthwise gradient: channels are not whole vectors"
         );
-        assert!(self.src.len() >= last + channels, "depthwise gradient: the source is too short");
-        assert!(self.d.len() >= last_d + channels, "depthwise gradient: d is too short");
-        let last_grad = (k * k - 1) * self.cp;
-        assert!(self.grad.len() >= last_grad + channels, "depthwise gradient: grad is too short");
-        // SAFETY: the extents are asserted; each call covers rows of taps below k.
+        assert!(self.src.len() >= end, "depthwise gradient: the source is too short");
+        let end = reach(channels, [(1, self.d_first), (h - 1, self.d_row), (w - 1, self.cp)]);
+        assert!(self.d.len() >= end, "depthwise gradient: d is too short");
+        let end = reach(channels, [(size([k, k]) - 1, self.cp)]);
+        assert!(self.grad.len() >= end, "depthwise gradient: grad is too short");
+        // SAFETY: the extents were asserted; each call covers rows of taps below k.
         unsafe {
             match (k, S::REGISTER_COUNT >= 32) {
                 (3, _) => self.taps::<S, 3, 3>(simd, 0),
@@ -270,6 +275,7 @@ impl DepthwiseGrad<'_> {
     /// The extents were asserted, `ky + KH <= kernel`, `KW == kernel`.
     #[inline(always)]
     unsafe fn taps<S: Simd, const KH: usize, const KW: usize>(&mut self, simd: S, ky: usize) {
+        // SAFETY: every tap of every pixel, the gradient of its result and that of the taps are within the asserted extents.
         unsafe {
             for channel in (0..self.channels).step_by(S::F32_LANES) {
                 let grad = self.grad.as_mut_ptr().add(ky * KW * self.cp + channel);

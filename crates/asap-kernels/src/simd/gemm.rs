@@ -4,6 +4,7 @@
 use super::ahead::Ahead;
 use super::arithmetic::{Arithmetic, Kernel, Term};
 use super::level::{HALF, Level};
+use super::reach::{reach, size};
 
 impl Level {
     /// Runs a product, in halves as in [`Level::in_halves`].
@@ -45,11 +46,14 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// One past the position of the last of `rows` rows, `stride` apart in a line.
-    fn end(self, rows: usize, stride: usize, line: usize) -> usize {
+    /// The position of the last of `rows` rows, `stride` apart in a line.
+    fn last(self, rows: usize, stride: usize, line: usize) -> usize {
         let (last, x) = ((rows - 1) / self.width, (rows - 1) % self.width);
-        let before = if last == 0 { 0 } else { (last - 1) * line + (self.width - 1) * stride };
-        before.max(last * line + x * stride)
+        let before = match last {
+            0 => 0,
+            _ => reach(0, [(last - 1, line), (self.width - 1, stride)]),
+        };
+        before.max(reach(0, [(last, line), (x, stride)]))
     }
 
     /// The positions of `M` rows from `row` on, `stride` apart in a line.
@@ -118,13 +122,14 @@ impl<T: Term> Kernel<T> for Product<'_, T> {
         let np = self.n.next_multiple_of(A::LANES);
         let last_tap = self.taps.iter().map(|tap| tap.at).max();
         if let Some(last_tap) = last_tap.filter(|_| self.k > 0) {
-            let last = self.lines.end(self.rows, self.lda, self.lines.read);
-            assert!(self.a.len() >= last + last_tap + self.k, "product: a is too short");
-            let last = (self.taps.len() * self.k - 1) * self.ldb;
-            assert!(self.b.len() >= last + np, "product: b is too short");
+            let last = self.lines.last(self.rows, self.lda, self.lines.read);
+            let end = reach(self.k, [(1, last), (1, last_tap)]);
+            assert!(self.a.len() >= end, "product: a is too short");
+            let end = reach(np, [(size([self.taps.len(), self.k]) - 1, self.ldb)]);
+            assert!(self.b.len() >= end, "product: b is too short");
         }
-        let last = self.lines.end(self.rows, self.ldc, self.lines.written);
-        assert!(self.c.len() >= last + self.n, "product: c is too short");
+        let last = self.lines.last(self.rows, self.ldc, self.lines.written);
+        assert!(self.c.len() >= reach(self.n, [(1, last)]), "product: c is too short");
         let vectors = np / A::LANES;
         let tiles = vectors.div_ceil(3) * self.rows.div_ceil(8);
         self.ahead.share = self.ahead.left().div_ceil(tiles.max(1));
@@ -137,12 +142,15 @@ impl<T: Term> Kernel<T> for Product<'_, T> {
                 _ => 3,
             };
             let many = A::MANY_REGISTERS;
-            match (width, many) {
-                (1, _) => self.columns::<A, 8, 1>(arithmetic, v),
-                (2, true) => self.columns::<A, 8, 2>(arithmetic, v),
-                (2, false) => self.columns::<A, 4, 2>(arithmetic, v),
-                (_, true) => self.columns::<A, 8, 3>(arithmetic, v),
-                (_, false) => self.columns::<A, 4, 3>(arithmetic, v),
+            // SAFETY: the extents were asserted, and at least `width` vectors are left.
+            unsafe {
+                match (width, many) {
+                    (1, _) => self.columns::<A, 8, 1>(arithmetic, v),
+                    (2, true) => self.columns::<A, 8, 2>(arithmetic, v),
+                    (2, false) => self.columns::<A, 4, 2>(arithmetic, v),
+                    (_, true) => self.columns::<A, 8, 3>(arithmetic, v),
+                    (_, false) => self.columns::<A, 4, 3>(arithmetic, v),
+                }
             }
             v += width;
         }
@@ -152,20 +160,23 @@ impl<T: Term> Kernel<T> for Product<'_, T> {
 impl<T: Term> Product<'_, T> {
     /// `V` vectors of columns from vector `v` on, `M` rows at a time; the last rows are done again together with their
     /// predecessors rather than alone.
+    ///
+    /// # Safety
+    /// The extents were asserted, and `v + V` vectors are within the padded columns.
     #[inline(always)]
-    fn columns<A: Arithmetic<Term = T>, const M: usize, const V: usize>(
+    unsafe fn columns<A: Arithmetic<Term = T>, const M: usize, const V: usize>(
         &mut self,
         arithmetic: A,
         v: usize,
     ) {
         let mut row = 0;
         while row + M <= self.rows {
-            // SAFETY: compute asserted the extents; rows row..row + M are within them.
+            // SAFETY: the extents were asserted, and rows row..row + M are there.
             unsafe { self.tile::<A, M, V>(arithmetic, row, v) };
             row += M;
         }
         if row < self.rows {
-            // SAFETY: as above.
+            // SAFETY: the extents were asserted, and as many rows as each tile has are there.
             unsafe {
                 if self.rows >= M {
                     self.tile::<A, M, V>(arithmetic, self.rows - M, v);
@@ -182,7 +193,7 @@ impl<T: Term> Product<'_, T> {
     }
 
     /// # Safety
-    /// `row + M <= rows` and the extents were asserted.
+    /// The extents were asserted, `row + M <= rows`, and `v + V` vectors are within the padded columns.
     #[inline(always)]
     unsafe fn tile<A: Arithmetic<Term = T>, const M: usize, const V: usize>(
         &mut self,
@@ -190,6 +201,8 @@ impl<T: Term> Product<'_, T> {
         row: usize,
         v: usize,
     ) {
+        // SAFETY: places are rows below `rows`; the terms of each tap and row of b, and the `n` columns of c, are within the
+        // asserted extents.
         unsafe {
             let mut acc = [[arithmetic.zero(); V]; M];
             let rows = self.lines.places::<M>(row, self.lda, self.lines.read);
@@ -246,7 +259,7 @@ impl<T: Term> Product<'_, T> {
     /// those of the next tap.
     ///
     /// # Safety
-    /// The terms of the rows and of `b` are readable.
+    /// `k` terms of the rows, and `V` vectors of `k` rows of `b`, are readable.
     #[inline(always)]
     unsafe fn add_terms<
         A: Arithmetic<Term = T>,
@@ -268,7 +281,7 @@ impl<T: Term> Product<'_, T> {
             // Nothing else in the inner loop, otherwise its pointers would not fit into the registers.
             let pause = len.min(k + STRETCH);
             while k < pause {
-                // SAFETY: k lies below the number of terms.
+                // SAFETY: k lies below the number of terms, and b at row k.
                 unsafe {
                     let mut columns = [arithmetic.terms(b); V];
                     for (j, column) in columns.iter_mut().enumerate().skip(1) {
@@ -321,41 +334,44 @@ impl<T: Term> Kernel<T> for OuterProduct<'_, T> {
         let np = self.n.next_multiple_of(A::LANES);
         assert!(self.ldw >= np, "outer product: columns overlap");
         assert!(self.rows.is_multiple_of(self.line.0), "outer product: a line is incomplete");
-        let last = (self.rows / self.line.0 - 1) * self.line.1 + (self.line.0 - 1) * self.lda;
-        assert!(self.a.len() >= last + self.k, "outer product: a is too short");
-        assert!(self.d.len() >= (self.rows - 1) * self.ldd + np, "outer product: d is too short");
-        assert!(self.w.len() >= (self.k - 1) * self.ldw + np, "outer product: w is too short");
+        let (lines, width) = (self.rows / self.line.0, self.line.0);
+        let end = reach(self.k, [(lines - 1, self.line.1), (width - 1, self.lda)]);
+        assert!(self.a.len() >= end, "outer product: a is too short");
+        let end = reach(np, [(self.rows - 1, self.ldd)]);
+        assert!(self.d.len() >= end, "outer product: d is too short");
+        let end = reach(np, [(self.k - 1, self.ldw)]);
+        assert!(self.w.len() >= end, "outer product: w is too short");
         let vectors = np / A::LANES;
         let mut v = 0;
         while v < vectors {
-            if vectors - v >= 2 {
-                if A::MANY_REGISTERS {
-                    self.columns::<A, 12, 2>(arithmetic, v);
-                } else {
-                    self.columns::<A, 6, 2>(arithmetic, v);
+            let width = if vectors - v >= 2 { 2 } else { 1 };
+            // SAFETY: the extents were asserted, and at least `width` vectors are left.
+            unsafe {
+                match (width, A::MANY_REGISTERS) {
+                    (2, true) => self.columns::<A, 12, 2>(arithmetic, v),
+                    (2, false) => self.columns::<A, 6, 2>(arithmetic, v),
+                    (_, true) => self.columns::<A, 16, 1>(arithmetic, v),
+                    (_, false) => self.columns::<A, 12, 1>(arithmetic, v),
                 }
-                v += 2;
-            } else {
-                if A::MANY_REGISTERS {
-                    self.columns::<A, 16, 1>(arithmetic, v);
-                } else {
-                    self.columns::<A, 12, 1>(arithmetic, v);
-                }
-                v += 1;
             }
+            v += width;
         }
     }
 }
 
 impl<T: Term> OuterProduct<'_, T> {
+    /// `V` vectors of columns from vector `v` on, `K` rows of `w` at a time.
+    ///
+    /// # Safety
+    /// The extents were asserted, and `v + V` vectors are within the padded columns.
     #[inline(always)]
-    fn columns<A: Arithmetic<Term = T>, const K: usize, const V: usize>(
+    unsafe fn columns<A: Arithmetic<Term = T>, const K: usize, const V: usize>(
         &mut self,
         arithmetic: A,
         v: usize,
     ) {
         let mut k = 0;
-        // SAFETY: compute asserted the extents, and every tile ends at or before row self.k of w.
+        // SAFETY: the extents were asserted, and every tile ends at or before row self.k of w.
         unsafe {
             while k + K <= self.k {
                 self.tile::<A, K, V>(arithmetic, k, v);
@@ -385,6 +401,8 @@ impl<T: Term> OuterProduct<'_, T> {
         k: usize,
         v: usize,
     ) {
+        // SAFETY: values k..k + K of each row of a, and the vectors of each row of d and of rows k..k + K of w, are within
+        // the asserted extents.
         unsafe {
             let column = v * A::LANES;
             let w = self.w.as_mut_ptr().add(k * self.ldw + column);

@@ -5,12 +5,14 @@ use std::ops::Range;
 
 use pulp::{Scalar, Simd, WithSimd};
 
+use super::proof::Dot;
+
 /// A SIMD instruction set of this machine.
 #[derive(Clone, Copy)]
 pub struct Level {
     pub(super) token: Token,
-    /// Set only where the processor has the instructions.
-    pub(super) bf16: bool,
+    /// Proof that the processor multiplies pairs of bf16 in one step.
+    pub(super) dot: Option<Dot>,
 }
 
 /// Proof that the instruction set is available.
@@ -37,21 +39,21 @@ impl Level {
         #[cfg(target_arch = "aarch64")]
         tokens.extend(pulp::aarch64::Neon::try_new().map(Token::Neon));
         tokens.push(Token::Scalar);
-        let bf16 = multiplies_bf16();
-        tokens.into_iter().map(|token| Self { token, bf16 }).collect()
+        let dot = Dot::try_new();
+        tokens.into_iter().map(|token| Self { token, dot }).collect()
     }
 
     /// True if the processor multiplies pairs of bf16 in one step; otherwise they are split, which is slower than
     /// multiplying `f32`.
     pub fn multiplies_bf16(self) -> bool {
-        self.bf16 && self.lanes() > 1
+        self.dot.is_some() && self.lanes() > 1
     }
 
     /// The levels of this machine, and those of an otherwise equal one without bf16.
     #[cfg(test)]
     pub(crate) fn with_and_without_bf16() -> impl Iterator<Item = Self> {
         let levels = Self::available().into_iter();
-        levels.flat_map(|level| [level, Self { bf16: false, ..level }])
+        levels.flat_map(|level| [level, Self { dot: None, ..level }])
     }
 
     /// The level that wastes least on images of `channels` channels: the widest, unless half its width fits much
@@ -135,19 +137,6 @@ pub(super) const HALF: usize = 8;
 fn half_tail(columns: usize) -> Option<usize> {
     let tail = columns % (2 * HALF);
     (columns > 2 * HALF && (1..=HALF).contains(&tail)).then_some(tail)
-}
-
-/// True if the processor multiplies pairs of bf16 in one step, and has the other required instructions.
-fn multiplies_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512bf16")
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
 }
 
 /// The greatest common divisor of a number above zero and a power of two.

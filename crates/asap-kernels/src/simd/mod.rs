@@ -2,7 +2,8 @@
 //!
 //! This is the only module with `unsafe` code: its inner loops, a few instructions long, read through pointers to
 //! avoid bounds checks. Every kernel is a struct of slices and extents; running it first asserts that the slices hold
-//! everything that the extents reach, and the pointers never leave the asserted range.
+//! everything that the extents reach (`reach`), and the pointers never leave the asserted range. Instructions that not
+//! every processor has are used only with a token that proves them (`proof`).
 //!
 //! Scratch images have their channels padded to whole vectors (`cp`, a multiple of [`Level::lanes`]), so that only the
 //! kernels that touch the caller's tensors encounter a partial vector.
@@ -15,6 +16,8 @@ mod gemm;
 mod level;
 mod pointwise;
 mod pool;
+mod proof;
+mod reach;
 mod rounding;
 mod vector;
 

@@ -6,6 +6,7 @@
 use pulp::{Simd, WithSimd};
 
 use super::level::group;
+use super::reach::{reach, size};
 use super::vector::{Bf16, Lanes, Value, load, store};
 
 /// A value per channel times `x` plus another.
@@ -40,10 +41,11 @@ impl<T: Value> WithSimd for LoadRows<'_, T> {
             return;
         }
         assert!(
-            x.len() >= rows * width * c && cp == c.next_multiple_of(S::F32_LANES),
+            x.len() >= size([rows, width, c]) && cp == c.next_multiple_of(S::F32_LANES),
             "load: x is too short"
         );
-        assert!(dst.len() >= (rows - 1) * dst_row + width * cp, "load: dst is too short");
+        let end = reach(0, [(rows - 1, dst_row), (width, cp)]);
+        assert!(dst.len() >= end, "load: dst is too short");
         if let Some(affine) = affine {
             assert!(
                 affine.scale.len() >= cp && affine.shift.len() >= cp,
@@ -107,13 +109,13 @@ impl WithSimd for Moments<'_> {
             return;
         }
         let cp = c.next_multiple_of(S::F32_LANES);
-        assert!(y.len() >= pixels * c, "moments: y is too short");
+        assert!(y.len() >= size([pixels, c]), "moments: y is too short");
         assert!(mean.len() >= cp && m2.len() >= cp, "moments: the sums are too short");
         let (old, new) = (count as f32, pixels as f32);
         let mut first = 0;
         while first < cp {
             let lanes = Lanes::at(simd, first, c);
-            // SAFETY: the extents were asserted.
+            // SAFETY: the extents were asserted; first + lanes <= cp, and the enabled lanes are below c.
             unsafe {
                 let y = y.as_ptr().add(first);
                 let zero = simd.splat_f32s(0.0);
@@ -191,40 +193,47 @@ impl WithSimd for Accumulate<'_> {
         if self.pixels == 0 {
             return;
         }
+        let len = size([self.pixels, self.c]);
+        assert!(self.out.len() >= len, "accumulate: out is too short");
         let together = group(S::F32_LANES, self.c, self.pixels);
         (self.pixels, self.c) = (self.pixels / together, self.c * together);
-        let (len, cp) = (self.pixels * self.c, self.c.next_multiple_of(S::F32_LANES));
-        assert!(self.out.len() >= len, "accumulate: out is too short");
+        let cp = self.c.next_multiple_of(S::F32_LANES);
         assert!(self.shift.len() >= cp, "accumulate: shift is too short");
         let terms = self.terms.iter().map(|(y, factor)| (y.len(), factor.len()));
         let rounded = self.rounded.iter().map(|(y, factor)| (y.len(), factor.len()));
         for (y, factor) in terms.chain(rounded) {
             assert!(y >= len && factor >= cp, "accumulate: a term is too short");
         }
-        match (self.terms.len(), self.rounded.len()) {
-            (0, 0) => self.sum::<S, 0, 0>(simd),
-            (1, 0) => self.sum::<S, 1, 0>(simd),
-            (2, 0) => self.sum::<S, 2, 0>(simd),
-            (3, 0) => self.sum::<S, 3, 0>(simd),
-            (TERMS, 0) => self.sum::<S, TERMS, 0>(simd),
-            (1, 1) => self.sum::<S, 1, 1>(simd),
-            (0, 1) => self.sum::<S, 0, 1>(simd),
-            (0, 2) => self.sum::<S, 0, 2>(simd),
-            (0, 3) => self.sum::<S, 0, 3>(simd),
-            (0, TERMS) => self.sum::<S, 0, TERMS>(simd),
-            (terms, rounded) => unreachable!("{terms} terms and {rounded} rounded ones"),
+        // SAFETY: the extents were asserted, and each call has the numbers of terms.
+        unsafe {
+            match (self.terms.len(), self.rounded.len()) {
+                (0, 0) => self.sum::<S, 0, 0>(simd),
+                (1, 0) => self.sum::<S, 1, 0>(simd),
+                (2, 0) => self.sum::<S, 2, 0>(simd),
+                (3, 0) => self.sum::<S, 3, 0>(simd),
+                (TERMS, 0) => self.sum::<S, TERMS, 0>(simd),
+                (1, 1) => self.sum::<S, 1, 1>(simd),
+                (0, 1) => self.sum::<S, 0, 1>(simd),
+                (0, 2) => self.sum::<S, 0, 2>(simd),
+                (0, 3) => self.sum::<S, 0, 3>(simd),
+                (0, TERMS) => self.sum::<S, 0, TERMS>(simd),
+                (terms, rounded) => unreachable!("{terms} terms and {rounded} rounded ones"),
+            }
         }
     }
 }
 
 impl Accumulate<'_> {
     /// All `N` terms and `M` rounded ones.
+    ///
+    /// # Safety
+    /// The extents were asserted, and there are `N` terms and `M` rounded ones.
     #[inline(always)]
-    fn sum<S: Simd, const N: usize, const M: usize>(self, simd: S) {
+    unsafe fn sum<S: Simd, const N: usize, const M: usize>(self, simd: S) {
         let Self { out, add, terms, rounded, shift, pixels, c } = self;
         for first in (0..c).step_by(S::F32_LANES) {
             let lanes = Lanes::at(simd, first, c);
-            // SAFETY: with_simd asserted the extents; first lies below c.
+            // SAFETY: the extents were asserted; first + lanes <= cp, and the enabled lanes are below c.
             unsafe {
                 let out = out.as_mut_ptr().add(first);
                 let shift = load::<S>(shift.as_ptr().add(first));
@@ -284,10 +293,11 @@ impl<T: Value> WithSimd for Sums<'_, T> {
         if pixels == 0 {
             return;
         }
+        let len = size([pixels, c]);
+        assert!(g.len() >= len && y.len() >= len, "sums: an image is too short");
         let together = group(S::F32_LANES, c, pixels);
         let (pixels, c) = (pixels / together, c * together);
         let cp = c.next_multiple_of(S::F32_LANES);
-        assert!(g.len() >= pixels * c && y.len() >= pixels * c, "sums: an image is too short");
         assert!(
             mean.len() >= cp && sum.len() >= cp && dot.len() >= cp,
             "sums: a vector of channels is too short"
@@ -295,7 +305,7 @@ impl<T: Value> WithSimd for Sums<'_, T> {
         let mut first = 0;
         while first < cp {
             let lanes = Lanes::at(simd, first, c);
-            // SAFETY: the extents were asserted.
+            // SAFETY: the extents were asserted; first + lanes <= cp, and the enabled lanes are below c.
             unsafe {
                 let (g, y) = (g.as_ptr().add(first), y.as_ptr().add(first));
                 let mean = load::<S>(mean.as_ptr().add(first));
@@ -353,12 +363,13 @@ impl WithSimd for MaskedAdd<'_> {
             return;
         }
         assert!(
-            dst.len() >= rows * width * c && cp == c.next_multiple_of(S::F32_LANES),
+            dst.len() >= size([rows, width, c]) && cp == c.next_multiple_of(S::F32_LANES),
             "mask: dst is too short"
         );
-        assert!(d.len() >= rows * width * cp, "mask: d is too short");
+        assert!(d.len() >= size([rows, width, cp]), "mask: d is too short");
         if let Some(r) = r {
-            assert!(r.len() >= (rows - 1) * r_row + width * cp, "mask: r is too short");
+            let end = reach(0, [(rows - 1, r_row), (width, cp)]);
+            assert!(r.len() >= end, "mask: r is too short");
         }
         let zero = simd.splat_f32s(0.0);
         // Without padding all vectors of a row are alike, as in LoadRows.
@@ -371,7 +382,7 @@ impl WithSimd for MaskedAdd<'_> {
         for row in 0..rows {
             for first in (0..cp).step_by(S::F32_LANES) {
                 let lanes = Lanes::at(simd, first, c);
-                // SAFETY: the extents were asserted.
+                // SAFETY: the extents were asserted; first + lanes <= cp, and the enabled lanes are below c.
                 unsafe {
                     let dst = dst.as_mut_ptr().add(row * width * c + first);
                     let d = d.as_ptr().add(row * width * cp + first);

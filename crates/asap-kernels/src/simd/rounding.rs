@@ -1,6 +1,7 @@
 //! Values rounded to bf16 and back: in pairs for products, one by one for storage.
 
 use super::arithmetic::{Pair, Rounding, RoundingKernel};
+use super::reach::{reach, size};
 use super::vector::Bf16;
 
 /// Rounds `rows` rows of `k` values, followed by zeros up to `row`: neighbouring ones are pairs.
@@ -22,9 +23,9 @@ impl RoundingKernel for RoundRows<'_> {
         if rows == 0 {
             return;
         }
-        assert!(x.len() >= (rows - 1) * ldx + k, "round: x is too short");
+        assert!(x.len() >= reach(k, [(rows - 1, ldx)]), "round: x is too short");
         assert!(row >= k && row.is_multiple_of(R::LANES), "round: rows end within a vector");
-        assert!(out.len() >= rows * row, "round: out is too short");
+        assert!(out.len() >= size([rows, row]), "round: out is too short");
         let whole = k - k % R::LANES;
         for index in 0..rows {
             // SAFETY: the extents were asserted; beyond value k nothing is read.
@@ -62,15 +63,16 @@ impl RoundingKernel for PairRows<'_> {
         if rows == 0 {
             return;
         }
-        assert!(x.len() >= (rows - 1) * ldx + n, "pair: x is too short");
+        assert!(x.len() >= reach(n, [(rows - 1, ldx)]), "pair: x is too short");
         assert!(row >= n && row.is_multiple_of(R::LANES), "pair: rows end within a vector");
-        assert!(out.len() >= rows.div_ceil(2) * row, "pair: out is too short");
+        assert!(out.len() >= size([rows.div_ceil(2), row]), "pair: out is too short");
         let zeros = [0.0; 64];
+        const { assert!(R::LANES <= 64) };
         for first in (0..row).step_by(R::LANES) {
             let count = n.saturating_sub(first).min(R::LANES);
             let (x, out) = (x.as_ptr().wrapping_add(first), out[first..].as_mut_ptr());
             let at = |row: usize| x.wrapping_add(row * ldx);
-            // SAFETY: the extents were asserted; beyond column n nothing is read.
+            // SAFETY: the extents were asserted; beyond column n nothing is read, and of the zeros no more than LANES.
             unsafe {
                 // A constant number of values needs no mask.
                 if count == R::LANES {

@@ -2,6 +2,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::super::reach::size;
 use super::super::vector::Lanes;
 use super::forward::windows;
 use super::shape::{PoolKind, PoolShape};
@@ -23,13 +24,15 @@ impl WithSimd for Backward<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let PoolShape { kind, h, w, c, stride } = self.shape;
         let (oh, ow) = self.shape.out();
-        assert!(self.dy.len() >= oh * ow * c, "pool: the gradient is too short");
-        assert!(self.dx.len() >= h * w * c, "pool: the gradient of the input is too short");
+        let (len, out) = (size([h, w, c]), size([oh, ow, c]));
+        assert!(self.dy.len() >= out, "pool: the gradient is too short");
+        assert!(self.dx.len() >= len, "pool: the gradient of the input is too short");
+        // A row without a pixel has no first one.
+        if ow == 0 {
+            return;
+        }
         if kind == PoolKind::Max {
-            assert!(
-                self.y.len() >= oh * ow * c && self.x.len() >= h * w * c,
-                "pool: an image is too short"
-            );
+            assert!(self.y.len() >= out && self.x.len() >= len, "pool: an image is too short");
         } else {
             self.divide();
             if stride == 1 {
@@ -41,7 +44,7 @@ impl WithSimd for Backward<'_> {
         for oy in 0..oh {
             for first in (0..c).step_by(S::F32_LANES) {
                 let lanes = Lanes::at(simd, first, c);
-                // SAFETY: the extents were asserted; windows lie within the image.
+                // SAFETY: the extents were asserted, rows have pixels, and oy and ox are below the size of the result.
                 unsafe {
                     match (kind, stride) {
                         (PoolKind::Max, 1) => self.largest_of_row(lanes, oy),
@@ -82,11 +85,12 @@ impl Backward<'_> {
     /// stays in `dy` for the next.
     ///
     /// # Safety
-    /// The extents were asserted, `oy` is a row of the result, `lanes` within the channels.
+    /// The extents were asserted, the stride is 1, rows have pixels, `oy` is a row of the result, `lanes` within the channels.
     #[inline(always)]
     unsafe fn largest_of_row<S: Simd>(&mut self, lanes: Lanes<S>, oy: usize) {
         let (PoolShape { h, w, c, .. }, zero) = (self.shape, lanes.simd.splat_f32s(0.0));
         let (top, bottom) = self.shape.window(oy, h);
+        // SAFETY: the window's rows are rows of the image, their pixels 0 to w - 1, and the result is as large.
         unsafe {
             let at = oy * w * c + lanes.first;
             let (y, dy) = (self.y.as_ptr().add(at), self.dy.as_mut_ptr().add(at));
@@ -127,6 +131,7 @@ impl Backward<'_> {
     unsafe fn largest<S: Simd>(&mut self, lanes: Lanes<S>, oy: usize, ox: usize) {
         let (PoolShape { h, w, c, .. }, simd) = (self.shape, lanes.simd);
         let ((top, bottom), (left, right)) = (self.shape.window(oy, h), self.shape.window(ox, w));
+        // SAFETY: the pixel is one of the result, and those of its window are pixels of the image.
         unsafe {
             let at = (oy * self.shape.out().1 + ox) * c + lanes.first;
             let (y, zero) = (lanes.load(self.y.as_ptr().add(at)), simd.splat_f32s(0.0));
@@ -154,6 +159,7 @@ impl Backward<'_> {
     unsafe fn share<S: Simd>(&mut self, lanes: Lanes<S>, oy: usize, ox: usize) {
         let (PoolShape { h, w, c, .. }, simd) = (self.shape, lanes.simd);
         let ((top, bottom), (left, right)) = (self.shape.window(oy, h), self.shape.window(ox, w));
+        // SAFETY: the pixel is one of the result, and those of its window are pixels of the image.
         unsafe {
             let at = (oy * self.shape.out().1 + ox) * c + lanes.first;
             let share = lanes.load(self.dy.as_ptr().add(at));
@@ -183,6 +189,7 @@ impl<S: Simd> Window<S> {
     unsafe fn take<const LEFT: bool, const RIGHT: bool>(&mut self, y: *const f32, dy: *mut f32) {
         let (lanes, simd) = (self.lanes, self.lanes.simd);
         let zero = simd.splat_f32s(0.0);
+        // SAFETY: the enabled lanes are readable.
         let (y, mut left_over) = unsafe { (lanes.load(y), lanes.load(dy)) };
         for i in usize::from(!LEFT)..2 + usize::from(RIGHT) {
             // Not below the maximum: equal to it, or one of them NaN.
@@ -191,6 +198,7 @@ impl<S: Simd> Window<S> {
             self.sums[i] = simd.select_f32s(below, self.sums[i], more);
             left_over = simd.select_f32s(below, left_over, zero);
         }
+        // SAFETY: the enabled lanes are writable.
         unsafe { lanes.store(dy, left_over) };
     }
 
@@ -207,6 +215,7 @@ impl<S: Simd> Window<S> {
     /// The enabled lanes are readable and writable.
     #[inline(always)]
     unsafe fn flush(&self, dx: *mut f32, i: usize) {
+        // SAFETY: the enabled lanes are readable and writable.
         unsafe {
             self.lanes.store(dx, self.lanes.simd.add_f32s(self.lanes.load(dx), self.sums[i]))
         };

@@ -188,6 +188,7 @@ impl Columns<'_> {
 /// A vector is readable there in each row.
 #[inline(always)]
 unsafe fn column<S: Simd, V: Merge>(simd: S, rows: [*const f32; 3], at: usize) -> S::f32s {
+    // SAFETY: a vector is readable there.
     let [mid, a, b] = unsafe { rows.map(|row| load::<S>(row.add(at))) };
     V::merge(simd, mid, a, b, simd.splat_f32s(1.0))
 }
@@ -198,6 +199,7 @@ unsafe fn column<S: Simd, V: Merge>(simd: S, rows: [*const f32; 3], at: usize) -
 /// A vector is readable and writable there.
 #[inline(always)]
 unsafe fn put<S: Simd, H: Merge>(simd: S, out: *mut f32, value: S::f32s) {
+    // SAFETY: a vector is readable and writable there.
     unsafe {
         store::<S>(out, if H::ADD { simd.add_f32s(load::<S>(out), value) } else { value });
     }

@@ -35,3 +35,20 @@ pub(crate) fn pool_backward(
 ) {
     level.run(Backward { shape, x, y, dy, line, dx });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_a_pixel_have_no_gradient() {
+        for level in Level::available() {
+            for (kind, stride) in [PoolKind::Max, PoolKind::Average].into_iter().zip([1, 2]) {
+                let shape = PoolShape { kind, h: 3, w: 0, c: 16, stride };
+                let mut dx = [7.0; 64];
+                pool_backward(level, shape, &[], &[], &mut [], &mut [], &mut dx);
+                assert_eq!(dx, [7.0; 64], "{level}");
+            }
+        }
+    }
+}
