@@ -642,6 +642,20 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         anew: bool,
     },
+    /// Time the reading of a data set, and its batches
+    Data {
+        #[command(flatten)]
+        source: DataSource,
+        /// Images per batch
+        #[arg(long, default_value_t = 64)]
+        batch: usize,
+        /// Side in pixels to which images are scaled [default: that of half of them, or the median, up to 64]
+        #[arg(long, value_name = "PIXELS")]
+        size: Option<usize>,
+        /// Memory in MiB that images may take; those that take more are read when a batch needs them [default: half of the free memory]
+        #[arg(long, value_name = "MIB", default_value_t = 0, hide_default_value = true)]
+        memory: u64,
+    },
     /// Time the inference of a trained network on made-up images
     Predict {
         /// Run folder of a finished training, or a weights.safetensors file

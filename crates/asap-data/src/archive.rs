@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, copy};
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
 use flate2::bufread::MultiGzDecoder;
@@ -26,11 +27,14 @@ pub(crate) fn is_archive(path: &Path) -> bool {
     path.is_file() && ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-/// The folder with the content of an archive. It is unpacked unless it already was; only files and folders are, and none outside.
+/// The folder with the content of an archive, in `cache` or in the user's. It is unpacked unless it already was; only files and folders
+/// are, and none outside.
 ///
 /// # Errors
 /// A damaged archive, one that grows too much, or a cache that cannot be written to.
-pub(crate) fn unpacked(path: &Path) -> Result<PathBuf, DataError> {
+pub(crate) fn unpacked(path: &Path, cache: Option<&Path>) -> Result<PathBuf, DataError> {
+    /// Tells the threads of this process apart.
+    static STARTED: AtomicU64 = AtomicU64::new(0);
     let fail = |error| DataError::io(path, error);
     let whole = fs::canonicalize(path).map_err(fail)?;
     let meta = fs::metadata(&whole).map_err(fail)?;
@@ -38,7 +42,7 @@ pub(crate) fn unpacked(path: &Path) -> Result<PathBuf, DataError> {
     let identity = format!("{}\0{}\0{changed:?}", whole.display(), meta.len());
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let stem = name.split('.').next().unwrap_or_default();
-    let cache = cache();
+    let cache = cache.map_or_else(users_cache, Path::to_owned);
     let folder = cache.join(format!("{stem}-{:016x}", fnv1a(identity.as_bytes())));
     if folder.is_dir() {
         return Ok(folder);
@@ -49,7 +53,8 @@ pub(crate) fn unpacked(path: &Path) -> Result<PathBuf, DataError> {
         DataError::format(folder, "a folder to unpack the archive into", found, remedy)
     };
     fs::create_dir_all(&cache).map_err(|error| refused(&cache, error))?;
-    let partial = cache.join(format!(".{stem}-{}", std::process::id()));
+    let started = STARTED.fetch_add(1, Ordering::Relaxed);
+    let partial = cache.join(format!(".{stem}-{}-{started}", std::process::id()));
     let _ = fs::remove_dir_all(&partial);
     let outcome = unpack(path, &partial, &mut Budget::of(meta.len()));
     let outcome = outcome.map_err(|fault| match fault {
@@ -74,8 +79,8 @@ pub(crate) fn unpacked(path: &Path) -> Result<PathBuf, DataError> {
     }
 }
 
-/// The folder of unpacked archives; its content can be deleted at any time.
-fn cache() -> PathBuf {
+/// The user's folder of unpacked archives; its content can be deleted at any time.
+fn users_cache() -> PathBuf {
     let variable =
         |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
@@ -110,7 +115,12 @@ impl Budget {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(Fault::Write)?;
         }
-        let mut file = File::create_new(&path).map_err(Fault::Write)?;
+        let mut file = File::create_new(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Fault::Archive(format!("two files of the name {}", name.display()))
+            }
+            _ => Fault::Write(error),
+        })?;
         let mut limited = Tracked { from: from.take(self.bytes.saturating_add(1)), failed: None };
         let written = copy(&mut limited, &mut file);
         if let Some(error) = limited.failed {
@@ -189,5 +199,8 @@ fn unpack_tar(from: impl Read, folder: &Path, budget: &mut Budget) -> Result<(),
             budget.write(&name, folder, &mut entry)?;
         }
     }
+    // A compressed archive has its checksum at the end, behind the last entry.
+    let mut rest = archive.into_inner().take(budget.bytes);
+    copy(&mut rest, &mut io::sink()).map_err(damaged)?;
     if any { Ok(()) } else { Err(Fault::Archive("no entries".to_owned())) }
 }

@@ -200,7 +200,8 @@ fn parse_pickle(
         |found: String| DataError::format(path, expected.clone(), found, "download the file again");
     let pickle = Pickle::parse(bytes).map_err(&fail)?;
     let array = pickle.get("data").and_then(|data| pickle.array(data));
-    let Some((shape, planes)) = array.filter(|(shape, _)| shape[1..] == [3 * PIXELS]) else {
+    let fits = |shape: &[usize]| matches!(shape, [_, width] if *width == 3 * PIXELS);
+    let Some((shape, planes)) = array.filter(|(shape, _)| fits(shape)) else {
         return Err(fail("no such data".to_owned()));
     };
     let label = |&id: &Id| pickle.number(id).and_then(|label| u16::try_from(label).ok());

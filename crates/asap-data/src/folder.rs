@@ -72,8 +72,10 @@ fn images(root: &Path, options: &LoadOptions) -> Result<Images, DataError> {
             parts.iter_mut().zip([(valid, &VALID[..]), (test, &TEST[..])])
         {
             *part = match folder {
-                Some(folder) => Some(listed.part(&folder, &classes)?),
-                None => flat_part(root, names, &classes, &mut warnings)?,
+                Some(folder) if !is_flat(&folder, &classes) => {
+                    Some(listed.part(&folder, &classes)?)
+                }
+                _ => flat_part(root, names, &classes, &mut warnings)?,
             };
         }
         let [valid, test] = parts;
@@ -128,6 +130,16 @@ fn no_classes(top: &Path, count: usize) -> DataError {
     }
 }
 
+/// Folders in the folder of a part that hold all its images, as Tiny ImageNet's.
+const FLAT: [&str; 2] = ["images", "img"];
+
+/// True for the folder of a part with one folder in it that is no class.
+fn is_flat(folder: &Path, classes: &[String]) -> bool {
+    let inner = class_folders(folder).unwrap_or_default();
+    let is_usual = |name: &str| FLAT.iter().any(|usual| name.eq_ignore_ascii_case(usual));
+    matches!(&inner[..], [(name, _)] if is_usual(name) && !classes.contains(name))
+}
+
 /// A validation or test folder that has its images in one folder, as ImageNet's: with labels in a list in it or beside it.
 fn flat_part(
     root: &Path,
@@ -141,13 +153,19 @@ fn flat_part(
         path.is_dir() && names.iter().any(|known| name.eq_ignore_ascii_case(known))
     };
     let Some(folder) = listing.iter().find(is) else { return Ok(None) };
-    let images: Vec<PathBuf> =
-        Listing::of(folder)?.kept.into_iter().filter(|path| is_image(path)).collect();
+    let inner = class_folders(folder)?.into_iter().map(|(_, inner)| inner);
+    let folders: Vec<PathBuf> =
+        [folder.clone(), root.to_owned()].into_iter().chain(inner).collect();
+    let mut images = Vec::new();
+    for place in folders.iter().filter(|place| *place != root) {
+        images.extend(Listing::of(place)?.kept.into_iter().filter(|path| is_image(path)));
+    }
     if images.is_empty() {
         warnings.push(format!("ignored the folder {}, which has no images", folder.display()));
         return Ok(None);
     }
-    match list::labels_of(root, folder, &images, classes)? {
+    let part = folder.file_name().and_then(|name| part_of(&name.to_string_lossy()));
+    match list::labels_of(&folders, part, &images, classes)? {
         Some(files) => Ok(Some(Part::new(folder, files))),
         None => {
             warnings.push(format!(

@@ -18,6 +18,9 @@ use crate::{DataError, Dataset, LoadOptions, Splits};
 const LABELS: [&str; 8] =
     ["label", "labels", "fine_label", "class", "category", "target", "coarse_label", "species"];
 
+/// The label with which hubs publish test images without labels.
+const UNLABELLED: &str = "-1";
+
 /// The remedy for a class without images.
 const IF_EMPTY: &str = "add the missing files of the data set";
 
@@ -66,7 +69,9 @@ pub(crate) fn read(
         }
     }
     let names = tables.iter().find_map(|(_, table)| table.names.clone());
-    let found = || tables.iter().flat_map(|(_, table)| &table.labels);
+    let numbered = names.is_some();
+    let labels = tables.iter().flat_map(|(_, table)| &table.labels);
+    let found = || labels.clone().filter(|label| *label != UNLABELLED);
     let classes = names.unwrap_or_else(|| {
         let mut names: Vec<String> = match found().all(|label| label.parse::<u16>().is_ok()) {
             true => {
@@ -91,13 +96,12 @@ pub(crate) fn read(
     for (part, table) in tables {
         let Table { path, images, labels, .. } = table;
         for (row, (bytes, label)) in images.into_iter().zip(labels).enumerate() {
-            // Hubs publish test images without labels with the label -1.
-            if label == "-1" {
+            if label == UNLABELLED {
                 unlabelled += 1;
                 continue;
             }
             let class = match label.parse::<usize>() {
-                Ok(number) if !classes.contains(&label) => {
+                Ok(number) if numbered || !classes.contains(&label) => {
                     Some(number).filter(|&n| n < classes.len())
                 }
                 _ => classes.iter().position(|class| *class == label),

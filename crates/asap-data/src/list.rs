@@ -136,9 +136,20 @@ pub(crate) fn read(path: &Path) -> Result<List, DataError> {
             }
         }
     }
-    let notes =
+    let twice =
         (twice > 0).then(|| format!("{twice} images are in the list more than once: used once"));
-    Ok(List { path: path.to_owned(), classes, parts, notes: notes.into_iter().collect() })
+    let beside = folders.iter().filter_map(|folder| Listing::of(folder).ok());
+    let beside = beside.flat_map(|listing| listing.kept).filter(|file| is_image(file));
+    let mut unlisted = beside.filter(|file| !files.contains_key(file));
+    let unlisted = unlisted.next().map(|first| {
+        let count = 1 + unlisted.count();
+        format!(
+            "{count} images beside the list are not in it, and are left out, such as {}",
+            first.display()
+        )
+    });
+    let notes = [twice, unlisted].into_iter().flatten().collect();
+    Ok(List { path: path.to_owned(), classes, parts, notes })
 }
 
 /// The list of the images that lie in a folder without folders of classes.
@@ -170,7 +181,18 @@ pub(crate) fn beside_images(root: &Path, entries: &[PathBuf]) -> Result<Option<L
     let likely: Vec<_> = lists.iter().filter(named).collect();
     match (&lists[..], &likely[..]) {
         ([only], _) => read(only).map(Some),
-        (_, [only]) => read(only).map(Some),
+        (_, [only]) => {
+            let mut list = read(only)?;
+            let others =
+                lists.iter().filter(|path| **path != **only).map(|path| path.display().to_string());
+            let others: Vec<_> = others.collect();
+            list.notes.push(format!(
+                "took the labels from {}, and not from {}",
+                only.display(),
+                others.join(", ")
+            ));
+            Ok(Some(list))
+        }
         _ => {
             let names: Vec<_> = lists.iter().map(|path| path.display().to_string()).collect();
             let expected = "one list of labels beside the images";
@@ -180,21 +202,32 @@ pub(crate) fn beside_images(root: &Path, entries: &[PathBuf]) -> Result<Option<L
     }
 }
 
-/// Labels of the images in the folder of a part, from a list in it or in `root`: class names, or numbers of the sorted classes.
+/// Labels of the images of a part, from a list in one of these folders: class names, or numbers of the sorted classes. Paths in it begin
+/// in one of the folders, too. A list that is called like another part is not meant.
 pub(crate) fn labels_of(
-    root: &Path,
-    folder: &Path,
+    folders: &[PathBuf],
+    part: Option<usize>,
     images: &[PathBuf],
     classes: &[String],
 ) -> Result<Option<Vec<(Encoded, u16)>>, DataError> {
-    let mut lists = Listing::of(folder)?.kept;
-    lists.extend(Listing::of(root)?.kept);
-    for path in lists.iter().filter(|path| is_list(path)) {
-        let Ok(rows) = rows(path, &|file| image_in(folder, file).is_some()) else { continue };
-        let labels: BTreeMap<PathBuf, String> = rows
-            .into_iter()
-            .filter_map(|row| Some((image_in(folder, &row.file)?, row.label)))
-            .collect();
+    let known: BTreeSet<&PathBuf> = images.iter().collect();
+    let find = |file: &str| {
+        let mut found = folders.iter().filter_map(|folder| image_in(folder, file));
+        found.find(|path| known.contains(path))
+    };
+    let mut lists = Vec::new();
+    for folder in folders {
+        lists.extend(Listing::of(folder)?.kept);
+    }
+    let of_another = |path: &Path| {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let named: Vec<usize> = stem.split(['-', '_', '.', ' ']).filter_map(part_of).collect();
+        !named.is_empty() && !named.iter().any(|&named| Some(named) == part)
+    };
+    for path in lists.iter().filter(|path| is_list(path) && !of_another(path)) {
+        let Ok(rows) = rows(path, &|file| find(file).is_some()) else { continue };
+        let labels: BTreeMap<PathBuf, String> =
+            rows.into_iter().filter_map(|row| Some((find(&row.file)?, row.label))).collect();
         if labels.is_empty() {
             continue;
         }
@@ -325,7 +358,7 @@ fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Vec<Row>, DataErro
             line,
             file: found.clone(),
             label: named,
-            part: part.and_then(|at| cell(at).cloned()),
+            part: part.map(|at| cell(at).cloned().unwrap_or_default()),
         })
     };
     cells.into_iter().skip(head).map(row).collect()

@@ -72,26 +72,30 @@ fn parse(mut from: impl Read) -> Result<Content, String> {
     }
     let (mut images, mut labels) = (None, None);
     while images.is_none() || labels.is_none() {
-        let (kind, length) = tag(&mut from)?;
+        let mut first = [0];
+        if from.read(&mut first).map_err(|error| error.to_string())? == 0 {
+            break;
+        }
+        let (kind, length) = tag(&mut first.chain(&mut from))?;
         let content = (&mut from).take(length.into());
         let array = match kind {
             MI_COMPRESSED => {
                 let mut inner = ZlibDecoder::new(content);
                 let (kind, length) = tag(&mut inner)?;
-                let array = if kind == MI_MATRIX {
-                    matrix(inner.by_ref().take(length.into()))?
-                } else {
-                    None
-                };
-                // What follows the array: its checksum.
-                let mut rest = inner.into_inner();
-                std::io::copy(&mut rest, &mut std::io::sink()).map_err(|e| e.to_string())?;
+                let mut content = inner.by_ref().take(length.into());
+                let array = if kind == MI_MATRIX { matrix(&mut content)? } else { None };
+                skip(&mut content)?;
+                // The checksum is compared at the end only.
+                if inner.read(&mut [0]).map_err(|e| e.to_string())? > 0 {
+                    return Err("more than an array in an element".to_owned());
+                }
+                skip(&mut inner.into_inner())?;
                 array
             }
             MI_MATRIX => {
                 let mut content = content;
                 let array = matrix(&mut content)?;
-                std::io::copy(&mut content, &mut std::io::sink()).map_err(|e| e.to_string())?;
+                skip(&mut content)?;
                 array
             }
             _ => return Err(format!("an element of type {kind}")),
@@ -103,13 +107,14 @@ fn parse(mut from: impl Read) -> Result<Content, String> {
         }
     }
     let (Some(images), Some(labels)) = (images, labels) else {
-        return Err("no X and y".to_owned());
+        return Err("not both, X and y, as bytes or doubles".to_owned());
     };
     let &[height, width, channels @ (1 | 3), count] = &images.sides[..] else {
         return Err(format!("X {:?}", images.sides));
     };
-    if images.kind != MI_UINT8 || height.max(width) > MAX_SIDE as usize {
-        return Err("X of other values than bytes, or too large".to_owned());
+    let sides = 1..=MAX_SIDE as usize;
+    if images.kind != MI_UINT8 || ![height, width].iter().all(|side| sides.contains(side)) {
+        return Err("X of other values than bytes, or with sides outside 1 to 4096".to_owned());
     }
     if labels.values() != count {
         return Err(format!("{count} images and {} labels", labels.values()));
@@ -201,6 +206,11 @@ fn element(from: &mut impl Read, most: u64) -> Result<(u32, Vec<u8>), String> {
         .read_to_end(&mut padding)
         .map_err(|e| e.to_string())?;
     Ok((word, content))
+}
+
+/// Reads to the end.
+fn skip(from: &mut impl Read) -> Result<(), String> {
+    std::io::copy(from, &mut std::io::sink()).map(drop).map_err(|error| error.to_string())
 }
 
 fn tag(from: &mut impl Read) -> Result<(u32, u32), String> {

@@ -22,8 +22,10 @@ const FORMS: [[[&str; 2]; 3]; 3] = [
     [["X_train", "y_train"], ["X_val", "y_val"], ["X_test", "y_test"]],
 ];
 
-/// Most bytes of an array.
-const MOST: u64 = 1 << 36;
+/// Most bytes of an array, as a multiple of its compressed ones, above [`ALWAYS`].
+const GROWTH: u64 = 100;
+/// Bytes that any array may have.
+const ALWAYS: u64 = 1 << 30;
 
 type Archive = ZipArchive<BufReader<File>>;
 
@@ -154,8 +156,9 @@ fn array(
     };
     let entry = archive.by_name(&format!("{name}.npy")).map_err(|error| fail(error.to_string()))?;
     let length = entry.size();
-    if length > MOST {
-        return Err(fail(format!("{length} bytes")));
+    let most = ALWAYS.max(entry.compressed_size().saturating_mul(GROWTH));
+    if length > most {
+        return Err(fail(format!("{length} bytes in {} compressed ones", entry.compressed_size())));
     }
     let npy = NpyFile::new(entry).map_err(|error| fail(error.to_string()))?;
     let header = npy.header();
@@ -178,10 +181,12 @@ fn array(
         .filter(|&count| count <= length)
         .ok_or_else(|| fail(format!("{sides:?} values in {length} bytes")))?;
     let mut bytes = Vec::new();
-    let mut content = npy.into_inner().take(count);
-    content.read_to_end(&mut bytes).map_err(|error| fail(error.to_string()))?;
-    if bytes.len() as u64 != count {
-        return Err(fail(format!("{} of {count} bytes", bytes.len())));
+    let mut content = npy.into_inner();
+    // The checksum is compared at the end only, which lies behind the array.
+    let read = content.by_ref().take(count).read_to_end(&mut bytes);
+    let more = read.and_then(|_| content.read(&mut [0]));
+    if more.map_err(|error| fail(error.to_string()))? > 0 || bytes.len() as u64 != count {
+        return Err(fail(format!("not {count} bytes, but more or fewer")));
     }
     if images {
         return Ok((sides, bytes));

@@ -1,5 +1,7 @@
 //! Options for reading a data set.
 
+use std::path::PathBuf;
+
 use crate::error::DataError;
 use crate::picture::{check_channels, check_size};
 use crate::split::stratified_halves;
@@ -22,6 +24,8 @@ pub struct LoadOptions {
     /// Bytes that images may take in memory. If they take more, they are read again in every epoch, with the same result. By default
     /// there is no limit.
     pub memory: Option<u64>,
+    /// The folder in which archives are unpacked; by default `asap/unpacked` in the user's cache.
+    pub cache: Option<PathBuf>,
 }
 
 impl Default for LoadOptions {
@@ -34,6 +38,7 @@ impl Default for LoadOptions {
             skip_corrupt: false,
             limit: None,
             memory: None,
+            cache: None,
         }
     }
 }

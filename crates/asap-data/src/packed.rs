@@ -40,6 +40,8 @@ struct Header {
 struct Count {
     name: String,
     images: usize,
+    /// The checksum of the labels.
+    labels: u32,
 }
 
 /// True if a file begins like a packed data set.
@@ -78,7 +80,14 @@ fn write(
 ) -> Result<u64, DataError> {
     let fail = |error| DataError::write(path, error);
     let data = &splits.train;
-    let count = |(name, data): (&str, &Dataset)| Count { name: name.into(), images: data.len() };
+    let bytes_of = |labels: &[u16]| -> Vec<u8> {
+        labels.iter().flat_map(|label| label.to_le_bytes()).collect()
+    };
+    let count = |(name, data): (&str, &Dataset)| Count {
+        name: name.into(),
+        images: data.len(),
+        labels: crc(&bytes_of(data.labels())),
+    };
     let header = Header {
         name: splits.name.clone(),
         shape: data.image_shape(),
@@ -98,8 +107,7 @@ fn write(
     file.write_all(&start.concat()).map_err(fail)?;
     let (mut done, all) = (0, splits.parts().map(|(_, data)| data.len()).sum());
     for (_, data) in splits.parts() {
-        let labels: Vec<u8> = data.labels().iter().flat_map(|label| label.to_le_bytes()).collect();
-        file.write_all(&labels).map_err(fail)?;
+        file.write_all(&bytes_of(data.labels())).map_err(fail)?;
         let sums_at = file.stream_position().map_err(fail)?;
         let mut sums = vec![0; 4 * data.len()];
         file.write_all(&sums).map_err(fail)?;
@@ -181,6 +189,10 @@ pub(crate) fn read(path: &Path, options: &LoadOptions) -> Result<Splits, DataErr
         let mut numbers = vec![0; 6 * part.images];
         read_at(&file, at, &mut numbers).map_err(fail)?;
         let (labels, sums) = numbers.split_at(2 * part.images);
+        if crc(labels) != part.labels {
+            let expected = format!("the {} labels as they were written", part.name);
+            return Err(damaged(&expected, "damaged ones".to_owned()));
+        }
         let labels = labels.as_chunks::<2>().0.iter().map(|&label| u16::from_le_bytes(label));
         let sums = sums.as_chunks::<4>().0.iter().map(|&sum| u32::from_le_bytes(sum));
         let images = Packed {

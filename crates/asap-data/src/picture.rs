@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use image::imageops::{FilterType, resize as resize_plane};
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 use zune_jpeg::JpegDecoder;
@@ -210,22 +211,35 @@ pub(crate) fn convert(image: Vec<u8>, from: usize, to: usize) -> Vec<u8> {
     }
 }
 
-/// Resizes an image `[h, w, c]` by linear interpolation, antialiased when it shrinks.
+/// Resizes an image `[h, w, c]` by linear interpolation, antialiased when it shrinks. In whole numbers, so that every processor gives the
+/// same bytes.
 pub(crate) fn resize(image: &[u8], [h, w, c]: [usize; 3], height: usize, width: usize) -> Vec<u8> {
     if (h, w) == (height, width) {
         return image.to_vec();
     }
-    let mut out = vec![0; height * width * c];
-    for channel in 0..c {
-        let plane = GrayImage::from_fn(w as u32, h as u32, |x, y| {
-            image::Luma([image[(y as usize * w + x as usize) * c + channel]])
-        });
-        let plane = resize_plane(&plane, width as u32, height as u32, FilterType::Triangle);
-        for (value, &byte) in out.iter_mut().skip(channel).step_by(c).zip(plane.as_raw()) {
-            *value = byte;
+    let pixel = match c {
+        1 => PixelType::U8,
+        3 => PixelType::U8x3,
+        _ => {
+            let plane = |channel: usize| -> Vec<u8> {
+                image.iter().skip(channel).step_by(c).copied().collect()
+            };
+            let planes: Vec<_> =
+                (0..c).map(|channel| resize(&plane(channel), [h, w, 1], height, width)).collect();
+            return (0..height * width)
+                .flat_map(|at| planes.iter().map(move |plane| plane[at]))
+                .collect();
         }
-    }
-    out
+    };
+    let mut out = Image::new(width as u32, height as u32, pixel);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+    ImageRef::new(w as u32, h as u32, image, pixel)
+        .map_err(|error| error.to_string())
+        .and_then(|from| {
+            Resizer::new().resize(&from, &mut out, &options).map_err(|error| error.to_string())
+        })
+        .expect("sides above 0 and as many bytes as they say");
+    out.into_vec()
 }
 
 /// A buffer of zeros for `count` images of a shape.

@@ -101,7 +101,7 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
     let splits = if path.is_dir() {
         load_folder(path, options, DEEPEST)?
     } else if archive::is_archive(path) {
-        let folder = archive::unpacked(path)?;
+        let folder = archive::unpacked(path, options.cache.as_deref())?;
         let mut splits = load_folder(&folder, options, DEEPEST)?;
         splits.warnings.push(format!("the archive is unpacked in {}", folder.display()));
         splits

@@ -2,22 +2,58 @@
 
 use std::path::Path;
 
-use asap_core::Cost;
+use asap_core::{Cost, Design, Family};
+use asap_kernels::Precision;
 
 use crate::error::Error;
 
-/// Fraction of all outputs that a step keeps or works on: depthwise ones are recomputed. Measured.
-const KEPT_ACTIVATIONS: f64 = 0.65;
-/// Value, momentum, gradient and temporary values of a step.
-const WEIGHT_COPIES: f64 = 6.0;
 /// The program itself, in MiB.
-const RESIDENT_MB: f64 = 100.0;
+const RESIDENT_MB: f64 = 85.0;
 
-/// Estimated memory of the training of a network, in MiB, with `batch` images per step.
-pub fn activations_mb(cost: &Cost, batch: usize) -> f64 {
-    let floats = KEPT_ACTIVATIONS * batch as f64 * cost.activations as f64
-        + WEIGHT_COPIES * cost.params as f64;
-    4.0 * floats / (1024.0 * 1024.0) + RESIDENT_MB
+/// The memory of a step as multiples of the numbers in a network's [`Cost`]; measured (`docs/results/memory.md`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Footprint {
+    /// Values kept or worked on per output of a convolution or pooling. Depthwise convolutions are computed again; a full one
+    /// keeps its normalized input, too, and layers that are no kernels of ours keep theirs.
+    kept: f64,
+    /// Values per weight: itself, momentum, gradient, average, packed for the kernels, and copies for checkpoints.
+    copies: f64,
+}
+
+impl Footprint {
+    /// Of the training of a network.
+    pub fn of_training(design: &Design, precision: Precision) -> Self {
+        let kept = match design {
+            Design::Cells(cell) if cell.family() == Family::Darts => 1.2,
+            Design::Cells(_) => 2.1,
+            Design::Plain(network) => match network.to_string().split('-').next() {
+                Some("mobilenet") => 1.1,
+                _ if network.to_string() == "resnet-9" => 3.5,
+                _ => 2.1,
+            },
+        };
+        let kept = if precision == Precision::Bf16 { 0.8 * kept } else { kept };
+        Self { kept, copies: 18.0 }
+    }
+
+    /// Of a search by single paths or by a mixture, whose edges are computed again in the backward pass.
+    pub fn of_search(family: Family, single_paths: bool, precision: Precision) -> Self {
+        let kept = match (family, single_paths) {
+            (Family::Darts, true) => 0.95,
+            (Family::Darts, false) => 0.65,
+            (Family::NasBench201, true) => 2.1,
+            (Family::NasBench201, false) => 1.25,
+        };
+        let kept = if precision == Precision::Bf16 { 0.6 * kept } else { kept };
+        Self { kept, copies: 6.0 }
+    }
+
+    /// Estimated memory in MiB with `batch` images per step.
+    pub fn mb(self, cost: &Cost, batch: usize) -> f64 {
+        let outputs = batch as f64 * cost.activations as f64;
+        let floats = self.kept * outputs + self.copies * cost.params as f64;
+        4.0 * floats / (1024.0 * 1024.0) + RESIDENT_MB
+    }
 }
 
 /// Largest resident memory of this process so far, in MiB.

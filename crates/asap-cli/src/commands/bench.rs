@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use asap::latency::NetworkLatency;
-use asap::search::bench::{self, BenchConfig, Measurement};
+use asap::memory::memory_for_images;
+use asap::search::bench::{self, BenchConfig, Measurement, Reading};
 use asap_core::{Family, NetworkShape, SearchSpace, Stem};
+use asap_data::LoadOptions;
 
 use crate::args::{BenchArgs, BenchCommand, BenchSize, Common};
 use crate::failure::Usage;
@@ -31,6 +33,16 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
             let threads = common.threads.filter(|&threads| threads > 0).unwrap_or(1);
             let found = NetworkLatency::of(&design, shape, threads, *anew)?;
             return output::print(common.json, &found, &pieces(&found));
+        }
+        BenchCommand::Data { source, batch, size, memory } => {
+            let options = LoadOptions {
+                size: size.map(|side| (side, side)),
+                memory: memory_for_images(*memory),
+                ..LoadOptions::default()
+            };
+            let batch = at_least_one("--batch", *batch)?;
+            let measured = bench::reading(|| super::data::load(source, &options), batch)??;
+            return output::print(common.json, &measured, &read(&measured));
         }
         BenchCommand::Predict { run, batch, steps } => {
             let network = asap::run::folder::open_trained(run, common.device.unwrap_or_default())?;
@@ -63,6 +75,29 @@ fn config(
     };
     let device = common.device.unwrap_or_default();
     Ok(BenchConfig { shape, batch, steps, device, precision: size.precision })
+}
+
+fn read(measured: &Reading) -> String {
+    let Reading {
+        images,
+        image,
+        in_memory,
+        load_seconds,
+        epoch_images,
+        epoch_seconds,
+        peak_rss_mb,
+    } = measured;
+    let [height, width, channels] = image;
+    let place = if *in_memory { "in memory" } else { "on disk" };
+    format!(
+        "{images} images of {height}x{width}x{channels}, {place}\n\
+         read                 {load_seconds:>9.3} s   {:.0} images/s\n\
+         an epoch of batches  {epoch_seconds:>9.3} s   {:.0} images/s\n\
+         peak memory          {}\n",
+        *images as f64 / load_seconds,
+        *epoch_images as f64 / epoch_seconds,
+        output::megabytes(*peak_rss_mb)
+    )
 }
 
 fn at_least_one(flag: &str, number: usize) -> anyhow::Result<usize> {

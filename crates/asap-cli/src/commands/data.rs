@@ -38,7 +38,7 @@ pub(crate) fn run(args: &DataArgs, common: &Common) -> anyhow::Result<()> {
     }
 }
 
-fn load(source: &DataSource, options: &LoadOptions) -> anyhow::Result<Splits> {
+pub(super) fn load(source: &DataSource, options: &LoadOptions) -> anyhow::Result<Splits> {
     let spec: DataSpec = source.data.parse()?;
     Ok(asap_data::load(&spec, source.data_dir.as_deref(), options)?)
 }

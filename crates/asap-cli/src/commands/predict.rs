@@ -145,8 +145,16 @@ fn listed(files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let lines =
         text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    files.extend(lines.filter(|line| !line.is_empty()).map(path));
+    let lines = lines.filter(|line| !line.is_empty());
+    files.extend(lines.map(|line| from_windows(line).unwrap_or_else(|| path(line))));
     Ok(())
+}
+
+/// The path of a line that Windows wrote, with backslashes, if there is a file only under its name with slashes.
+fn from_windows(line: &[u8]) -> Option<PathBuf> {
+    let slashes: Vec<u8> = line.iter().map(|&b| if b == b'\\' { b'/' } else { b }).collect();
+    let there = path(&slashes);
+    (line.contains(&b'\\') && !path(line).exists() && there.exists()).then_some(there)
 }
 
 #[cfg(unix)]

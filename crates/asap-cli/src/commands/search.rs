@@ -81,10 +81,17 @@ fn to_the_end(job: Job<Search>, common: &Common) -> anyhow::Result<()> {
 fn summary(outline: &SearchOutline) -> String {
     let data = &outline.data;
     let [height, width, channels] = data.image;
+    let one_half = match &outline.classes_in_one_half[..] {
+        [] => String::new(),
+        classes => format!(
+            "\nnote: too few images to be in both halves of the search, so that either the weights or alpha never see them: {}",
+            classes.join(", ")
+        ),
+    };
     format!(
         "{}: {} + {} images of {height}x{width}x{channels}, {} classes; \
          search network of {} weights, about {:.0} MiB; \
-         at most {} epochs of {} steps, including {} grace epochs",
+         at most {} epochs of {} steps, including {} grace epochs{one_half}",
         data.name,
         data.train_images,
         data.valid_images,

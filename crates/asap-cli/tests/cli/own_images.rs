@@ -108,6 +108,89 @@ fn parts_of_a_data_set_have_many_names_and_what_an_epoch_leaves_out_is_said() {
     assert!(text.contains("each epoch leaves out 2 images"), "{text}");
 }
 
+#[test]
+fn a_search_names_the_classes_that_are_in_one_half_only() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    stripes(&at.join("photos"), ["lying", "standing"], 0, 20);
+    fs::create_dir(at.join("photos/rare")).unwrap();
+    fs::copy(at.join("photos/lying/1.png"), at.join("photos/rare/1.png")).unwrap();
+    let search = ["search", "--data", "photos", "--dry-run"];
+    let output = asap(&[&search[..], &["--set", "network.channels=2"]].concat(), at);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("in both halves of the search") && text.contains("see them: rare"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_check_names_every_image_that_is_wrong_and_a_packed_file_is_the_same_data_set() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    stripes(&at.join("photos"), ["lying", "standing"], 0, 30);
+    let good = fs::read(at.join("photos/lying/1.png")).unwrap();
+    fs::write(at.join("photos/lying/half.png"), &good[..good.len() / 2]).unwrap();
+    fs::write(at.join("photos/standing/copy.png"), &good).unwrap();
+    let checked = json(&asap(&["data", "check", "photos", "--json"], at));
+    let of = |kind: &str| -> Vec<String> {
+        let faults = checked["faults"].as_array().unwrap().iter();
+        let of_kind = faults.filter(|fault| fault["kind"] == kind);
+        of_kind
+            .flat_map(|fault| fault["images"].as_array().unwrap())
+            .map(|i| i.to_string())
+            .collect()
+    };
+    assert!(of("unreadable")[0].contains("half.png"), "{checked}");
+    let two = of("two_labels");
+    assert!(two[0].contains("lying/1.png") && two[0].contains("copy.png"), "{checked}");
+
+    refused(
+        &["data", "convert", "photos", "--out", "all.asap"],
+        at,
+        &["half.png", "--skip-corrupt"],
+    );
+    assert!(!at.join("all.asap").exists());
+    let convert = ["data", "convert", "photos", "--out", "all.asap", "--skip-corrupt", "--json"];
+    let packed = json(&asap(&convert, at));
+    let count = |part: &str| packed["images"][part].as_u64().unwrap();
+    assert_eq!(count("train") + count("test"), 61);
+    refused(&convert, at, &["all.asap", "one that exists"]);
+    let again = json(&asap(&["data", "check", "all.asap", "--json"], at));
+    for key in ["classes", "normalization", "splits", "height", "width", "channels"] {
+        assert_eq!(again[key], checked[key], "{key}");
+    }
+    let loose = train(at, &["--set", "data.skip_corrupt=true", "--out", "loose"]);
+    let from_file = ["--data", "all.asap", "--out", "packed"];
+    // The first --data counts no more.
+    let args: Vec<&str> =
+        TRAIN.iter().copied().filter(|arg| !["--data", "photos"].contains(arg)).collect();
+    let from_file = json(&asap(&[&args[..], &from_file].concat(), at));
+    assert_eq!(from_file["test"], loose["test"]);
+}
+
+#[test]
+fn images_that_do_not_fit_into_memory_give_the_same_network() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    stripes(&at.join("photos"), ["lying", "standing"], 0, 1000);
+    // 2,000 grey images of 24x24 take 1.1 MiB.
+    let few = ["--set", "train.epochs=1", "--set", "data.size=24"];
+    let trained = |memory: &str, out: &str| {
+        let memory = format!("data.memory_mb={memory}");
+        let output = asap(&[&TRAIN[..], &few, &["--set", &memory, "--out", out]].concat(), at);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        (json(&output)["test"].clone(), text)
+    };
+    let (in_memory, text) = trained("2", "a");
+    assert!(!text.contains("read again in every epoch"), "{text}");
+    let (from_disk, text) = trained("1", "b");
+    assert!(text.contains("read again in every epoch"), "{text}");
+    assert_eq!(from_disk, in_memory);
+    let weights = |run: &str| fs::read(at.join(run).join("weights.safetensors")).unwrap();
+    assert!(weights("a") == weights("b"), "to the bit");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn names_in_other_encodings_make_whole_lines() {
@@ -144,6 +227,8 @@ fn names_in_other_encodings_make_whole_lines() {
     };
     let output = predict(b"\xef\xbb\xbfnew/na\xefve.png\r\nnew/plain.png\r\n");
     assert_eq!(lines(&output.stdout).len(), 2, "{}", String::from_utf8_lossy(&output.stderr));
+    let output = predict(b"new\\plain.png\r\n");
+    assert_eq!(lines(&output.stdout)[0]["path"], "new/plain.png", "as Windows writes it");
     let output = predict(b"\xff\xfen\0e\0w\0");
     assert!(String::from_utf8_lossy(&output.stderr).contains("found UTF-16"));
     let output = predict(b"");

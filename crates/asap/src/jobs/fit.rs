@@ -8,7 +8,7 @@ use asap_data::Splits;
 
 use crate::duration::duration;
 use crate::error::Error;
-use crate::memory::{activations_mb, available_mb};
+use crate::memory::{Footprint, available_mb};
 use crate::search::Search;
 use crate::settings::config::{Config, LimitsConfig};
 use crate::train::{Training, closest};
@@ -182,9 +182,10 @@ fn multiply_adds(
     let free = available_mb().map(|available| MEMORY * available);
     let limit = Some(config.limits.memory_mb as f64).filter(|&limit| limit > 0.0);
     let allowed = free.into_iter().chain(limit).reduce(f64::min);
+    let footprint = Footprint::of_training(design, config.precision);
     while let Some(allowed) = allowed.filter(|_| found > smallest) {
         let cost = Plan::of(design, &shape.closest(design, found)?, false)?.cost();
-        if activations_mb(&cost, config.train.batch.min(data.len())) <= allowed {
+        if footprint.mb(&cost, config.train.batch.min(data.len())) <= allowed {
             break;
         }
         found = (found / 2).max(smallest);

@@ -44,6 +44,9 @@ pub struct SearchOutline {
     pub steps_per_epoch: usize,
     /// Largest number of epochs.
     pub epochs: usize,
+    /// Classes whose images are all in one half: they train the weights or alpha, and not both.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes_in_one_half: Vec<String>,
     /// Epochs in which only the weights move.
     pub grace_epochs: usize,
     /// Effective learning rate of alpha.

@@ -1,10 +1,11 @@
-//! Timings of the steps that search and training run, on made-up images.
+//! Timings of the steps that search and training run, on made-up images, and of the reading of images.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use asap_core::plan::Plan;
 use asap_core::{Adam, Cost, Design, EdgePolicy, NetworkShape, SearchSpace, search_cost};
-use asap_data::Batch;
+use asap_data::{Augment, Batch, Loader, Normalization, Splits};
 use asap_kernels::Precision;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -186,6 +187,65 @@ pub fn prediction(
         multiply_adds: cost.multiply_adds,
         forward,
         images_per_s: batch as f64 / forward,
+        peak_rss_mb: peak_rss_mb(),
+    })
+}
+
+/// Seconds of reading a data set, and of an epoch of its batches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Images in all parts.
+    pub images: usize,
+    /// Height, width and channels.
+    pub image: [usize; 3],
+    /// True if all images are in memory; otherwise a batch reads its own.
+    pub in_memory: bool,
+    /// Seconds until the data set can be used.
+    pub load_seconds: f64,
+    /// Images of an epoch: those of the training part.
+    pub epoch_images: usize,
+    /// Seconds of the first epoch of augmented batches, with nothing else to do.
+    pub epoch_seconds: f64,
+    /// Largest resident memory in MiB.
+    pub peak_rss_mb: Option<f64>,
+}
+
+/// Times the reading of a data set, and an epoch of batches of `batch` images, cropped and mirrored as in a search.
+///
+/// # Errors
+/// If an image cannot be read.
+pub fn reading<E>(
+    load: impl FnOnce() -> Result<Splits, E>,
+    batch: usize,
+) -> Result<Result<Reading, Error>, E> {
+    let started = Instant::now();
+    let splits = load()?;
+    let load_seconds = started.elapsed().as_secs_f64();
+    Ok(epoch_of(splits, batch, load_seconds))
+}
+
+fn epoch_of(splits: Splits, batch: usize, load_seconds: f64) -> Result<Reading, Error> {
+    let images = splits.parts().map(|(_, data)| data.len()).sum();
+    let data = Arc::new(splits.train);
+    let image = data.image_shape();
+    // Which numbers the bytes become takes no time.
+    let normalization = Normalization { mean: vec![0.5; image[2]], std: vec![0.25; image[2]] };
+    let pad = Augment::search().pad.min(image[0].min(image[1]).saturating_sub(1));
+    let augment = Augment { pad, ..Augment::search() };
+    let all = (0..data.len()).collect();
+    let loader = Loader::new(data.clone(), all, batch, augment, normalization, 0, true)?;
+    let started = Instant::now();
+    let mut epoch_images = 0;
+    for batch in loader.epoch(0) {
+        epoch_images += batch?.labels.len();
+    }
+    Ok(Reading {
+        images,
+        image,
+        in_memory: data.is_in_memory(),
+        load_seconds,
+        epoch_images,
+        epoch_seconds: started.elapsed().as_secs_f64(),
         peak_rss_mb: peak_rss_mb(),
     })
 }

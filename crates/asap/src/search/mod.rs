@@ -22,7 +22,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
-use crate::memory::{self, activations_mb};
+use crate::memory::{self, Footprint};
 use crate::run::driver::{self, Batches, Position};
 use crate::run::record::{DataSummary, Observer, Outcome, SearchOutline, SearchResult};
 use crate::run::sink::Sink;
@@ -40,6 +40,7 @@ pub struct Search {
     alpha: Loader,
     /// The validation half without augmentation, for the accuracy.
     valid: Loader,
+    classes_in_one_half: Vec<String>,
     method: Box<dyn Method>,
     /// Learning rate of alpha.
     alpha_lr: f64,
@@ -71,6 +72,13 @@ impl Search {
                 data.len()
             )));
         }
+        let has = |half: &[usize], class: usize| {
+            half.iter().any(|&i| usize::from(data.labels()[i]) == class)
+        };
+        let classes_in_one_half = (0..data.classes().len())
+            .filter(|&class| has(&train, class) != has(&valid, class))
+            .map(|class| data.classes()[class].clone())
+            .collect();
         let normalization = normalization(&data.subset(&train)?)?;
         let summary = DataSummary {
             name: splits.name,
@@ -119,6 +127,7 @@ impl Search {
             train: train_loader,
             alpha: alpha_loader,
             valid: valid_loader,
+            classes_in_one_half,
             position: Position::default(),
             alpha_steps: 0,
             pruned: Vec::new(),
@@ -174,6 +183,7 @@ impl Search {
             weights: self.learner.parameters.weight_count(),
             steps_per_epoch: self.steps_per_epoch(),
             epochs: self.epochs(),
+            classes_in_one_half: self.classes_in_one_half.clone(),
             grace_epochs: self.grace_epochs(),
             alpha_lr: self.alpha_lr,
             memory_estimate_mb: self.memory_estimate_mb(),
@@ -291,5 +301,6 @@ fn memory_mb(
         let of_path = |path| evaluation_cost(&path, &shape).unwrap_or_default().activations;
         cost.activations = paths.map(of_path).max().unwrap_or(cost.activations);
     }
-    activations_mb(&cost, batch)
+    let family = architecture.space().family;
+    Footprint::of_search(family, config.samples_paths(), config.precision).mb(&cost, batch)
 }

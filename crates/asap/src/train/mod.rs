@@ -19,7 +19,7 @@ use asap_net::trained::{NetworkCard, TestImages, TrainedNetwork};
 use burn::tensor::Device;
 
 use crate::error::Error;
-use crate::memory::{self, activations_mb};
+use crate::memory::{self, Footprint};
 use crate::run::driver::{self, Position};
 use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResult};
 use crate::run::sink::Sink;
@@ -88,7 +88,7 @@ impl Training {
         let cost = plan.cost();
         let batch = config.train.batch.min(data.train_images);
         memory::check(config.limits.memory_mb, "train.batch", batch, |batch| {
-            activations_mb(&cost, batch)
+            Footprint::of_training(&design, config.precision).mb(&cost, batch)
         })?;
         let network = Network::new(plan, Engine::with_precision(&device, config.precision));
         let parameters = network.parameters(&device, config.seed);
@@ -186,7 +186,8 @@ impl Training {
 
     /// Estimated memory of the training, in MiB.
     pub fn memory_estimate_mb(&self) -> f64 {
-        activations_mb(&self.cost, self.config.train.batch.min(self.data.train_images))
+        let batch = self.config.train.batch.min(self.data.train_images);
+        Footprint::of_training(&self.design, self.config.precision).mb(&self.cost, batch)
     }
 
     /// Key numbers of the training before it starts.

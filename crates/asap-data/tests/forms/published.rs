@@ -1,0 +1,311 @@
+//! Published files: CIFAR in Python's form, SVHN, NumPy archives, Parquet and IDX.
+
+use std::fs;
+use std::io::Write;
+
+use asap_data::{DataError, DataSpec, LoadOptions, load};
+
+use crate::{Folder, SMALL, check, fixture, read, refusal, says, unpacked, whole};
+
+const CIFAR: [usize; 3] = [32, 32, 3];
+const GREY: [usize; 3] = [5, 7, 1];
+
+fn cifar10_train() -> Vec<(u8, u16)> {
+    (0..10).map(|seed| (seed, 3 * u16::from(seed) % 10)).collect()
+}
+
+#[test]
+fn cifar10_as_python_2_and_3_wrote_it() {
+    for archive in [
+        "cifar-10-python.tar.gz",
+        "cifar-10-protocol-2.tar.gz",
+        "cifar-10-protocol-4.tar.gz",
+        "cifar-10-protocol-5.tar.gz",
+    ] {
+        let folder = unpacked(archive);
+        let splits = folder.read();
+        check(&splits.train, CIFAR, &cifar10_train());
+        check(splits.test.as_ref().unwrap(), CIFAR, &[(100, 9), (101, 2), (102, 0)]);
+        assert!(splits.valid.is_none());
+        assert_eq!(splits.train.classes()[..3], ["airplane", "automobile", "bird"]);
+        assert_eq!(splits.train.classes().len(), 10);
+        assert_eq!(splits.warnings.len(), 6, "files with fewer images than the published ones");
+        let inner = folder.path().join("cifar-10-batches-py");
+        crate::check_same(&read(&inner, &whole()).unwrap(), &splits);
+        crate::check_same(&read(&inner.join("data_batch_1"), &whole()).unwrap(), &splits);
+    }
+}
+
+#[test]
+fn cifar100_as_python_2_wrote_it() {
+    let splits = unpacked("cifar-100-python.tar.gz").read();
+    let train: Vec<_> = (0..300u16).map(|i| ((i % 150) as u8, 7 * i % 100)).collect();
+    check(&splits.train, CIFAR, &train);
+    check(splits.test.as_ref().unwrap(), CIFAR, &[(100, 99), (101, 0)]);
+    assert_eq!(splits.train.classes()[..2], ["fine 99", "fine 98"]);
+    assert_eq!(splits.train.classes().len(), 100);
+}
+
+#[test]
+fn cifar_by_name_in_its_archive() {
+    let folder = Folder::new();
+    let archive = "cifar-10-python.tar.gz";
+    folder.write(archive, fs::read(fixture(archive)).unwrap());
+    let cache = Folder::new();
+    let options = LoadOptions { cache: Some(cache.path().into()), ..LoadOptions::default() };
+    let spec: DataSpec = "cifar10".parse().unwrap();
+    let splits = load(&spec, Some(folder.path()), &options).unwrap();
+    check(&splits.train, CIFAR, &cifar10_train());
+    assert_eq!(splits.name, "cifar10");
+}
+
+#[test]
+fn broken_pickles() {
+    let batch = |number: u32| format!("cifar-10-batches-py/data_batch_{number}");
+    for part in [0.0, 0.2, 0.9] {
+        let folder = unpacked("cifar-10-python.tar.gz");
+        folder.cut(&batch(3), part);
+        says(&folder.error(), &["data_batch_3: expected a pickle", "an end too early at byte"]);
+    }
+    let folder = unpacked("cifar-10-python.tar.gz");
+    folder.replace(&batch(1), b"(K\x00K\x03e", b"(K\x00K\x0ae");
+    says(
+        &folder.error(),
+        &["data_batch_1: expected labels from 0 to 9, found label 10 at index 1"],
+    );
+    let folder = unpacked("cifar-10-python.tar.gz");
+    folder.replace(&batch(1), b"(K\x00K\x03e", b"(K\x00e");
+    says(&folder.error(), &["data_batch_1", "found 2 images and 1 labels"]);
+    let folder = unpacked("cifar-10-int64.tar.gz");
+    says(
+        &folder.error(),
+        &["data_batch_4: expected a pickle with the keys data (bytes [n, 3072])"],
+    );
+    let folder = unpacked("cifar-10-python.tar.gz");
+    fs::remove_file(folder.path().join(batch(5))).unwrap();
+    says(&folder.error(), &["cannot read", "data_batch_5"]);
+    // An array without dimensions, which has one byte.
+    let folder = unpacked("cifar-10-python.tar.gz");
+    folder.write(
+        &batch(1),
+        b"\x80\x02}(U\x04datacnumpy.core.multiarray\n_reconstruct\n)R(K\x01)cnumpy\ndtype\nU\x02u1\x85R\x89U\x01xtbU\x06labels](K\x00eu.",
+    );
+    says(&folder.error(), &["data_batch_1", "no such data"]);
+}
+
+#[test]
+fn svhn() {
+    for kind in ["uint8", "double", "matlab"] {
+        let folder = fixture("svhn").join(kind);
+        let splits = read(&folder, &whole()).unwrap();
+        let train: Vec<_> = (0..10).map(|digit| (digit as u8, digit)).collect();
+        check(&splits.train, CIFAR, &train);
+        check(splits.test.as_ref().unwrap(), CIFAR, &[(100, 0), (101, 4), (102, 9)]);
+        assert_eq!(splits.train.classes()[..2], ["0", "1"], "the label 10 is the digit 0");
+        crate::check_same(&read(&folder.join("train_32x32.mat"), &whole()).unwrap(), &splits);
+    }
+}
+
+#[test]
+fn broken_svhn() {
+    let (train, test) = ("train_32x32.mat", "test_32x32.mat");
+    for part in [0.0, 0.3, 0.6, 0.99] {
+        let folder = Folder::copy(&fixture("svhn/uint8"));
+        folder.cut(train, part);
+        says(&folder.error(), &["train_32x32.mat: expected a MATLAB file of version 5"]);
+    }
+    for end in [5, 1] {
+        let folder = Folder::copy(&fixture("svhn/uint8"));
+        let mut bytes = fs::read(folder.path().join(test)).unwrap();
+        let at = bytes.len() - end;
+        bytes[at] ^= 1; // the last bytes are the checksum of the labels
+        folder.write(test, bytes);
+        says(&folder.error(), &["test_32x32.mat: expected a MATLAB file of version 5"]);
+    }
+    let broken = |name: &str| {
+        let folder = Folder::copy(&fixture("svhn/uint8"));
+        folder.write(test, fs::read(fixture("svhn/broken").join(name)).unwrap());
+        folder.error()
+    };
+    says(&broken("doubles.mat"), &["test_32x32.mat", "X of other values than bytes"]);
+    says(&broken("only-x.mat"), &["test_32x32.mat", "not both, X and y, as bytes or doubles"]);
+    says(&broken("label-11.mat"), &["test_32x32.mat", "the label 11"]);
+    let folder = Folder::copy(&fixture("svhn/uint8"));
+    fs::remove_file(folder.path().join(test)).unwrap();
+    says(&folder.error(), &["cannot read", test]);
+}
+
+#[test]
+fn medmnist() {
+    for (name, shape) in [("medmnist-grey.npz", GREY), ("medmnist-colour.npz", SMALL)] {
+        let splits = read(&fixture(name), &whole()).unwrap();
+        check(&splits.train, shape, &[(0, 2), (1, 0), (2, 1), (3, 0)]);
+        check(splits.valid.as_ref().unwrap(), shape, &[(60, 1), (61, 2)]);
+        check(splits.test.as_ref().unwrap(), shape, &[(100, 0), (101, 2), (102, 1)]);
+        assert_eq!(splits.train.classes(), ["0", "1", "2"]);
+        let folder = Folder::new();
+        folder.write(name, fs::read(fixture(name)).unwrap());
+        crate::check_same(&folder.read(), &splits);
+    }
+}
+
+#[test]
+fn keras() {
+    for name in ["keras.npz", "keras-big-endian.npz"] {
+        let splits = read(&fixture(name), &whole()).unwrap();
+        check(&splits.train, GREY, &[(0, 2), (1, 0), (2, 1), (3, 0)]);
+        check(splits.test.as_ref().unwrap(), GREY, &[(100, 1), (101, 2)]);
+        assert!(splits.valid.is_none());
+        assert_eq!(splits.train.classes(), ["0", "1", "2"]);
+    }
+}
+
+#[test]
+fn broken_npz() {
+    let error = |name: &str| refusal(&fixture(name));
+    says(&error("floats.npz"), &["x_train of unsigned bytes (uint8) in C order", "<f4"]);
+    says(&error("fortran.npz"), &["x_train", "in C order", "Fortran"]);
+    says(&error("negative.npz"), &["y_train", "a label below 0 or above 65534"]);
+    says(&error("medmnist-several-labels.npz"), &["one label per image", "[4, 14]"]);
+    says(&error("gap.npz"), &["none of class `1`; renumber the labels from 0"]);
+    for part in [0.0, 0.5, 0.95] {
+        let folder = Folder::new();
+        folder.write("a.npz", fs::read(fixture("keras.npz")).unwrap());
+        folder.cut("a.npz", part);
+        says(&refusal(&folder.path().join("a.npz")), &["a NumPy archive (.npz)"]);
+    }
+    let folder = Folder::new();
+    let mut bytes = fs::read(fixture("keras.npz")).unwrap();
+    let pixel = bytes.windows(2).position(|two| two == [100, 250]).unwrap();
+    bytes[pixel] ^= 1;
+    folder.write("a.npz", bytes);
+    says(&refusal(&folder.path().join("a.npz")), &["checksum"]);
+}
+
+#[test]
+fn parquet_of_a_hub() {
+    let train = [(0, 2), (1, 0), (2, 1), (3, 0)];
+    for compression in ["snappy", "zstd"] {
+        let folder = fixture("parquet").join(compression);
+        let splits = read(&folder, &whole()).unwrap();
+        check(&splits.train, SMALL, &train);
+        check(splits.test.as_ref().unwrap(), SMALL, &[(100, 1), (101, 2)]);
+        assert_eq!(splits.valid.is_some(), compression == "zstd");
+        splits.valid.as_ref().inspect(|valid| check(valid, SMALL, &[(60, 1)]));
+        assert_eq!(splits.train.classes(), ["tench", "ant", "zebra"]);
+        crate::check_same(&read(&folder.join("data"), &whole()).unwrap(), &splits);
+        let later = LoadOptions { memory: Some(0), ..whole() };
+        let later = read(&folder, &later).unwrap();
+        assert!(!later.train.is_in_memory());
+        crate::check_same(&later, &splits);
+    }
+    let file = fixture("parquet/snappy/data/train-00000-of-00001.parquet");
+    check(&read(&file, &whole()).unwrap().train, SMALL, &train);
+}
+
+#[test]
+fn parquet_with_two_columns_of_labels() {
+    let splits = read(&fixture("parquet/fine"), &whole()).unwrap();
+    check(&splits.train, SMALL, &[(0, 2), (1, 0), (2, 1), (3, 0)]);
+    check(splits.test.as_ref().unwrap(), SMALL, &[(100, 1), (101, 2)]);
+    assert_eq!(splits.train.classes(), ["cup", "apple", "bed"]);
+}
+
+/// A label is the position of its name, even if the names look like labels.
+#[test]
+fn parquet_with_numbers_as_names() {
+    let splits = read(&fixture("parquet/ratings"), &whole()).unwrap();
+    check(&splits.train, SMALL, &[(0, 2), (1, 0), (2, 1), (3, 0)]);
+    assert_eq!(splits.train.classes(), ["1", "2", "3"]);
+}
+
+#[test]
+fn parquet_without_names_and_test_labels() {
+    let splits = read(&fixture("parquet/plain"), &whole()).unwrap();
+    check(&splits.train, SMALL, &[(0, 2), (1, 0), (2, 1), (3, 0)]);
+    assert_eq!(splits.train.classes(), ["0", "1", "2"]);
+    assert!(splits.test.is_none());
+    assert!(splits.warnings.contains(&"left out 2 images without a label (-1)".to_owned()));
+}
+
+#[test]
+fn broken_parquet() {
+    let file = "train-00000-of-00001.parquet";
+    for part in [0.0, 0.4, 0.95] {
+        let folder = Folder::copy(&fixture("parquet/snappy/data"));
+        folder.cut(file, part);
+        says(&folder.error(), &[file, "expected a Parquet file"]);
+    }
+    says(&refusal(&fixture("parquet/floats.parquet")), &["row 0 without a label"]);
+    let error = refusal(&fixture("parquet/out-of-range"));
+    says(&error, &["train.parquet: expected a label from 0 to 2, found `3` in row 0"]);
+}
+
+/// An IDX file: the type of its values, its sides, and its bytes.
+fn idx(kind: u8, sides: &[u32], bytes: &[u8]) -> Vec<u8> {
+    let sides_bytes: Vec<u8> = sides.iter().flat_map(|side| side.to_be_bytes()).collect();
+    [&[0, 0, kind, sides.len() as u8], &sides_bytes[..], bytes].concat()
+}
+
+/// The four files of MNIST's form, by their published names.
+fn mnist() -> [(&'static str, Vec<u8>); 4] {
+    let images = |seeds: &[u8]| {
+        let bytes: Vec<u8> = seeds.iter().flat_map(|&seed| crate::pixels(GREY, seed)).collect();
+        idx(8, &[seeds.len() as u32, 5, 7], &bytes)
+    };
+    [
+        ("train-images-idx3-ubyte", images(&[0, 1, 2])),
+        ("train-labels-idx1-ubyte", idx(8, &[3], &[2, 0, 1])),
+        ("t10k-images-idx3-ubyte", images(&[100, 101])),
+        ("t10k-labels-idx1-ubyte", idx(8, &[2], &[1, 2])),
+    ]
+}
+
+#[test]
+fn idx_in_every_layout() {
+    let gzip = |bytes: &[u8]| {
+        let mut file = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        file.write_all(bytes).unwrap();
+        file.finish().unwrap()
+    };
+    let layouts: [&dyn Fn(&str) -> String; 6] = [
+        &|name| name.to_owned(),
+        &|name| format!("{name}.gz"),
+        &|name| name.replace("-idx", ".idx"),
+        &|name| format!("FashionMNIST/raw/{name}"),
+        &|name| format!("raw/{name}.gz"),
+        &|name| format!("{name}/{name}"),
+    ];
+    for layout in layouts {
+        let folder = Folder::new();
+        for (name, bytes) in mnist() {
+            let name = layout(name);
+            folder.write(&name, if name.ends_with("gz") { gzip(&bytes) } else { bytes });
+        }
+        let splits = folder.read();
+        check(&splits.train, GREY, &[(0, 2), (1, 0), (2, 1)]);
+        check(splits.test.as_ref().unwrap(), GREY, &[(100, 1), (101, 2)]);
+        assert_eq!(splits.train.classes(), ["0", "1", "2"]);
+    }
+}
+
+#[test]
+fn broken_idx() {
+    let with = |name: &str, bytes: &[u8]| {
+        let folder = Folder::new();
+        mnist().iter().for_each(|(name, bytes)| folder.write(&format!("{name}.gz"), bytes));
+        folder.write(&format!("{name}.gz"), bytes);
+        read(folder.path(), &whole()).unwrap_err()
+    };
+    let [(images, good), (labels, _), ..] = mnist();
+    let html = b"\n<!DOCTYPE html><html><body>Not found</body></html>";
+    says(&with(images, html).to_string(), &["found an HTML page", "download it again"]);
+    assert!(matches!(with(images, &good[..50]), DataError::Truncated { found: 50, .. }));
+    let floats = idx(0x0d, &[3, 5, 7], &[0; 420]);
+    says(&with(images, &floats).to_string(), &["unsigned bytes", "found 0x00000d03"]);
+    says(
+        &with("t10k-labels-idx1-ubyte", &idx(8, &[2], &[1, 3])).to_string(),
+        &["label 3 at index 1"],
+    );
+    says(&with(labels, &idx(8, &[2], &[1, 0])).to_string(), &["found 3 images and 2 labels"]);
+}
