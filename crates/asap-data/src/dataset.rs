@@ -118,6 +118,12 @@ impl Dataset {
         Some(&self.names.as_ref()?[index])
     }
 
+    /// Images to read at a time, so that they take little memory.
+    pub(crate) fn at_a_time(&self) -> usize {
+        const BYTES: usize = 64 << 20;
+        (BYTES / self.shape.iter().product::<usize>()).clamp(1, 1024)
+    }
+
     /// True if all images are in memory.
     pub fn is_in_memory(&self) -> bool {
         matches!(self.pixels, Pixels::Memory(_))

@@ -86,8 +86,6 @@ const EMPTY_CHANNEL: f32 = 0.004;
 const MEAN_OF: usize = 5;
 /// Most sums that are kept for the means of the classes.
 const MOST_SUMS: usize = 1 << 26;
-/// Images that are read at a time.
-const AT_A_TIME: usize = 1024;
 /// Number of images named in the text.
 const NAMED: usize = 3;
 
@@ -175,8 +173,8 @@ fn examine(
     let few = classes.saturating_mul(size) <= MOST_SUMS;
     let mut sums = vec![vec![0u32; if few { size } else { 0 }]; classes];
     let (mut hashes, mut constant) = (Vec::with_capacity(data.len()), Vec::new());
-    for first in (0..data.len()).step_by(AT_A_TIME) {
-        let chosen = first..data.len().min(first + AT_A_TIME);
+    for first in (0..data.len()).step_by(data.at_a_time()) {
+        let chosen = first..data.len().min(first + data.at_a_time());
         let images = chosen.into_par_iter().map(|index| data.image(index));
         for (index, image) in (first..).zip(images.collect::<Result<Vec<_>, _>>()?) {
             hashes.push(fnv1a(&image));

@@ -71,7 +71,7 @@ impl Images {
             * shape.iter().map(|&side| side as u64).product::<u64>();
         let cache = options.memory.filter(|&memory| memory < bytes);
         let cache = cache.map(|memory| Arc::new(AtomicU64::new(memory)));
-        if cache.is_some() {
+        if options.memory > Some(0) && cache.is_some() {
             warnings.push(format!(
                 "the images take {:.1} GiB in memory, more than they may: they are read again in every epoch (slower, with the same \
                  result); `asap data convert` packs them into one file that is read faster",

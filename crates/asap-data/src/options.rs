@@ -22,7 +22,7 @@ pub struct LoadOptions {
     /// Largest number of images per part; a stratified selection, by seed.
     pub limit: Option<usize>,
     /// Bytes that images may take in memory. If they take more, they are read again in every epoch, with the same result. By default
-    /// there is no limit.
+    /// there is no limit; 0 reads each image when it is needed.
     pub memory: Option<u64>,
     /// The folder in which archives are unpacked; by default `asap/unpacked` in the user's cache.
     pub cache: Option<PathBuf>,

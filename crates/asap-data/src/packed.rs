@@ -21,8 +21,6 @@ const VERSION: u32 = 1;
 const START: u64 = 24;
 /// Longest header.
 const MAX_HEADER: u64 = 1 << 26;
-/// Images that are read by the threads before they are written.
-const AT_A_TIME: usize = 1024;
 
 /// Names of the parts.
 const PARTS: [&str; 3] = ["train", "valid", "test"];
@@ -111,8 +109,8 @@ fn write(
         let sums_at = file.stream_position().map_err(fail)?;
         let mut sums = vec![0; 4 * data.len()];
         file.write_all(&sums).map_err(fail)?;
-        for first in (0..data.len()).step_by(AT_A_TIME) {
-            let chosen = first..data.len().min(first + AT_A_TIME);
+        for first in (0..data.len()).step_by(data.at_a_time()) {
+            let chosen = first..data.len().min(first + data.at_a_time());
             let images = chosen.into_par_iter().map(|index| data.image(index));
             for (index, image) in (first..).zip(images.collect::<Result<Vec<_>, _>>()?) {
                 sums[4 * index..][..4].copy_from_slice(&crc(&image).to_le_bytes());

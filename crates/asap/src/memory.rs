@@ -93,31 +93,67 @@ fn total_mb() -> Option<f64> {
     of_machine.into_iter().chain(of_groups(limit_mb)).reduce(f64::min)
 }
 
-/// The smallest number of this process's control group and those around it (cgroup v2).
-fn of_groups(number: fn(&Path) -> Option<f64>) -> Option<f64> {
+/// The smallest number of this process's control group and those around it (cgroup v2, or the memory controller of v1).
+fn of_groups(number: fn(&Path, &Names) -> Option<f64>) -> Option<f64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    smallest(Path::new("/sys/fs/cgroup"), Path::new(own), number)
+    let own = |names: &Names| {
+        groups.lines().find_map(|line| line.split_once(names.line)?.1.strip_prefix('/'))
+    };
+    let of = |names: &Names| smallest(Path::new(names.root), Path::new(own(names)?), names, number);
+    [V2, V1].iter().filter_map(of).reduce(f64::min)
 }
 
-fn smallest(root: &Path, own: &Path, number: fn(&Path) -> Option<f64>) -> Option<f64> {
-    own.ancestors().filter_map(|group| number(&root.join(group))).reduce(f64::min)
+/// The files of a version of control groups.
+struct Names {
+    /// What stands before a group in `/proc/self/cgroup`.
+    line: &'static str,
+    root: &'static str,
+    limit: &'static str,
+    used: &'static str,
+    /// The numbers of bytes of cached files in `memory.stat`.
+    cached: [&'static str; 2],
+}
+
+const V2: Names = Names {
+    line: "0::",
+    root: "/sys/fs/cgroup",
+    limit: "memory.max",
+    used: "memory.current",
+    cached: ["inactive_file", "active_file"],
+};
+
+/// Without a limit, the file holds a number above all memory.
+const V1: Names = Names {
+    line: ":memory:",
+    root: "/sys/fs/cgroup/memory",
+    limit: "memory.limit_in_bytes",
+    used: "memory.usage_in_bytes",
+    cached: ["total_inactive_file", "total_active_file"],
+};
+
+fn smallest(
+    root: &Path,
+    own: &Path,
+    names: &Names,
+    number: fn(&Path, &Names) -> Option<f64>,
+) -> Option<f64> {
+    own.ancestors().filter_map(|group| number(&root.join(group), names)).reduce(f64::min)
 }
 
 /// The limit of a control group, in MiB; none if its text is "max".
-fn limit_mb(group: &Path) -> Option<f64> {
-    bytes_mb(&std::fs::read_to_string(group.join("memory.max")).ok()?)
+fn limit_mb(group: &Path, names: &Names) -> Option<f64> {
+    bytes_mb(&std::fs::read_to_string(group.join(names.limit)).ok()?)
 }
 
 /// What the limit leaves. Cached files do not count: the system drops them first.
-fn left_mb(group: &Path) -> Option<f64> {
+fn left_mb(group: &Path, names: &Names) -> Option<f64> {
     let read = |file| std::fs::read_to_string(group.join(file));
     let stat = read("memory.stat").unwrap_or_default();
     let cached = stat.lines().filter_map(|line| line.split_once(' '));
-    let cached = cached.filter(|(name, _)| ["inactive_file", "active_file"].contains(name));
+    let cached = cached.filter(|(name, _)| names.cached.contains(name));
     let cached: f64 = cached.filter_map(|(_, bytes)| bytes_mb(bytes)).sum();
-    let used = bytes_mb(&read("memory.current").ok()?)?;
-    Some((limit_mb(group)? - (used - cached).max(0.0)).max(0.0))
+    let used = bytes_mb(&read(names.used).ok()?)?;
+    Some((limit_mb(group, names)? - (used - cached).max(0.0)).max(0.0))
 }
 
 fn bytes_mb(text: &str) -> Option<f64> {
@@ -174,7 +210,7 @@ mod tests {
             std::fs::write(root.path().join(group).join(file), text)
         };
         let mib = |mib: u64| format!("{}\n", mib << 20);
-        let left = || smallest(root.path(), own, left_mb);
+        let left = || smallest(root.path(), own, &V2, left_mb);
         assert_eq!(left(), None);
         write("outer/inner", "memory.max", "max\n")?;
         write("outer/inner", "memory.current", &mib(300))?;
@@ -187,7 +223,10 @@ mod tests {
         assert_eq!(left(), Some(850.0), "cached files are dropped first");
         write("outer/inner", "memory.max", &mib(310))?;
         assert_eq!(left(), Some(10.0));
-        assert_eq!(smallest(root.path(), own, limit_mb), Some(310.0));
+        assert_eq!(smallest(root.path(), own, &V2, limit_mb), Some(310.0));
+        write("outer", V1.limit, &mib(900))?;
+        write("outer", V1.used, &mib(100))?;
+        assert_eq!(smallest(root.path(), own, &V1, left_mb), Some(800.0));
         Ok(())
     }
 

@@ -32,7 +32,9 @@ pub(crate) fn run(args: &DataArgs, common: &Common) -> anyhow::Result<()> {
                 return Err(Usage(format!("--out {}: {expected}", out.display())).into());
             }
             let size = size.map(|side| (side, side));
-            let splits = load(source, &LoadOptions { size, ..options(*skip_corrupt) })?;
+            // Each image is needed once.
+            let options = LoadOptions { size, memory: Some(0), ..options(*skip_corrupt) };
+            let splits = load(source, &options)?;
             convert(&splits, out, common)
         }
     }
