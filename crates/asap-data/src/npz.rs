@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use npyz::{DType, NpyFile, Order, TypeChar};
 use zip::ZipArchive;
 
 use crate::dataset::{check_labels, check_no_class_empty};
@@ -22,6 +21,8 @@ const FORMS: [[[&str; 2]; 3]; 3] = [
     [["X_train", "y_train"], ["X_val", "y_val"], ["X_test", "y_test"]],
 ];
 
+/// Longest header of an array.
+const MAX_HEADER: u32 = 1 << 16;
 /// Most bytes of an array, as a multiple of its compressed ones, above [`ALWAYS`].
 const GROWTH: u64 = 100;
 /// Bytes that any array may have.
@@ -140,6 +141,47 @@ impl Part {
     }
 }
 
+/// The header of an array, a Python dictionary of three keys. It is not parsed as Python: nested brackets take such parsers for ever.
+struct Header {
+    /// Byte order, kind and bytes of a value, such as `<i8`.
+    descr: String,
+    sides: Vec<usize>,
+    fortran: bool,
+}
+
+impl Header {
+    fn read(from: &mut impl Read) -> Result<Self, String> {
+        let mut start = [0; 8];
+        from.read_exact(&mut start).map_err(|error| error.to_string())?;
+        if !start.starts_with(b"\x93NUMPY") {
+            return Err("something else".to_owned());
+        }
+        let mut length = [0; 4];
+        let bytes = if start[6] == 1 { 2 } else { 4 };
+        from.read_exact(&mut length[..bytes]).map_err(|error| error.to_string())?;
+        let length = u32::from_le_bytes(length);
+        if length > MAX_HEADER {
+            return Err(format!("a header of {length} bytes"));
+        }
+        let mut text = String::new();
+        from.take(length.into()).read_to_string(&mut text).map_err(|error| error.to_string())?;
+        let fault = || format!("the header `{}`", text.trim());
+        let value = |key: &str| {
+            let (_, rest) = text.split_once(&format!("'{key}'"))?;
+            Some(rest.trim_start().strip_prefix(':')?.trim_start())
+        };
+        let text_of = |rest: &str| Some(rest.strip_prefix('\'')?.split_once('\'')?.0.to_owned());
+        let descr = value("descr").and_then(text_of).ok_or_else(fault)?;
+        let fortran = value("fortran_order").ok_or_else(fault)?.starts_with("True");
+        let shape = value("shape").and_then(|rest| rest.strip_prefix('(')?.split_once(')'));
+        let sides =
+            shape.ok_or_else(fault)?.0.split(',').map(str::trim).filter(|side| !side.is_empty());
+        let sides =
+            sides.map(|side| side.trim_end_matches('L').parse().ok()).collect::<Option<_>>();
+        Ok(Self { descr, sides: sides.ok_or_else(fault)?, fortran })
+    }
+}
+
 /// Shape and values of an array in C order: bytes, or labels as two bytes each, least first.
 fn array(
     archive: &mut Archive,
@@ -160,28 +202,31 @@ fn array(
     if length > most {
         return Err(fail(format!("{length} bytes in {} compressed ones", entry.compressed_size())));
     }
-    let npy = NpyFile::new(entry).map_err(|error| fail(error.to_string()))?;
-    let header = npy.header();
-    let sides =
-        header.shape().iter().map(|&side| usize::try_from(side).ok()).collect::<Option<Vec<_>>>();
-    let sides =
-        sides.filter(|sides| !sides.contains(&0)).ok_or_else(|| fail("no values".to_owned()))?;
-    let (DType::Plain(kind), Order::C) = (header.dtype(), header.order()) else {
-        return Err(fail(format!("{} in {:?} order", header.dtype().descr(), header.order())));
-    };
-    let size = kind.size_field() as usize;
-    let whole =
-        matches!(kind.type_char(), TypeChar::Int | TypeChar::Uint) && [1, 2, 4, 8].contains(&size);
-    if !whole || (images && (size, kind.type_char()) != (1, TypeChar::Uint)) {
-        return Err(fail(header.dtype().descr()));
+    let mut content = entry;
+    let header = Header::read(&mut content).map_err(&fail)?;
+    let Header { descr, sides, fortran } = &header;
+    if sides.contains(&0) {
+        return Err(fail("no values".to_owned()));
     }
-    let big = kind.endianness() == npyz::Endianness::Big;
+    let parts = descr.split_at_checked(2).and_then(|(kind, size)| Some((kind, size.parse().ok()?)));
+    let known = parts.filter(|(_, size)| [1usize, 2, 4, 8].contains(size) && !*fortran);
+    let (big, signed, size) = match known {
+        Some(("|u" | "<u" | "=u", size)) => (false, false, size),
+        Some((">u", size)) => (true, false, size),
+        Some(("|i" | "<i" | "=i", size)) if !images => (false, true, size),
+        Some((">i", size)) if !images => (true, true, size),
+        _ if *fortran => return Err(fail(format!("{descr} in Fortran order"))),
+        _ => return Err(fail(format!("`{descr}`"))),
+    };
+    if images && size != 1 {
+        return Err(fail(format!("`{descr}`")));
+    }
+    let sides = header.sides;
     let count = sides.iter().try_fold(size as u64, |bytes, &side| bytes.checked_mul(side as u64));
     let count = count
         .filter(|&count| count <= length)
         .ok_or_else(|| fail(format!("{sides:?} values in {length} bytes")))?;
     let mut bytes = Vec::new();
-    let mut content = npy.into_inner();
     // The checksum is compared at the end only, which lies behind the array.
     let read = content.by_ref().take(count).read_to_end(&mut bytes);
     let more = read.and_then(|_| content.read(&mut [0]));
@@ -198,8 +243,7 @@ fn array(
         }
         let (low, high) = value.split_at(size.min(2));
         let label = u16::from_le_bytes([low[0], low.get(1).copied().unwrap_or(0)]);
-        let negative =
-            kind.type_char() == TypeChar::Int && value.last().is_some_and(|&last| last >= 0x80);
+        let negative = signed && value.last().is_some_and(|&last| last >= 0x80);
         if negative || label == u16::MAX || high.iter().any(|&byte| byte != 0) {
             return Err(fail("a label below 0 or above 65534".to_owned()));
         }
