@@ -9,6 +9,7 @@ use std::time::UNIX_EPOCH;
 use flate2::bufread::MultiGzDecoder;
 
 use crate::DataError;
+use crate::listing::MADE;
 use crate::random::fnv1a;
 
 /// Most bytes that an archive may grow to, as a multiple of its own, above [`ALWAYS`].
@@ -44,8 +45,13 @@ pub(crate) fn unpacked(path: &Path, cache: Option<&Path>) -> Result<PathBuf, Dat
     let stem = name.split('.').next().unwrap_or_default();
     let cache = cache.map_or_else(users_cache, Path::to_owned);
     let folder = cache.join(format!("{stem}-{:016x}", fnv1a(identity.as_bytes())));
+    // Someone may have tidied up.
     if folder.is_dir() {
-        return Ok(folder);
+        let count = fs::read_to_string(folder.join(MADE)).unwrap_or_default();
+        if count == files_in(&folder).to_string() {
+            return Ok(folder);
+        }
+        fs::remove_dir_all(&folder).map_err(|e| DataError::io(&folder, e))?;
     }
     let refused = |folder: &Path, error| {
         let found = format!("{error}");
@@ -68,6 +74,8 @@ pub(crate) fn unpacked(path: &Path, cache: Option<&Path>) -> Result<PathBuf, Dat
         let _ = fs::remove_dir_all(&partial);
         return Err(error);
     }
+    let count = 1 + files_in(&partial);
+    fs::write(partial.join(MADE), count.to_string()).map_err(|error| refused(&partial, error))?;
     match fs::rename(&partial, &folder) {
         // Another process was faster.
         Err(_) if folder.is_dir() => {
@@ -77,6 +85,12 @@ pub(crate) fn unpacked(path: &Path, cache: Option<&Path>) -> Result<PathBuf, Dat
         Err(error) => Err(refused(&folder, error)),
         Ok(()) => Ok(folder),
     }
+}
+
+/// Number of files in a folder, and in those in it.
+fn files_in(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| if entry.path().is_dir() { files_in(&entry.path()) } else { 1 }).sum()
 }
 
 /// The user's folder of unpacked archives; its content can be deleted at any time.
@@ -146,6 +160,24 @@ impl<R: Read> Read for Tracked<R> {
     }
 }
 
+/// Bytes of a block of a tar archive, which ends with blocks of zeros.
+const BLOCK: u64 = 512;
+
+/// A reader that counts the zeros that it read last.
+struct Ending<R> {
+    from: R,
+    zeros: u64,
+}
+
+impl<R: Read> Read for Ending<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(buffer)?;
+        let zeros = buffer[..read].iter().rev().take_while(|&&byte| byte == 0).count();
+        self.zeros = if zeros == read { self.zeros + zeros as u64 } else { zeros as u64 };
+        Ok(read)
+    }
+}
+
 /// A path of an archive, if it does not leave the folder.
 fn inside(name: &Path) -> Result<PathBuf, Fault> {
     let parts = name.components().filter(|part| *part != Component::CurDir);
@@ -189,7 +221,7 @@ fn unpack(path: &Path, folder: &Path, budget: &mut Budget) -> Result<(), Fault> 
 fn unpack_tar(from: impl Read, folder: &Path, budget: &mut Budget) -> Result<(), Fault> {
     let damaged =
         |error: io::Error| Fault::Archive(format!("another file or a damaged one ({error})"));
-    let mut archive = tar::Archive::new(from);
+    let mut archive = tar::Archive::new(Ending { from, zeros: 0 });
     let mut any = false;
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
@@ -197,10 +229,23 @@ fn unpack_tar(from: impl Read, folder: &Path, budget: &mut Budget) -> Result<(),
         if entry.header().entry_type().is_file() {
             let name = entry.path().map_err(damaged)?.into_owned();
             budget.write(&name, folder, &mut entry)?;
+        } else if entry.header().entry_type().is_hard_link() {
+            // Another name of a file before it.
+            let (name, of) = (entry.path().map_err(damaged)?, entry.link_name().map_err(damaged)?);
+            let of = of.ok_or_else(|| Fault::Archive("a link to nothing".to_owned()))?;
+            let of = folder.join(inside(&of)?);
+            let mut linked = File::open(&of).map_err(|_| {
+                Fault::Archive(format!("a link to {}, which is not there", of.display()))
+            })?;
+            budget.write(&name, folder, &mut linked)?;
         }
     }
     // A compressed archive has its checksum at the end, behind the last entry.
-    let mut rest = archive.into_inner().take(budget.bytes);
-    copy(&mut rest, &mut io::sink()).map_err(damaged)?;
+    let mut ending = archive.into_inner();
+    let whole = ending.zeros >= BLOCK;
+    copy(&mut ending.by_ref().take(budget.bytes), &mut io::sink()).map_err(damaged)?;
+    if !whole {
+        return Err(Fault::Archive("one that ends too early".to_owned()));
+    }
     if any { Ok(()) } else { Err(Fault::Archive("no entries".to_owned())) }
 }

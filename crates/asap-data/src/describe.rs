@@ -60,6 +60,8 @@ pub struct Fault {
 pub enum FaultKind {
     /// Image files that could not be decoded.
     Unreadable,
+    /// No test images.
+    NoTest,
     /// A class without images in a part.
     EmptyClass,
     /// Classes of very different sizes.
@@ -99,6 +101,10 @@ pub fn describe(splits: &Splits) -> Result<Description, DataError> {
         let text = format!("unreadable image files, left out: {}", splits.unreadable.len());
         let images = splits.unreadable.clone();
         faults.push(Fault { kind: FaultKind::Unreadable, text, images });
+    }
+    if splits.test.is_none() {
+        let text = "no test images: nothing will tell the error on new images".to_owned();
+        faults.push(Fault { kind: FaultKind::NoTest, text, images: Vec::new() });
     }
     let mut seen: HashMap<u64, Vec<Place>> = HashMap::new();
     for (name, data) in splits.parts() {
@@ -433,7 +439,7 @@ mod tests {
             name: "x".into(),
             train,
             valid: None,
-            test: None,
+            test: Some(dataset(&[[5, 6], [6, 7], [7, 9]], &[0, 1, 2])),
             warnings: vec![],
             unreadable: Vec::new(),
         })
@@ -495,8 +501,8 @@ mod tests {
         };
         let faults = describe(&splits).unwrap().faults;
         let texts: Vec<_> = faults.iter().map(|fault| fault.text.as_str()).collect();
-        assert!(texts[0].contains("mirror images of each other: `left` and `right`;"), "{texts:?}");
-        assert!(texts[1].contains("the blue channel is nearly the same"), "{texts:?}");
-        assert_eq!(texts.len(), 2, "{texts:?}");
+        assert!(texts[1].contains("mirror images of each other: `left` and `right`;"), "{texts:?}");
+        assert!(texts[2].contains("the blue channel is nearly the same"), "{texts:?}");
+        assert_eq!(texts.len(), 3, "{texts:?}");
     }
 }

@@ -33,15 +33,23 @@ fn images(root: &Path, options: &LoadOptions) -> Result<Images, DataError> {
         let named = |name: &&str| top.iter().filter(|path| is(path, name)).cloned().collect();
         let found: Vec<PathBuf> =
             names.iter().flat_map(|name| -> Vec<PathBuf> { named(name) }).collect();
-        found.into_iter().find(|path| is_part(path, &top))
+        let mut parts = found.into_iter().filter(|path| is_part(path, &top));
+        match (parts.next(), parts.next()) {
+            (Some(first), Some(second)) => {
+                let found = format!("{} and {}", first.display(), second.display());
+                let expected = "one folder for each part";
+                Err(DataError::format(root, expected, found, "merge or rename them"))
+            }
+            (first, _) => Ok(first),
+        }
     };
-    let train = split(&TRAIN);
+    let train = split(&TRAIN)?;
     if train.is_none()
         && let Some(list) = list::beside_images(root, &top)?
     {
         return list.images(options, warnings);
     }
-    let (valid, test) = (split(&VALID), split(&TEST));
+    let (valid, test) = (split(&VALID)?, split(&TEST)?);
     if train.is_none()
         && !top.is_empty()
         && class_folders(root)?.iter().all(|(name, _)| part_of(name).is_some())
@@ -185,6 +193,8 @@ struct Listed {
     ignored: Vec<PathBuf>,
     litter: Vec<PathBuf>,
     deeper: Vec<PathBuf>,
+    /// Images beside the folders of the classes.
+    loose: Vec<PathBuf>,
 }
 
 impl Listed {
@@ -206,6 +216,7 @@ impl Listed {
             let remedy = "use the same class folders in every part";
             return Err(DataError::format(folder, expected, found, remedy));
         }
+        self.loose.extend(Listing::of(folder)?.kept.into_iter().filter(|path| is_image(path)));
         let mut files = Vec::new();
         for (label, (_, path)) in folders.iter().enumerate() {
             let mut found = Vec::new();
@@ -226,6 +237,13 @@ impl Listed {
         self.litter.extend(listing.litter);
         for path in listing.kept {
             if path.is_dir() {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if around.len() == 1 && part_of(&name).is_some() {
+                    let expected = "the folders of the parts around those of the classes: train/cat, and not cat/train";
+                    let found = format!("a part in a class, {}", path.display());
+                    let remedy = "turn the folders round, or rename this one if it is none";
+                    return Err(DataError::format(folder, expected, found, remedy));
+                }
                 let place = fs::canonicalize(&path).map_err(|e| DataError::io(&path, e))?;
                 let inside = |outer: &PathBuf| fs::canonicalize(outer).is_ok_and(|o| o == place);
                 if around.len() > DEEPEST || around.iter().any(inside) {
@@ -255,6 +273,13 @@ impl Listed {
             let endings = IMAGE_ENDINGS.join(", ");
             warnings.push(format!(
                 "ignored {count} entries without an image file extension ({endings}), such as {first}"
+            ));
+        }
+        if let [first, ..] = &self.loose[..] {
+            warnings.push(format!(
+                "left out {} images beside the folders of the classes, such as {}",
+                self.loose.len(),
+                first.display()
             ));
         }
         if let [first, ..] = &self.deeper[..] {

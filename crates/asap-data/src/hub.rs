@@ -1,10 +1,15 @@
 //! Image data sets in Parquet, in the form that model hubs publish: a column of encoded images, and one of labels.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::panic;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use parquet::basic::Type as Physical;
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
@@ -20,6 +25,11 @@ const LABELS: [&str; 8] =
 
 /// The label with which hubs publish test images without labels.
 const UNLABELLED: &str = "-1";
+
+/// Most bytes of a column, as a multiple of its compressed ones, above [`ALWAYS`].
+const GROWTH: i64 = 100;
+/// Bytes that any column may have.
+const ALWAYS: i64 = 1 << 30;
 
 /// The remedy for a class without images.
 const IF_EMPTY: &str = "add the missing files of the data set";
@@ -60,15 +70,25 @@ pub(crate) fn read(
             [first, second] => part_of(first).or(part_of(second)),
         };
         match part {
-            Some(part) => tables.push((part, Table::read(path)?)),
-            None if files.len() == 1 => tables.push((0, Table::read(path)?)),
+            Some(part) => tables.push((part, Table::read_guarded(path)?)),
+            None if files.len() == 1 => tables.push((0, Table::read_guarded(path)?)),
             None => warnings.push(format!(
                 "ignored {}, whose name begins with none of train, validation and test",
                 path.display()
             )),
         }
     }
-    let names = tables.iter().find_map(|(_, table)| table.names.clone());
+    check_shards(root, files)?;
+    let mut named =
+        tables.iter().filter_map(|(_, table)| Some((&table.path, table.names.as_ref()?)));
+    let names = named.next().map(|(_, names)| names.clone());
+    if let Some(names) = &names
+        && let Some((path, _)) = named.find(|(_, others)| *others != names)
+    {
+        let expected = format!("the class names {}, as in the other files", names.join(", "));
+        let remedy = "use files of one data set";
+        return Err(DataError::format(path, expected, "others, or in another order", remedy));
+    }
     let numbered = names.is_some();
     let labels = tables.iter().flat_map(|(_, table)| &table.labels);
     let found = || labels.clone().filter(|label| *label != UNLABELLED);
@@ -134,6 +154,35 @@ pub(crate) fn read(
     Images { classes, train, valid, test, warnings, if_empty: IF_EMPTY }.read(root, options)
 }
 
+/// Refuses files named `...-00000-of-00003` of which one is missing.
+fn check_shards(root: &Path, files: &[PathBuf]) -> Result<(), DataError> {
+    let mut found: BTreeMap<(PathBuf, String, usize), BTreeSet<usize>> = BTreeMap::new();
+    for path in files {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let shard = stem.rsplit_once("-of-").and_then(|(start, count)| {
+            let (name, index) = start.rsplit_once('-')?;
+            let folder = path.parent()?.to_owned();
+            Some(((folder, name.to_owned(), count.parse().ok()?), index.parse().ok()?))
+        });
+        if let Some((of, index)) = shard {
+            found.entry(of).or_default().insert(index);
+        }
+    }
+    for ((_, name, count), indices) in found {
+        if let Some(missing) = (0..count).find(|index| !indices.contains(index)) {
+            let expected = format!("all {count} files {name}-*-of-{count:05}.parquet");
+            let found = format!("no {name}-{missing:05}-of-{count:05}.parquet");
+            return Err(DataError::format(root, expected, found, "download it, too"));
+        }
+    }
+    Ok(())
+}
+
+/// Stack of the thread that reads a file: the crate descends into nested columns.
+const STACK: usize = 1 << 30;
+/// Longest description at the end of a file; with it go the nested columns that fit into the stack.
+const MAX_FOOTER: u32 = 1 << 20;
+
 /// The images and labels of a file, as they are.
 struct Table {
     path: PathBuf,
@@ -144,12 +193,38 @@ struct Table {
 }
 
 impl Table {
+    /// Reads a file; the crate panics at some damaged ones, which is an error like others, and said as such.
+    fn read_guarded(path: &Path) -> Result<Self, DataError> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let lock = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(|_| ()));
+        let outcome = thread::scope(|scope| {
+            let reader = thread::Builder::new().stack_size(STACK);
+            Ok(reader.spawn_scoped(scope, || Self::read(path))?.join())
+        });
+        panic::set_hook(hook);
+        drop(lock);
+        let outcome = outcome.map_err(|error: io::Error| DataError::io(path, error))?;
+        outcome.unwrap_or_else(|_| {
+            let remedy = "download the file again";
+            Err(DataError::format(path, "an intact Parquet file", "a damaged one", remedy))
+        })
+    }
+
     fn read(path: &Path) -> Result<Self, DataError> {
         let expected = "a Parquet file with a column of encoded images and one of labels";
         let fail = |found: String| {
             DataError::format(path, expected, found, "check the file, or download it again")
         };
-        let file = File::open(path).map_err(|e| DataError::io(path, e))?;
+        let mut file = File::open(path).map_err(|e| DataError::io(path, e))?;
+        let mut end = [0; 8];
+        let at_end = file.seek(SeekFrom::End(-8)).and_then(|_| file.read_exact(&mut end));
+        at_end.map_err(|error| fail(error.to_string()))?;
+        let footer = u32::from_le_bytes([end[0], end[1], end[2], end[3]]);
+        if footer > MAX_FOOTER {
+            return Err(fail(format!("a description of {footer} bytes")));
+        }
         let reader = SerializedFileReader::new(file).map_err(|error| fail(error.to_string()))?;
         let meta = reader.metadata().file_metadata();
         let columns = meta.schema().get_fields();
@@ -165,6 +240,7 @@ impl Table {
             .and_then(|all| all.iter().find(|pair| pair.key == "huggingface"));
         let of_hub = of_hub.and_then(|pair| pair.value.as_deref());
         let names = of_hub.and_then(|json| class_names(json, label.name()));
+        check_pages(&reader).map_err(&fail)?;
         let chosen =
             Type::group_type_builder("schema").with_fields(vec![image.clone(), label.clone()]);
         let chosen = chosen.build().map_err(|error| fail(error.to_string()))?;
@@ -186,6 +262,35 @@ impl Table {
         }
         Ok(Self { path: path.to_owned(), images, labels, names })
     }
+}
+
+/// Refuses pages that promise more values than they can hold: the crate allocates what they promise.
+fn check_pages(reader: &SerializedFileReader<File>) -> Result<(), String> {
+    let text = |error: ParquetError| error.to_string();
+    for index in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(index).map_err(text)?;
+        let rows = u64::try_from(group.metadata().num_rows()).unwrap_or(0);
+        for (at, column) in group.metadata().columns().iter().enumerate() {
+            let [whole, packed] = [column.uncompressed_size(), column.compressed_size()];
+            if whole > ALWAYS.max(packed.saturating_mul(GROWTH)) {
+                return Err(format!("{whole} bytes in {packed} compressed ones"));
+            }
+            for page in group.get_column_page_reader(at).map_err(text)? {
+                let page = page.map_err(text)?;
+                let held = match page.is_dictionary_page() {
+                    true => page.buffer().len() as u64,
+                    false => rows,
+                };
+                if u64::from(page.num_values()) > held {
+                    return Err(format!(
+                        "a page of {} values that holds {held}",
+                        page.num_values()
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// True for a column of bytes, or of groups with bytes.

@@ -13,19 +13,20 @@ use crate::{DataError, Dataset, LoadOptions, text};
 const ENDINGS: [&str; 4] = ["csv", "tsv", "txt", "lst"];
 
 /// Names of columns, in lower case and without `_`, `-` and spaces.
+/// The first one that is there counts.
 const FILE: [&str; 12] = [
     "file",
     "filename",
-    "path",
     "filepath",
-    "image",
+    "path",
     "imagepath",
+    "imagefile",
     "imagename",
-    "imageid",
+    "image",
     "img",
+    "imageid",
     "id",
     "name",
-    "imagefile",
 ];
 const LABEL: [&str; 9] = [
     "label",
@@ -97,10 +98,29 @@ pub(crate) fn read(path: &Path) -> Result<List, DataError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut folders: Vec<PathBuf> = FOLDERS.map(|name| folder.join(name)).into();
-    folders.push(folder.join(stem));
-    let find = |file: &str| folders.iter().find_map(|folder| image_in(folder, file));
-    let rows = rows(path, &|file| find(file).is_some())?;
-    let mut files: BTreeMap<PathBuf, (usize, u64)> = BTreeMap::new();
+    if !FOLDERS.contains(&stem.as_str()) {
+        folders.push(folder.join(&stem));
+    }
+    // Beside the list; in the folder of the row's part, or of the list's name; or in the only one that has it.
+    let find = |file: &str, part: Option<&str>| -> Result<Option<PathBuf>, DataError> {
+        let likely = [Some(""), part, Some(stem.as_str())].into_iter().flatten();
+        if let Some(image) =
+            likely.map(|name| image_in(&folder.join(name), file)).find(Option::is_some)
+        {
+            return Ok(image);
+        }
+        let mut found = folders.iter().filter_map(|folder| image_in(folder, file));
+        match (found.next(), found.next()) {
+            (Some(first), Some(second)) => {
+                let expected = format!("one image `{file}`");
+                let found = format!("{} and {}", first.display(), second.display());
+                Err(DataError::format(path, expected, found, "write the folder before its name"))
+            }
+            (first, _) => Ok(first),
+        }
+    };
+    let rows = rows(path, &|file| !matches!(find(file, None), Ok(None)))?;
+    let mut files: BTreeMap<PathBuf, (usize, usize, u64)> = BTreeMap::new();
     let classes = classes(&rows);
     if !(2..=Dataset::MAX_CLASSES).contains(&classes.len()) {
         let expected = format!("labels of 2 to {} classes", Dataset::MAX_CLASSES);
@@ -109,7 +129,7 @@ pub(crate) fn read(path: &Path) -> Result<List, DataError> {
     }
     let (mut parts, mut twice) = ([Vec::new(), Vec::new(), Vec::new()], 0);
     for row in rows {
-        let Some(file) = find(&row.file) else {
+        let Some(file) = find(&row.file, row.part.as_deref())? else {
             let expected = format!("the image `{}` of line {}", row.file, row.line);
             let remedy = "correct its path, which is relative to the list, or remove the line";
             return Err(DataError::format(path, expected, "no such file", remedy));
@@ -123,10 +143,15 @@ pub(crate) fn read(path: &Path) -> Result<List, DataError> {
                 DataError::format(path, expected, found, "correct it")
             })?,
         };
-        match files.insert(file.clone(), (label, row.line)) {
+        match files.insert(file.clone(), (label, part, row.line)) {
             None => parts[part].push((Encoded::file(file), label as u16)),
-            Some((before, _)) if before == label => twice += 1,
-            Some((before, line)) => {
+            Some((before, other, _)) if (before, other) == (label, part) => twice += 1,
+            Some((before, _, line)) if before == label => {
+                let expected = format!("one part for `{}`", row.file);
+                let found = format!("different ones in the lines {line} and {}", row.line);
+                return Err(DataError::format(path, expected, found, "remove one of the lines"));
+            }
+            Some((before, _, line)) => {
                 let expected = format!("one label for `{}`", row.file);
                 let found = format!(
                     "`{}` in line {line} and `{}` in line {}",
@@ -317,9 +342,22 @@ fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Vec<Row>, DataErro
         return Err(DataError::format(path, "a list of images", "an empty file", remedy));
     };
     let plain = |cell: &String| cell.to_lowercase().replace(['_', '-', ' '], "");
-    let column =
-        |names: &[&str]| head.iter().position(|cell| names.contains(&plain(cell).as_str()));
+    let column = |names: &[&str]| {
+        names.iter().find_map(|name| head.iter().position(|cell| plain(cell) == *name))
+    };
     let is_row = head.iter().any(|cell| exists(cell));
+    let columns = head.len();
+    if is_row && columns != 2 && !exists(&head[0]) {
+        let expected =
+            "a head that names the columns, or lines that begin with a file and its label";
+        let found = format!("`{}`", head.join(", "));
+        return Err(DataError::format(
+            path,
+            expected,
+            found,
+            "write a first line such as file,label",
+        ));
+    }
     let (file, label, part) = match (column(&FILE), column(&LABEL)) {
         (Some(file), Some(label)) if !is_row => (file, label, column(&PART)),
         _ if is_row => {
@@ -344,6 +382,12 @@ fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Vec<Row>, DataErro
     let boxes = !is_row && plain(&head[label]) == BOXES;
     let head = usize::from(!is_row);
     let row = |(line, cells): (u64, Vec<String>)| {
+        if cells.len() > columns {
+            let expected = format!("{columns} columns in line {line}");
+            let found = format!("{}: `{}`", cells.len(), cells.join(", "));
+            let remedy = "put quotes around a text with the delimiter in it";
+            return Err(DataError::format(path, expected, found, remedy));
+        }
         let cell = |at: usize| cells.get(at).filter(|cell| !cell.is_empty());
         let (Some(found), Some(named)) = (cell(file), cell(label)) else {
             let expected = format!("a file and a label in line {line}");

@@ -8,9 +8,13 @@ use crate::DataError;
 use crate::picture::{IMAGE_ENDINGS, looks_like_image};
 
 /// Names of the folders of the parts, in any case.
-pub(crate) const TRAIN: [&str; 3] = ["train", "training", "training_set"];
-pub(crate) const VALID: [&str; 4] = ["valid", "val", "validation", "dev"];
-pub(crate) const TEST: [&str; 3] = ["test", "testing", "test_set"];
+pub(crate) const TRAIN: [&str; 4] = ["train", "training", "training_set", "train_images"];
+pub(crate) const VALID: [&str; 6] =
+    ["valid", "val", "validation", "dev", "val_images", "valid_images"];
+pub(crate) const TEST: [&str; 4] = ["test", "testing", "test_set", "test_images"];
+
+/// The file in an unpacked archive that says how many files there are; it is in no listing.
+pub(crate) const MADE: &str = ".asap-unpacked";
 
 /// Folders and files that archives, file managers and network storage leave behind.
 const LITTER: [&str; 8] = [
@@ -44,6 +48,7 @@ impl Listing {
         let paths: Result<Vec<PathBuf>, _> =
             fs::read_dir(folder).map_err(fail)?.map(|e| e.map(|e| e.path())).collect();
         let mut paths = paths.map_err(fail)?;
+        paths.retain(|path| path.file_name().is_none_or(|name| name != MADE));
         paths.sort();
         let (litter, kept) =
             paths.into_iter().partition(|path| is_litter(path.file_name().unwrap_or_default()));

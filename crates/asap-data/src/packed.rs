@@ -59,7 +59,7 @@ pub fn pack(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<u64, DataError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
+    name.push(format!(".{}.tmp", std::process::id()));
     let partial = path.with_file_name(name);
     let written = write(splits, &partial, progress).and_then(|length| {
         std::fs::rename(&partial, path).map_err(|e| DataError::write(path, e))?;

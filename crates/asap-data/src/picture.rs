@@ -195,6 +195,9 @@ pub(crate) fn header(encoded: &Encoded) -> Result<Header, DataError> {
     ) {
         (width, height) = (height, width);
     }
+    if width == 0 || height == 0 {
+        return Err(encoded.fault(format!("one of {height}x{width} pixels")));
+    }
     Ok(Header {
         height: height as usize,
         width: width as usize,
@@ -408,6 +411,15 @@ mod tests {
         assert_eq!(read_image(&path, [1, 1, 3]).unwrap(), [253; 3]);
         ImageBuffer::from_pixel(1, 1, Rgb([257u16 * 9, 257 * 200, 0])).save(&path).unwrap();
         assert_eq!(read_image(&path, [1, 1, 3]).unwrap(), [9, 200, 0]);
+    }
+
+    /// Found by the fuzzer, in PNM and GIF.
+    #[test]
+    fn an_image_without_pixels_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.ppm");
+        std::fs::write(&path, "P3\n0 2\n255\n").unwrap();
+        assert!(matches!(header(&path), Err(DataError::Image { .. })));
     }
 
     #[test]

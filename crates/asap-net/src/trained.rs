@@ -78,6 +78,22 @@ impl TrainedNetwork {
     /// If a tensor is missing, superfluous, or has a different shape.
     pub fn new(card: NetworkCard, tensors: NamedValues, device: &Device) -> Result<Self, Error> {
         let plan = Plan::of(&card.design, &card.shape, false)?;
+        let found: u64 = tensors.values().map(|(_, values)| values.len() as u64).sum();
+        let weights = plan.cost().params;
+        let (classes, channels) = (card.shape.classes, card.shape.in_channels);
+        let Normalization { mean, std } = &card.normalization;
+        if found < weights
+            || card.classes.len() != classes
+            || [mean.len(), std.len()] != [channels; 2]
+        {
+            return Err(Error::Network(format!(
+                "expected {weights} weights, {classes} class names and the mean and deviation of {channels} channels, as the network's \
+                 description says; found {found}, {}, {} and {}; the file is damaged: use another copy",
+                card.classes.len(),
+                mean.len(),
+                std.len()
+            )));
+        }
         let network = Network::new(plan, Engine::new(device));
         let mut parameters = network.parameters(device, 0);
         parameters.load_named(&without_auxiliary(tensors))?;

@@ -31,6 +31,11 @@ pub(crate) fn run(args: &DataArgs, common: &Common) -> anyhow::Result<()> {
                 let expected = "expected the name of a new file, found one that exists; remove it or choose another";
                 return Err(Usage(format!("--out {}: {expected}", out.display())).into());
             }
+            let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                let expected = "expected a folder that exists; make it first";
+                return Err(Usage(format!("--out {}: {expected}", folder.display())).into());
+            }
             let size = size.map(|side| (side, side));
             // Each image is needed once.
             let options = LoadOptions { size, memory: Some(0), ..options(*skip_corrupt) };

@@ -130,11 +130,13 @@ fn an_archive_is_unpacked_once_unless_it_changed() {
     let (content, out, cache) = (pets(), Folder::new(), Folder::new());
     let zip = out.path().join("pets.zip");
     write_zip(content.path(), &zip);
-    read_in(cache.path(), &zip).unwrap();
+    let first = read_in(cache.path(), &zip).unwrap();
     let unpacked = fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();
-    let odd = unpacked.join("pets/cat/2.png");
+    let odd = unpacked.join("pets/cat/0.png");
     fs::write(&odd, crate::encoded(9, image::ImageFormat::Png)).unwrap();
-    assert_eq!(read_in(cache.path(), &zip).unwrap().train.len(), 5, "read from the cache");
+    assert_ne!(read_in(cache.path(), &zip).unwrap().train, first.train, "read from the cache");
+    fs::remove_file(odd).unwrap();
+    check_same(&read_in(cache.path(), &zip).unwrap(), &first); // unpacked again
     content.image("pets/dog/2.png", 50);
     write_zip(content.path(), &zip);
     let splits = read_in(cache.path(), &zip).unwrap();

@@ -309,3 +309,32 @@ fn broken_idx() {
     );
     says(&with(labels, &idx(8, &[2], &[1, 0])).to_string(), &["found 3 images and 2 labels"]);
 }
+
+/// Found by the fuzzer: the crate for Parquet panics at this file.
+#[test]
+fn a_parquet_file_that_its_crate_panics_at() {
+    const HEX: &str = "5041523115041536153a4c1540150000001b68170000000a0a1504193c35001806736368656d61150400150c25021805696d61676500150c250218056c6162656c25004c1c0000001608191c192c26001c150c1935000610191805696d6167651502160816f60116fe01265e26081c3600281750360a3220320a3235350a00010204050608090a0c0d0e181750360a3220320a3235350a00010204050608090a0c0d0e111100192c15041500150200150015101502003c16b80119061926000800000026001c150c19350006101918056c6162656c15021608168c0116940126c2022686021c36002803646f671803636174111100192c15041500150200150015101502003c161819061926000800000016820316082608169203002820706172717565742d6370702d6172726f772076657273696f6e2032362e302e31192c1c00001c0000002e01000050415231";
+    let bytes: Vec<u8> = (0..HEX.len())
+        .step_by(2)
+        .map(|i| u8::from_str_radix(&HEX[i..i + 2], 16).unwrap())
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.parquet");
+    fs::write(&path, bytes).unwrap();
+    let error = load(&DataSpec::Path(path), None, &LoadOptions::default()).unwrap_err();
+    assert!(matches!(error, DataError::Format { .. }), "{error}");
+}
+
+#[test]
+fn parquet_files_of_which_one_is_missing_or_names_other_classes() {
+    let folder = Folder::copy(&fixture("parquet/snappy/data"));
+    let train = folder.path().join("train-00000-of-00001.parquet");
+    fs::rename(&train, folder.path().join("train-00001-of-00002.parquet")).unwrap();
+    says(&refusal(folder.path()), &["no train-00000-of-00002.parquet", "download it, too"]);
+
+    let folder = Folder::copy(&fixture("parquet/snappy/data"));
+    let other =
+        fs::read_dir(fixture("parquet/ratings/data")).unwrap().next().unwrap().unwrap().path();
+    fs::copy(other, folder.path().join("test-00000-of-00001.parquet")).unwrap();
+    says(&refusal(folder.path()), &["as in the other files"]);
+}

@@ -83,7 +83,7 @@ pub fn curves(folder: &Path) -> Result<BTreeMap<String, Points>, Error> {
     for event in folder.events::<Value>()? {
         let Some((epoch, values)) = values(event) else { continue };
         for (name, value) in values {
-            curves.entry(name.to_owned()).or_default().push((epoch + 1, value));
+            curves.entry(name.to_owned()).or_default().push((epoch.saturating_add(1), value));
         }
     }
     Ok(curves)
