@@ -12,15 +12,20 @@ use crate::DataError;
 use crate::listing::MADE;
 use crate::random::fnv1a;
 
-/// Most bytes that an archive may grow to, as a multiple of its own, above [`ALWAYS`].
+/// Most bytes that what is compressed may grow to, as a multiple of its own, above [`ALWAYS`].
 const GROWTH: u64 = 100;
-/// Bytes that any archive may grow to.
+/// Bytes that anything may grow to.
 const ALWAYS: u64 = 1 << 30;
 /// Most entries of an archive.
 const ENTRIES: usize = 5_000_000;
 
 /// Extensions, in lower case.
 const ENDINGS: [&str; 4] = [".tar", ".tar.gz", ".tgz", ".zip"];
+
+/// Most bytes that so many compressed ones may become: more is a bomb.
+pub(crate) fn most_unpacked(compressed: u64) -> u64 {
+    ALWAYS.max(compressed.saturating_mul(GROWTH))
+}
 
 /// True if a file is called like an archive.
 pub(crate) fn is_archive(path: &Path) -> bool {
@@ -116,7 +121,7 @@ struct Budget {
 
 impl Budget {
     fn of(length: u64) -> Self {
-        Self { bytes: ALWAYS.max(length.saturating_mul(GROWTH)), entries: ENTRIES }
+        Self { bytes: most_unpacked(length), entries: ENTRIES }
     }
 
     /// Writes a file below `folder`, which the archive calls `name`.

@@ -26,14 +26,9 @@ pub(crate) fn read(root: &Path, options: &LoadOptions) -> Result<Splits, DataErr
 fn images(root: &Path, options: &LoadOptions) -> Result<Images, DataError> {
     let mut warnings = Vec::new();
     let top = Listing::of(root)?.kept;
-    let split = |names: &[&str]| {
-        let is = |path: &&PathBuf, name: &&str| {
-            path.file_name().is_some_and(|found| found.eq_ignore_ascii_case(name))
-        };
-        let named = |name: &&str| top.iter().filter(|path| is(path, name)).cloned().collect();
-        let found: Vec<PathBuf> =
-            names.iter().flat_map(|name| -> Vec<PathBuf> { named(name) }).collect();
-        let mut parts = found.into_iter().filter(|path| is_part(path, &top));
+    let split = |part: usize| {
+        let named = top.iter().filter(|path| is_called(path, part));
+        let mut parts = named.filter(|path| is_part(path, &top)).cloned();
         match (parts.next(), parts.next()) {
             (Some(first), Some(second)) => {
                 let found = format!("{} and {}", first.display(), second.display());
@@ -43,18 +38,18 @@ fn images(root: &Path, options: &LoadOptions) -> Result<Images, DataError> {
             (first, _) => Ok(first),
         }
     };
-    let train = split(&TRAIN)?;
+    let train = split(TRAIN)?;
     if train.is_none()
         && let Some(list) = list::beside_images(root, &top)?
     {
         return list.images(options, warnings);
     }
-    let (valid, test) = (split(&VALID)?, split(&TEST)?);
+    let (valid, test) = (split(VALID)?, split(TEST)?);
     if train.is_none()
         && !top.is_empty()
         && class_folders(root)?.iter().all(|(name, _)| part_of(name).is_some())
         && let Some((_, folder)) =
-            class_folders(root)?.into_iter().find(|(name, _)| part_of(name) == Some(0))
+            class_folders(root)?.into_iter().find(|(name, _)| part_of(name) == Some(TRAIN))
     {
         // Folders of parts are no classes.
         return Err(no_classes(&folder, 0));
@@ -76,14 +71,12 @@ fn images(root: &Path, options: &LoadOptions) -> Result<Images, DataError> {
     check_no_class_empty(top, &whole.labels(), &classes, NO_FILES)?;
     let (train, valid, test) = if train.is_some() {
         let mut parts = [None, None];
-        for (part, (folder, names)) in
-            parts.iter_mut().zip([(valid, &VALID[..]), (test, &TEST[..])])
-        {
+        for (part, (folder, kind)) in parts.iter_mut().zip([(valid, VALID), (test, TEST)]) {
             *part = match folder {
                 Some(folder) if !is_flat(&folder, &classes) => {
                     Some(listed.part(&folder, &classes)?)
                 }
-                _ => flat_part(root, names, &classes, &mut warnings)?,
+                _ => flat_part(root, kind, &classes, &mut warnings)?,
             };
         }
         let [valid, test] = parts;
@@ -99,6 +92,11 @@ fn images(root: &Path, options: &LoadOptions) -> Result<Images, DataError> {
     };
     listed.note(&mut warnings);
     Ok(Images { classes, train, valid, test, warnings, if_empty: NO_FILES })
+}
+
+/// True if a path is called like this part.
+fn is_called(path: &Path, part: usize) -> bool {
+    path.file_name().is_some_and(|name| part_of(&name.to_string_lossy()) == Some(part))
 }
 
 /// True if a folder that is called like a part is one. It is a class, such as the trains of CIFAR-100, if it has images in itself
@@ -151,15 +149,12 @@ fn is_flat(folder: &Path, classes: &[String]) -> bool {
 /// A validation or test folder that has its images in one folder, as ImageNet's: with labels in a list in it or beside it.
 fn flat_part(
     root: &Path,
-    names: &[&str],
+    part: usize,
     classes: &[String],
     warnings: &mut Vec<String>,
 ) -> Result<Option<Part>, DataError> {
     let listing = Listing::of(root)?.kept;
-    let is = |path: &&PathBuf| {
-        let name = path.file_name().unwrap_or_default();
-        path.is_dir() && names.iter().any(|known| name.eq_ignore_ascii_case(known))
-    };
+    let is = |path: &&PathBuf| path.is_dir() && is_called(path, part);
     let Some(folder) = listing.iter().find(is) else { return Ok(None) };
     let inner = class_folders(folder)?.into_iter().map(|(_, inner)| inner);
     let folders: Vec<PathBuf> =
@@ -172,7 +167,6 @@ fn flat_part(
         warnings.push(format!("ignored the folder {}, which has no images", folder.display()));
         return Ok(None);
     }
-    let part = folder.file_name().and_then(|name| part_of(&name.to_string_lossy()));
     match list::labels_of(&folders, part, &images, classes)? {
         Some(files) => Ok(Some(Part::new(folder, files))),
         None => {

@@ -14,6 +14,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 
+use crate::archive::most_unpacked;
 use crate::encoded::{Images, Part};
 use crate::listing::{Listing, part_of};
 use crate::picture::Encoded;
@@ -25,11 +26,6 @@ const LABELS: [&str; 8] =
 
 /// The label with which hubs publish test images without labels.
 const UNLABELLED: &str = "-1";
-
-/// Most bytes of a column, as a multiple of its compressed ones, above [`ALWAYS`].
-const GROWTH: i64 = 100;
-/// Bytes that any column may have.
-const ALWAYS: i64 = 1 << 30;
 
 /// The remedy for a class without images.
 const IF_EMPTY: &str = "add the missing files of the data set";
@@ -58,6 +54,7 @@ pub(crate) fn read(
     files: &[PathBuf],
     options: &LoadOptions,
 ) -> Result<Splits, DataError> {
+    check_shards(root, files)?;
     let mut tables: Vec<(usize, Table)> = Vec::new();
     let mut warnings = Vec::new();
     for path in files {
@@ -78,7 +75,6 @@ pub(crate) fn read(
             )),
         }
     }
-    check_shards(root, files)?;
     let mut named =
         tables.iter().filter_map(|(_, table)| Some((&table.path, table.names.as_ref()?)));
     let names = named.next().map(|(_, names)| names.clone());
@@ -93,18 +89,14 @@ pub(crate) fn read(
     let labels = tables.iter().flat_map(|(_, table)| &table.labels);
     let found = || labels.clone().filter(|label| *label != UNLABELLED);
     let classes = names.unwrap_or_else(|| {
-        let mut names: Vec<String> = match found().all(|label| label.parse::<u16>().is_ok()) {
-            true => {
-                let most = found().filter_map(|label| label.parse::<u16>().ok()).max().unwrap_or(0);
+        let numbers = found().map(|label| label.parse::<u16>().ok()).collect::<Option<Vec<_>>>();
+        match numbers {
+            Some(numbers) => {
+                let most = numbers.into_iter().max().unwrap_or(0);
                 (0..=most).map(|class| class.to_string()).collect()
             }
-            false => found().cloned().collect(),
-        };
-        if names.iter().any(|name| name.parse::<u16>().is_err()) {
-            names.sort();
-            names.dedup();
+            None => found().cloned().collect::<BTreeSet<_>>().into_iter().collect(),
         }
-        names
     });
     if !(2..=Dataset::MAX_CLASSES).contains(&classes.len()) {
         let expected = format!("labels of 2 to {} classes", Dataset::MAX_CLASSES);
@@ -240,7 +232,7 @@ impl Table {
             .and_then(|all| all.iter().find(|pair| pair.key == "huggingface"));
         let of_hub = of_hub.and_then(|pair| pair.value.as_deref());
         let names = of_hub.and_then(|json| class_names(json, label.name()));
-        check_pages(&reader).map_err(&fail)?;
+        check_pages(&reader, [image.name(), label.name()]).map_err(&fail)?;
         let chosen =
             Type::group_type_builder("schema").with_fields(vec![image.clone(), label.clone()]);
         let chosen = chosen.build().map_err(|error| fail(error.to_string()))?;
@@ -264,15 +256,19 @@ impl Table {
     }
 }
 
-/// Refuses pages that promise more values than they can hold: the crate allocates what they promise.
-fn check_pages(reader: &SerializedFileReader<File>) -> Result<(), String> {
+/// Refuses pages of these columns that promise more values than they can hold: the crate allocates what they promise.
+fn check_pages(reader: &SerializedFileReader<File>, columns: [&str; 2]) -> Result<(), String> {
     let text = |error: ParquetError| error.to_string();
     for index in 0..reader.num_row_groups() {
         let group = reader.get_row_group(index).map_err(text)?;
         let rows = u64::try_from(group.metadata().num_rows()).unwrap_or(0);
         for (at, column) in group.metadata().columns().iter().enumerate() {
-            let [whole, packed] = [column.uncompressed_size(), column.compressed_size()];
-            if whole > ALWAYS.max(packed.saturating_mul(GROWTH)) {
+            if !columns.contains(&column.column_path().parts()[0].as_str()) {
+                continue;
+            }
+            let [whole, packed] = [column.uncompressed_size(), column.compressed_size()]
+                .map(|bytes| u64::try_from(bytes).unwrap_or(0));
+            if whole > most_unpacked(packed) {
                 return Err(format!("{whole} bytes in {packed} compressed ones"));
             }
             for page in group.get_column_page_reader(at).map_err(text)? {

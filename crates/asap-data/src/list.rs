@@ -231,7 +231,7 @@ pub(crate) fn beside_images(root: &Path, entries: &[PathBuf]) -> Result<Option<L
 /// in one of the folders, too. A list that is called like another part is not meant.
 pub(crate) fn labels_of(
     folders: &[PathBuf],
-    part: Option<usize>,
+    part: usize,
     images: &[PathBuf],
     classes: &[String],
 ) -> Result<Option<Vec<(Encoded, u16)>>, DataError> {
@@ -247,7 +247,7 @@ pub(crate) fn labels_of(
     let of_another = |path: &Path| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let named: Vec<usize> = stem.split(['-', '_', '.', ' ']).filter_map(part_of).collect();
-        !named.is_empty() && !named.iter().any(|&named| Some(named) == part)
+        !named.is_empty() && !named.contains(&part)
     };
     for path in lists.iter().filter(|path| is_list(path) && !of_another(path)) {
         let Ok(rows) = rows(path, &|file| find(file).is_some()) else { continue };

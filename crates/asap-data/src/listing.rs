@@ -7,11 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::DataError;
 use crate::picture::{IMAGE_ENDINGS, looks_like_image};
 
-/// Names of the folders of the parts, in any case.
-pub(crate) const TRAIN: [&str; 4] = ["train", "training", "training_set", "train_images"];
-pub(crate) const VALID: [&str; 6] =
-    ["valid", "val", "validation", "dev", "val_images", "valid_images"];
-pub(crate) const TEST: [&str; 4] = ["test", "testing", "test_set", "test_images"];
+/// The parts of a data set, and the names of their folders, in any case.
+pub(crate) const TRAIN: usize = 0;
+pub(crate) const VALID: usize = 1;
+pub(crate) const TEST: usize = 2;
+const PARTS: [&[&str]; 3] = [
+    &["train", "training", "training_set", "train_images"],
+    &["valid", "val", "validation", "dev", "val_images", "valid_images"],
+    &["test", "testing", "test_set", "test_images"],
+];
 
 /// The file in an unpacked archive that says how many files there are; it is in no listing.
 pub(crate) const MADE: &str = ".asap-unpacked";
@@ -56,10 +60,9 @@ impl Listing {
     }
 }
 
-/// The part of a data set that a folder of this name holds: 0 for training, 1 for validation, 2 for test.
+/// The part of a data set that a folder of this name holds: [`TRAIN`], [`VALID`] or [`TEST`].
 pub(crate) fn part_of(name: &str) -> Option<usize> {
-    let names: [&[&str]; 3] = [&TRAIN, &VALID, &TEST];
-    names.iter().position(|names| names.iter().any(|known| name.eq_ignore_ascii_case(known)))
+    PARTS.iter().position(|names| names.iter().any(|known| name.eq_ignore_ascii_case(known)))
 }
 
 /// True for a file with an image's extension, or with none if it begins like an image.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use zip::ZipArchive;
 
+use crate::archive::most_unpacked;
 use crate::dataset::{check_labels, check_no_class_empty};
 use crate::picture::MAX_SIDE;
 use crate::{DataError, Dataset, Splits};
@@ -23,11 +24,6 @@ const FORMS: [[[&str; 2]; 3]; 3] = [
 
 /// Longest header of an array.
 const MAX_HEADER: u32 = 1 << 16;
-/// Most bytes of an array, as a multiple of its compressed ones, above [`ALWAYS`].
-const GROWTH: u64 = 100;
-/// Bytes that any array may have.
-const ALWAYS: u64 = 1 << 30;
-
 type Archive = ZipArchive<BufReader<File>>;
 
 /// Reads the parts in a file.
@@ -198,8 +194,7 @@ fn array(
     };
     let entry = archive.by_name(&format!("{name}.npy")).map_err(|error| fail(error.to_string()))?;
     let length = entry.size();
-    let most = ALWAYS.max(entry.compressed_size().saturating_mul(GROWTH));
-    if length > most {
+    if length > most_unpacked(entry.compressed_size()) {
         return Err(fail(format!("{length} bytes in {} compressed ones", entry.compressed_size())));
     }
     let mut content = entry;

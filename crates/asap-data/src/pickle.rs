@@ -240,29 +240,13 @@ impl<'a> Machine<'a> {
                         *place = Some(state);
                     }
                 }
-                b'q' => {
-                    let at = self.length(1)?;
-                    self.remember(at as u64)?;
-                }
-                b'r' => {
-                    let at = self.length(4)?;
-                    self.remember(at as u64)?;
-                }
-                b'p' => {
-                    let at = self.line_number()?;
+                put @ (b'q' | b'r' | b'p') => {
+                    let at = self.index(put)?;
                     self.remember(at)?;
                 }
                 0x94 => self.remember(self.memo.len() as u64)?,
-                b'h' => {
-                    let at = self.length(1)?;
-                    self.recall(at as u64)?;
-                }
-                b'j' => {
-                    let at = self.length(4)?;
-                    self.recall(at as u64)?;
-                }
-                b'g' => {
-                    let at = self.line_number()?;
+                get @ (b'h' | b'j' | b'g') => {
+                    let at = self.index(get)?;
                     self.recall(at)?;
                 }
                 // A buffer that may not be written to.
@@ -372,6 +356,15 @@ impl<'a> Machine<'a> {
             _ => return Err("a dictionary that is none".to_owned()),
         }
         Ok(())
+    }
+
+    /// The place in the memory that an instruction is about: one byte, four, or a line.
+    fn index(&mut self, instruction: u8) -> Result<u64, String> {
+        match instruction {
+            b'q' | b'h' => Ok(self.length(1)? as u64),
+            b'r' | b'j' => Ok(self.length(4)? as u64),
+            _ => self.line_number(),
+        }
     }
 
     fn remember(&mut self, at: u64) -> Result<(), String> {
