@@ -1,7 +1,7 @@
 //! Archives of data sets as they are downloaded, unpacked once into the user's cache.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, copy};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, copy};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
@@ -208,6 +208,10 @@ fn unpack(path: &Path, folder: &Path, budget: &mut Budget) -> Result<(), Fault> 
     match start {
         [b'P', b'K', ..] => {
             let mut zip = zip::ZipArchive::new(file).map_err(|error| damaged(&error))?;
+            let count = files_of(path, zip.comment().len()).map_err(|error| damaged(&error))?;
+            if let Some(count) = count.filter(|&count| count != zip.len()) {
+                return Err(Fault::Archive(format!("{count} files of {} names", zip.len())));
+            }
             for index in 0..zip.len() {
                 let mut entry = zip.by_index(index).map_err(|error| damaged(&error))?;
                 if entry.is_file() {
@@ -221,6 +225,20 @@ fn unpack(path: &Path, folder: &Path, budget: &mut Budget) -> Result<(), Fault> 
         [0x1f, 0x8b, ..] => unpack_tar(MultiGzDecoder::new(file), folder, budget),
         _ => unpack_tar(file, folder, budget),
     }
+}
+
+/// The number of files of a zip archive, which its end tells; the crate keeps the last of those of one name.
+fn files_of(path: &Path, comment: usize) -> io::Result<Option<usize>> {
+    /// Bytes of the end without its comment, and where the number is in it.
+    const END: usize = 22;
+    const COUNT: usize = 10;
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::End(-((END + comment) as i64)))?;
+    let mut end = [0; END];
+    file.read_exact(&mut end)?;
+    let count = u16::from_le_bytes([end[COUNT], end[COUNT + 1]]);
+    // An archive of more files has the number elsewhere.
+    Ok((end.starts_with(b"PK\x05\x06") && count < u16::MAX).then_some(count.into()))
 }
 
 fn unpack_tar(from: impl Read, folder: &Path, budget: &mut Budget) -> Result<(), Fault> {

@@ -44,6 +44,7 @@ impl Images {
     /// Headers and pixels are read in two passes, so that limit and size are known before memory is allocated.
     pub(crate) fn read(self, root: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
         let Self { classes, mut train, mut valid, mut test, mut warnings, if_empty } = self;
+        warnings.extend(alike(&classes));
         for part in [Some(&mut train), valid.as_mut(), test.as_mut()].into_iter().flatten() {
             part.limit(classes.len(), options);
             part.read_headers(options.skip_corrupt)?;
@@ -96,6 +97,21 @@ impl Images {
         let name = root.display().to_string();
         Ok(Splits { name, train: train_data, valid, test, warnings, unreadable })
     }
+}
+
+/// A warning that names two classes which may be one: their names differ in case, or are one number.
+fn alike(classes: &[String]) -> Option<String> {
+    let mut seen = BTreeMap::new();
+    classes.iter().find_map(|class| {
+        let plain = match class.trim().parse::<f64>() {
+            Ok(number) if number.is_finite() => number.to_string(),
+            _ => class.trim().to_lowercase(),
+        };
+        let other = seen.insert(plain, class)?;
+        Some(format!(
+            "the classes `{other}` and `{class}` are told apart: write their names alike if they are one"
+        ))
+    })
 }
 
 /// The height and width that half of the images have or, if there are none, their medians; within the default limits.

@@ -61,7 +61,9 @@ fn images(root: &Path, options: &LoadOptions) -> Result<Images, DataError> {
     let top = train.as_deref().unwrap_or(root);
     let folders = class_folders(top)?;
     check_distinct(top, &folders)?;
-    note_litter(&Listing::of(top)?.litter, &mut warnings);
+    let listing = Listing::of(top)?;
+    note_litter(&listing.litter, &mut warnings);
+    warnings.extend(list::overruled(top, &listing.kept));
     let classes: Vec<String> = folders.into_iter().map(|(name, _)| name).collect();
     if !(2..=Dataset::MAX_CLASSES).contains(&classes.len()) {
         return Err(no_classes(top, classes.len()));

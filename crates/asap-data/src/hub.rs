@@ -59,7 +59,9 @@ pub(crate) fn read(
     let mut warnings = Vec::new();
     for path in files {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        let folder = path.parent().and_then(Path::file_name).unwrap_or_default();
+        // The folder of the data set itself may be called anything.
+        let folder = path.parent().filter(|folder| *folder != root && path != root);
+        let folder = folder.and_then(Path::file_name).unwrap_or_default();
         let folder = folder.to_string_lossy().to_lowercase();
         let part = match [&name, &folder]
             .map(|name| name.split(['-', '_', '.']).next().unwrap_or_default())

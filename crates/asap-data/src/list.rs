@@ -40,6 +40,8 @@ const LABEL: [&str; 9] = [
     "species",
 ];
 const PART: [&str; 5] = ["split", "part", "subset", "set", "partition"];
+/// A column that says of every image if it is for validation.
+const IS_VALID: &str = "isvalid";
 /// The column of ImageNet's published table, which has boxes behind the class.
 const BOXES: &str = "predictionstring";
 
@@ -87,6 +89,13 @@ struct Row {
     part: Option<String>,
 }
 
+/// The rows of a list.
+struct Table {
+    rows: Vec<Row>,
+    /// A note that names the columns that are not used.
+    ignored: Option<String>,
+}
+
 /// True for a file that may be a list.
 pub(crate) fn is_list(path: &Path) -> bool {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
@@ -119,7 +128,7 @@ pub(crate) fn read(path: &Path) -> Result<List, DataError> {
             (first, _) => Ok(first),
         }
     };
-    let rows = rows(path, &|file| !matches!(find(file, None), Ok(None)))?;
+    let Table { rows, ignored } = rows(path, &|file| !matches!(find(file, None), Ok(None)))?;
     let mut files: BTreeMap<PathBuf, (usize, usize, u64)> = BTreeMap::new();
     let classes = classes(&rows);
     if !(2..=Dataset::MAX_CLASSES).contains(&classes.len()) {
@@ -173,7 +182,7 @@ pub(crate) fn read(path: &Path) -> Result<List, DataError> {
             first.display()
         )
     });
-    let notes = [twice, unlisted].into_iter().flatten().collect();
+    let notes = [ignored, twice, unlisted].into_iter().flatten().collect();
     Ok(List { path: path.to_owned(), classes, parts, notes })
 }
 
@@ -250,7 +259,7 @@ pub(crate) fn labels_of(
         !named.is_empty() && !named.contains(&part)
     };
     for path in lists.iter().filter(|path| is_list(path) && !of_another(path)) {
-        let Ok(rows) = rows(path, &|file| find(file).is_some()) else { continue };
+        let Ok(Table { rows, .. }) = rows(path, &|file| find(file).is_some()) else { continue };
         let labels: BTreeMap<PathBuf, String> =
             rows.into_iter().filter_map(|row| Some((find(&row.file)?, row.label))).collect();
         if labels.is_empty() {
@@ -285,6 +294,23 @@ pub(crate) fn labels_of(
     Ok(None)
 }
 
+/// A note on the lists of images beside folders of classes, which decide.
+pub(crate) fn overruled(folder: &Path, entries: &[PathBuf]) -> Option<String> {
+    let exists = |file: &str| image_in(folder, file).is_some();
+    let is_of_images = |path: &&PathBuf| {
+        is_list(path)
+            && rows(path, &exists).is_ok_and(|table| table.rows.iter().any(|row| exists(&row.file)))
+    };
+    let lists: Vec<_> =
+        entries.iter().filter(is_of_images).map(|path| path.display().to_string()).collect();
+    (!lists.is_empty()).then(|| {
+        format!(
+            "ignored {}: the folders say which class an image has; give a list itself as --data to use it instead",
+            lists.join(", ")
+        )
+    })
+}
+
 /// The image of this name in a folder; the name may lack its extension.
 fn image_in(folder: &Path, name: &str) -> Option<PathBuf> {
     let name = if cfg!(windows) { name.to_owned() } else { name.replace('\\', "/") };
@@ -309,7 +335,7 @@ fn classes(rows: &[Row]) -> Vec<String> {
 }
 
 /// The rows of a list, in which `exists` recognises a file.
-fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Vec<Row>, DataError> {
+fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Table, DataError> {
     let text = text::read(path).map_err(|e| DataError::io(path, e))?;
     let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let delimiter = [',', '\t', ';'].into_iter().find(|&delimiter| first.contains(delimiter));
@@ -359,7 +385,9 @@ fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Vec<Row>, DataErro
         ));
     }
     let (file, label, part) = match (column(&FILE), column(&LABEL)) {
-        (Some(file), Some(label)) if !is_row => (file, label, column(&PART)),
+        (Some(file), Some(label)) if !is_row => {
+            (file, label, column(&PART).or_else(|| column(&[IS_VALID])))
+        }
         _ if is_row => {
             let file = head.iter().position(|cell| exists(cell)).unwrap_or_default();
             (file, usize::from(file == 0), None)
@@ -380,6 +408,19 @@ fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Vec<Row>, DataErro
         }
     };
     let boxes = !is_row && plain(&head[label]) == BOXES;
+    let is_valid = part.is_some_and(|at| plain(&head[at]) == IS_VALID);
+    let used = [Some(file), Some(label), part];
+    let other = |at: &usize| !used.contains(&Some(*at));
+    let others: Vec<_> = (0..columns).filter(other).map(|at| format!("`{}`", head[at])).collect();
+    let ignored = (!is_row && !others.is_empty()).then(|| {
+        format!(
+            "images are those in the column `{}` of {}, labels those in `{}`; ignored: {}",
+            head[file],
+            path.display(),
+            head[label],
+            others.join(", ")
+        )
+    });
     let head = usize::from(!is_row);
     let row = |(line, cells): (u64, Vec<String>)| {
         if cells.len() > columns {
@@ -398,12 +439,19 @@ fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Vec<Row>, DataErro
             true => named.split_whitespace().next().unwrap_or_default().to_owned(),
             false => named.clone(),
         };
-        Ok(Row {
-            line,
-            file: found.clone(),
-            label: named,
-            part: part.map(|at| cell(at).cloned().unwrap_or_default()),
-        })
+        let part = part.map(|at| cell(at).cloned().unwrap_or_default());
+        let part = match part.as_deref().filter(|_| is_valid).map(str::to_lowercase).as_deref() {
+            None => part,
+            Some("true" | "1" | "yes") => Some("valid".to_owned()),
+            Some("false" | "0" | "no" | "") => Some("train".to_owned()),
+            Some(_) => {
+                let expected = format!("true or false in the column `is_valid` in line {line}");
+                let found = format!("`{}`", part.unwrap_or_default());
+                return Err(DataError::format(path, expected, found, "correct it"));
+            }
+        };
+        Ok(Row { line, file: found.clone(), label: named, part })
     };
-    cells.into_iter().skip(head).map(row).collect()
+    let rows = cells.into_iter().skip(head).map(row).collect::<Result<_, _>>()?;
+    Ok(Table { rows, ignored })
 }

@@ -208,6 +208,10 @@ struct Costs {
 fn cost(design: &Design, shape: &NetworkShape, common: &Common) -> anyhow::Result<()> {
     let plan = Plan::of(design, shape, true)?;
     let cost = plan.cost();
+    anyhow::ensure!(
+        [cost.params, cost.multiply_adds, cost.activations].iter().all(|&sum| sum < u64::MAX),
+        "expected a network whose cost is below 2^64, found a larger one; take fewer channels, cells or smaller images"
+    );
     let mut text = format!(
         "parameters      {:>14}\nmultiply-adds   {:>14}\n",
         thousands(cost.params),

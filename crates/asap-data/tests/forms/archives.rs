@@ -274,3 +274,22 @@ fn damaged_archives() {
     tar_of(&twice, &["a/0.png", "a/0.png"]);
     says(&error(&twice), &["two files of the name a/0.png"]);
 }
+
+#[test]
+fn a_zip_with_two_files_of_one_name() {
+    let folder = Folder::new();
+    let zip = folder.path().join("pets.zip");
+    write_zip(pets().path(), &zip);
+    // The writer refuses a name that it has: another of the same length is changed into it.
+    let bytes = fs::read(&zip).unwrap();
+    let (from, to) = (b"pets/cat/1.png", b"pets/cat/0.png");
+    let mut changed = bytes.clone();
+    for at in 0..bytes.len() - from.len() {
+        if bytes[at..].starts_with(from) {
+            changed[at..][..to.len()].copy_from_slice(to);
+        }
+    }
+    assert_ne!(bytes, changed);
+    fs::write(&zip, changed).unwrap();
+    says(&error(&zip), &["found 6 files of 5 names"]);
+}

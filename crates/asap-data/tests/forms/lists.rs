@@ -40,6 +40,49 @@ fn columns_file_and_label() {
 }
 
 #[test]
+fn columns_that_are_not_used_are_named() {
+    let text =
+        "file,label,breed,class\na.png,dog,1,x\nb.png,cat,2,y\nc.png,dog,3,x\nd.png,cat,4,y\n";
+    let folder = listed(NAMES, "labels.csv", text);
+    check_cats(&folder, "labels.csv");
+    let notes = folder.read().warnings.join("\n");
+    says(&notes, &["column `file`", "labels those in `label`; ignored: `breed`, `class`"]);
+    let text = "file,label\na.png,dog\nb.png,cat\nc.png,dog\nd.png,cat\n";
+    let notes = listed(NAMES, "labels.csv", text).read().warnings.join("\n");
+    assert!(!notes.contains("ignored"), "{notes}");
+}
+
+#[test]
+fn column_is_valid() {
+    let text = "file,label,is_valid\na.png,dog,False\nb.png,cat,0\nc.png,dog,True\nd.png,cat,1\n";
+    let splits = listed(NAMES, "labels.csv", text).read();
+    check(&splits.train, SMALL, &[(0, 1), (1, 0)]);
+    check(splits.valid.as_ref().unwrap(), SMALL, &[(2, 1), (3, 0)]);
+    let folder = listed(NAMES, "labels.csv", text.replace("False", "maybe"));
+    says(&refusal(folder.path()), &["true or false in the column `is_valid` in line 2", "`maybe`"]);
+}
+
+#[test]
+fn classes_that_may_be_one() {
+    for (one, other) in [("Cat", "cat"), ("1", "1.0"), ("01", "1")] {
+        let text = format!("file,label\na.png,{one}\nb.png,{other}\nc.png,dog\nd.png,dog\n");
+        let notes = listed(NAMES, "labels.csv", text).read().warnings.join("\n");
+        says(&notes, &["told apart", &format!("`{one}`"), &format!("`{other}`")]);
+    }
+}
+
+#[test]
+fn a_list_beside_folders_of_classes() {
+    let folder =
+        listed(["cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png"], "notes.txt", "Ours.\n");
+    assert_eq!(folder.read().warnings, Vec::<String>::new());
+    folder.write("labels.csv", "file,label\ncat/a.png,dog\ndog/c.png,cat\n");
+    let splits = folder.read();
+    check(&splits.train, SMALL, &[(0, 0), (1, 0), (2, 1), (3, 1)]);
+    says(&splits.warnings.join("\n"), &["ignored", "labels.csv: the folders say"]);
+}
+
+#[test]
 fn columns_id_and_label_without_endings() {
     let names = ["train/a1.jpg", "train/b2.JPG", "train/c3.png", "train/d4.jpeg"];
     let text = "id,label\na1,dog\nb2,cat\nc3,dog\nd4,cat\n";

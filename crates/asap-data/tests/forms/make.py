@@ -361,6 +361,9 @@ def write_parquet():
     floats = table("image", range(4), {"label": [2, 0, 1, 0]}, {})
     floats = floats.set_column(1, "label", floats["label"].cast(pyarrow.float64()))
     pyarrow.parquet.write_table(floats, HERE / "parquet" / "floats.parquet")
+    boxes = pyarrow.array([[[1, 2]], [], [[3, 4], [5, 6]], None])
+    lists = table("image", range(4), {"label": [2, 0, 1, 0]}, {}).append_column("boxes", boxes)
+    pyarrow.parquet.write_table(lists, HERE / "parquet" / "lists.parquet")
     write("out-of-range/train", "snappy", "image", range(4), {"label": [3, 0, 1, 0]}, names)
 
 

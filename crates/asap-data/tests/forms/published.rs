@@ -182,13 +182,15 @@ fn broken_npz() {
     says(&refusal(&folder.path().join("a.npz")), &["checksum"]);
 }
 
+/// The training images of the Parquet files.
+const TRAIN: [(u8, u16); 4] = [(0, 2), (1, 0), (2, 1), (3, 0)];
+
 #[test]
 fn parquet_of_a_hub() {
-    let train = [(0, 2), (1, 0), (2, 1), (3, 0)];
     for compression in ["snappy", "zstd"] {
         let folder = fixture("parquet").join(compression);
         let splits = read(&folder, &whole()).unwrap();
-        check(&splits.train, SMALL, &train);
+        check(&splits.train, SMALL, &TRAIN);
         check(splits.test.as_ref().unwrap(), SMALL, &[(100, 1), (101, 2)]);
         assert_eq!(splits.valid.is_some(), compression == "zstd");
         splits.valid.as_ref().inspect(|valid| check(valid, SMALL, &[(60, 1)]));
@@ -200,7 +202,7 @@ fn parquet_of_a_hub() {
         crate::check_same(&later, &splits);
     }
     let file = fixture("parquet/snappy/data/train-00000-of-00001.parquet");
-    check(&read(&file, &whole()).unwrap().train, SMALL, &train);
+    check(&read(&file, &whole()).unwrap().train, SMALL, &TRAIN);
 }
 
 #[test]
@@ -212,6 +214,29 @@ fn parquet_with_two_columns_of_labels() {
 }
 
 /// A label is the position of its name, even if the names look like labels.
+#[test]
+fn parquet_in_a_folder_that_is_called_like_a_part() {
+    let folder = Folder::new();
+    let test = folder.path().join("test");
+    fs::create_dir(&test).unwrap();
+    for entry in fs::read_dir(fixture("parquet/snappy/data")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, test.join(path.file_name().unwrap())).unwrap();
+    }
+    let one = fixture("parquet/snappy/data/train-00000-of-00001.parquet");
+    let alone = folder.path().join("valid/pets.parquet");
+    fs::create_dir(folder.path().join("valid")).unwrap();
+    fs::copy(one, &alone).unwrap();
+    check(&read(&test, &whole()).unwrap().train, SMALL, &TRAIN);
+    check(&read(&alone, &whole()).unwrap().train, SMALL, &TRAIN);
+}
+
+#[test]
+fn parquet_with_a_column_of_lists() {
+    let splits = read(&fixture("parquet/lists.parquet"), &whole()).unwrap();
+    check(&splits.train, SMALL, &TRAIN);
+}
+
 #[test]
 fn parquet_with_numbers_as_names() {
     let splits = read(&fixture("parquet/ratings"), &whole()).unwrap();
