@@ -18,7 +18,7 @@ static FOLDER: LazyLock<Folder> = LazyLock::new(Folder::new);
 fuzz_target!(|data: &[u8]| {
     let Ok(card) = serde_json::from_slice::<NetworkCard>(data) else { return };
     let plan = Plan::of(&card.design, &card.shape, false).ok();
-    let plan = plan.filter(|plan| plan.cost().params < MOST && plan.steps().len() < 1000);
+    let plan = plan.filter(|plan| plan.cost().params < MOST && plan.layers.len() < 1000);
     let values = match &plan {
         Some(plan) => {
             let device = DeviceName::Cpu.open().expect("every machine has one");

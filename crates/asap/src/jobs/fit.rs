@@ -22,6 +22,9 @@ const ENOUGH_EPOCHS: f64 = 120.0;
 const TOO_SHORT_FOR_CUTOUT: usize = 10;
 /// The epochs that a network is made small enough for, if it can be.
 const FEW_EPOCHS: f64 = 3.0;
+/// How often a training that is compared with others should see its images, and the fewest images of one.
+const EPOCHS_TO_COMPARE: f64 = 5.0;
+const FEWEST_TO_COMPARE: usize = 500;
 /// Steps that an epoch should have, and the smallest batch that may be needed for them.
 const STEPS: usize = 20;
 const SMALLEST_BATCH: usize = 16;
@@ -124,7 +127,8 @@ pub fn training(
     let train = &mut config.train;
     (train.epochs, train.warmup_epochs, train.cycles, train.seconds) = (1, 0.0, 1, 0.0);
     // Few images need small batches, or there would be few steps; the rate follows the batch.
-    let batch = train.batch.min((images.train.len() / STEPS).max(SMALLEST_BATCH));
+    let seen = Some(train.images).filter(|&most| most > 0).unwrap_or(usize::MAX);
+    let batch = train.batch.min((images.train.len().min(seen) / STEPS).max(SMALLEST_BATCH));
     train.lr *= batch as f64 / train.batch as f64;
     train.batch = batch;
     if size == Size::Decided {
@@ -160,6 +164,24 @@ pub fn training(
     Ok(Fit { config, plan })
 }
 
+/// The images on which trainings of `seconds` are compared, so few that each is seen several times; `train.images` if that is fewer.
+///
+/// # Errors
+/// Those of [`Training::new`].
+pub fn images_to_compare(
+    config: &Config,
+    design: &Design,
+    images: &Splits,
+    seconds: f64,
+) -> Result<usize, Error> {
+    let probe = Speed::of_probe(config, design, images)?;
+    let images_seen = seconds * probe.images as f64 / probe.seconds_per_epoch;
+    let all = images_seen * probe.cost.multiply_adds as f64;
+    let seen_by_balanced = (all / MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
+    let fitting = ((seen_by_balanced / EPOCHS_TO_COMPARE) as usize).max(FEWEST_TO_COMPARE);
+    Ok(if fitting < probe.images { fitting } else { config.train.images })
+}
+
 /// The multiply-adds of the network that goes with a training of `seconds`.
 fn multiply_adds(
     config: &Config,
@@ -170,10 +192,7 @@ fn multiply_adds(
     let data = &images.train;
     let shape = config.train.shape(data.image_shape(), data.classes().len());
     let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
-    let mut probe = config.clone();
-    probe.train.multiply_adds = PROBE.max(smallest);
-    probe.limits = LimitsConfig::default();
-    let probe = Speed::of(probe, design, images)?;
+    let probe = Speed::of_probe(config, design, images)?;
     let per_image = seconds * probe.cost.multiply_adds as f64 / probe.seconds_per_epoch;
     let balanced = (per_image * probe.images as f64 * MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
     let balanced = balanced.max(per_image / ENOUGH_EPOCHS).min(per_image / FEW_EPOCHS);
@@ -205,6 +224,17 @@ struct Speed {
 }
 
 impl Speed {
+    /// That of a network of [`PROBE`] multiply-adds, or of the smallest.
+    fn of_probe(config: &Config, design: &Design, images: &Splits) -> Result<Self, Error> {
+        let data = &images.train;
+        let shape = config.train.shape(data.image_shape(), data.classes().len());
+        let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
+        let mut probe = config.clone();
+        probe.train.multiply_adds = PROBE.max(smallest);
+        probe.limits = LimitsConfig::default();
+        Self::of(probe, design, images)
+    }
+
     fn of(config: Config, design: &Design, images: &Splits) -> Result<Self, Error> {
         let training = Training::new(config, design.clone(), images.clone())?;
         Ok(Self {

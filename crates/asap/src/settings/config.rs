@@ -398,6 +398,9 @@ pub struct TrainConfig {
     /// Fraction of the training images that is held out to monitor the training and to select its best
     /// epoch; 0: none, unless the data set comes with validation images.
     pub validation: f64,
+    /// The most images to train on, in equal shares of every class; 0: all that are not held out.
+    #[serde(default)]
+    pub images: usize,
     /// Learning rate of the first cycle.
     pub lr: f64,
     /// Learning rate at the end of a cycle.

@@ -58,8 +58,16 @@ impl Training {
         let Splits { name, train, valid, test, .. } = splits;
         let images = Arc::new(train);
         let share = if valid.is_some() { 0.0 } else { config.train.validation };
-        let (used, held_out) =
-            stratified_halves(images.labels(), images.classes().len(), 1.0 - share, config.seed);
+        let classes = images.classes().len();
+        let (mut used, held_out) =
+            stratified_halves(images.labels(), classes, 1.0 - share, config.seed);
+        let most = config.train.images;
+        if most > 0 && most < used.len() {
+            let labels: Vec<u16> = used.iter().map(|&image| images.labels()[image]).collect();
+            let fraction = most as f64 / used.len() as f64;
+            let (chosen, _) = stratified_halves(&labels, classes, fraction, config.seed);
+            used = chosen.into_iter().map(|place| used[place]).collect();
+        }
         if used.is_empty() {
             return Err(Error::Config(format!(
                 "train.validation: expected a fraction that leaves images to train on, found {share} of {}",

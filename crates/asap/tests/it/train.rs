@@ -9,7 +9,7 @@ use asap::run::record::TrainRecord;
 use asap::settings::config::Config;
 use asap::{DeviceName, Memory, Outcome, RunFolder, Search, TrainResult, TrainedNetwork, Training};
 use asap_core::{Design, Family, Genotype, NetworkShape, PublishedCell, SearchSpace, Stem};
-use asap_data::{Normalization, Splits, stratified_halves};
+use asap_data::{Dataset, Normalization, Splits, stratified_halves};
 use asap_net::trained::NetworkCard;
 use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
@@ -79,6 +79,33 @@ fn a_training_learns_and_its_network_is_the_same_to_the_digit_when_reloaded() {
     let (_, held_out) = stratified_halves(data().train.labels(), 3, 0.9, settings().seed);
     let held_out = data().train.subset(&held_out).unwrap();
     assert_eq!(1.0 - network.evaluate(held_out).unwrap().error, best);
+}
+
+#[test]
+fn fewer_images_in_equal_shares() {
+    let summary = |images, splits| {
+        let mut config = settings();
+        config.train.images = images;
+        let training = Training::new(config, cell(), splits).unwrap();
+        let data = training.data();
+        (data.train_images, data.valid_images, data.mean.clone())
+    };
+    let all = summary(0, data());
+    assert_eq!(summary(173, data()), all);
+    assert_eq!(summary(1000, data()), all);
+    let few = summary(31, data());
+    assert_eq!((few.0, few.1), (31, 19));
+    assert_ne!(few.2, all.2, "the mean is that of the images that are trained on");
+    // Of the images that are used, a third has each label: the mean of images that are the label is 1.
+    let train = data().train;
+    let images = train.labels().iter().flat_map(|&label| [label as u8; 64]).collect();
+    let labels = Splits {
+        train: Dataset::new(images, train.labels().to_vec(), [8, 8, 1], train.classes().to_vec())
+            .unwrap(),
+        ..data()
+    };
+    let (_, _, mean) = summary(30, labels);
+    assert!((mean[0] * 255.0 - 1.0).abs() < 1e-4, "{mean:?}");
 }
 
 #[test]

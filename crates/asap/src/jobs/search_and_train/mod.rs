@@ -1,14 +1,14 @@
 //! From images to a trained network (`asap run`): searches, a final between what they found and simpler answers, and the training of
 //! the best, within a time if one is given.
 
+mod final_round;
+
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use asap_core::{Design, Family, Genotype, PlainNetwork, PublishedCell};
+use asap_core::Design;
 use asap_data::Splits;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::duration;
@@ -28,25 +28,17 @@ use crate::settings::config::Config;
 /// Fewer training images than this are not searched on: half of them could not tell operations apart.
 pub const FEWEST_IMAGES: usize = 500;
 
-/// Fraction of the time that searches may take, and that the final takes.
-const SHARES: (f64, f64) = (0.2, 0.15);
-/// Without a time, the epochs of the trainings of the final: this fraction of those of the training, and no more than that.
-const SHORT: (f64, usize) = (0.2, 10);
-/// Fraction of the training images on which the final judges, unless more are held out anyway.
-const HELD_OUT: f64 = 0.1;
+/// Fraction of the time that searches may take.
+const SHARE: f64 = 0.2;
 /// The largest error of the plain network in its short training with which a search is not worth its time, and the same as a
 /// fraction of the error of an answer that is always the largest class.
 const EASY: (f64, f64) = (0.01, 0.1);
 /// The plain network for images that are too few or too easy.
 const SIMPLE: &str = "resnet-9";
-/// The published cell of the final.
-const PUBLISHED: &str = "ASAP";
 /// The most sizes of a network; the smallest then has a hundredth of the multiply-adds.
 const MOST_SIZES: u32 = 8;
 /// The seconds spent until the last search or training ended.
 const SPENT: &str = "spent.json";
-/// The folder of the trainings of the final.
-const CANDIDATES: &str = "candidates";
 
 /// The searches, trainings and the time of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +111,8 @@ struct Progress<'a> {
     started: Instant,
     /// Seconds that earlier processes spent.
     earlier: f64,
+    /// The most training images of the trainings of the final; 0: all.
+    images_to_compare: usize,
     observer: &'a mut dyn Observer,
     stop: &'a AtomicBool,
 }
@@ -151,7 +145,17 @@ impl Run {
         let images = jobs::load(&self.config, observer)?;
         let config = self.config.clone();
         let images = &images;
-        let mut progress = Progress { run: self, config, images, started, earlier, observer, stop };
+        let images_to_compare = config.train.images;
+        let mut progress = Progress {
+            run: self,
+            config,
+            images,
+            started,
+            earlier,
+            images_to_compare,
+            observer,
+            stop,
+        };
         let Some(result) = progress.whole()? else { return Ok(Outcome::Stopped) };
         #[cfg(feature = "report")]
         report::write_run(&self.folder, &self.config, &result)?;
@@ -174,6 +178,7 @@ impl Progress<'_> {
                 );
                 return self.simple(Vec::new(), Vec::new(), note);
             }
+            self.decide_images()?;
             // The simplest candidate comes first: it may show that a search is not needed.
             let made = match self.candidate(0, SIMPLE, &Design::Plain(SIMPLE.parse()?)) {
                 Err(Error::TooShort { .. }) => None,
@@ -224,7 +229,7 @@ impl Progress<'_> {
             let note = format!("the time is too short for a final: training {SIMPLE}");
             return self.simple(searches, candidates, note);
         }
-        let winner = best(&candidates);
+        let winner = final_round::best(&candidates);
         self.say(&format!("winner of the final: {}", winner.name));
         let (name, design) = (winner.name.clone(), winner.design.clone());
         let seed = searches.iter().find(|s| s.folder == name).map(|s| s.search.seed);
@@ -364,7 +369,7 @@ impl Progress<'_> {
         let path = run.path(folder);
         let fitting = |_: &Self, seconds: f64| {
             let usual = fit::usual_search_epochs(&config, images)?;
-            let share = SHARES.0 * seconds / f64::from(run.plan.searches);
+            let share = SHARE * seconds / f64::from(run.plan.searches);
             fit::search(&config, images, share, Some(usual))
         };
         let title = format!("search, seed {seed}");
@@ -375,103 +380,6 @@ impl Progress<'_> {
             Outcome::Finished(result) => Some(*result),
             Outcome::Stopped => None,
         })
-    }
-
-    /// The final: short trainings of everything that might be trained, in the same time or at the same cost, judged on held-out
-    /// training images. What does not fit into the time is left out.
-    fn compare(
-        &mut self,
-        searches: &[SearchAndTrainings],
-    ) -> Result<Option<Vec<Candidate>>, Error> {
-        let config = &self.config;
-        let mut designs = Vec::new();
-        for name in PlainNetwork::NAMES {
-            designs.push((name.to_owned(), Design::Plain(name.parse()?)));
-        }
-        let found = searches.iter().map(|found| (&found.folder, &found.search.genotype));
-        designs.extend(found.map(|(name, genotype)| (name.clone(), genotype.clone().into())));
-        if let Some(published) = published(config.space) {
-            designs.push((published.name.to_owned(), published.genotype().into()));
-        }
-        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
-        let random = Genotype::random(&config.space()?, &mut random);
-        designs.push(("random".to_owned(), random.into()));
-        let mut candidates = Vec::new();
-        for (number, (name, design)) in designs.iter().enumerate() {
-            match self.candidate(number, name, design) {
-                Err(error @ Error::TooShort { .. }) => {
-                    self.say(&format!("final, without {name}: {error}"));
-                }
-                made => match made? {
-                    Some(made) => candidates.push(made),
-                    None => return Ok(None),
-                },
-            }
-        }
-        Ok(Some(candidates))
-    }
-
-    /// The short training of a candidate; `None` if asked to stop.
-    fn candidate(
-        &mut self,
-        number: usize,
-        name: &str,
-        design: &Design,
-    ) -> Result<Option<Candidate>, Error> {
-        let run = self.run;
-        // Plain networks, cells found, a published one if there is one, a random one.
-        let published = usize::from(published(self.config.space).is_some());
-        let count = PlainNetwork::NAMES.len() + run.plan.searches as usize + published + 1;
-        // The test images decide nothing, so nothing of them is measured here.
-        let images = Splits { test: None, ..self.images.clone() };
-        let short = self.short();
-        let folder = format!("{CANDIDATES}/{name}");
-        let path = run.path(&folder);
-        let title = format!("final, {} of {count}: {name}", number + 1);
-        let fitting = |_: &Self, seconds: f64| {
-            let share = Share { seconds: SHARES.1 * seconds / count as f64, must: false };
-            fit::training(&short, design, &images, share, Size::Decided)
-        };
-        let config = self.decided(&path, &title, short.clone(), fitting)?;
-        let made = self.train_in(&path, &config, design, &images, None)?;
-        Ok(made.map(|result| Candidate {
-            folder,
-            name: name.to_owned(),
-            design: design.clone(),
-            params: result.params,
-            multiply_adds: result.multiply_adds,
-            epochs: result.epochs,
-            seconds: result.seconds,
-            accuracy: result.valid_accuracy.unwrap_or(0.0),
-        }))
-    }
-
-    /// The settings of a short training.
-    fn short(&self) -> Config {
-        let mut config = self.config.clone();
-        config.train.validation = config.train.validation.max(HELD_OUT);
-        config.train.inherit = false;
-        if self.run.plan.seconds.is_none() {
-            let (share, most) = SHORT;
-            let train = &mut config.train;
-            train.epochs = ((share * train.epochs as f64) as usize).clamp(1, most);
-            train.warmup_epochs = train.warmup_epochs.min(0.2 * train.epochs as f64);
-        }
-        config
-    }
-
-    /// Gives every network the multiply-adds that a published cell has with the configuration's channels, unless all have the same
-    /// anyway or a time decides.
-    fn equal_cost(&mut self) -> Result<(), Error> {
-        let train = &mut self.config.train;
-        if train.multiply_adds == 0 && self.run.plan.seconds.is_none() {
-            let images = &self.images.train;
-            let shape = train.shape(images.image_shape(), images.classes().len());
-            let usual = published(self.config.space).unwrap_or(PublishedCell::find(PUBLISHED)?);
-            let cost = shape.cost_with(&usual.genotype().into(), shape.channels)?;
-            train.multiply_adds = cost.multiply_adds;
-        }
-        Ok(())
     }
 
     /// The trainings of a design, which the search of that seed found, if any did, in this part of the time that is left. All of them
@@ -546,17 +454,6 @@ impl Progress<'_> {
 /// The time of networks of these sizes, in that of the largest one.
 fn time_of_sizes(sizes: std::ops::Range<u32>) -> f64 {
     sizes.map(|size| 0.5_f64.powi(size as i32)).sum()
-}
-
-/// The published cell of the final, if there is one of the family.
-fn published(family: Family) -> Option<&'static PublishedCell> {
-    PublishedCell::find(PUBLISHED).ok().filter(|cell| cell.genotype().family() == family)
-}
-
-/// The candidate with the best accuracy; the first of equals.
-fn best(candidates: &[Candidate]) -> &Candidate {
-    let better = |best: &&Candidate, other: &&Candidate| best.accuracy.total_cmp(&other.accuracy);
-    candidates.iter().rev().max_by(better).expect("a final has candidates")
 }
 
 /// Seconds of the epochs of the runs under a folder that have no result yet.

@@ -1,0 +1,166 @@
+//! The final of a run: short trainings of everything that might be trained, judged on held-out training images.
+
+use asap_core::{Design, Family, Genotype, PlainNetwork, PublishedCell};
+use asap_data::Splits;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::{Progress, SIMPLE};
+use crate::error::Error;
+use crate::jobs::fit::{self, Share, Size};
+use crate::run::folder::RunFolder;
+use crate::run::tables::{Candidate, SearchAndTrainings};
+use crate::settings::config::Config;
+
+/// Fraction of the time that the final takes.
+const SHARE: f64 = 0.15;
+/// Without a time, the epochs of the trainings of the final: this fraction of those of the training, and no more than that.
+const SHORT: (f64, usize) = (0.2, 10);
+/// Fraction of the training images on which the final judges, unless more are held out anyway.
+const HELD_OUT: f64 = 0.1;
+/// The same as a fraction of the images that the final trains on: to judge must not take longer than to train.
+const HELD_OUT_OF_FEW: f64 = 0.5;
+/// The published cell of the final.
+const PUBLISHED: &str = "ASAP";
+/// The folder of the trainings of the final.
+const CANDIDATES: &str = "candidates";
+
+impl Progress<'_> {
+    /// The final: short trainings of everything that might be trained, in the same time or at the same cost, judged on held-out
+    /// training images. What does not fit into the time is left out.
+    pub(super) fn compare(
+        &mut self,
+        searches: &[SearchAndTrainings],
+    ) -> Result<Option<Vec<Candidate>>, Error> {
+        let config = &self.config;
+        let mut designs = Vec::new();
+        for name in PlainNetwork::NAMES {
+            designs.push((name.to_owned(), Design::Plain(name.parse()?)));
+        }
+        let found = searches.iter().map(|found| (&found.folder, &found.search.genotype));
+        designs.extend(found.map(|(name, genotype)| (name.clone(), genotype.clone().into())));
+        if let Some(published) = published(config.space) {
+            designs.push((published.name.to_owned(), published.genotype().into()));
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+        let random = Genotype::random(&config.space()?, &mut random);
+        designs.push(("random".to_owned(), random.into()));
+        let mut candidates = Vec::new();
+        for (number, (name, design)) in designs.iter().enumerate() {
+            match self.candidate(number, name, design) {
+                Err(error @ Error::TooShort { .. }) => {
+                    self.say(&format!("final, without {name}: {error}"));
+                }
+                made => match made? {
+                    Some(made) => candidates.push(made),
+                    None => return Ok(None),
+                },
+            }
+        }
+        Ok(Some(candidates))
+    }
+
+    /// The short training of a candidate; `None` if asked to stop.
+    pub(super) fn candidate(
+        &mut self,
+        number: usize,
+        name: &str,
+        design: &Design,
+    ) -> Result<Option<Candidate>, Error> {
+        let run = self.run;
+        let count = self.candidates();
+        // The test images decide nothing, so nothing of them is measured here.
+        let images = Splits { test: None, ..self.images.clone() };
+        let short = self.short();
+        let folder = format!("{CANDIDATES}/{name}");
+        let path = run.path(&folder);
+        let title = format!("final, {} of {count}: {name}", number + 1);
+        let fitting = |_: &Self, seconds: f64| {
+            let share = Share { seconds: SHARE * seconds / count as f64, must: false };
+            fit::training(&short, design, &images, share, Size::Decided)
+        };
+        let config = self.decided(&path, &title, short.clone(), fitting)?;
+        let made = self.train_in(&path, &config, design, &images, None)?;
+        Ok(made.map(|result| Candidate {
+            folder,
+            name: name.to_owned(),
+            design: design.clone(),
+            params: result.params,
+            multiply_adds: result.multiply_adds,
+            epochs: result.epochs,
+            seconds: result.seconds,
+            accuracy: result.valid_accuracy.unwrap_or(0.0),
+        }))
+    }
+
+    /// Number of candidates: plain networks, cells found, a published one if there is one, a random one.
+    fn candidates(&self) -> usize {
+        let published = usize::from(published(self.config.space).is_some());
+        PlainNetwork::NAMES.len() + self.run.plan.searches as usize + published + 1
+    }
+
+    /// With a time, decides how many images the final trains on: cells, the slowest candidates, must see them several times.
+    pub(super) fn decide_images(&mut self) -> Result<(), Error> {
+        let Some(seconds) = self.run.plan.seconds else { return Ok(()) };
+        let first = self.run.path(format!("{CANDIDATES}/{SIMPLE}"));
+        if let Ok((_, begun)) = RunFolder::open(&first) {
+            self.images_to_compare = begun.train.images;
+            return Ok(());
+        }
+        let Some(cell) = published(self.config.space) else { return Ok(()) };
+        let images = Splits { test: None, ..self.images.clone() };
+        let seconds = SHARE * seconds / self.candidates() as f64;
+        let design = cell.genotype().into();
+        let most = fit::images_to_compare(&self.short(), &design, &images, seconds)?;
+        if most != self.images_to_compare {
+            self.say(&format!(
+                "the final trains on {most} images, so that each candidate sees them several times"
+            ));
+        }
+        self.images_to_compare = most;
+        Ok(())
+    }
+
+    /// The settings of a short training.
+    fn short(&self) -> Config {
+        let mut config = self.config.clone();
+        config.train.images = self.images_to_compare;
+        let images = self.images.train.len();
+        let trained_on = Some(self.images_to_compare).filter(|&most| most > 0).unwrap_or(images);
+        let held_out = HELD_OUT.min(HELD_OUT_OF_FEW * trained_on as f64 / images as f64);
+        config.train.validation = config.train.validation.max(held_out);
+        config.train.inherit = false;
+        if self.run.plan.seconds.is_none() {
+            let (share, most) = SHORT;
+            let train = &mut config.train;
+            train.epochs = ((share * train.epochs as f64) as usize).clamp(1, most);
+            train.warmup_epochs = train.warmup_epochs.min(0.2 * train.epochs as f64);
+        }
+        config
+    }
+
+    /// Gives every network the multiply-adds that a published cell has with the configuration's channels, unless all have the same
+    /// anyway or a time decides.
+    pub(super) fn equal_cost(&mut self) -> Result<(), Error> {
+        let train = &mut self.config.train;
+        if train.multiply_adds == 0 && self.run.plan.seconds.is_none() {
+            let images = &self.images.train;
+            let shape = train.shape(images.image_shape(), images.classes().len());
+            let usual = published(self.config.space).unwrap_or(PublishedCell::find(PUBLISHED)?);
+            let cost = shape.cost_with(&usual.genotype().into(), shape.channels)?;
+            train.multiply_adds = cost.multiply_adds;
+        }
+        Ok(())
+    }
+}
+
+/// The published cell of the final, if there is one of the family.
+fn published(family: Family) -> Option<&'static PublishedCell> {
+    PublishedCell::find(PUBLISHED).ok().filter(|cell| cell.genotype().family() == family)
+}
+
+/// The candidate with the best accuracy; the first of equals.
+pub(super) fn best(candidates: &[Candidate]) -> &Candidate {
+    let better = |best: &&Candidate, other: &&Candidate| best.accuracy.total_cmp(&other.accuracy);
+    candidates.iter().rev().max_by(better).expect("a final has candidates")
+}
