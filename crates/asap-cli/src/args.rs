@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use asap::jobs::shard::Shard;
 use asap::{DeviceName, MethodName, Precision, Preset};
 use asap_core::{CellKind, Family, Operation, PlainNetwork};
 use clap::builder::PossibleValue;
@@ -97,6 +98,13 @@ pub(crate) enum Command {
         asap compare --data fashion-mnist --preset hour --methods asap,magnitude,enas --no-train\n  \
         asap compare --resume runs/compare-1")]
     Compare(CompareArgs),
+    /// Divide the runs of a command among processes and machines
+    #[command(
+        after_help = "Examples:\n  asap jobs list -- compare --data photos/ --seeds 10 --out study | parallel -j 4\n  \
+        asap jobs script slurm --shards 8 --cpus 4 -- compare --data photos/ --seeds 10 --out study > study.sh\n  \
+        asap jobs script kubernetes --image registry/asap --claim work -- transfer --cells ASAP,DARTS_V2 --data cifar10 --repeat 5 --out table"
+    )]
+    Jobs(JobsArgs),
     /// List, show, draw, convert and measure cells, published ones or your own
     #[command(after_help = "Example:\n  asap cells cost ASAP --channels 36 --cells 20 --json")]
     Cells(CellsArgs),
@@ -221,6 +229,15 @@ pub(crate) struct TimeLimit {
     pub(crate) time: Option<f64>,
 }
 
+/// The part of the runs that a process does.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Part {
+    /// Do part I of N of the runs, such as 3/8; all parts join in one --out, and running a part again goes on with it [default: all, or
+    /// the part of this task of an array job: Slurm, Kubernetes, AWS Batch, Grid Engine, LSF, PBS]
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<Shard>,
+}
+
 /// Seconds of a time such as `1h30m`.
 fn seconds(text: &str) -> Result<f64, String> {
     match humantime::parse_duration(text) {
@@ -268,6 +285,8 @@ pub(crate) struct TrainArgs {
     /// Train this many times, with consecutive seeds from --seed on; reports mean and spread
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat: u32,
+    #[command(flatten)]
+    pub(crate) part: Part,
     /// Try everything on two batches and report the expected time and memory; keeps nothing
     #[arg(long, conflicts_with = "repeat")]
     pub(crate) dry_run: bool,
@@ -299,6 +318,8 @@ pub(crate) struct RunArgs {
     /// Train this many times, with consecutive seeds from --seed on
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat_train: u32,
+    #[command(flatten)]
+    pub(crate) part: Part,
     /// Try everything on two batches and report the expected time and memory; keeps nothing
     #[arg(long, conflicts_with_all = ["resume", "time"])]
     pub(crate) dry_run: bool,
@@ -373,6 +394,8 @@ pub(crate) struct TransferArgs {
     /// Train this many times, with consecutive seeds from --seed on; reports mean and spread
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
     pub(crate) repeat: u32,
+    #[command(flatten)]
+    pub(crate) part: Part,
     /// Resume an interrupted transfer; the result is the same as without the interruption
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     pub(crate) resume: Option<PathBuf>,
@@ -432,9 +455,61 @@ pub(crate) struct CompareArgs {
     /// Column of the accuracies in --table [default: the first beside `cell`]
     #[arg(long, value_name = "NAME", requires = "table")]
     pub(crate) table_column: Option<String>,
+    #[command(flatten)]
+    pub(crate) part: Part,
     /// Resume an interrupted comparison; the result is the same as without the interruption
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "table", "table_column", "out"])]
     pub(crate) resume: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsArgs {
+    #[command(subcommand)]
+    pub(crate) command: JobsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Print one command a line, each with a part of the runs: for GNU parallel, HTCondor, SkyPilot and others
+    List {
+        #[command(flatten)]
+        divided: Divided,
+    },
+    /// Print a script to submit as it is
+    Script {
+        /// What it is for
+        #[arg(value_enum)]
+        scheduler: Scheduler,
+        /// CPU cores of each task, all of which it uses
+        #[arg(long, value_name = "N", default_value_t = 2)]
+        cpus: u32,
+        /// Container image with asap in it (kubernetes)
+        #[arg(long, required_if_eq("scheduler", "kubernetes"))]
+        image: Option<String>,
+        /// Persistent volume claim with the data and the results, mounted at /work, where the command runs (kubernetes)
+        #[arg(long, required_if_eq("scheduler", "kubernetes"))]
+        claim: Option<String>,
+        #[command(flatten)]
+        divided: Divided,
+    },
+}
+
+/// A command of several runs, divided.
+#[derive(Debug, Args)]
+pub(crate) struct Divided {
+    /// Number of parts [default: one for each run]
+    #[arg(long, value_name = "N")]
+    pub(crate) shards: Option<usize>,
+    /// The command, after --: compare, transfer, run or train with its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// What runs many jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scheduler {
+    Slurm,
+    Kubernetes,
 }
 
 #[cfg(feature = "watch")]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use asap::jobs::compare::{Compare, Plan, TableFile};
+use asap::jobs::planned::Plan as _;
 use asap::run::spread::Spread;
 use asap::run::tables::{Comparison, TabularSummary};
 
@@ -14,7 +15,9 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
     let compare = match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
-            Compare::open(path)?.with_threads(common.threads)
+            let compare = Compare::open(path)?.with_threads(common.threads);
+            let shard = super::shard(args.part, common, true, compare.plan().runs())?;
+            compare.with_shard(shard)?
         }
         None => {
             let mut layers = super::layers(&args.settings, common)?;
@@ -33,7 +36,8 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
                 table,
             };
             let place = super::place(common, "compare");
-            Compare::create(&place, &config, plan, &mut Progress::new())?
+            let shard = super::shard(args.part, common, false, plan.runs())?;
+            Compare::create(&place, &config, plan, shard, &mut Progress::new())?
         }
     };
     let folder = compare.folder();
@@ -41,6 +45,7 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
     eprintln!("run folder: {path}");
     let table = super::to_the_end("compare", folder, |progress, stop| compare.run(progress, stop))?;
     output::print(common.json, &table, &text(&table, &path)?)?;
+    super::note_missing(&table.missing, compare.plan().runs(), "compare", folder);
     let failures = table.rows.iter().map(|row| row.failures.len()).sum();
     super::fail_after_table(failures, "runs", "compare", folder)
 }

@@ -8,6 +8,7 @@ pub(crate) mod data;
 pub(crate) mod docs;
 pub(crate) mod evaluate;
 pub(crate) mod export;
+pub(crate) mod jobs;
 pub(crate) mod pac;
 pub(crate) mod predict;
 pub(crate) mod run;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
+use asap::jobs::shard::Shard;
 use asap::memory::available_mb;
 use asap::run::folder::Place;
 use asap::settings::Origin;
@@ -29,7 +31,7 @@ use asap::settings::config::Config;
 use asap::{Layers, Outcome, Preset, RunFolder};
 use asap_data::DataSpec;
 
-use crate::args::{Command, Common, Limits, MemoryLimit, Settings, TimeLimit};
+use crate::args::{Command, Common, Limits, MemoryLimit, Part, Settings, TimeLimit};
 use crate::output::shell_word;
 use crate::progress::Progress;
 
@@ -182,6 +184,44 @@ pub(crate) fn place(common: &Common, command: &str) -> Place {
     match &common.out {
         Some(path) => Place::Folder(path.clone()),
         None => Place::Next { parent: PathBuf::from("runs"), name: command.to_owned() },
+    }
+}
+
+/// The part of so many runs that this process does: as asked for, or that of the task of an array job.
+pub(crate) fn shard(
+    part: Part,
+    common: &Common,
+    resumed: bool,
+    runs: usize,
+) -> anyhow::Result<Shard> {
+    let (shard, origin) = match part.shard {
+        Some(shard) => (shard, "--shard"),
+        None if runs == 1 => return Ok(Shard::WHOLE),
+        None => {
+            let found = Shard::of_array_job(|name| std::env::var(name).ok())?;
+            let Some((shard, variable)) = found else { return Ok(Shard::WHOLE) };
+            eprintln!("part {shard} of {runs} runs, by {variable}; --shard 1/1 does all of them");
+            (shard, variable)
+        }
+    };
+    if !shard.is_whole() && !resumed && common.out.is_none() {
+        return Err(crate::failure::Usage(format!(
+            "{origin}: expected --out PATH, in which all parts join, found none; give the same to each"
+        ))
+        .into());
+    }
+    Ok(shard)
+}
+
+/// Says which runs of other parts, or of later, are still to be done.
+pub(crate) fn note_missing(missing: &[String], runs: usize, command: &str, folder: &RunFolder) {
+    if !missing.is_empty() {
+        eprintln!(
+            "{} of {runs} runs are not done yet: {}; the table has what is done; to do the rest here: asap {command} --resume {}",
+            missing.len(),
+            missing.join("; "),
+            shell_path(folder)
+        );
     }
 }
 

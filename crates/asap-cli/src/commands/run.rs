@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use asap::RunFolder;
 use asap::jobs::dry_run;
+use asap::jobs::planned::Plan as _;
 use asap::jobs::search_and_train::{Repeats, Run};
 use asap::run::tables::{Final, RunResult};
 
@@ -16,7 +17,9 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
     let run = match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
-            Run::open(path)?.with_threads(common.threads)
+            let run = Run::open(path)?.with_threads(common.threads);
+            let shard = super::shard(args.part, common, true, run.plan().runs())?;
+            run.with_shard(shard)?
         }
         None => {
             let mut layers = super::layers(&args.settings, common)?;
@@ -45,13 +48,16 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
                 sizes: args.sizes,
                 seconds: args.limit.time,
             };
-            Run::create(&super::place(common, "run"), &config, repeats, &mut progress)?
+            let shard = super::shard(args.part, common, false, repeats.runs())?;
+            Run::create(&super::place(common, "run"), &config, repeats, shard, &mut progress)?
         }
     };
     let folder = run.folder();
     eprintln!("run folder: {}", folder.path().display());
     let result = super::to_the_end("run", folder, |progress, stop| run.run(progress, stop))?;
-    output::print(common.json, &result, &text(&result, folder)?)
+    output::print(common.json, &result, &text(&result, folder)?)?;
+    super::note_missing(&result.missing, run.plan().runs(), "run", folder);
+    Ok(())
 }
 
 fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {

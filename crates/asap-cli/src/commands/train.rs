@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use asap::jobs::dry_run::{self, TrainCosts};
 use asap::jobs::fit::{self, Share, Size};
+use asap::jobs::planned::Plan as _;
 use asap::jobs::transfer::{NamedCell, Plan, Transfer};
 use asap::jobs::{Job, Resumed, load};
 use asap::run::record::TrainOutline;
@@ -12,14 +13,14 @@ use asap::{RunFolder, TrainResult, Training};
 
 use asap_core::{Design, Family};
 
-use crate::args::{Common, TrainArgs};
+use crate::args::{Common, Part, TrainArgs};
 use crate::output::{self, duration, megabytes, percent};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     let started = Instant::now();
     if let Some(path) = &args.resume {
-        return resume(path, common);
+        return resume(path, args.part, common);
     }
     let (name, design) = match &args.network {
         Some(network) => (network.to_string(), Design::Plain(*network)),
@@ -60,8 +61,19 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
             data: vec![config.data.source.clone()],
             seeds: config.seeds(args.repeat),
         };
-        let transfer = Transfer::create(&place, &config, plan, &mut progress)?;
-        return super::transfer::to_the_end(&transfer, common);
+        let shard = super::shard(args.part, common, false, plan.runs())?;
+        if args.limit.time.is_some() && !shard.is_whole() {
+            let fault = "--time: is divided among the trainings of one process; leave it out, or give --shard 1/1";
+            return Err(crate::failure::Usage(fault.to_owned()).into());
+        }
+        let transfer = Transfer::create(&place, &config, plan, shard, &mut progress)?;
+        return super::transfer::to_the_end(&transfer, "train", common);
+    }
+    if let Some(shard) = args.part.shard.filter(|shard| !shard.is_whole()) {
+        let fault = format!(
+            "--shard {shard}: there is one training, which cannot be divided; expected --repeat N"
+        );
+        return Err(crate::failure::Usage(fault).into());
     }
     if args.dry_run {
         let costs = dry_run::train(&config, &design, &mut progress)?;
@@ -82,10 +94,12 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     to_the_end(job, common)
 }
 
-fn resume(path: &Path, common: &Common) -> anyhow::Result<()> {
+fn resume(path: &Path, part: Part, common: &Common) -> anyhow::Result<()> {
     super::no_settings(common)?;
     if let Ok(repeats) = Transfer::open(path) {
-        return super::transfer::to_the_end(&repeats.with_threads(common.threads), common);
+        let shard = super::shard(part, common, true, repeats.plan().runs())?;
+        let repeats = repeats.with_threads(common.threads).with_shard(shard)?;
+        return super::transfer::to_the_end(&repeats, "train", common);
     }
     match Job::<Training>::resume(path, common.threads, &mut Progress::new())? {
         Resumed::Finished(folder, result) => {

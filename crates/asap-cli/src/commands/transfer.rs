@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use asap::jobs::planned::Plan as _;
 use asap::jobs::transfer::{NamedCell, Plan, Transfer};
 use asap::run::tables::TransferTable;
 use asap_core::{PlainNetwork, PublishedCell};
@@ -15,7 +16,9 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
     let transfer = match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
-            Transfer::open(path)?.with_threads(common.threads)
+            let transfer = Transfer::open(path)?.with_threads(common.threads);
+            let shard = super::shard(args.part, common, true, transfer.plan().runs())?;
+            transfer.with_shard(shard)?
         }
         None => {
             let config = super::shared_layers(args.preset, common)?.resolve()?;
@@ -28,22 +31,27 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
                 seeds: config.seeds(args.repeat),
             };
             let place = super::place(common, "transfer");
-            Transfer::create(&place, &config, plan, &mut Progress::new())?
+            let shard = super::shard(args.part, common, false, plan.runs())?;
+            Transfer::create(&place, &config, plan, shard, &mut Progress::new())?
         }
     };
-    to_the_end(&transfer, common)
+    to_the_end(&transfer, "transfer", common)
 }
 
 /// Runs the trainings that are not done yet, and prints the table.
-pub(crate) fn to_the_end(transfer: &Transfer, common: &Common) -> anyhow::Result<()> {
+pub(crate) fn to_the_end(
+    transfer: &Transfer,
+    command: &str,
+    common: &Common,
+) -> anyhow::Result<()> {
     let folder = transfer.folder();
     let path = super::shell_path(folder);
     eprintln!("run folder: {path}");
-    let table =
-        super::to_the_end("transfer", folder, |progress, stop| transfer.run(progress, stop))?;
+    let table = super::to_the_end(command, folder, |progress, stop| transfer.run(progress, stop))?;
     output::print(common.json, &table, &text(&table, &path)?)?;
+    super::note_missing(&table.missing, transfer.plan().runs(), command, folder);
     let failures = table.rows.iter().map(|row| row.failures.len()).sum();
-    super::fail_after_table(failures, "trainings", "transfer", folder)
+    super::fail_after_table(failures, "trainings", command, folder)
 }
 
 fn text(table: &TransferTable, path: &str) -> anyhow::Result<String> {

@@ -6,6 +6,7 @@ mod answers;
 mod mistakes;
 mod own_images;
 mod search;
+mod shards;
 mod tour;
 mod train;
 

@@ -61,8 +61,13 @@ pub struct TableFile {
 impl Plan {
     /// Seconds of each method and seed, if a time is given.
     fn share(&self) -> Option<f64> {
-        let runs = self.methods.len() * self.seeds.len();
-        Some(self.seconds? * (1.0 - fit::REST) / runs as f64)
+        Some(self.seconds? * (1.0 - fit::REST) / self.all().len() as f64)
+    }
+
+    /// Methods and seeds. The seeds take turns: first every method with the first seed.
+    fn all(&self) -> Vec<(u64, MethodName)> {
+        let of_seed = |&seed: &u64| self.methods.iter().map(move |&method| (seed, method));
+        self.seeds.iter().flat_map(of_seed).collect()
     }
 }
 
@@ -77,6 +82,19 @@ impl TableFile {
 impl planned::Plan for Plan {
     const FILE: &'static str = "compare.json";
     const COMMAND: &'static str = "asap compare";
+
+    fn runs(&self) -> usize {
+        self.methods.len() * self.seeds.len()
+    }
+
+    fn indivisible(&self, config: &Config) -> Option<&'static str> {
+        match self.seconds {
+            Some(_) => Some(
+                "a time is divided among the runs of one process; expected --minutes, the time of each search, in place of --time",
+            ),
+            None => latency_differs(config),
+        }
+    }
 
     fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error> {
         at_least_one([("method", self.methods.is_empty()), ("seed", self.seeds.is_empty())])?;
@@ -113,6 +131,33 @@ impl planned::Plan for Plan {
 /// A comparison in its folder.
 pub type Compare = Planned<Plan>;
 
+/// The number of epochs of each method, where minutes decide it.
+const EPOCHS: &str = "epochs.json";
+
+/// The reasons of the runs that failed in this process.
+type Failures = BTreeMap<(u64, MethodName), String>;
+
+fn title(seed: u64, method: MethodName) -> String {
+    format!("{method}, seed {seed}")
+}
+
+/// About how long the search and the training of a method take, in those of most others.
+fn weight(method: MethodName) -> f64 {
+    match method {
+        MethodName::Random => 0.5,
+        MethodName::Darts2nd => 2.0,
+        _ => 1.0,
+    }
+}
+
+/// Why runs that decide by latency cannot be divided, if so.
+pub(crate) fn latency_differs(config: &Config) -> Option<&'static str> {
+    (config.limits.latency_ms > 0.0).then_some(
+        "machines differ in latency, and all runs must train networks of the same size; expected --max-multiply-adds in place of \
+         --max-latency",
+    )
+}
+
 /// The results of one method and seed.
 struct Done {
     method: MethodName,
@@ -122,10 +167,10 @@ struct Done {
 }
 
 impl Compare {
-    /// Runs the searches and trainings that are not done yet; table and figures are rewritten after each.
+    /// Runs the searches and trainings that are not done yet; table and figures are rewritten after each. A shard runs its own only, and
+    /// the table has what all of them have done so far.
     ///
-    /// The seeds take turns: first every method with the first seed. A search or training that fails is reported in its
-    /// method's row, and the others continue.
+    /// A search or training that fails is reported in its method's row, and the others continue.
     ///
     /// # Errors
     /// If the comparison's folder can no longer be written.
@@ -134,7 +179,7 @@ impl Compare {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<Comparison>, Error> {
-        let _lock = self.folder.lock()?;
+        let _lock = self.lock()?;
         with_threads(self.config.threads, || self.run_locked(observer, stop))?
     }
 
@@ -143,25 +188,26 @@ impl Compare {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<Comparison>, Error> {
-        let (mut done, mut failures) = (Vec::new(), BTreeMap::<usize, Vec<String>>::new());
+        let mut failures = Failures::new();
         let table = self.plan.table.as_ref().map(|table| table.read(&self.config)).transpose()?;
         let table = table.as_ref();
         let images = jobs::load(&self.config, observer)?;
-        for &seed in &self.plan.seeds {
-            for (number, &method) in self.plan.methods.iter().enumerate() {
-                match self.one(method, seed, &images, observer, stop) {
-                    Ok(None) => return Ok(Outcome::Stopped),
-                    Ok(Some(one)) => done.push(one),
-                    Err(error) => {
-                        let reason = format!("{method}, seed {seed}: {error}");
-                        observer.on_event(Event::Note(&reason));
-                        failures.entry(number).or_default().push(reason);
-                    }
+        let all = self.plan.all();
+        let weights: Vec<f64> = all.iter().map(|&(_, method)| weight(method)).collect();
+        for run in self.shard.choose(&weights) {
+            let (seed, method) = all[run];
+            match self.one(method, seed, &images, observer, stop) {
+                Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
+                Ok(Outcome::Finished(_)) => {}
+                Err(error) => {
+                    let reason = format!("{}: {error}", title(seed, method));
+                    observer.on_event(Event::Note(&reason));
+                    failures.insert((seed, method), reason);
                 }
-                self.write(&done, &failures, table)?;
             }
+            self.write(&failures, table)?;
         }
-        Ok(Outcome::Finished(Box::new(self.write(&done, &failures, table)?)))
+        Ok(Outcome::Finished(Box::new(self.write(&failures, table)?)))
     }
 
     fn one(
@@ -171,7 +217,7 @@ impl Compare {
         images: &Splits,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<Option<Done>, Error> {
+    ) -> Result<Outcome<()>, Error> {
         let mut config = Config { seed, ..self.config.clone() };
         config.search.method = method;
         let path = self.path(format!("search-{method}-{seed}"));
@@ -185,10 +231,9 @@ impl Compare {
         reset_peak();
         let Outcome::Finished(search) = jobs::search(&path, &config, Some(images), observer, stop)?
         else {
-            return Ok(None);
+            return Ok(Outcome::Stopped);
         };
-        let records = RunFolder::open(&path)?.0.events()?;
-        let training = if self.plan.train {
+        if self.plan.train {
             observer.on_event(Event::Begin(&format!("{method}, seed {seed}: training")));
             let train = self.path(format!("train-{method}-{seed}"));
             let inherit = config.train.inherit.then_some(path.as_path());
@@ -202,14 +247,35 @@ impl Compare {
                 observer.on_event(Event::Note(&fit.plan));
                 config = fit.config;
             }
-            match jobs::train(&train, &config, &design, Some(images), inherit, observer, stop)? {
-                Outcome::Finished(result) => Some(*result),
-                Outcome::Stopped => return Ok(None),
+            let images = Some(images);
+            if jobs::train(&train, &config, &design, images, inherit, observer, stop)?
+                == Outcome::Stopped
+            {
+                return Ok(Outcome::Stopped);
             }
-        } else {
-            None
+        }
+        Ok(Outcome::Finished(Box::new(())))
+    }
+
+    /// The results of a method and seed, if they are complete.
+    fn done(&self, seed: u64, method: MethodName) -> Result<Option<Done>, Error> {
+        let Ok((folder, _)) = RunFolder::open(&self.path(format!("search-{method}-{seed}"))) else {
+            return Ok(None);
         };
-        Ok(Some(Done { method, search: *search, records, training }))
+        let Some(search) = folder.read_json(run_folder::RESULT)? else { return Ok(None) };
+        let records = folder.events()?;
+        let mut training = None;
+        if self.plan.train {
+            let trained = RunFolder::open(&self.path(format!("train-{method}-{seed}")));
+            training = match trained {
+                Ok((folder, _)) => folder.read_json(run_folder::RESULT)?,
+                Err(_) => None,
+            };
+            if training.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Done { method, search, records, training }))
     }
 
     /// Minutes of each search, if they are given: if cells are trained too, half of the time is theirs.
@@ -219,7 +285,7 @@ impl Compare {
     }
 
     /// The number of epochs that the method completes in this many minutes here while nothing is pruned, at least 1: that of
-    /// an earlier seed, so that all seeds have the same, or an estimate from a few steps.
+    /// an earlier seed, so that all seeds have the same, or an estimate from a few steps. It is kept in a file.
     fn epochs(
         &self,
         config: &Config,
@@ -230,8 +296,15 @@ impl Compare {
         let method = config.search.method;
         let of_seed = |seed: &u64| self.path(format!("search-{method}-{seed}"));
         let mut begun = self.plan.seeds.iter().map(of_seed);
-        if let Some((_, config)) = begun.find_map(|path| RunFolder::open(&path).ok()) {
-            return Ok(config.search.epochs);
+        let _lock = self.lock_to_write()?;
+        let mut decided: BTreeMap<MethodName, usize> =
+            self.folder.read_json(EPOCHS)?.unwrap_or_default();
+        let earlier = decided.get(&method).copied();
+        if let Some(epochs) = earlier.or_else(|| {
+            let (_, config) = begun.find_map(|path| RunFolder::open(&path).ok())?;
+            Some(config.search.epochs)
+        }) {
+            return Ok(epochs);
         }
         let search = Search::new(config.clone(), images.clone())?;
         let epochs = ((60.0 * minutes / search.seconds_per_epoch()?) as usize).max(1);
@@ -239,21 +312,29 @@ impl Compare {
         let time = duration(60.0 * minutes);
         let note = format!("{method}: {epochs} epoch{plural} in {time}");
         observer.on_event(Event::Note(&note));
+        decided.insert(method, epochs);
+        self.folder.write_json(EPOCHS, &decided)?;
         Ok(epochs)
     }
 
-    fn write(
-        &self,
-        done: &[Done],
-        failures: &BTreeMap<usize, Vec<String>>,
-        table: Option<&Tabular>,
-    ) -> Result<Comparison, Error> {
-        let rows = self.plan.methods.iter().enumerate().map(|(number, &method)| {
+    /// Writes the table of everything that is done.
+    fn write(&self, failures: &Failures, table: Option<&Tabular>) -> Result<Comparison, Error> {
+        let _lock = self.lock_to_write()?;
+        let (mut done, mut missing) = (Vec::new(), Vec::new());
+        for (seed, method) in self.plan.all() {
+            match self.done(seed, method)? {
+                Some(one) => done.push(one),
+                None if failures.contains_key(&(seed, method)) => {}
+                None => missing.push(title(seed, method)),
+            }
+        }
+        let rows = self.plan.methods.iter().map(|&method| {
             let of_method: Vec<&Done> = done.iter().filter(|one| one.method == method).collect();
+            let failed = failures.iter().filter(|((_, failed), _)| *failed == method);
             ComparisonRow::new(
                 method,
                 &of_method,
-                failures.get(&number).cloned().unwrap_or_default(),
+                failed.map(|(_, why)| why.clone()).collect(),
                 table,
             )
         });
@@ -266,6 +347,7 @@ impl Compare {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             table: table.map(summary),
             rows: rows.collect(),
+            missing,
         };
         #[cfg(feature = "report")]
         {

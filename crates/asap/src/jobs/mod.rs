@@ -8,6 +8,7 @@ mod inherit;
 pub mod overview;
 pub mod planned;
 pub mod search_and_train;
+pub mod shard;
 pub mod transfer;
 
 use std::path::Path;

@@ -1,15 +1,17 @@
 //! The folder of a command with several runs: their common settings, and their plan.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use crate::jobs::shard::Shard;
 use crate::run::driver::with_threads;
-use crate::run::folder::{Place, RunFolder};
-use crate::run::record::Observer;
+use crate::run::folder::{LOCK, Lock, Place, RunFolder};
+use crate::run::record::{self, Observer};
 use crate::settings::config::Config;
 
 /// The runs of a command.
@@ -21,6 +23,14 @@ pub trait Plan: Clone + Serialize + DeserializeOwned + Sync {
     /// Remedy for a folder without such a file.
     const REMEDY: &'static str = "";
 
+    /// Number of runs that do not depend on each other.
+    fn runs(&self) -> usize;
+
+    /// Why the runs cannot be divided, if so.
+    fn indivisible(&self, _: &Config) -> Option<&'static str> {
+        None
+    }
+
     /// Refuses a plan with nothing to do, with duplicates, or without the images that all of it needs.
     ///
     /// # Errors
@@ -28,31 +38,90 @@ pub trait Plan: Clone + Serialize + DeserializeOwned + Sync {
     fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error>;
 }
 
+/// How long a shard waits for the others, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_millis(50);
+
+fn check_divisible<P: Plan>(plan: &P, config: &Config, shard: Shard) -> Result<(), Error> {
+    match plan.indivisible(config).filter(|_| !shard.is_whole()) {
+        Some(reason) => Err(Error::Config(format!("--shard {shard}: {reason}"))),
+        None => Ok(()),
+    }
+}
+
 /// A plan in its folder.
 pub struct Planned<P> {
     pub(crate) folder: RunFolder,
     pub(crate) config: Config,
     pub(crate) plan: P,
+    pub(crate) shard: Shard,
     /// The time at which this process began with it.
     pub(crate) started: Instant,
 }
 
 impl<P: Plan> Planned<P> {
-    /// Creates the folder.
+    /// Creates the folder. A shard opens it if another one of the same plan was faster.
     ///
     /// # Errors
-    /// If the plan is refused, or the folder is in use.
+    /// If the plan is refused, cannot be divided, or the folder is in use.
     pub fn create(
         place: &Place,
         config: &Config,
         plan: P,
+        shard: Shard,
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let started = Instant::now();
-        with_threads(config.threads, || plan.check(config, observer))??;
-        let written = |folder: &mut RunFolder| folder.write_json(P::FILE, &plan);
-        let (folder, _lock) = RunFolder::create_locked(place, config, written)?;
-        Ok(Self { folder, config: config.clone(), plan, started })
+        let planned =
+            |folder| Self { folder, config: config.clone(), plan: plan.clone(), shard, started };
+        let path = match place {
+            Place::Folder(path) if !shard.is_whole() => path,
+            _ => {
+                with_threads(config.threads, || plan.check(config, observer))??;
+                return Ok(planned(Self::begin(place, config, &plan)?));
+            }
+        };
+        check_divisible(&plan, config, shard)?;
+        if RunFolder::open(path).is_err() {
+            with_threads(config.threads, || plan.check(config, observer))??;
+        }
+        loop {
+            if RunFolder::open(path).is_ok() {
+                let begun = Self::open(path)?;
+                begun.check_same(config, &plan)?;
+                return Ok(planned(begun.folder));
+            }
+            match Self::begin(place, config, &plan) {
+                Ok(folder) => return Ok(planned(folder)),
+                // Another shard is about to create it.
+                Err(_) if path.join(LOCK).exists() && started.elapsed() < PATIENCE => {
+                    thread::sleep(PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn begin(place: &Place, config: &Config, plan: &P) -> Result<RunFolder, Error> {
+        let written = |folder: &mut RunFolder| folder.write_json(P::FILE, plan);
+        Ok(RunFolder::create_locked(place, config, written)?.0)
+    }
+
+    /// Refuses another plan or configuration than the folder's; the number of threads may differ.
+    fn check_same(&self, config: &Config, plan: &P) -> Result<(), Error> {
+        let config = Config { threads: self.config.threads, ..config.from_anywhere() };
+        let fault = |what: &str| Error::RunFolder {
+            path: self.folder.path().to_owned(),
+            problem: format!(
+                "expected the folder of the same command, found other {what}; choose another with --out, or go on with the folder's own with \
+                 --resume"
+            ),
+        };
+        match () {
+            () if self.config != config => Err(fault("settings")),
+            () if record::json(&self.plan) != record::json(plan) => Err(fault("runs")),
+            () => Ok(()),
+        }
     }
 
     /// Opens the folder of an earlier run of the command.
@@ -71,7 +140,7 @@ impl<P: Plan> Planned<P> {
                 P::REMEDY
             ),
         })?;
-        Ok(Self { folder, config, plan, started })
+        Ok(Self { folder, config, plan, shard: Shard::WHOLE, started })
     }
 
     /// The folder.
@@ -88,6 +157,39 @@ impl<P: Plan> Planned<P> {
     pub fn with_threads(mut self, threads: Option<usize>) -> Self {
         self.config.threads = threads.unwrap_or(self.config.threads);
         self
+    }
+
+    /// The same for a part of the runs.
+    ///
+    /// # Errors
+    /// If they cannot be divided.
+    pub fn with_shard(mut self, shard: Shard) -> Result<Self, Error> {
+        check_divisible(&self.plan, &self.config, shard)?;
+        self.shard = shard;
+        Ok(self)
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &P {
+        &self.plan
+    }
+
+    /// Keeps others out while all of it runs. Shards keep them out of their own runs, and of the folder while they write to it.
+    pub(crate) fn lock(&self) -> Result<Option<Lock>, Error> {
+        if self.shard.is_whole() { self.folder.lock().map(Some) } else { Ok(None) }
+    }
+
+    /// Waits until a shard may write to the folder.
+    pub(crate) fn lock_to_write(&self) -> Result<Option<Lock>, Error> {
+        let asked = Instant::now();
+        while !self.shard.is_whole() {
+            match self.folder.lock() {
+                Ok(lock) => return Ok(Some(lock)),
+                Err(_) if asked.elapsed() < PATIENCE => thread::sleep(PAUSE),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 
     /// The folder of one of the runs.

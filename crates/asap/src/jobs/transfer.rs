@@ -1,5 +1,6 @@
 //! Several cells on several data sets with one recipe (Table 2 of the paper), each training in its own run folder.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::jobs;
+use crate::jobs::compare::latency_differs;
 use crate::jobs::planned::{self, Planned, at_least_one};
 #[cfg(feature = "report")]
 use crate::report;
@@ -43,6 +45,14 @@ impl planned::Plan for Plan {
     const FILE: &'static str = "transfer.json";
     const COMMAND: &'static str = "asap transfer";
 
+    fn runs(&self) -> usize {
+        self.trainings().count()
+    }
+
+    fn indivisible(&self, config: &Config) -> Option<&'static str> {
+        latency_differs(config)
+    }
+
     fn check(&self, _: &Config, _: &mut dyn Observer) -> Result<(), Error> {
         at_least_one([
             ("cell", self.cells.is_empty()),
@@ -65,7 +75,8 @@ impl planned::Plan for Plan {
 pub type Transfer = Planned<Plan>;
 
 impl Transfer {
-    /// Runs the trainings that are not done yet; the table is rewritten after each training.
+    /// Runs the trainings that are not done yet; the table is rewritten after each training. A shard runs its own only, and the table
+    /// has what all of them have done so far.
     ///
     /// A training that fails is a row with the reason, and the others continue.
     ///
@@ -76,7 +87,7 @@ impl Transfer {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<TransferTable>, Error> {
-        let _lock = self.folder.lock()?;
+        let _lock = self.lock()?;
         with_threads(self.config.threads, || self.run_locked(observer, stop))?
     }
 
@@ -85,48 +96,69 @@ impl Transfer {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<TransferTable>, Error> {
-        let mut done: Vec<(Training<'_>, Result<TrainResult, Error>)> = Vec::new();
-        let all = self.plan.trainings().count();
-        for (number, training) in self.plan.trainings().enumerate() {
-            observer.on_event(Event::Begin(&format!(
-                "{} of {all}: {}",
-                number + 1,
-                training.title()
-            )));
+        let mut failures = Failures::new();
+        let all: Vec<Training<'_>> = self.plan.trainings().collect();
+        let weights: Vec<f64> = all.iter().map(|training| self.weight(training)).collect();
+        let own = self.shard.choose(&weights);
+        for (number, &run) in own.iter().enumerate() {
+            let training = &all[run];
+            let title = format!("{} of {}: {}", number + 1, own.len(), training.title());
+            observer.on_event(Event::Begin(&title));
             let mut config = training.config(&self.config);
-            if let Some(first) =
-                done.iter().find(|(t, _)| t.cell == training.cell && t.data == training.data)
-                && let Ok((_, begun)) = RunFolder::open(&self.path(first.0.path()))
+            let mut same =
+                all.iter().filter(|t| t.cell == training.cell && t.data == training.data);
+            if let Some((_, begun)) = same.find_map(|t| RunFolder::open(&self.path(t.path())).ok())
             {
                 // All seeds train the network that the first measurement of its latency decided.
                 config.limits = begun.limits;
             }
             let path = self.path(training.path());
             let design = &training.cell.design;
-            let outcome = match jobs::train(&path, &config, design, None, None, observer, stop) {
+            match jobs::train(&path, &config, design, None, None, observer, stop) {
                 Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
-                Ok(Outcome::Finished(result)) => Ok(*result),
+                Ok(Outcome::Finished(_)) => {}
                 Err(error) => {
-                    observer.on_event(Event::Note(&training.failure(&error)));
-                    Err(error)
+                    let reason = format!("{}: {error}", training.title());
+                    observer.on_event(Event::Note(&reason));
+                    failures.insert(training.path(), reason);
                 }
-            };
-            done.push((training, outcome));
-            self.write(&done)?;
+            }
+            self.write(&failures)?;
         }
-        Ok(Outcome::Finished(Box::new(self.write(&done)?)))
+        Ok(Outcome::Finished(Box::new(self.write(&failures)?)))
     }
 
-    fn write(
-        &self,
-        done: &[(Training<'_>, Result<TrainResult, Error>)],
-    ) -> Result<TransferTable, Error> {
-        let mut rows = Vec::new();
+    /// About how long a training takes, in any unit: the multiply-adds of its network on images of 32x32. How many images there are is not known.
+    fn weight(&self, training: &Training<'_>) -> f64 {
+        let shape = self.config.train.shape([32, 32, 3], 10);
+        let cost = shape.cost_with(&training.cell.design, shape.channels);
+        cost.map_or(1.0, |cost| cost.multiply_adds as f64)
+    }
+
+    /// Writes the table of everything that is done.
+    fn write(&self, failures: &Failures) -> Result<TransferTable, Error> {
+        let _lock = self.lock_to_write()?;
+        let (mut rows, mut missing, mut links) = (Vec::new(), Vec::new(), Vec::new());
         for cell in &self.plan.cells {
             for data in &self.plan.data {
-                let of_row = done.iter().filter(|(t, _)| t.cell == cell && t.data == data);
-                let results: Vec<&TrainResult> =
-                    of_row.clone().filter_map(|(_, outcome)| outcome.as_ref().ok()).collect();
+                let (mut results, mut failed) = (Vec::<TrainResult>::new(), Vec::new());
+                for training in self.plan.trainings().filter(|t| t.cell == cell && t.data == data) {
+                    let path = training.path();
+                    let folder = RunFolder::open(&self.path(&path));
+                    let result = match folder {
+                        Ok((folder, _)) => folder.read_json(run_folder::RESULT)?,
+                        Err(_) => None,
+                    };
+                    match (result, failures.get(&path)) {
+                        (Some(result), _) => results.push(result),
+                        (None, Some(reason)) => failed.push(reason.clone()),
+                        (None, None) => {
+                            missing.push(training.title());
+                            continue;
+                        }
+                    }
+                    links.push((training.title(), path));
+                }
                 let errors: Vec<f64> =
                     results.iter().filter_map(|r| Some(r.test.as_ref()?.error)).collect();
                 let seconds: Vec<f64> = results.iter().map(|r| r.seconds).collect();
@@ -137,21 +169,20 @@ impl Transfer {
                     multiply_adds: results.first().map(|r| r.multiply_adds),
                     error: Spread::of(&errors),
                     seconds: Spread::of(&seconds).map(|spread| spread.mean),
-                    failures: of_row
-                        .filter_map(|(t, o)| Some(t.failure(o.as_ref().err()?)))
-                        .collect(),
+                    failures: failed,
                 });
             }
         }
-        let table = TransferTable { version: env!("CARGO_PKG_VERSION").to_owned(), rows };
+        let table = TransferTable { version: env!("CARGO_PKG_VERSION").to_owned(), rows, missing };
         self.folder.write_json(run_folder::RESULT, &table)?;
         #[cfg(feature = "report")]
-        let links = done.iter().map(|(training, _)| (training.title(), training.path()));
-        #[cfg(feature = "report")]
-        report::write_transfer(&self.folder, &self.config, &table, links)?;
+        report::write_transfer(&self.folder, &self.config, &table, links.into_iter())?;
         Ok(table)
     }
 }
+
+/// The reasons of the trainings that failed in this process, by their folders.
+type Failures = BTreeMap<PathBuf, String>;
 
 /// One training of a plan.
 #[derive(Clone, Copy)]
@@ -174,10 +205,6 @@ impl Plan {
 impl Training<'_> {
     fn title(&self) -> String {
         format!("{} on {}, seed {}", self.cell.name, self.data, self.seed)
-    }
-
-    fn failure(&self, error: &Error) -> String {
-        format!("{}: {error}", self.title())
     }
 
     /// Folder of the training, inside the transfer's.

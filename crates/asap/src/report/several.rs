@@ -41,6 +41,7 @@ pub(crate) fn write_run(
         let [taken, given] = [result.seconds, time].map(duration);
         let _ = write!(body, "<p>It took {taken} of {given}.</p>");
     }
+    not_done(&mut body, &result.missing);
     if let Some(outcome) = &result.outcome {
         final_round(&mut body, outcome);
     }
@@ -154,10 +155,19 @@ pub(crate) fn write_transfer(
     for failure in result.rows.iter().flat_map(|row| &row.failures) {
         let _ = write!(body, "<p><strong>Failed:</strong> {}</p>", escape(failure));
     }
+    not_done(&mut body, &result.missing);
     for (title, path) in links {
         link(&mut body, &title, &path.display().to_string());
     }
     folder.write(REPORT, document("Transfer", config, &body).as_bytes())
+}
+
+/// The runs that are still to be done.
+fn not_done(body: &mut String, missing: &[String]) {
+    if !missing.is_empty() {
+        let _ =
+            write!(body, "<p><strong>Not done yet:</strong> {}</p>", escape(&missing.join("; ")));
+    }
 }
 
 /// Writes the page of an `asap compare`.
@@ -203,6 +213,7 @@ pub(crate) fn write_comparison(
     for failure in result.rows.iter().flat_map(|row| &row.failures) {
         let _ = write!(body, "<p><strong>Failed:</strong> {}</p>", escape(failure));
     }
+    not_done(&mut body, &result.missing);
     if let Some(summary) = &result.table {
         truths(&mut body, result, summary);
     }

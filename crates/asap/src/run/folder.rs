@@ -51,7 +51,7 @@ const CHECKPOINTS: &str = "checkpoint";
 /// What is written before the configuration.
 const EARLY: [&str; 5] = [CHECKPOINTS, GENOTYPE_JSON, "run.json", "compare.json", "transfer.json"];
 /// Locked by the process that works in the folder.
-const LOCK: &str = ".lock";
+pub(crate) const LOCK: &str = ".lock";
 
 /// The right to work in a run's folder.
 #[derive(Debug)]

@@ -16,6 +16,9 @@ pub struct RunResult {
     pub version: String,
     /// Each search with the trainings of its cell.
     pub searches: Vec<SearchAndTrainings>,
+    /// The runs that are neither done nor failed: those of other shards, or of later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// Test error over all trainings, with their last weights.
     pub error: Option<Spread>,
     /// Standard deviation of the mean errors of the searches.
@@ -119,6 +122,9 @@ pub struct TransferTable {
     pub version: String,
     /// One row for each cell and data set.
     pub rows: Vec<TransferRow>,
+    /// The runs that are neither done nor failed: those of other shards, or of later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// A cell on a data set.
@@ -152,6 +158,9 @@ pub struct Comparison {
     pub table: Option<TabularSummary>,
     /// One row for each method.
     pub rows: Vec<ComparisonRow>,
+    /// The runs that are neither done nor failed: those of other shards, or of later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// A table of true accuracies.

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 
 /// The methods by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum MethodName {

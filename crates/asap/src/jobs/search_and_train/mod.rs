@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::duration::duration;
 use crate::error::Error;
 use crate::jobs;
+use crate::jobs::compare::latency_differs;
 use crate::jobs::fit::{self, Fit, Share, Size};
 use crate::jobs::planned::{self, Planned};
 #[cfg(feature = "report")]
@@ -68,6 +69,20 @@ impl planned::Plan for Repeats {
     const COMMAND: &'static str = "asap run";
     const REMEDY: &'static str =
         "; resume the folder of a search or training with asap search or asap train";
+
+    fn runs(&self) -> usize {
+        self.searches as usize
+    }
+
+    fn indivisible(&self, config: &Config) -> Option<&'static str> {
+        match (self.with_final, self.seconds) {
+            (true, _) => Some("the final compares what all searches found; expected --no-final"),
+            (_, Some(_)) => {
+                Some("a time is divided among the runs of one process; expected no --time")
+            }
+            _ => latency_differs(config),
+        }
+    }
 
     fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error> {
         if self.searches == 0 || self.trainings == 0 || self.sizes == 0 {
@@ -127,7 +142,7 @@ impl Run {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<RunResult>, Error> {
-        let _lock = self.folder.lock()?;
+        let _lock = self.lock()?;
         with_threads(self.config.threads, || self.run_locked(observer, stop))?
     }
 
@@ -157,9 +172,13 @@ impl Run {
             stop,
         };
         let Some(result) = progress.whole()? else { return Ok(Outcome::Stopped) };
+        let _lock = self.lock_to_write()?;
         #[cfg(feature = "report")]
         report::write_run(&self.folder, &self.config, &result)?;
-        self.folder.write_json(run_folder::RESULT, &result)?;
+        // With a result a run is over.
+        if result.missing.is_empty() {
+            self.folder.write_json(run_folder::RESULT, &result)?;
+        }
         Ok(Outcome::Finished(Box::new(result)))
     }
 }
@@ -168,42 +187,43 @@ impl Progress<'_> {
     /// `None` if asked to stop.
     fn whole(&mut self) -> Result<Option<RunResult>, Error> {
         let plan = self.run.plan;
-        if plan.with_final {
-            self.equal_cost()?;
-            let images = self.images.train.len();
-            if images < FEWEST_IMAGES {
-                let note = format!(
-                    "{images} training images are too few to search on (expected at least {FEWEST_IMAGES}): training {SIMPLE} instead; \
-                     use --no-final to search anyway"
-                );
-                return self.simple(Vec::new(), Vec::new(), note);
-            }
-            self.decide_images()?;
-            // The simplest candidate comes first: it may show that a search is not needed.
-            let made = match self.candidate(0, SIMPLE, &Design::Plain(SIMPLE.parse()?)) {
-                Err(Error::TooShort { .. }) => None,
-                made => match made? {
-                    Some(made) => Some(made),
-                    None => return Ok(None),
-                },
-            };
-            let counts = self.images.train.class_counts();
-            let largest = counts.iter().max().map_or(0.0, |&most| most as f64 / images as f64);
-            let allowed = EASY.0.min(EASY.1 * (1.0 - largest));
-            if let Some(easy) = made.filter(|made| 1.0 - made.accuracy <= allowed) {
-                let note = format!(
-                    "these images are too easy to search on: a short training of {SIMPLE} classifies {:.2} % of the held-out ones; \
-                     training it; use --no-final to search anyway",
-                    100.0 * easy.accuracy
-                );
-                return self.simple(Vec::new(), vec![easy], note);
-            }
+        if !plan.with_final {
+            return self.without_final();
+        }
+        self.equal_cost()?;
+        let images = self.images.train.len();
+        if images < FEWEST_IMAGES {
+            let note = format!(
+                "{images} training images are too few to search on (expected at least {FEWEST_IMAGES}): training {SIMPLE} instead; \
+                 use --no-final to search anyway"
+            );
+            return self.simple(Vec::new(), Vec::new(), note);
+        }
+        self.decide_images()?;
+        // The simplest candidate comes first: it may show that a search is not needed.
+        let made = match self.candidate(0, SIMPLE, &Design::Plain(SIMPLE.parse()?)) {
+            Err(Error::TooShort { .. }) => None,
+            made => match made? {
+                Some(made) => Some(made),
+                None => return Ok(None),
+            },
+        };
+        let counts = self.images.train.class_counts();
+        let largest = counts.iter().max().map_or(0.0, |&most| most as f64 / images as f64);
+        let allowed = EASY.0.min(EASY.1 * (1.0 - largest));
+        if let Some(easy) = made.filter(|made| 1.0 - made.accuracy <= allowed) {
+            let note = format!(
+                "these images are too easy to search on: a short training of {SIMPLE} classifies {:.2} % of the held-out ones; \
+                 training it; use --no-final to search anyway",
+                100.0 * easy.accuracy
+            );
+            return self.simple(Vec::new(), vec![easy], note);
         }
         let mut searches = Vec::new();
         for seed in self.run.config.seeds(plan.searches) {
-            let folder = format!("search-{seed}");
+            let folder = search_folder(seed);
             let search = match self.search(&folder, seed) {
-                Err(error @ Error::TooShort { .. }) if plan.with_final => {
+                Err(error @ Error::TooShort { .. }) => {
                     self.say(&format!("no search, seed {seed}: {error}"));
                     continue;
                 }
@@ -211,18 +231,6 @@ impl Progress<'_> {
             };
             let Some(search) = search else { return Ok(None) };
             searches.push(SearchAndTrainings { folder, search, trainings: Vec::new() });
-        }
-        if !plan.with_final {
-            let count = searches.len();
-            for (number, found) in searches.iter_mut().enumerate() {
-                let design = found.search.genotype.clone().into();
-                let left = 1.0 / (count - number) as f64;
-                match self.train(&found.folder, &design, Some(found.search.seed), left)? {
-                    Some(made) => found.trainings = made,
-                    None => return Ok(None),
-                }
-            }
-            return Ok(Some(self.result(searches, None)));
         }
         let Some(candidates) = self.compare(&searches)? else { return Ok(None) };
         if candidates.is_empty() {
@@ -235,6 +243,51 @@ impl Progress<'_> {
         let seed = searches.iter().find(|s| s.folder == name).map(|s| s.search.seed);
         let outcome = Final { candidates, winner: name, ..Final::default() };
         self.finish(searches, outcome, &design, seed)
+    }
+
+    /// Searches, and trains what each finds.
+    fn without_final(&mut self) -> Result<Option<RunResult>, Error> {
+        let all = self.run.config.seeds(self.run.plan.searches);
+        let own = self.run.shard.choose(&vec![1.0; all.len()]);
+        let mut found = Vec::new();
+        for &run in &own {
+            match self.search(&search_folder(all[run]), all[run])? {
+                Some(search) => found.push(search),
+                None => return Ok(None),
+            }
+        }
+        for (number, search) in found.iter().enumerate() {
+            let design = search.genotype.clone().into();
+            let left = 1.0 / (found.len() - number) as f64;
+            let folder = search_folder(search.seed);
+            if self.train(&folder, &design, Some(search.seed), left)?.is_none() {
+                return Ok(None);
+            }
+        }
+        let (mut searches, mut missing) = (Vec::new(), Vec::new());
+        for seed in all {
+            match self.done(seed)? {
+                Some(one) => searches.push(one),
+                None => missing.push(format!("search, seed {seed}, and its trainings")),
+            }
+        }
+        Ok(Some(RunResult { missing, ..self.result(searches, None) }))
+    }
+
+    /// The search with this seed and the trainings of its cell, if they are complete.
+    fn done(&self, seed: u64) -> Result<Option<SearchAndTrainings>, Error> {
+        let of = |folder: &str| RunFolder::open(&self.run.path(folder)).ok();
+        let folder = search_folder(seed);
+        let Some((run, _)) = of(&folder) else { return Ok(None) };
+        let Some(search) = run.read_json(run_folder::RESULT)? else { return Ok(None) };
+        let mut trainings = Vec::new();
+        for training in self.run.config.seeds(self.run.plan.trainings) {
+            let folder = training_folder(Some(seed), training);
+            let Some((run, _)) = of(&folder) else { return Ok(None) };
+            let Some(result) = run.read_json(run_folder::RESULT)? else { return Ok(None) };
+            trainings.push((folder, result));
+        }
+        Ok(Some(SearchAndTrainings { folder, search, trainings }))
     }
 
     /// Trains the simple answer, for a reason.
@@ -331,6 +384,9 @@ impl Progress<'_> {
     /// Keeps the time spent, for a process that resumes the run. What a search or a training that is not finished has spent is in
     /// its events.
     fn note_time(&self) -> Result<(), Error> {
+        if !self.run.shard.is_whole() {
+            return Ok(());
+        }
         let seconds = self.spent() - seconds_of_unfinished(self.run.folder.path());
         self.run.folder.write_json(SPENT, &Spent { seconds })
     }
@@ -395,12 +451,9 @@ impl Progress<'_> {
         let count = run.plan.trainings;
         let mut trainings: Vec<(String, TrainResult)> = Vec::new();
         for (number, seed) in (0..count).zip(run.config.seeds(count)) {
-            let folder = match (run.plan.with_final, found_by) {
-                (false, Some(search)) => format!("train-{search}-{seed}"),
-                _ => format!("train-{seed}"),
-            };
+            let folder = training_folder(found_by.filter(|_| !run.plan.with_final), seed);
             let mut config = Config { seed, ..self.config.clone() };
-            let search = found_by.map(|seed| run.path(format!("search-{seed}")));
+            let search = found_by.map(|seed| run.path(search_folder(seed)));
             let inherit = search.filter(|_| config.train.inherit);
             config.train.inherit = inherit.is_some();
             if inherit.is_some() {
@@ -438,16 +491,40 @@ impl Progress<'_> {
             .collect();
         let means: Vec<f64> =
             errors.iter().filter_map(|group| Spread::of(group)).map(|s| s.mean).collect();
+        let seconds = match self.run.shard.is_whole() {
+            true => self.spent(),
+            // All shards together.
+            false => {
+                let of = |found: &SearchAndTrainings| {
+                    found.search.seconds
+                        + found.trainings.iter().map(|(_, t)| t.seconds).sum::<f64>()
+                };
+                searches.iter().map(of).sum()
+            }
+        };
         RunResult {
+            missing: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             error: Spread::of(&errors.concat()),
             search_deviation: Spread::of(&means).and_then(|spread| spread.deviation),
             training_deviation: Spread::within(&errors),
-            seconds: self.spent(),
+            seconds,
             time: self.run.plan.seconds,
             searches,
             outcome,
         }
+    }
+}
+
+fn search_folder(seed: u64) -> String {
+    format!("search-{seed}")
+}
+
+/// The folder of a training of what one of several searches found, or of a winner.
+fn training_folder(search: Option<u64>, seed: u64) -> String {
+    match search {
+        Some(search) => format!("train-{search}-{seed}"),
+        None => format!("train-{seed}"),
     }
 }
 
