@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::panic;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
 use parquet::basic::Type as Physical;
@@ -16,6 +15,7 @@ use parquet::schema::types::Type;
 
 use crate::archive::most_unpacked;
 use crate::encoded::{Images, Part};
+use crate::guard::guarded;
 use crate::listing::{Listing, part_of};
 use crate::picture::Encoded;
 use crate::{DataError, Dataset, LoadOptions, Splits};
@@ -189,18 +189,13 @@ struct Table {
 impl Table {
     /// Reads a file; the crate panics at some damaged ones, which is an error like others, and said as such.
     fn read_guarded(path: &Path) -> Result<Self, DataError> {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let lock = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let hook = panic::take_hook();
-        panic::set_hook(Box::new(|_| ()));
         let outcome = thread::scope(|scope| {
             let reader = thread::Builder::new().stack_size(STACK);
-            Ok(reader.spawn_scoped(scope, || Self::read(path))?.join())
+            let reader = reader.spawn_scoped(scope, || guarded(|| Self::read(path)))?;
+            Ok(reader.join().ok().flatten())
         });
-        panic::set_hook(hook);
-        drop(lock);
         let outcome = outcome.map_err(|error: io::Error| DataError::io(path, error))?;
-        outcome.unwrap_or_else(|_| {
+        outcome.unwrap_or_else(|| {
             let remedy = "download the file again";
             Err(DataError::format(path, "an intact Parquet file", "a damaged one", remedy))
         })

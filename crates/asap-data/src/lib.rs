@@ -14,6 +14,7 @@ mod embedded;
 mod encoded;
 mod error;
 mod folder;
+mod guard;
 mod hub;
 mod idx;
 mod list;

@@ -15,6 +15,7 @@ use zune_jpeg::zune_core::colorspace::ColorSpace;
 use zune_jpeg::zune_core::options::DecoderOptions;
 
 use crate::DataError;
+use crate::guard::guarded;
 use crate::operation::luma;
 
 /// File extensions of images, in lower case.
@@ -61,6 +62,12 @@ impl Encoded {
 
     fn fault(&self, found: impl Into<String>) -> DataError {
         DataError::Image { path: self.path.clone(), found: found.into() }
+    }
+
+    /// A panic of a decoder is an error like others.
+    fn guarded<R>(&self, read: impl FnOnce(&Self) -> Result<R, DataError>) -> Result<R, DataError> {
+        let outcome = guarded(|| read(self));
+        outcome.unwrap_or_else(|| Err(self.fault("a damaged file (its decoder gave up)")))
     }
 
     fn unreadable(&self, error: &ImageError) -> DataError {
@@ -122,7 +129,7 @@ pub(crate) fn picture(
 ) -> Result<Picture, DataError> {
     check_size(height, width)?;
     check_channels(channels)?;
-    let mut image = decode(encoded)?;
+    let mut image = encoded.guarded(decode)?;
     let bits = used_bits(&image);
     let transparent = lay_on_white(&mut image);
     let (found_width, found_height) = (image.width() as usize, image.height() as usize);
@@ -184,6 +191,10 @@ pub const FEW_BITS: u32 = 12;
 
 /// Reads the header of an image file; height and width are those after EXIF orientation.
 pub(crate) fn header(encoded: &Encoded) -> Result<Header, DataError> {
+    encoded.guarded(header_of)
+}
+
+fn header_of(encoded: &Encoded) -> Result<Header, DataError> {
     let mut decoder = encoded.decoder()?;
     let (mut width, mut height) = decoder.dimensions();
     if matches!(
@@ -342,6 +353,21 @@ mod tests {
 
     fn header(path: &Path) -> Result<Header, DataError> {
         super::header(&Encoded::file(path.to_owned()))
+    }
+
+    /// An animation whose second frame has another size, found by fuzzing.
+    #[test]
+    fn an_image_that_its_decoder_panics_at_is_damaged() {
+        const HEX: &str = "52494646cc00000057454250565038580a00000012000000030000030000414e494d06000000000000000000414ee6464200000000000000000003000003000000000002414c50480a000000010750b288084444ff0356503820180000023001009d012a0400040001402625a400037000fefd376800414e4d465600000000000000000003000003000000000002414c50480a000000010750b288084444ff03565038202c0000003001009d012a0000040001402625a000037000fefb2e4bff88ba7bc0352ffffcf4cfffc127fff049f8c80000";
+        let bytes: Vec<u8> = (0..HEX.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&HEX[i..i + 2], 16).unwrap())
+            .collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.webp");
+        std::fs::write(&path, bytes).unwrap();
+        let error = read_image(&path, [4, 4, 3]).unwrap_err().to_string();
+        assert!(error.contains("a damaged file (its decoder gave up)"), "{error}");
     }
 
     #[test]
