@@ -13,7 +13,7 @@ while read -r corpus target length; do
     case $corpus in ${ONLY:-*}) ;; *) continue ;; esac
     [ -x "$bin/$target" ] || continue
     mkdir -p "corpus/$corpus" "artifacts/$corpus"
-    "$bin/$target" "corpus/$corpus" -runs="$1" -max_total_time="${2:-0}" -max_len="$length" -timeout=10 -rss_limit_mb=2048 \
+    "$bin/$target" "corpus/$corpus" -runs="$1" -max_total_time="${2:-0}" -max_len="$length" -timeout=${FUZZ_TIMEOUT:-10} -rss_limit_mb=2048 \
         -artifact_prefix="artifacts/$corpus/" -print_final_stats=1 >"$logs/$corpus.log" 2>&1 </dev/null &
     pid=$!
     wait $pid

@@ -15,6 +15,7 @@ pub mod optimizer;
 pub mod parameters;
 pub mod pass;
 pub mod steps;
+pub mod team;
 pub mod tensor_file;
 pub mod trained;
 
@@ -25,4 +26,5 @@ pub use error::Error;
 pub use evaluation::Evaluation;
 pub use network::Network;
 pub use parameters::Parameters;
+pub use team::Team;
 pub use trained::TrainedNetwork;

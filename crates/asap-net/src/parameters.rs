@@ -228,7 +228,7 @@ fn next_revision() -> u64 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn host(tensor: &Tensor<1>) -> Vec<f32> {
+pub(crate) fn host(tensor: &Tensor<1>) -> Vec<f32> {
     tensor.clone().into_data().try_into_vec::<f32>().expect("tensors are f32")
 }
 

@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::parameters::{ParameterId, Parameters, WeightGradients, fnv1a};
+use crate::team::{Joint, Numbers, Received};
 
 /// Fraction of the batch's statistics that enters the running ones.
 const STATISTICS_MOMENTUM: f32 = 0.1;
@@ -44,13 +45,15 @@ pub struct DropPath {
     pub seed: u64,
     /// Number of the step.
     pub step: u64,
+    /// Place of the pass's first image in the batch, of which it may see a part.
+    pub first: usize,
 }
 
 impl DropPath {
     /// The weight of each image of a batch in the operation at `path`: 0 if it drops out, otherwise
     /// 1 / (1 - probability).
     ///
-    /// Image `i` gets draw `i` of a stream of its own for (seed, step, path), whatever the size of the batch.
+    /// Image `i` of a batch gets draw `i` of a stream of its own for (seed, step, path), whatever the size of the batch.
     pub(crate) fn image_weights(&self, path: &str, images: usize) -> Vec<f32> {
         let mut key = [0; 32];
         let words = [self.seed, self.step, fnv1a(path)];
@@ -60,7 +63,7 @@ impl DropPath {
         let mut rng = ChaCha8Rng::from_seed(key);
         let kept = (1.0 / (1.0 - self.probability)) as f32;
         let mut weight = || if rng.random::<f64>() < self.probability { 0.0 } else { kept };
-        (0..images).map(|_| weight()).collect()
+        (0..self.first + images).map(|_| weight()).skip(self.first).collect()
     }
 }
 
@@ -190,8 +193,43 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// The statistics of one pass, to be applied once its step is known to be valid.
+/// The statistics of one pass, or their means over the parts of a batch, to be applied once its step is known to be valid.
 pub struct StatisticsUpdate(Vec<(ParameterId, ParameterId, BatchStatistics)>);
+
+impl Joint for StatisticsUpdate {
+    fn plus(self, other: Self) -> Self {
+        let sum = |(own, other): ((_, _, BatchStatistics), (_, _, BatchStatistics))| {
+            let BatchStatistics { mean, variance, count } = own.2;
+            let (mean, variance) = (mean.plus(other.2.mean), variance.plus(other.2.variance));
+            (own.0, own.1, BatchStatistics { mean, variance, count })
+        };
+        Self(self.0.into_iter().zip(other.0).map(sum).collect())
+    }
+
+    fn times(self, factor: f32) -> Self {
+        let scaled = |(mean_id, variance_id, batch): (_, _, BatchStatistics)| {
+            let BatchStatistics { mean, variance, count } = batch;
+            let (mean, variance) = (mean.times(factor), variance.times(factor));
+            (mean_id, variance_id, BatchStatistics { mean, variance, count })
+        };
+        Self(self.0.into_iter().map(scaled).collect())
+    }
+
+    fn send(&self, to: &mut Numbers) {
+        for (_, _, batch) in &self.0 {
+            batch.mean.send(to);
+            batch.variance.send(to);
+        }
+    }
+
+    fn receive(&self, from: &mut Received<'_>) -> Self {
+        let received = |(mean_id, variance_id, batch): &(_, _, BatchStatistics)| {
+            let (mean, variance) = (batch.mean.receive(from), batch.variance.receive(from));
+            (*mean_id, *variance_id, BatchStatistics { mean, variance, count: batch.count })
+        };
+        Self(self.0.iter().map(received).collect())
+    }
+}
 
 impl StatisticsUpdate {
     /// Moves the running statistics a tenth of the way towards the batch's, as in PyTorch.
@@ -220,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_drops_out_depends_on_seed_step_path_and_image_only() {
-        let drop_path = DropPath { probability: 0.3, seed: 1, step: 2 };
+        let drop_path = DropPath { probability: 0.3, seed: 1, step: 2, first: 0 };
         let weights = drop_path.image_weights("cells.0.ops.1", 20_000);
         assert_eq!(drop_path.image_weights("cells.0.ops.1", 500), weights[..500]);
         assert_ne!(drop_path.image_weights("cells.0.ops.2", 20_000), weights);
@@ -243,7 +281,7 @@ mod tests {
             auxiliary: None,
         };
         let parameters = Parameters::new(&plan, &burn::tensor::Device::flex(), 0);
-        let drop_path = DropPath { probability: 1.0, seed: 0, step: 0 };
+        let drop_path = DropPath { probability: 1.0, seed: 0, step: 0, first: 0 };
         let _ = Pass::new(&parameters, Mode::Weights).with_drop_path(Some(drop_path));
     }
 }

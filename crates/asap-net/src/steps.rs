@@ -13,6 +13,7 @@ use crate::network::Network;
 use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
 use crate::pass::{DropPath, Mode, Pass};
+use crate::team::Team;
 
 /// The largest number of images that go through a network together in inference, and the number of parts of smaller
 /// batches. Neither may depend on the number of threads, otherwise the last digit of a logit would.
@@ -91,8 +92,9 @@ pub fn descend(
     mixing: &[Mixing],
     batch: &Batch,
     descent: &Descent,
+    team: &Team,
 ) -> Result<Score, NonFinite> {
-    on_worker(|| descend_here(network, parameters, mixing, batch, descent))
+    on_worker(|| descend_here(network, parameters, mixing, batch, descent, team))
 }
 
 /// Runs `step` on a worker thread, which then takes part in the parallel loops of its layers: a thread outside the
@@ -107,20 +109,24 @@ fn descend_here(
     mixing: &[Mixing],
     batch: &Batch,
     descent: &Descent,
+    team: &Team,
 ) -> Result<Score, NonFinite> {
     let Descent { sgd, learning_rate, key, drop_path, label_smoothing, auxiliary_weight } =
         *descent;
-    let pass = Pass::new(parameters, Mode::Weights).with_drop_path(drop_path);
-    let logits = network.forward(&pass, images(batch, parameters.device()), mixing);
-    let (mut loss, score) = cross_entropy(logits.main, batch, label_smoothing);
+    let ((score, auxiliary), (gradients, statistics)) = team.join(batch, |part, first| {
+        let drop_path = drop_path.map(|drop_path| DropPath { first, ..drop_path });
+        let pass = Pass::new(parameters, Mode::Weights).with_drop_path(drop_path);
+        let logits = network.forward(&pass, images(part, parameters.device()), mixing);
+        let (mut loss, score) = cross_entropy(logits.main, part, label_smoothing);
+        let mut of_auxiliary = Score::default();
+        if let Some(auxiliary) = logits.auxiliary {
+            let (auxiliary, score) = cross_entropy(auxiliary, part, label_smoothing);
+            (loss, of_auxiliary) = (loss + auxiliary * auxiliary_weight, score);
+        }
+        ((score, of_auxiliary), pass.finish(&mut loss.backward()))
+    });
     finite("the loss of the step on the weights", score.loss, key)?;
-    if let Some(auxiliary) = logits.auxiliary {
-        let (auxiliary, score) = cross_entropy(auxiliary, batch, label_smoothing);
-        finite("the loss of the auxiliary head", score.loss, key)?;
-        loss = loss + auxiliary * auxiliary_weight;
-    }
-    let mut gradients = loss.backward();
-    let (gradients, statistics) = pass.finish(&mut gradients);
+    finite("the loss of the auxiliary head", auxiliary.loss, key)?;
     let norm = sgd.step(parameters, gradients, learning_rate);
     finite("the norm of the weights' gradients", norm, key)?;
     statistics.apply(parameters);

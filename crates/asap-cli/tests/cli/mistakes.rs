@@ -79,6 +79,9 @@ fn mistakes_of_a_training_are_named_and_end_with_2() {
     refused(&["train", "--cell", "no_such"], at, &["no_such", "DARTS_V2"]);
     refused(&["train", "--cell", "ASAP", "--set", "train.drop_path=1"], at, &["train.drop_path"]);
     refused(&["train", "--cell", "ASAP", "--set", "train.epoch=3"], at, &["train.epochs"]);
+    refused(&["train", "--cell", "ASAP", "--set", "workers=3"], at, &["workers", "a power of two"]);
+    let shared = ["train", "--cell", "ASAP", "--set", "workers=4", "--set", "train.batch=50"];
+    refused(&shared, at, &["train.batch: expected a multiple of workers = 4, found 50"]);
     refused(
         &["train", "--cell", "ASAP", "--set", "train.augment.auto_augment=best"],
         at,

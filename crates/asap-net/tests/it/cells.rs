@@ -10,7 +10,7 @@ use crate::small::{
     CLASSES, assert_alike, evaluate, host, images, networks, plain, shape, weight_pass,
 };
 
-const DROP_PATH: DropPath = DropPath { probability: 0.3, seed: 1, step: 2 };
+const DROP_PATH: DropPath = DropPath { probability: 0.3, seed: 1, step: 2, first: 0 };
 
 /// A DARTS cell of up to six nodes with any operations and any output: of a reduction cell only nodes.
 fn darts_cell(kind: CellKind) -> impl Strategy<Value = CellGenotype> {

@@ -13,7 +13,7 @@ use crate::small::{
     weight_pass,
 };
 
-const DROP_PATH: DropPath = DropPath { probability: 0.3, seed: 11, step: 5 };
+const DROP_PATH: DropPath = DropPath { probability: 0.3, seed: 11, step: 5, first: 0 };
 const SIZE: [usize; 2] = [9, 7];
 
 /// The network of the paper's cell with an auxiliary head, and one of NAS-Bench-201.

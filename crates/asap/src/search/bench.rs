@@ -20,6 +20,7 @@ use asap_net::engine::Engine;
 use asap_net::network::Network;
 use asap_net::optimizer::Sgd;
 use asap_net::steps::{Descent, NonFinite, descend, evaluate};
+use asap_net::team::Team;
 use asap_net::trained::TrainedNetwork;
 
 /// The network and the steps to time.
@@ -126,9 +127,10 @@ pub fn evaluation(config: &BenchConfig, design: &Design) -> Result<Measurement, 
     let mut parameters = network.parameters(&device, 0);
     let batch = images(&config.shape, config.batch);
     let descent = Descent::plain(Sgd::default(), 0.025);
-    let w_step =
-        timed(config.steps, || descend(&network, &mut parameters, &[], &batch, &descent).map(drop))
-            .map_err(first)?;
+    let w_step = timed(config.steps, || {
+        descend(&network, &mut parameters, &[], &batch, &descent, &Team::default()).map(drop)
+    })
+    .map_err(first)?;
     let forward = timed(config.steps, || {
         evaluate(&network, &parameters, &[], &batch);
         Ok::<_, Error>(())

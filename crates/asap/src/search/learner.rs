@@ -15,7 +15,8 @@ use asap_net::pass::{Mode, Pass};
 use asap_net::steps::{
     Descent, NonFinite, Score, cross_entropy, descend, evaluate, finite, images, on_worker,
 };
-use burn::tensor::Device;
+use asap_net::team::Team;
+use burn::tensor::{Device, Gradients};
 
 use crate::error::Error;
 
@@ -30,6 +31,7 @@ pub struct Learner {
     shape: NetworkShape,
     device: Device,
     seed: u64,
+    team: Team,
 }
 
 impl Learner {
@@ -48,7 +50,13 @@ impl Learner {
         let network = Network::new(Plan::search(space, shape)?, engine);
         let parameters = network.parameters(device, seed);
         let architecture = Architecture::new(space.clone(), policy);
-        Ok(Self { network, parameters, architecture, shape: *shape, device: device.clone(), seed })
+        let (device, team) = (device.clone(), Team::default());
+        Ok(Self { network, parameters, architecture, shape: *shape, device, seed, team })
+    }
+
+    /// The same with these workers in every step.
+    pub fn with_team(self, team: Team) -> Self {
+        Self { team, ..self }
     }
 
     /// Resets to fresh weights and every operation; alpha stays.
@@ -89,7 +97,7 @@ impl Learner {
     ) -> Result<Score, NonFinite> {
         let mixing = self.tensors(mixing);
         let descent = Descent::plain(*sgd, learning_rate);
-        descend(&self.network, &mut self.parameters, &mixing, batch, &descent)
+        descend(&self.network, &mut self.parameters, &mixing, batch, &descent, &self.team)
     }
 
     /// Line 6 of Algorithm 1: a descent step on alpha. Weights and statistics stay as they are.
@@ -146,22 +154,15 @@ impl Learner {
         let key = "alpha.lr";
         let mixing = self.tensors(mixing).into_iter().map(|m| m.autodiff().require_grad());
         let mixing: Vec<Mixing> = mixing.collect();
-        let pass = Pass::new(parameters, mode);
-        let logits = self.network.forward(&pass, images(batch, &self.device), &mixing).main;
-        let (loss, score) = cross_entropy(logits, batch, 0.0);
+        let (score, (tables, weights)) = self.team.join(batch, |part, _| {
+            let pass = Pass::new(parameters, mode);
+            let logits = self.network.forward(&pass, images(part, &self.device), &mixing).main;
+            let (loss, score) = cross_entropy(logits, part, 0.0);
+            let mut gradients = loss.backward();
+            let tables: MixingTables = mixing.iter().map(|m| self.table(m, &gradients)).collect();
+            (score, (tables, pass.finish(&mut gradients).0))
+        });
         finite("the loss of the step on alpha", score.loss, key)?;
-        let mut gradients = loss.backward();
-        let candidates = self.architecture.space().candidates.len();
-        let table = |mixing: &Mixing| -> Vec<Vec<f64>> {
-            // A kind of cell that is not in the network gets no gradient.
-            let flat: Vec<f32> = match mixing.grad(&gradients) {
-                Some(gradient) => gradient.into_data().iter::<f32>().collect(),
-                None => vec![0.0; mixing.dims()[0]],
-            };
-            let rows = flat.chunks(candidates);
-            rows.map(|row| row.iter().copied().map(f64::from).collect()).collect()
-        };
-        let tables: MixingTables = mixing.iter().map(table).collect();
         let space = self.architecture.space();
         for (kind, rows) in space.kinds().iter().zip(&tables) {
             for (edge, row) in rows.iter().enumerate() {
@@ -171,8 +172,18 @@ impl Learner {
                 }
             }
         }
-        let (weights, _) = pass.finish(&mut gradients);
         Ok((score, tables, weights))
+    }
+
+    /// The gradients for the mixing weights of a kind of cell, edge by edge; zeros if the network has no cell of it.
+    fn table(&self, mixing: &Mixing, gradients: &Gradients) -> Vec<Vec<f64>> {
+        let candidates = self.architecture.space().candidates.len();
+        let flat: Vec<f32> = match mixing.grad(gradients) {
+            Some(gradient) => gradient.into_data().iter::<f32>().collect(),
+            None => vec![0.0; mixing.dims()[0]],
+        };
+        let rows = flat.chunks(candidates);
+        rows.map(|row| row.iter().copied().map(f64::from).collect()).collect()
     }
 
     /// Sets the running statistics to their means over some batches; the weights stay as they are.
@@ -186,12 +197,14 @@ impl Learner {
     ) -> Result<(), NonFinite> {
         let mixing = self.tensors(mixing);
         for (count, batch) in (1u16..).zip(batches) {
-            let pass = Pass::new(&self.parameters, Mode::Weights);
-            let logits = self.network.forward(&pass, images(&batch, &self.device), &mixing).main;
-            let (loss, score) = cross_entropy(logits, &batch, 0.0);
+            let (score, statistics) = self.team.join(&batch, |part, _| {
+                let pass = Pass::new(&self.parameters, Mode::Weights);
+                let logits = self.network.forward(&pass, images(part, &self.device), &mixing).main;
+                let (loss, score) = cross_entropy(logits, part, 0.0);
+                // Taken backwards, since a graph that is not would stay in memory.
+                (score, pass.finish(&mut loss.backward()).1)
+            });
             finite("the loss", score.loss, "weights.lr")?;
-            // Taken backwards, since a graph that is not would stay in memory.
-            let (_, statistics) = pass.finish(&mut loss.backward());
             statistics.blend(&mut self.parameters, 1.0 / f32::from(count));
         }
         Ok(())
@@ -212,10 +225,12 @@ impl Learner {
     /// # Errors
     /// If the loss is not finite.
     pub fn try_out(&self, batch: &Batch, mixing: &MixingTables) -> Result<Score, NonFinite> {
-        let pass = Pass::new(&self.parameters, Mode::Architecture);
         let mixing = self.tensors(mixing);
-        let logits = self.network.forward(&pass, images(batch, &self.device), &mixing).main;
-        let (_, score) = cross_entropy(logits, batch, 0.0);
+        let score = self.team.join(batch, |part, _| {
+            let pass = Pass::new(&self.parameters, Mode::Architecture);
+            let logits = self.network.forward(&pass, images(part, &self.device), &mixing).main;
+            cross_entropy(logits, part, 0.0).1
+        });
         finite("the loss of a sampled architecture", score.loss, "weights.lr")?;
         Ok(score)
     }

@@ -18,6 +18,7 @@ use asap_data::{
 };
 use asap_net::engine::Engine;
 use asap_net::steps::Score;
+use asap_net::team::Team;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -107,9 +108,10 @@ impl Search {
         };
         let policy = config.search.method.edge_policy(config.search.edge_policy);
         let architecture = Architecture::new(config.space()?, policy);
-        let batch = config.search.batch.min(summary.train_images);
+        config.batch_of(config.search.batch, valid.len())?;
+        let batch = config.batch_of(config.search.batch, train.len())?;
         memory::check(config.limits.memory_mb, "search.batch", batch, |batch| {
-            memory_mb(&config, &architecture, &summary, batch)
+            memory_mb(&config, &architecture, &summary, batch.div_ceil(config.workers))
         })?;
         let learner = Learner::new(
             &shape,
@@ -118,7 +120,8 @@ impl Search {
             Engine::with_precision(&device, config.precision),
             &device,
             config.seed,
-        )?;
+        )?
+        .with_team(Team::new(config.workers));
         Ok(Self {
             method,
             alpha_lr: config.alpha_lr(steps),
@@ -173,7 +176,8 @@ impl Search {
     /// Estimated memory of the search at its start, in MiB; pruning lowers it.
     pub fn memory_estimate_mb(&self) -> f64 {
         let batch = self.config.search.batch.min(self.data.train_images);
-        memory_mb(&self.config, &self.learner.architecture, &self.data, batch)
+        let part = batch.div_ceil(self.config.workers);
+        memory_mb(&self.config, &self.learner.architecture, &self.data, part)
     }
 
     /// Key numbers of the search before it starts.
@@ -282,7 +286,9 @@ fn loader(
     let (data, indices) = (Arc::clone(data), indices.to_vec());
     let batch = config.search.batch;
     let normalization = normalization.clone();
-    Ok(Loader::new(data, indices, batch, augment, normalization, seed, shuffle)?)
+    let loader = Loader::new(data, indices, batch, augment, normalization, seed, shuffle)?;
+    // A smaller last batch could not be shared by the workers.
+    Ok(loader.drop_last(shuffle && config.workers > 1))
 }
 
 /// Estimated memory of a search at its start, in MiB, with `batch` images per step.

@@ -10,6 +10,38 @@ use super::method::MethodName;
 use crate::error::Error;
 
 impl Config {
+    /// Refuses workers that cannot share a batch.
+    fn check_workers(&self) -> Result<(), Error> {
+        let workers = self.workers;
+        if !workers.is_power_of_two() {
+            return Err(Error::Config(format!(
+                "workers: expected a power of two, such as 1, 2 or 4, found {workers}"
+            )));
+        }
+        let batches = [("search.batch", self.search.batch), ("train.batch", self.train.batch)];
+        match batches.into_iter().find(|(_, batch)| !batch.is_multiple_of(workers)) {
+            Some((key, batch)) => Err(Error::Config(format!(
+                "{key}: expected a multiple of workers = {workers}, found {batch}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// The number of images of a step, at most `batch` of so many.
+    ///
+    /// # Errors
+    /// If the workers cannot share them.
+    pub(crate) fn batch_of(&self, batch: usize, images: usize) -> Result<usize, Error> {
+        let batch = batch.min(images);
+        if batch.is_multiple_of(self.workers) {
+            return Ok(batch);
+        }
+        Err(Error::Config(format!(
+            "workers: expected a number that divides the {batch} images of a step, which are all there are, found {}",
+            self.workers
+        )))
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         let train = &self.train;
         check_precision(self.device, self.precision)?;
@@ -32,6 +64,7 @@ impl Config {
                 return Err(Error::Config(format!("{key}: expected at least 1, found 0")));
             }
         }
+        self.check_workers()?;
         let auto = |value: Auto| match value {
             Auto::Auto => 0.5,
             Auto::Value(value) => value,

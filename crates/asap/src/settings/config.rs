@@ -25,6 +25,10 @@ pub struct Config {
     pub seed: u64,
     /// Worker threads; 0 takes every core. The result does not depend on it.
     pub threads: usize,
+    /// Virtual workers, a power of two. Each computes its part of every batch, with batch norm statistics of its own, and their gradients
+    /// are joined in a fixed tree: the result depends on their number, and not on what does their work. Memory shrinks with the part.
+    #[serde(default = "one")]
+    pub workers: usize,
     /// Device that holds tensors and runs operations.
     #[schemars(with = "String")]
     pub device: DeviceName,

@@ -113,11 +113,12 @@ impl Epochs for Training {
                 probability: settings.drop_path_at(epoch),
                 seed: self.config.seed,
                 step: made as u64,
+                first: 0,
             }),
             label_smoothing: settings.label_smoothing,
             auxiliary_weight: settings.auxiliary_weight,
         };
-        let score = descend(&self.network, &mut self.parameters, &[], batch, &descent)?;
+        let score = descend(&self.network, &mut self.parameters, &[], batch, &descent, &self.team)?;
         self.position.train.add(score);
         if settings.average > 0.0 {
             // The first steps are too different from the last ones to be averaged for long.

@@ -15,6 +15,7 @@ use asap_data::{
 use asap_net::engine::Engine;
 use asap_net::network::Network;
 use asap_net::parameters::{NamedValues, Parameters};
+use asap_net::team::Team;
 use asap_net::trained::{NetworkCard, TestImages, TrainedNetwork};
 use burn::tensor::Device;
 
@@ -37,6 +38,7 @@ pub struct Training {
     device: Device,
     network: Network,
     parameters: Parameters,
+    team: Team,
     rate: PowerCosineLearningRate,
     train: Loader,
     valid: Option<Loader>,
@@ -94,9 +96,10 @@ impl Training {
         let auxiliary = config.train.auxiliary_weight > 0.0;
         let plan = Plan::of(&design, &shape, auxiliary)?;
         let cost = plan.cost();
-        let batch = config.train.batch.min(data.train_images);
+        let batch = config.batch_of(config.train.batch, data.train_images)?;
         memory::check(config.limits.memory_mb, "train.batch", batch, |batch| {
-            Footprint::of_training(&design, config.precision).mb(&cost, batch)
+            let part = batch.div_ceil(config.workers);
+            Footprint::of_training(&design, config.precision).mb(&cost, part)
         })?;
         let network = Network::new(plan, Engine::with_precision(&device, config.precision));
         let parameters = network.parameters(&device, config.seed);
@@ -117,6 +120,7 @@ impl Training {
             None => Some(loader(images, held_out, Augment::none(), false)?),
         };
         Ok(Self {
+            team: Team::new(config.workers),
             rate: config.train.learning_rate(),
             config,
             design,
@@ -195,7 +199,8 @@ impl Training {
     /// Estimated memory of the training, in MiB.
     pub fn memory_estimate_mb(&self) -> f64 {
         let batch = self.config.train.batch.min(self.data.train_images);
-        Footprint::of_training(&self.design, self.config.precision).mb(&self.cost, batch)
+        let part = batch.div_ceil(self.config.workers);
+        Footprint::of_training(&self.design, self.config.precision).mb(&self.cost, part)
     }
 
     /// Key numbers of the training before it starts.

@@ -102,6 +102,19 @@ fn threads_do_not_change_the_result() {
 }
 
 #[test]
+fn workers_decide_a_search_and_threads_do_not() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |workers: usize, threads: usize| {
+        let path = scratch.path().join(format!("{workers}-{threads}"));
+        let (result, records) = search(&Config { workers, threads, ..tiny() }, &path);
+        trace(&result, &records)
+    };
+    let two = run(2, 1);
+    assert_eq!(two, run(2, 2));
+    assert_ne!(two, run(1, 2));
+}
+
+#[test]
 fn a_search_that_is_broken_off_goes_on_to_the_same_end() {
     let scratch = tempfile::tempdir().unwrap();
     let (result, records) = search(&tiny(), &scratch.path().join("whole"));

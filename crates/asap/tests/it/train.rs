@@ -144,6 +144,47 @@ fn seed_and_nothing_else_decides_a_training() {
 }
 
 #[test]
+fn workers_decide_a_training_and_threads_and_breaks_do_not() {
+    let scratch = tempfile::tempdir().unwrap();
+    let run = |workers, threads| {
+        let config = Config { workers, threads, ..settings() };
+        let (result, records) =
+            train(&config, &scratch.path().join(format!("{workers}-{threads}")));
+        assert!(result.test.as_ref().unwrap().error < 0.4, "{workers} workers");
+        trace(&result, &records)
+    };
+    let four = run(4, 1);
+    assert_eq!(four, run(4, 2));
+    assert_ne!(four, run(1, 2));
+
+    let (config, path) = (Config { workers: 4, ..settings() }, scratch.path().join("broken"));
+    let mut folder = RunFolder::create(&path, &config).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut training = Training::new(config, cell(), data()).unwrap();
+    training.run(&mut folder, &mut StopAfter(13, &stop), &stop).unwrap();
+    let (mut folder, config) = RunFolder::open(&path).unwrap();
+    let mut resumed = Training::new(config, cell(), data()).unwrap();
+    let outcome = resumed.resume(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
+    let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
+    assert_eq!(trace(&result, &folder.events().unwrap()), four);
+}
+
+#[test]
+fn workers_that_cannot_share_a_batch_are_refused() {
+    let refusal = |workers, batch| {
+        let mut config = Config { workers, ..settings() };
+        config.train.batch = batch;
+        match Training::new(config, cell(), data()) {
+            Ok(_) => panic!("{workers} workers and a batch of {batch}"),
+            Err(error) => error.to_string(),
+        }
+    };
+    // There are 173 images.
+    let text = refusal(4, 256);
+    assert!(text.contains("divides the 173 images of a step, which are all there are"), "{text}");
+}
+
+#[test]
 fn without_pools_the_derived_network_inherits_the_accuracy_of_the_search() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("search");

@@ -1,0 +1,405 @@
+//! Virtual workers: a batch is always computed in the same parts, each with batch norm statistics of its own, and what the parts give is
+//! joined in one fixed tree. So the result depends on the number of workers, and not on the processes that do their work (EasyScale, SC'23).
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use asap_core::MixingTables;
+use asap_data::Batch;
+use burn::tensor::{Tensor, TensorData};
+
+use crate::parameters::{WeightGradients, host};
+use crate::steps::Score;
+
+/// What the parts of a batch give.
+pub trait Joint: Sized {
+    /// The sum of two.
+    fn plus(self, other: Self) -> Self;
+
+    /// What is a mean over images, times a factor; sums and counts stay.
+    fn times(self, factor: f32) -> Self;
+
+    /// Appends all numbers.
+    fn send(&self, to: &mut Numbers);
+
+    /// The same with numbers that another process has sent.
+    fn receive(&self, from: &mut Received<'_>) -> Self;
+}
+
+/// Numbers on their way between processes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Numbers {
+    /// Those of tensors.
+    pub single: Vec<f32>,
+    /// Those of scores and tables.
+    pub double: Vec<f64>,
+}
+
+/// Numbers that arrive, read in the order in which they were sent.
+#[derive(Debug)]
+pub struct Received<'a> {
+    single: &'a [f32],
+    double: &'a [f64],
+}
+
+impl Received<'_> {
+    fn single(&mut self, count: usize) -> Vec<f32> {
+        let (now, later) = self.single.split_at(count);
+        self.single = later;
+        now.to_vec()
+    }
+
+    fn double(&mut self) -> f64 {
+        let (now, later) = self.double.split_first().expect("as many as were sent");
+        self.double = later;
+        *now
+    }
+}
+
+/// The processes that share a run; each has the same state, and computes a part of every batch.
+pub trait Ranks: fmt::Debug + Send + Sync {
+    /// The number of this one, from 0.
+    fn rank(&self) -> usize;
+
+    /// How many there are, a power of two.
+    fn count(&self) -> usize;
+
+    /// Sends numbers to another rank, and returns those that it sends meanwhile. A rank that does not answer ends the job.
+    fn swap(&self, partner: usize, own: &Numbers) -> Numbers;
+}
+
+/// The only process.
+#[derive(Debug)]
+pub struct Alone;
+
+impl Ranks for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn swap(&self, _: usize, own: &Numbers) -> Numbers {
+        own.clone()
+    }
+}
+
+/// Virtual workers, and the processes that do their work.
+#[derive(Clone, Debug)]
+pub struct Team {
+    workers: usize,
+    ranks: Arc<dyn Ranks>,
+}
+
+/// One worker.
+impl Default for Team {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+impl Team {
+    /// So many workers, a power of two, in this process.
+    ///
+    /// # Panics
+    /// If it is not a power of two.
+    pub fn new(workers: usize) -> Self {
+        Self::of(workers, Arc::new(Alone))
+    }
+
+    /// So many workers in these processes, which have equally many.
+    ///
+    /// # Panics
+    /// If either number is not a power of two, or there are more processes than workers.
+    pub fn of(workers: usize, ranks: Arc<dyn Ranks>) -> Self {
+        assert!(workers.is_power_of_two() && ranks.count().is_power_of_two());
+        assert!(ranks.count() <= workers, "more processes than workers");
+        Self { workers, ranks }
+    }
+
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.workers
+    }
+
+    /// What a batch gives: `compute` is called for the part of each worker of this process, with the place of its first image in the batch.
+    ///
+    /// # Panics
+    /// If the batch cannot be divided among the workers.
+    pub fn join<T: Joint>(&self, batch: &Batch, mut compute: impl FnMut(&Batch, usize) -> T) -> T {
+        if self.workers == 1 {
+            return compute(batch, 0);
+        }
+        let images = batch.labels.len();
+        assert!(
+            images.is_multiple_of(self.workers),
+            "{images} images for {} workers",
+            self.workers
+        );
+        let size = images / self.workers;
+        let mut part = |worker: usize| {
+            let images = worker * size..(worker + 1) * size;
+            compute(&part_of(batch, images.clone()), images.start)
+        };
+        let own = self.workers / self.ranks.count();
+        let first = self.ranks.rank() * own;
+        let mut joined = subtree(first..first + own, &mut part);
+        let (rank, mut distance) = (self.ranks.rank(), 1);
+        while distance < self.ranks.count() {
+            let partner = rank ^ distance;
+            let mut numbers = Numbers::default();
+            joined.send(&mut numbers);
+            let Numbers { single, double } = self.ranks.swap(partner, &numbers);
+            let other = joined.receive(&mut Received { single: &single, double: &double });
+            joined = if rank < partner { joined.plus(other) } else { other.plus(joined) };
+            distance *= 2;
+        }
+        joined.times(1.0 / self.workers as f32)
+    }
+}
+
+/// The sum over the workers of a range, whose halves are summed first.
+fn subtree<T: Joint>(workers: Range<usize>, part: &mut impl FnMut(usize) -> T) -> T {
+    if workers.len() == 1 {
+        return part(workers.start);
+    }
+    let middle = workers.start + workers.len() / 2;
+    let left = subtree(workers.start..middle, part);
+    left.plus(subtree(middle..workers.end, part))
+}
+
+/// Some images of a batch.
+fn part_of(batch: &Batch, images: Range<usize>) -> Batch {
+    let [_, height, width, channels] = batch.shape;
+    let size = height * width * channels;
+    Batch {
+        images: batch.images[images.start * size..images.end * size].to_vec(),
+        labels: batch.labels[images.clone()].to_vec(),
+        shape: [images.len(), height, width, channels],
+    }
+}
+
+impl Joint for Score {
+    fn plus(mut self, other: Self) -> Self {
+        self.add(other);
+        self
+    }
+
+    fn times(self, _: f32) -> Self {
+        self
+    }
+
+    fn send(&self, to: &mut Numbers) {
+        to.double.extend([self.loss, self.correct as f64, self.images as f64]);
+    }
+
+    fn receive(&self, from: &mut Received<'_>) -> Self {
+        let (loss, correct, images) = (from.double(), from.double(), from.double());
+        Self { loss, correct: correct as usize, images: images as usize }
+    }
+}
+
+impl Joint for Tensor<1> {
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+
+    fn times(self, factor: f32) -> Self {
+        self * factor
+    }
+
+    fn send(&self, to: &mut Numbers) {
+        to.single.extend(host(self));
+    }
+
+    fn receive(&self, from: &mut Received<'_>) -> Self {
+        let values = from.single(self.dims()[0]);
+        let shape = [values.len()];
+        Tensor::from_data(TensorData::new(values, shape), &self.device())
+    }
+}
+
+impl Joint for WeightGradients {
+    fn plus(self, other: Self) -> Self {
+        let sum = |((id, own), (other, theirs)): ((_, Tensor<1>), _)| {
+            assert_eq!(id, other, "all parts have the same weights");
+            (id, own.plus(theirs))
+        };
+        self.into_iter().zip(other).map(sum).collect()
+    }
+
+    fn times(self, factor: f32) -> Self {
+        self.into_iter().map(|(id, gradient)| (id, gradient.times(factor))).collect()
+    }
+
+    fn send(&self, to: &mut Numbers) {
+        self.iter().for_each(|(_, gradient)| gradient.send(to));
+    }
+
+    fn receive(&self, from: &mut Received<'_>) -> Self {
+        self.iter().map(|(id, gradient)| (*id, gradient.receive(from))).collect()
+    }
+}
+
+/// Gradients for mixing weights, kind by kind, edge by edge.
+impl Joint for MixingTables {
+    fn plus(mut self, other: Self) -> Self {
+        let rows = self.iter_mut().flatten().zip(other.iter().flatten());
+        rows.for_each(|(row, other)| row.iter_mut().zip(other).for_each(|(a, b)| *a += b));
+        self
+    }
+
+    fn times(mut self, factor: f32) -> Self {
+        self.iter_mut().flatten().flatten().for_each(|value| *value *= f64::from(factor));
+        self
+    }
+
+    fn send(&self, to: &mut Numbers) {
+        to.double.extend(self.iter().flatten().flatten());
+    }
+
+    fn receive(&self, from: &mut Received<'_>) -> Self {
+        let mut same = self.clone();
+        same.iter_mut().flatten().flatten().for_each(|value| *value = from.double());
+        same
+    }
+}
+
+impl<A: Joint, B: Joint> Joint for (A, B) {
+    fn plus(self, other: Self) -> Self {
+        (self.0.plus(other.0), self.1.plus(other.1))
+    }
+
+    fn times(self, factor: f32) -> Self {
+        (self.0.times(factor), self.1.times(factor))
+    }
+
+    fn send(&self, to: &mut Numbers) {
+        self.0.send(to);
+        self.1.send(to);
+    }
+
+    fn receive(&self, from: &mut Received<'_>) -> Self {
+        let first = self.0.receive(from);
+        (first, self.1.receive(from))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Mutex, PoisonError};
+
+    use burn::tensor::Device;
+
+    use super::*;
+
+    /// Ranks in threads.
+    #[derive(Debug)]
+    struct Threads {
+        rank: usize,
+        to: Vec<Mutex<Sender<Numbers>>>,
+        from: Vec<Mutex<Receiver<Numbers>>>,
+    }
+
+    impl Threads {
+        fn all(count: usize) -> Vec<Self> {
+            let mut from: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+            let mut ranks: Vec<Self> =
+                (0..count).map(|rank| Self { rank, to: Vec::new(), from: Vec::new() }).collect();
+            for rank in &mut ranks {
+                for other in &mut from {
+                    let (send, receive) = channel();
+                    rank.to.push(Mutex::new(send));
+                    other.push(Mutex::new(receive));
+                }
+            }
+            ranks.iter_mut().zip(from).for_each(|(rank, from)| rank.from = from);
+            ranks
+        }
+    }
+
+    impl Ranks for Threads {
+        fn rank(&self) -> usize {
+            self.rank
+        }
+
+        fn count(&self) -> usize {
+            self.to.len()
+        }
+
+        fn swap(&self, partner: usize, own: &Numbers) -> Numbers {
+            self.to[partner]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .send(own.clone())
+                .unwrap();
+            self.from[partner].lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap()
+        }
+    }
+
+    type All = (Score, (WeightGradients, MixingTables));
+
+    /// Numbers whose sum depends on the order.
+    fn compute(batch: &Batch, first: usize) -> All {
+        let value = |k: usize| (first as f32 + 0.1 + k as f32).powi(3) * 1e-3 + batch.images[0];
+        let tensor = |from: usize| {
+            let values: Vec<f32> = (from..from + 3).map(value).collect();
+            Tensor::from_floats(values.as_slice(), &Device::flex())
+        };
+        let score =
+            Score { loss: f64::from(value(7)), correct: first % 3, images: batch.labels.len() };
+        let table = vec![vec![vec![f64::from(value(8)) / 3.0, 1e9], vec![0.1; 2]]];
+        (score, (vec![(4, tensor(0)), (9, tensor(3))], table))
+    }
+
+    fn numbers(all: &All) -> Numbers {
+        let mut numbers = Numbers::default();
+        all.send(&mut numbers);
+        numbers
+    }
+
+    fn batch() -> Batch {
+        let images = (0..16 * 4).map(|value| value as f32 * 0.37).collect();
+        Batch { images, labels: vec![0; 16], shape: [16, 2, 2, 1] }
+    }
+
+    #[test]
+    fn the_number_of_processes_does_not_change_a_bit() {
+        for workers in [1, 2, 4, 8] {
+            let alone = numbers(&Team::new(workers).join(&batch(), compute));
+            for count in [1, 2, 4, 8].into_iter().filter(|&count| count <= workers) {
+                let ranks = Threads::all(count).into_iter().map(|rank| {
+                    std::thread::spawn(move || {
+                        let team = Team::of(workers, Arc::new(rank));
+                        numbers(&team.join(&batch(), compute))
+                    })
+                });
+                let ranks: Vec<_> = ranks.collect();
+                for rank in ranks {
+                    assert_eq!(rank.join().unwrap(), alone, "{workers} workers, {count} ranks");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parts_are_joined_to_means_and_sums() {
+        let (score, (weights, tables)) = Team::new(4).join(&batch(), compute);
+        let parts: Vec<All> =
+            (0..4).map(|k| compute(&part_of(&batch(), 4 * k..4 * k + 4), 4 * k)).collect();
+        assert_eq!(score.images, 16);
+        assert_eq!(score.correct, parts.iter().map(|part| part.0.correct).sum::<usize>());
+        let sum: f64 = parts.iter().map(|part| part.0.loss).sum();
+        assert!((score.loss - sum).abs() < 1e-9 * sum.abs());
+        let mean: f64 = parts.iter().map(|part| part.1.1[0][0][0]).sum::<f64>() / 4.0;
+        assert!((tables[0][0][0] - mean).abs() < 1e-9 * mean.abs());
+        assert_eq!(weights.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [4, 9]);
+        let of = |all: &All| host(&all.1.0[1].1)[2];
+        let mean: f32 = parts.iter().map(of).sum::<f32>() / 4.0;
+        assert!((host(&weights[1].1)[2] - mean).abs() < 1e-5 * mean.abs());
+    }
+}
