@@ -4,6 +4,8 @@ mod args;
 mod commands;
 mod failure;
 mod files;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod names;
 mod output;
 mod progress;
@@ -20,7 +22,27 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    failure::exit_code(run(&arguments))
+    if !one_of_several() {
+        return failure::exit_code(run(&arguments));
+    }
+    #[cfg(feature = "mpi")]
+    return mpi::main(arguments);
+    #[cfg(not(feature = "mpi"))]
+    failure::exit_code(Err(failure::Usage(
+        "mpirun: expected a program built with --features mpi, found one without, of which each process would do the same; \
+         build it so, or divide the runs with --shard"
+            .to_owned(),
+    )
+    .into()))
+}
+
+/// True if MPI has started this process with others.
+fn one_of_several() -> bool {
+    // Of Open MPI, of MPICH and its relatives, and of srun with either.
+    let sizes = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_SIZE"];
+    let size = |name: &str| std::env::var(name).ok()?.parse::<usize>().ok();
+    let by_srun = std::env::var_os("PMIX_RANK").and_then(|_| size("SLURM_NTASKS"));
+    sizes.into_iter().filter_map(size).chain(by_srun).any(|size| size > 1)
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

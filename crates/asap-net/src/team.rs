@@ -27,33 +27,26 @@ pub trait Joint: Sized {
     fn receive(&self, from: &mut Received<'_>) -> Self;
 }
 
-/// Numbers on their way between processes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Numbers {
-    /// Those of tensors.
-    pub single: Vec<f32>,
-    /// Those of scores and tables.
-    pub double: Vec<f64>,
-}
+/// Numbers on their way to another process, of the same kind of machine.
+pub type Numbers = Vec<u8>;
 
 /// Numbers that arrive, read in the order in which they were sent.
 #[derive(Debug)]
-pub struct Received<'a> {
-    single: &'a [f32],
-    double: &'a [f64],
-}
+pub struct Received<'a>(&'a [u8]);
 
 impl Received<'_> {
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let (now, later) = self.0.split_first_chunk().expect("as much as was sent");
+        self.0 = later;
+        *now
+    }
+
     fn single(&mut self, count: usize) -> Vec<f32> {
-        let (now, later) = self.single.split_at(count);
-        self.single = later;
-        now.to_vec()
+        (0..count).map(|_| f32::from_le_bytes(self.take())).collect()
     }
 
     fn double(&mut self) -> f64 {
-        let (now, later) = self.double.split_first().expect("as many as were sent");
-        self.double = later;
-        *now
+        f64::from_le_bytes(self.take())
     }
 }
 
@@ -65,8 +58,36 @@ pub trait Ranks: fmt::Debug + Send + Sync {
     /// How many there are, a power of two.
     fn count(&self) -> usize;
 
-    /// Sends numbers to another rank, and returns those that it sends meanwhile. A rank that does not answer ends the job.
-    fn swap(&self, partner: usize, own: &Numbers) -> Numbers;
+    /// Sends bytes to another rank, and returns those that it sends meanwhile. A rank that does not answer in time ends the job; `patient`
+    /// waits for ever, as for work that is not there yet.
+    fn swap(&self, partner: usize, own: Vec<u8>, patient: bool) -> Vec<u8>;
+}
+
+/// What every rank sends, by its number.
+pub fn gather(ranks: &dyn Ranks, own: Vec<u8>, patient: bool) -> Vec<Vec<u8>> {
+    let (rank, count) = (ranks.rank(), ranks.count());
+    let mut known = vec![(rank, own)];
+    let mut distance = 1;
+    while distance < count {
+        let mut sent = Vec::new();
+        for (of, bytes) in &known {
+            sent.extend((*of as u64).to_le_bytes());
+            sent.extend((bytes.len() as u64).to_le_bytes());
+            sent.extend_from_slice(bytes);
+        }
+        let answer = ranks.swap(rank ^ distance, sent, patient);
+        let mut rest = Received(&answer);
+        while !rest.0.is_empty() {
+            let of = u64::from_le_bytes(rest.take()) as usize;
+            let length = u64::from_le_bytes(rest.take()) as usize;
+            let (bytes, later) = rest.0.split_at(length);
+            known.push((of, bytes.to_vec()));
+            rest.0 = later;
+        }
+        distance *= 2;
+    }
+    known.sort_unstable_by_key(|(of, _)| *of);
+    known.into_iter().map(|(_, bytes)| bytes).collect()
 }
 
 /// The only process.
@@ -82,8 +103,8 @@ impl Ranks for Alone {
         1
     }
 
-    fn swap(&self, _: usize, own: &Numbers) -> Numbers {
-        own.clone()
+    fn swap(&self, _: usize, own: Vec<u8>, _: bool) -> Vec<u8> {
+        own
     }
 }
 
@@ -125,6 +146,11 @@ impl Team {
         self.workers
     }
 
+    /// The processes that do their work.
+    pub fn ranks(&self) -> &dyn Ranks {
+        &*self.ranks
+    }
+
     /// What a batch gives: `compute` is called for the part of each worker of this process, with the place of its first image in the batch.
     ///
     /// # Panics
@@ -152,8 +178,8 @@ impl Team {
             let partner = rank ^ distance;
             let mut numbers = Numbers::default();
             joined.send(&mut numbers);
-            let Numbers { single, double } = self.ranks.swap(partner, &numbers);
-            let other = joined.receive(&mut Received { single: &single, double: &double });
+            let answer = self.ranks.swap(partner, numbers, false);
+            let other = joined.receive(&mut Received(&answer));
             joined = if rank < partner { joined.plus(other) } else { other.plus(joined) };
             distance *= 2;
         }
@@ -193,7 +219,8 @@ impl Joint for Score {
     }
 
     fn send(&self, to: &mut Numbers) {
-        to.double.extend([self.loss, self.correct as f64, self.images as f64]);
+        let numbers = [self.loss, self.correct as f64, self.images as f64];
+        to.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
     }
 
     fn receive(&self, from: &mut Received<'_>) -> Self {
@@ -212,7 +239,7 @@ impl Joint for Tensor<1> {
     }
 
     fn send(&self, to: &mut Numbers) {
-        to.single.extend(host(self));
+        to.extend(host(self).iter().flat_map(|number| number.to_le_bytes()));
     }
 
     fn receive(&self, from: &mut Received<'_>) -> Self {
@@ -258,7 +285,7 @@ impl Joint for MixingTables {
     }
 
     fn send(&self, to: &mut Numbers) {
-        to.double.extend(self.iter().flatten().flatten());
+        to.extend(self.iter().flatten().flatten().flat_map(|number| number.to_le_bytes()));
     }
 
     fn receive(&self, from: &mut Received<'_>) -> Self {
@@ -301,8 +328,8 @@ mod tests {
     #[derive(Debug)]
     struct Threads {
         rank: usize,
-        to: Vec<Mutex<Sender<Numbers>>>,
-        from: Vec<Mutex<Receiver<Numbers>>>,
+        to: Vec<Mutex<Sender<Vec<u8>>>>,
+        from: Vec<Mutex<Receiver<Vec<u8>>>>,
     }
 
     impl Threads {
@@ -331,12 +358,8 @@ mod tests {
             self.to.len()
         }
 
-        fn swap(&self, partner: usize, own: &Numbers) -> Numbers {
-            self.to[partner]
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .send(own.clone())
-                .unwrap();
+        fn swap(&self, partner: usize, own: Vec<u8>, _: bool) -> Vec<u8> {
+            self.to[partner].lock().unwrap_or_else(PoisonError::into_inner).send(own).unwrap();
             self.from[partner].lock().unwrap_or_else(PoisonError::into_inner).recv().unwrap()
         }
     }
@@ -384,6 +407,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_all_ranks_send_is_gathered_in_their_order() {
+        let ranks = Threads::all(4).into_iter().map(|rank| {
+            std::thread::spawn(move || {
+                let own = vec![rank.rank as u8; rank.rank * 3];
+                gather(&rank, own, false)
+            })
+        });
+        let ranks: Vec<_> = ranks.collect();
+        let expected: Vec<Vec<u8>> = (0..4).map(|rank| vec![rank as u8; rank * 3]).collect();
+        for rank in ranks {
+            assert_eq!(rank.join().unwrap(), expected);
+        }
+        assert_eq!(gather(&Alone, vec![7], false), [vec![7]]);
     }
 
     #[test]

@@ -55,6 +55,9 @@ pub enum Error {
         /// The problem and its remedy.
         problem: String,
     },
+    /// A run in several processes cannot continue on one of them.
+    #[error("{0}")]
+    Rank(String),
     /// A run without a folder cannot continue.
     #[error("the run cannot continue: {0}")]
     Run(String),

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use asap_core::Design;
 use asap_data::{Batch, DataError, Loader};
 use asap_net::parameters::NamedValues;
 use asap_net::steps::{NonFinite, Score, finite};
+use asap_net::team::Team;
 use asap_net::tensor_file::{self, Header};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::run::folder::{CHECKPOINT, EVENTS, PREVIOUS, RESULT, RunFolder};
 use crate::run::pace::Pace;
+use crate::run::ranks::{self, Word};
 use crate::run::record::{Curves, Event, Observer, Outcome, Record};
 use crate::run::sink::{Sink, Tensors};
 use crate::settings::config::Config;
@@ -52,6 +55,13 @@ impl Position {
 /// Batches as a loader gives them.
 pub(crate) type Batches<'a> = &'a mut dyn Iterator<Item = Result<Batch, DataError>>;
 
+/// The kinds of runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    Search,
+    Training,
+}
+
 /// A run in epochs: a search, or a training.
 pub(crate) trait Epochs {
     /// The state that a checkpoint holds besides the tensors.
@@ -67,10 +77,26 @@ pub(crate) trait Epochs {
     const RATE_KEY: &'static str;
     /// The images of a validation, for errors.
     const VALIDATION: &'static str;
+    /// Which of the two it is.
+    const RUN: Kind;
 
     /// The configuration, with everything decided that depended on the images. Its `threads` is 0 for those of the pool in
     /// which the run is started.
     fn config(&self) -> &Config;
+
+    /// What is trained, if it is not searched for.
+    fn design(&self) -> Option<&Design> {
+        None
+    }
+
+    /// True if there are test images.
+    fn has_test(&self) -> bool;
+
+    /// The workers of every step.
+    fn team(&self) -> &Team;
+
+    /// The same, to have their work done by other processes.
+    fn set_team(&mut self, team: Team);
 
     /// The position of the run.
     fn position(&self) -> &Position;
@@ -223,7 +249,23 @@ pub(crate) fn run_locked<E: Epochs<Result: Send> + Send>(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<E::Result>, Error> {
-    with_threads(epochs.config().threads, || run_here(epochs, sink, observer, stop))?
+    with_threads(epochs.config().threads, || {
+        ranks::share(epochs)?;
+        let outcome = run_together(epochs, sink, observer, stop);
+        epochs.set_team(ranks::alone(epochs.config().workers));
+        outcome
+    })?
+}
+
+/// Runs on every rank, which all end together.
+pub(crate) fn run_together<E: Epochs>(
+    epochs: &mut E,
+    sink: &mut dyn Sink,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+) -> Result<Outcome<E::Result>, Error> {
+    let outcome = run_here(epochs, sink, observer, stop);
+    ranks::end(epochs.team(), outcome)
 }
 
 /// Does work with this many threads; 0 uses those of the pool in which it is called.
@@ -263,6 +305,10 @@ fn run_here<E: Epochs>(
         epochs.close(&record, sink)?;
         let Position { epoch, seconds, .. } = *epochs.position();
         *epochs.position_mut() = Position { epoch: epoch + 1, seconds, ..Position::default() };
+        if ranks::are_several(epochs.team()) {
+            let state = Some(hash(epochs));
+            ranks::agree(epochs.team().ranks(), Word { state, ..Word::default() })?;
+        }
         save(epochs, sink)?;
         observer.on_event(Event::Checkpoint);
         if let Some(folder) = sink.folder() {
@@ -288,17 +334,29 @@ fn steps<E: Epochs>(
     let Position { epoch, step: first, .. } = *epochs.position();
     let mut companions = epochs.companions().map(|images| images.epoch_from(epoch, first));
     let mut pace = Pace::new(epochs.checkpoint_minutes());
+    let several = ranks::are_several(epochs.team());
     for batch in epochs.train().epoch_from(epoch, first) {
-        if stop.load(Ordering::Relaxed) {
+        let companion = companions.as_mut().and_then(Iterator::next).transpose();
+        let ready = batch.and_then(|batch| Ok((batch, companion?)));
+        let mut asked = stop.load(Ordering::Relaxed);
+        if several {
+            let fault = ready.as_ref().err().map(ToString::to_string);
+            let word = Word { stop: asked, seconds: pace.lap(), fault, ..Word::default() };
+            let word = ranks::agree(epochs.team().ranks(), word)?;
+            epochs.position_mut().add(word.seconds);
+            asked = word.stop;
+        }
+        if asked {
             return Ok(false);
         }
-        let batch = batch?;
-        let companion = companions.as_mut().and_then(Iterator::next).transpose()?;
+        let (batch, companion) = ready?;
         let step = epochs.step(&batch, companion.as_ref());
         let step = step.map_err(|error| epochs.position().error(error))?;
         let position = epochs.position_mut();
         position.step += 1;
-        position.add(pace.lap());
+        if !several {
+            position.add(pace.lap());
+        }
         observer.on_event(epochs.step_event(&step));
         if epochs.cuts_epoch_short() {
             break;
@@ -309,20 +367,60 @@ fn steps<E: Epochs>(
             pace.checkpoint_written();
         }
     }
+    if several {
+        let word = Word { seconds: pace.lap(), ..Word::default() };
+        let word = ranks::agree(epochs.team().ranks(), word)?;
+        epochs.position_mut().add(word.seconds);
+    }
     Ok(true)
+}
+
+/// A hash of all tensors, alpha among them.
+fn hash<E: Epochs>(epochs: &E) -> u64 {
+    let (_, values) = epochs.state();
+    let mut bytes = Vec::new();
+    for (name, (_, values)) in &values {
+        bytes.extend(name.as_bytes());
+        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    asap_data::fnv1a(&bytes)
 }
 
 fn validate<E: Epochs>(epochs: &mut E) -> Result<Option<Score>, Error> {
     let started = Instant::now();
     epochs.prepare_validation()?;
-    let valid =
-        epochs.validation().map(|images| epochs.validate(&mut images.epoch(0))).transpose()?;
+    let mut passed = None;
+    let valid = match epochs.validation() {
+        Some(images) if ranks::are_several(epochs.team()) => {
+            let ranks = epochs.team().ranks();
+            let own = |(number, _): &(usize, _)| number % ranks.count() == ranks.rank();
+            let score =
+                |(number, batch)| Ok((number, epochs.validate(&mut std::iter::once(batch))?));
+            let scores: Result<Vec<_>, DataError> =
+                images.epoch(0).enumerate().filter(own).map(score).collect();
+            let mut word = match scores {
+                Ok(scores) => Word::of_scores(&scores),
+                Err(error) => Word { fault: Some(error.to_string()), ..Word::default() },
+            };
+            word.seconds = started.elapsed().as_secs_f64();
+            let word = ranks::agree(ranks, word)?;
+            passed = Some(word.seconds);
+            Some(word.score())
+        }
+        Some(images) => Some(epochs.validate(&mut images.epoch(0))?),
+        None => None,
+    };
     if let Some(score) = &valid {
         let what = format!("the loss on {}", E::VALIDATION);
         let finite = finite(&what, score.loss, E::RATE_KEY);
         finite.map_err(|error| epochs.position().error(error))?;
     }
-    epochs.position_mut().add(started.elapsed().as_secs_f64());
+    // Ranks take the time of rank 0, so that nothing that depends on it differs.
+    let seconds = passed.unwrap_or_else(|| match ranks::are_several(epochs.team()) {
+        true => 0.0,
+        false => started.elapsed().as_secs_f64(),
+    });
+    epochs.position_mut().add(seconds);
     Ok(valid)
 }
 

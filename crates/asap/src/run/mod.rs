@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub(crate) mod driver;
 pub mod folder;
 mod pace;
+pub mod ranks;
 pub mod record;
 pub mod sink;
 pub mod spread;

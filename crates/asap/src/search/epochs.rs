@@ -4,6 +4,7 @@ use asap_core::{CellKind, Pruned};
 use asap_data::{Batch, DataError, Loader};
 use asap_net::parameters::NamedValues;
 use asap_net::steps::{NonFinite, Score};
+use asap_net::team::Team;
 
 use super::{Search, ending};
 use crate::error::Error;
@@ -11,7 +12,7 @@ use crate::memory::{peak_rss_mb, rss_mb};
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::checkpoint::{Progress, State};
-use crate::run::driver::{Batches, Epochs, Position};
+use crate::run::driver::{Batches, Epochs, Kind, Position};
 use crate::run::folder::{GENOTYPE_JSON, GENOTYPE_TEXT, RunFolder};
 use crate::run::record::{EpochRecord, Event, SearchResult, StepReport};
 use crate::run::sink::{Sink, Tensors};
@@ -35,9 +36,22 @@ impl Epochs for Search {
 
     const RATE_KEY: &'static str = "weights.lr";
     const VALIDATION: &'static str = "the validation half";
+    const RUN: Kind = Kind::Search;
 
     fn config(&self) -> &Config {
         &self.config
+    }
+
+    fn has_test(&self) -> bool {
+        self.data.test_images > 0
+    }
+
+    fn team(&self) -> &Team {
+        self.learner.team()
+    }
+
+    fn set_team(&mut self, team: Team) {
+        self.learner.set_team(team);
     }
 
     fn position(&self) -> &Position {

@@ -54,9 +54,14 @@ impl Learner {
         Ok(Self { network, parameters, architecture, shape: *shape, device, seed, team })
     }
 
-    /// The same with these workers in every step.
-    pub fn with_team(self, team: Team) -> Self {
-        Self { team, ..self }
+    /// The workers of every step.
+    pub fn team(&self) -> &Team {
+        &self.team
+    }
+
+    /// The same, to set them.
+    pub fn set_team(&mut self, team: Team) {
+        self.team = team;
     }
 
     /// Resets to fresh weights and every operation; alpha stays.

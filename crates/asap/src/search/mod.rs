@@ -113,15 +113,15 @@ impl Search {
         memory::check(config.limits.memory_mb, "search.batch", batch, |batch| {
             memory_mb(&config, &architecture, &summary, batch.div_ceil(config.workers))
         })?;
-        let learner = Learner::new(
+        let mut learner = Learner::new(
             &shape,
             architecture.space(),
             policy,
             Engine::with_precision(&device, config.precision),
             &device,
             config.seed,
-        )?
-        .with_team(Team::new(config.workers));
+        )?;
+        learner.set_team(Team::new(config.workers));
         Ok(Self {
             method,
             alpha_lr: config.alpha_lr(steps),

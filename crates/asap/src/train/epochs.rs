@@ -8,6 +8,7 @@ use asap_net::evaluation::Evaluation;
 use asap_net::parameters::NamedValues;
 use asap_net::pass::DropPath;
 use asap_net::steps::{Descent, NonFinite, Score, descend, evaluate};
+use asap_net::team::Team;
 use asap_net::tensor_file::Header;
 use asap_net::trained::{NetworkCard, TrainedNetwork};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::latency;
 use crate::memory::peak_rss_mb;
 #[cfg(feature = "report")]
 use crate::report;
-use crate::run::driver::{Batches, Epochs, Position};
+use crate::run::driver::{Batches, Epochs, Kind, Position};
 use crate::run::folder::{BEST, GENOTYPE_JSON, RunFolder, WEIGHTS};
 use crate::run::record::{DataSummary, Event, TrainRecord, TrainResult, TrainStep};
 use crate::run::sink::{Sink, Tensors};
@@ -72,9 +73,26 @@ impl Epochs for Training {
 
     const RATE_KEY: &'static str = "train.lr";
     const VALIDATION: &'static str = "the validation images";
+    const RUN: Kind = Kind::Training;
 
     fn config(&self) -> &Config {
         self.config()
+    }
+
+    fn design(&self) -> Option<&Design> {
+        Some(&self.design)
+    }
+
+    fn has_test(&self) -> bool {
+        self.test.is_some()
+    }
+
+    fn team(&self) -> &Team {
+        &self.team
+    }
+
+    fn set_team(&mut self, team: Team) {
+        self.team = team;
     }
 
     fn position(&self) -> &Position {
