@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use asap::jobs::follow::follow;
 use asap::run::ranks;
 use asap_net::team::Ranks;
 use mpi::Threading;
@@ -93,7 +94,7 @@ pub(crate) fn main(arguments: Arguments) -> ExitCode {
     let program = thread::spawn(move || {
         if rank > 0 {
             let threads = arguments.common.threads.unwrap_or(0);
-            return failure::exit_code(ranks::follow(&ranks, threads).map_err(Into::into));
+            return failure::exit_code(follow(&ranks, threads).map_err(Into::into));
         }
         ranks::lead(ranks);
         let outcome = failure::exit_code(crate::run(&arguments));

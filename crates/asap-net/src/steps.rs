@@ -13,7 +13,7 @@ use crate::network::Network;
 use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
 use crate::pass::{DropPath, Mode, Pass};
-use crate::team::Team;
+use crate::team::{Joint, Numbers, Received, Team};
 
 /// The largest number of images that go through a network together in inference, and the number of parts of smaller
 /// batches. Neither may depend on the number of threads, otherwise the last digit of a logit would.
@@ -207,6 +207,27 @@ pub fn cross_entropy(logits: Tensor<2>, batch: &Batch, smoothing: f64) -> (Tenso
         _ => picked.mean() * (1.0 - smoothing) + mean * smoothing,
     };
     (loss.neg(), score)
+}
+
+impl Joint for Score {
+    fn plus(mut self, other: Self) -> Self {
+        self.add(other);
+        self
+    }
+
+    fn times(self, _: f32) -> Self {
+        self
+    }
+
+    fn send(&self, to: &mut Numbers) {
+        let numbers = [self.loss, self.correct as f64, self.images as f64];
+        to.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+    }
+
+    fn receive(&self, from: &mut Received<'_>) -> Self {
+        let (loss, correct, images) = (from.double(), from.double(), from.double());
+        Self { loss, correct: correct as usize, images: images as usize }
+    }
 }
 
 impl Score {

@@ -10,7 +10,6 @@ use asap_data::Batch;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::parameters::{WeightGradients, host};
-use crate::steps::Score;
 
 /// What the parts of a batch give.
 pub trait Joint: Sized {
@@ -45,7 +44,7 @@ impl Received<'_> {
         (0..count).map(|_| f32::from_le_bytes(self.take())).collect()
     }
 
-    fn double(&mut self) -> f64 {
+    pub(crate) fn double(&mut self) -> f64 {
         f64::from_le_bytes(self.take())
     }
 }
@@ -208,27 +207,6 @@ fn part_of(batch: &Batch, images: Range<usize>) -> Batch {
     }
 }
 
-impl Joint for Score {
-    fn plus(mut self, other: Self) -> Self {
-        self.add(other);
-        self
-    }
-
-    fn times(self, _: f32) -> Self {
-        self
-    }
-
-    fn send(&self, to: &mut Numbers) {
-        let numbers = [self.loss, self.correct as f64, self.images as f64];
-        to.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
-    }
-
-    fn receive(&self, from: &mut Received<'_>) -> Self {
-        let (loss, correct, images) = (from.double(), from.double(), from.double());
-        Self { loss, correct: correct as usize, images: images as usize }
-    }
-}
-
 impl Joint for Tensor<1> {
     fn plus(self, other: Self) -> Self {
         self + other
@@ -323,6 +301,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::steps::Score;
 
     /// Ranks in threads.
     #[derive(Debug)]

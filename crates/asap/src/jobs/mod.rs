@@ -4,6 +4,7 @@
 pub mod compare;
 pub mod dry_run;
 pub mod fit;
+pub mod follow;
 mod inherit;
 pub mod overview;
 pub mod planned;

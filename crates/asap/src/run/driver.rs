@@ -9,15 +9,15 @@ use asap_core::Design;
 use asap_data::{Batch, DataError, Loader};
 use asap_net::parameters::NamedValues;
 use asap_net::steps::{NonFinite, Score, finite};
-use asap_net::team::Team;
+use asap_net::team::{Team, gather};
 use asap_net::tensor_file::{self, Header};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::run::folder::{CHECKPOINT, EVENTS, PREVIOUS, RESULT, RunFolder};
 use crate::run::pace::Pace;
-use crate::run::ranks::{self, Word};
+use crate::run::ranks::{self, Job, Kind, Word};
 use crate::run::record::{Curves, Event, Observer, Outcome, Record};
 use crate::run::sink::{Sink, Tensors};
 use crate::settings::config::Config;
@@ -54,13 +54,6 @@ impl Position {
 
 /// Batches as a loader gives them.
 pub(crate) type Batches<'a> = &'a mut dyn Iterator<Item = Result<Batch, DataError>>;
-
-/// The kinds of runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Kind {
-    Search,
-    Training,
-}
 
 /// A run in epochs: a search, or a training.
 pub(crate) trait Epochs {
@@ -250,11 +243,41 @@ pub(crate) fn run_locked<E: Epochs<Result: Send> + Send>(
     stop: &AtomicBool,
 ) -> Result<Outcome<E::Result>, Error> {
     with_threads(epochs.config().threads, || {
-        ranks::share(epochs)?;
+        share(epochs)?;
         let outcome = run_together(epochs, sink, observer, stop);
         epochs.set_team(ranks::alone(epochs.config().workers));
         outcome
     })?
+}
+
+/// Shares a run that begins with the other ranks, if there are any.
+fn share<E: Epochs>(epochs: &mut E) -> Result<(), Error> {
+    let Some(others) = ranks::led() else { return Ok(()) };
+    let (workers, count) = (epochs.config().workers, others.count());
+    if workers < count {
+        return Err(Error::Config(format!(
+            "workers: expected at least {count}, one for each process of MPI, found {workers}; add --set workers={count}"
+        )));
+    }
+    let (header, values) = epochs.state();
+    let file = tempfile::NamedTempFile::new().map_err(|error| Error::Run(error.to_string()))?;
+    tensor_file::save(file.path(), &header, &values)?;
+    let state = std::fs::read(file.path()).map_err(Error::io("read", file.path()))?;
+    let job = Job {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        level: ranks::level(),
+        kind: E::RUN,
+        config: toml::to_string(&epochs.config().from_anywhere()).expect("a configuration is TOML"),
+        design: epochs.design().cloned(),
+        test: epochs.has_test(),
+    };
+    let mut sent = serde_json::to_vec(&job).expect("plain data is JSON");
+    sent.push(b'\n');
+    sent.extend(state);
+    gather(&**others, sent, true);
+    ranks::agree(&**others, Word::default())?;
+    epochs.set_team(Team::of(workers, Arc::clone(others)));
+    Ok(())
 }
 
 /// Runs on every rank, which all end together.

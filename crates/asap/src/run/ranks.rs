@@ -1,40 +1,38 @@
-//! One run in several processes: rank 0 leads, with its folder and its progress; the others follow, each with the same state in memory, and
-//! compute their part of every step. All that is not computed from images is decided together, or by rank 0.
+//! One run in several processes: rank 0 leads, with its folder and its progress; the others follow ([`crate::jobs::follow`]), each with the same
+//! state in memory, and compute their part of every step. All that is not computed from images is decided together, or by rank 0.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
 use asap_core::Design;
-use asap_data::Splits;
 use asap_kernels::Level;
 use asap_net::steps::Score;
 use asap_net::team::{Alone, Ranks, Team, gather};
-use asap_net::tensor_file;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::jobs;
-use crate::run::driver::{self, Epochs, Kind};
 use crate::run::record::Outcome;
-use crate::run::sink::{Memory, Tensors};
-use crate::search::Search;
-use crate::settings::config::Config;
-use crate::train::Training;
 
 /// The processes that this one leads.
 static RANKS: OnceLock<Arc<dyn Ranks>> = OnceLock::new();
 
+/// The kinds of runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    Search,
+    Training,
+}
+
 /// The work that rank 0 shares.
 #[derive(Serialize, Deserialize)]
-struct Job {
-    version: String,
-    level: String,
-    kind: Kind,
+pub(crate) struct Job {
+    pub(crate) version: String,
+    pub(crate) level: String,
+    pub(crate) kind: Kind,
     /// The configuration as TOML.
-    config: String,
-    design: Option<Design>,
+    pub(crate) config: String,
+    pub(crate) design: Option<Design>,
     /// True if there are test images.
-    test: bool,
+    pub(crate) test: bool,
 }
 
 /// What ranks tell each other between steps.
@@ -79,6 +77,11 @@ pub fn lead(ranks: Arc<dyn Ranks>) {
     let _ = RANKS.set(ranks);
 }
 
+/// The processes that this one leads, if there are any.
+pub(crate) fn led() -> Option<&'static Arc<dyn Ranks>> {
+    RANKS.get()
+}
+
 /// Sends the others home.
 pub fn dismiss() {
     if let Some(ranks) = RANKS.get() {
@@ -86,111 +89,9 @@ pub fn dismiss() {
     }
 }
 
-/// Works for rank 0 until it sends this one home, with so many threads.
-///
-/// # Errors
-/// If a run fails on this rank.
-pub fn follow(ranks: &Arc<dyn Ranks>, threads: usize) -> Result<(), Error> {
-    loop {
-        let sent = gather(&**ranks, Vec::new(), true).swap_remove(0);
-        if sent.is_empty() {
-            return Ok(());
-        }
-        // Rank 0 reports what all ranks know.
-        match follow_one(ranks, threads, &sent) {
-            Err(Error::Rank(_)) | Ok(()) => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
 /// The vector instructions of this processor, on which last bits depend.
-fn level() -> String {
+pub(crate) fn level() -> String {
     Level::available()[0].to_string()
-}
-
-fn follow_one(ranks: &Arc<dyn Ranks>, threads: usize, sent: &[u8]) -> Result<(), Error> {
-    let end = sent.iter().position(|&byte| byte == b'\n').unwrap_or(sent.len());
-    let read = || -> Result<(Job, Config, Splits), Error> {
-        let job: Job = serde_json::from_slice(&sent[..end])
-            .map_err(|error| Error::Run(format!("it sent no job of this version: {error}")))?;
-        let (own, own_level) = (env!("CARGO_PKG_VERSION"), level());
-        if (job.version.as_str(), &job.level) != (own, &own_level) {
-            return Err(Error::Run(format!(
-                "expected asap {} with {}, as rank 0, found asap {own} with {own_level}; last digits would differ",
-                job.version, job.level
-            )));
-        }
-        let config: Config = toml::from_str(&job.config)
-            .map_err(|error| Error::Run(format!("configuration: {}", error.message())))?;
-        let config = Config { threads, ..config };
-        let mut images = jobs::load(&config, &mut ())?;
-        images.test = images.test.filter(|_| job.test);
-        Ok((job, config, images))
-    };
-    let state = &sent[(end + 1).min(sent.len())..];
-    match read() {
-        Ok((Job { kind: Kind::Search, .. }, config, images)) => {
-            run(ranks, Search::new(config, images), state)
-        }
-        Ok((Job { kind: Kind::Training, design, .. }, config, images)) => {
-            let design = design.expect("a training has one");
-            run(ranks, Training::new(config, design, images), state)
-        }
-        Err(error) => run::<Search>(ranks, Err(error), state),
-    }
-}
-
-/// Runs what rank 0 runs, from its state.
-fn run<E: Epochs<Result: Send> + Send>(
-    ranks: &Arc<dyn Ranks>,
-    made: Result<E, Error>,
-    state: &[u8],
-) -> Result<(), Error> {
-    let ready = made.and_then(|mut epochs| {
-        let file = tempfile::NamedTempFile::new().map_err(|error| Error::Run(error.to_string()))?;
-        std::fs::write(file.path(), state).map_err(Error::io("write", file.path()))?;
-        let (header, values) = tensor_file::load(file.path())?;
-        epochs.restore(Tensors { header, values }, &|problem| Error::Run(problem.to_owned()))?;
-        Ok(epochs)
-    });
-    let fault = ready.as_ref().err().map(ToString::to_string);
-    agree(&**ranks, Word { fault, ..Word::default() })?;
-    let mut epochs = ready.expect("a fault is an error of all");
-    let team = Team::of(epochs.config().workers, Arc::clone(ranks));
-    epochs.set_team(team);
-    let stop = AtomicBool::new(false);
-    driver::run_together(&mut epochs, &mut Memory::new(), &mut (), &stop).map(drop)
-}
-
-/// Shares a run that begins with the other ranks, if there are any.
-pub(crate) fn share<E: Epochs>(epochs: &mut E) -> Result<(), Error> {
-    let Some(ranks) = RANKS.get() else { return Ok(()) };
-    let (workers, count) = (epochs.config().workers, ranks.count());
-    if workers < count {
-        return Err(Error::Config(format!(
-            "workers: expected at least {count}, one for each process of MPI, found {workers}; add --set workers={count}"
-        )));
-    }
-    let (header, values) = epochs.state();
-    let file = tempfile::NamedTempFile::new().map_err(|error| Error::Run(error.to_string()))?;
-    tensor_file::save(file.path(), &header, &values)?;
-    let state = std::fs::read(file.path()).map_err(Error::io("read", file.path()))?;
-    let job = Job {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        level: level(),
-        kind: E::RUN,
-        config: toml::to_string(&epochs.config().from_anywhere()).expect("a configuration is TOML"),
-        design: epochs.design().cloned(),
-        test: epochs.has_test(),
-    };
-    let mut sent = serde_json::to_vec(&job).expect("plain data is JSON");
-    sent.push(b'\n');
-    sent.extend(state);
-    gather(&**ranks, sent, true);
-    agree(&**ranks, Word::default())?;
-    epochs.set_team(Team::of(workers, Arc::clone(ranks)));
-    Ok(())
 }
 
 /// What the ranks tell each other, as one: to stop if one says so, the seconds of rank 0, and the scores of all.

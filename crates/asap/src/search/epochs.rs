@@ -12,8 +12,9 @@ use crate::memory::{peak_rss_mb, rss_mb};
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::checkpoint::{Progress, State};
-use crate::run::driver::{Batches, Epochs, Kind, Position};
+use crate::run::driver::{Batches, Epochs, Position};
 use crate::run::folder::{GENOTYPE_JSON, GENOTYPE_TEXT, RunFolder};
+use crate::run::ranks::Kind;
 use crate::run::record::{EpochRecord, Event, SearchResult, StepReport};
 use crate::run::sink::{Sink, Tensors};
 use crate::search::learner::Learner;
