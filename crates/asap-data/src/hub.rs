@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use bytes::Bytes;
 use parquet::basic::Type as Physical;
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{ChunkReader, FileReader, Length, SerializedFileReader};
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 
@@ -177,6 +178,41 @@ const STACK: usize = 1 << 30;
 /// Longest description at the end of a file; with it go the nested columns that fit into the stack.
 const MAX_FOOTER: u32 = 1 << 20;
 
+/// A file at whose end reading fails: the crate skips what is not there in lists of any length, read by read.
+struct Strict(File);
+
+impl Length for Strict {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl ChunkReader for Strict {
+    type T = BufReader<StrictRead>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let mut file = self.0.try_clone()?;
+        file.seek(SeekFrom::Start(start))?;
+        Ok(BufReader::new(StrictRead(file)))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        self.0.get_bytes(start, length)
+    }
+}
+
+/// A part of such a file.
+struct StrictRead(File);
+
+impl Read for StrictRead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 if !buffer.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
+        }
+    }
+}
+
 /// The images and labels of a file, as they are.
 struct Table {
     path: PathBuf,
@@ -214,7 +250,8 @@ impl Table {
         if footer > MAX_FOOTER {
             return Err(fail(format!("a description of {footer} bytes")));
         }
-        let reader = SerializedFileReader::new(file).map_err(|error| fail(error.to_string()))?;
+        let reader =
+            SerializedFileReader::new(Strict(file)).map_err(|error| fail(error.to_string()))?;
         let meta = reader.metadata().file_metadata();
         let columns = meta.schema().get_fields();
         let image = columns.iter().find(|column| holds_images(column));
@@ -254,7 +291,7 @@ impl Table {
 }
 
 /// Refuses pages of these columns that promise more values than they can hold: the crate allocates what they promise.
-fn check_pages(reader: &SerializedFileReader<File>, columns: [&str; 2]) -> Result<(), String> {
+fn check_pages(reader: &SerializedFileReader<Strict>, columns: [&str; 2]) -> Result<(), String> {
     let text = |error: ParquetError| error.to_string();
     for index in 0..reader.num_row_groups() {
         let group = reader.get_row_group(index).map_err(text)?;
