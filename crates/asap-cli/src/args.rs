@@ -96,6 +96,7 @@ pub(crate) enum Command {
     /// Compare search methods: search with each, then train the cells they find (Tables 1 and 3)
     #[command(after_help = "Examples:\n  asap compare --methods asap,darts,random --seeds 3\n  \
         asap compare --data fashion-mnist --preset hour --methods asap,magnitude,enas --no-train\n  \
+        asap compare --space nas-bench-201 --table accuracies.csv.gz --methods random,evolution --evaluations 300 --seeds 200\n  \
         asap compare --resume runs/compare-1")]
     Compare(CompareArgs),
     /// Divide the runs of a command among processes and machines
@@ -455,10 +456,16 @@ pub(crate) struct CompareArgs {
     /// Column of the accuracies in --table [default: the first beside `cell`]
     #[arg(long, value_name = "NAME", requires = "table")]
     pub(crate) table_column: Option<String>,
+    /// Read no images: each method asks the table for the accuracies of so many cells (random, evolution, nasnet)
+    #[arg(long, value_name = "N", requires = "table", conflicts_with_all = ["data", "data_dir", "minutes", "time", "shard"])]
+    pub(crate) evaluations: Option<usize>,
+    /// Column that they see [default: the first that begins with `validation`, or --table-column]
+    #[arg(long, value_name = "NAME", requires = "evaluations")]
+    pub(crate) ask_column: Option<String>,
     #[command(flatten)]
     pub(crate) part: Part,
     /// Resume an interrupted comparison; the result is the same as without the interruption
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "table", "table_column", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "table", "table_column", "evaluations", "ask_column", "out"])]
     pub(crate) resume: Option<PathBuf>,
 }
 

@@ -4,12 +4,13 @@
 //! belong to a [`Family`]; a [`Choice`] anneals and prunes the candidates of one edge; an [`Architecture`] holds the
 //! choices of all cells and derives a [`Genotype`]. The rivals' mathematics is here too: [`SparsitySchedule`] and
 //! [`Architecture::prune_smallest`], [`Architecture::perturbed`] (SNAS), [`ExponentiatedGradient`] (XNAS) and
-//! [`Controller`] (ENAS). Everything is a plain value: nothing here reads a file or a clock, or prints.
+//! [`Controller`] (ENAS), and [`Query`], the searches that ask for accuracies. Everything is a plain value: nothing here reads a file or a clock, or prints.
 
 pub mod anneal;
 mod error;
 pub mod genotype;
 pub mod plan;
+pub mod queries;
 pub mod rivals;
 pub mod space;
 
@@ -34,6 +35,7 @@ pub use genotype::{CellGenotype, Gene, Genotype};
 pub use plan::OperationCosts;
 pub use plan::cost::{Cost, NetworkShape, Stem, auxiliary_cost, evaluation_cost, search_cost};
 pub use plan::design::{Design, PlainNetwork};
+pub use queries::{EvolutionSettings, Query};
 pub use rivals::controller::{Controller, ControllerSettings, Sample};
 pub use rivals::sampled::gumbel_noise;
 pub use rivals::sparsity::SparsitySchedule;

@@ -53,6 +53,6 @@ pub use edge::{
     Edge, Grads, Images, Mixing, Needs, OpGrads, OpParams, Prepared, Running, Saved, Target,
 };
 pub use error::{KernelError, Result};
-pub use norm::Stats;
+pub use norm::{Stats, WholeBatch};
 pub use simd::Level;
 pub use spec::{EdgeSpec, OpKind, Precision};

@@ -1,9 +1,21 @@
 //! Batch norm: statistics without cancellation errors, and coefficients forward and backward.
 
+use std::fmt;
+
 use crate::simd::{Affine, Level};
 
 /// Added to the variance, as in PyTorch.
 pub(crate) const EPS: f64 = 1e-5;
+
+/// A batch of which other processes compute the other parts: batch norms are those of all of it.
+pub trait WholeBatch: fmt::Debug + Send + Sync {
+    /// The number of parts, of equal size.
+    fn parts(&self) -> usize;
+
+    /// Replaces each number by its sum over the parts, the same to the bit for all. Every part calls this for as many numbers, at the same
+    /// places of its pass.
+    fn sum(&self, numbers: &mut [f64]);
+}
 
 /// Statistics of one batch norm over a batch.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -51,6 +63,33 @@ impl MomentSum {
 
     pub(crate) fn join(&mut self, other: &Self) {
         self.merge(&other.mean, &other.m2, other.count);
+    }
+
+    /// Makes these the moments of a whole batch; each is a batch norm.
+    pub(crate) fn of_whole<'a>(
+        whole: &dyn WholeBatch,
+        moments: impl Iterator<Item = &'a mut Self>,
+    ) {
+        let mut moments: Vec<&mut Self> = moments.collect();
+        let mut numbers = Vec::new();
+        for Self { mean, m2, count } in moments.iter().map(|moments| &**moments) {
+            let count = *count as f64;
+            numbers.push(count);
+            numbers.extend(mean.iter().map(|mean| count * mean));
+            numbers.extend(mean.iter().zip(m2).map(|(mean, m2)| m2 + count * mean * mean));
+        }
+        whole.sum(&mut numbers);
+        let mut numbers = numbers.into_iter();
+        let mut next = || numbers.next().expect("as many as were summed");
+        for Self { mean, m2, count } in &mut moments {
+            let of_all = next();
+            *count = of_all as usize;
+            mean.iter_mut().for_each(|mean| *mean = next() / of_all);
+            let mean = mean.iter();
+            m2.iter_mut().zip(mean).for_each(|(m2, mean)| {
+                *m2 = (next() - of_all * mean * mean).max(0.0);
+            });
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -110,6 +149,15 @@ impl GradSums {
 
     pub(crate) fn join(&mut self, other: &Self) {
         self.add(&other.sum, &other.dot, 1.0);
+    }
+
+    /// Makes these the sums over a whole batch.
+    pub(crate) fn of_whole<'a>(whole: &dyn WholeBatch, sums: impl Iterator<Item = &'a mut Self>) {
+        let mut values: Vec<&mut f64> =
+            sums.flat_map(|Self { sum, dot }| sum.iter_mut().chain(dot)).collect();
+        let mut numbers: Vec<f64> = values.iter().map(|value| **value).collect();
+        whole.sum(&mut numbers);
+        values.iter_mut().zip(numbers).for_each(|(value, number)| **value = number);
     }
 }
 

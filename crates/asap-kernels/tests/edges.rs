@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::sync::{Arc, Barrier, Mutex};
+
 use asap_kernels::reference::{self, EdgeRun, Params, Tensor};
 use asap_kernels::{
-    Buffers, Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpKind, OpParams, Precision,
-    Running, Saved, Target,
+    Buffers, Edge, EdgeSpec, Grads, Images, Level, Mixing, Needs, OpGrads, OpKind, OpParams,
+    Precision, Running, Saved, Target, WholeBatch,
 };
 use proptest::prelude::*;
 
@@ -106,11 +108,15 @@ impl Values {
 
 const ALL: Needs = Needs { weights: true, mixing: true };
 
-/// Runs all passes. The output and the gradient of the input are added to `before`.
+/// Runs all passes of a problem.
 fn fused(problem: &Problem, values: &Values, level: Option<Level>, precision: Precision) -> Fused {
     let edge = Edge::new(problem.spec.clone(), &Buffers::new()).unwrap().with_precision(precision);
     let edge = level.map_or(edge.clone(), |level| edge.with_level(level));
-    let [n, h, w, c] = problem.shape;
+    passes(&edge, problem.shape, values)
+}
+
+/// Runs all passes of an edge. The output and the gradient of the input are added to `before`.
+fn passes(edge: &Edge, [n, h, w, c]: [usize; 4], values: &Values) -> Fused {
     let (x, params, mixing) =
         (Images::new(&values.x, n, h, w, c), values.params(), values.mixing());
     let mut out = values.before[..values.grad_out.len()].to_vec();
@@ -118,7 +124,7 @@ fn fused(problem: &Problem, values: &Values, level: Option<Level>, precision: Pr
     let mut dx = values.before[..values.x.len()].to_vec();
     let grads =
         saved.backward(x, mixing, &values.grad_out, ALL, Some(Target::Add(&mut dx))).unwrap();
-    let inferred = infer(&edge, &saved, x, &params, mixing, values.grad_out.len());
+    let inferred = infer(edge, &saved, x, &params, mixing, values.grad_out.len());
     let stats = saved
         .stats()
         .iter()
@@ -410,6 +416,107 @@ fn results_do_not_depend_on_the_number_of_threads() {
         };
         let one = with(1);
         assert!(one == with(2) && one == with(5), "{precision}");
+    }
+}
+
+/// Parts of a batch in threads, which meet to add their numbers.
+#[derive(Debug)]
+struct Meeting {
+    part: usize,
+    brought: Arc<Vec<Mutex<Vec<f64>>>>,
+    all_here: Arc<Barrier>,
+}
+
+impl WholeBatch for Meeting {
+    fn parts(&self) -> usize {
+        self.brought.len()
+    }
+
+    fn sum(&self, numbers: &mut [f64]) {
+        *self.brought[self.part].lock().unwrap() = numbers.to_vec();
+        self.all_here.wait();
+        numbers.fill(0.0);
+        for brought in &*self.brought {
+            let brought = brought.lock().unwrap();
+            assert_eq!(brought.len(), numbers.len());
+            numbers.iter_mut().zip(brought.iter()).for_each(|(sum, number)| *sum += number);
+        }
+        self.all_here.wait();
+    }
+}
+
+#[test]
+fn parts_with_the_norms_of_their_batch_are_the_batch() {
+    const PARTS: usize = 3;
+    let each = OpKind::ALL.into_iter().map(|op| spec(op, 20, 20, 1, true));
+    let all = EdgeSpec { pool_norm: true, ..EdgeSpec::mixed(20, 2, OpKind::ALL[..9].to_vec()) };
+    for spec in each.filter(|spec| is_possible(spec.clone())).chain([all]) {
+        let shape = [9, 6, 5, 20];
+        let problem = Problem { affine: true, drop_path: true, ..Problem::new(spec, shape) };
+        let values = problem.values();
+        let expected = fused(&problem, &values, None, Precision::F32);
+        let part_of = |part: usize| {
+            let cut =
+                |values: &[f32]| values.chunks(values.len() / PARTS).nth(part).unwrap().to_vec();
+            Values {
+                x: cut(&values.x),
+                before: vec![0.0; values.before.len() / PARTS],
+                grad_out: cut(&values.grad_out),
+                convs: values.convs.clone(),
+                affine: values.affine.clone(),
+                weights: values.weights.clone(),
+                image_weights: values.image_weights.as_deref().map(cut),
+            }
+        };
+        let brought: Arc<Vec<_>> = Arc::new((0..PARTS).map(|_| Mutex::default()).collect());
+        let all_here = Arc::new(Barrier::new(PARTS));
+        let parts: Vec<Fused> = std::thread::scope(|scope| {
+            let parts = (0..PARTS).map(|part| {
+                let (brought, all_here) = (Arc::clone(&brought), Arc::clone(&all_here));
+                let (values, spec) = (part_of(part), problem.spec.clone());
+                scope.spawn(move || {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+                    let whole: Arc<dyn WholeBatch> = Arc::new(Meeting { part, brought, all_here });
+                    let edge = Edge::new(spec, &Buffers::new()).unwrap();
+                    let edge = edge.with_whole_batch(Some(whole));
+                    pool.install(|| passes(&edge, [3, 6, 5, 20], &values))
+                })
+            });
+            let parts: Vec<_> = parts.collect();
+            parts.into_iter().map(|part| part.join().unwrap()).collect()
+        });
+        let what = format!("{:?}", problem.spec.ops);
+        let less = |found: &[f32]| {
+            found.iter().zip(&values.before).map(|(v, b)| f64::from(v - b)).collect::<Vec<_>>()
+        };
+        let joined = |read: fn(&Fused) -> &[f32]| -> Vec<f32> {
+            parts.iter().flat_map(|part| read(part).to_vec()).collect()
+        };
+        close(&what, &joined(|part| &part.out), less(&expected.out), 1e-4);
+        close(&what, &joined(|part| &part.dx), less(&expected.dx), 1e-4);
+        for part in &parts {
+            assert_eq!(part.stats, parts[0].stats, "{what}: to the bit");
+        }
+        let numbers = |fused: &Fused| {
+            let stats = fused.stats.iter().flatten().flat_map(|(mean, var)| mean.iter().chain(var));
+            stats.copied().collect::<Vec<f32>>()
+        };
+        let wanted = numbers(&expected).into_iter().map(f64::from);
+        close(&what, &numbers(&parts[0]), wanted, 1e-5);
+        let gradients = |fused: &Fused| {
+            let ops = fused.grads.ops.iter();
+            let of_op = |op: &OpGrads| {
+                let affine = op.affine.iter().flat_map(|(gamma, beta)| gamma.iter().chain(beta));
+                let convs = op.convs.iter().flatten();
+                convs.chain(affine).copied().collect::<Vec<f32>>()
+            };
+            fused.grads.mixing.iter().copied().chain(ops.flat_map(of_op)).collect::<Vec<f32>>()
+        };
+        let mut sum = vec![0.0; gradients(&parts[0]).len()];
+        for part in &parts {
+            sum.iter_mut().zip(gradients(part)).for_each(|(sum, value)| *sum += value);
+        }
+        close(&what, &sum, gradients(&expected).into_iter().map(f64::from), 1e-4);
     }
 }
 

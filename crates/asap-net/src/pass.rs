@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use asap_core::plan::{MixedEdge, Step};
+use asap_kernels::WholeBatch;
 use burn::tensor::{Gradients, Tensor};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -72,6 +74,7 @@ pub struct Pass<'a> {
     parameters: &'a Parameters,
     mode: Mode,
     drop_path: Option<DropPath>,
+    whole: Option<Arc<dyn WholeBatch>>,
     tracked: RefCell<HashMap<ParameterId, Tensor<1>>>,
     statistics: RefCell<Vec<(ParameterId, ParameterId, BatchStatistics)>>,
 }
@@ -100,7 +103,12 @@ impl<'a> Pass<'a> {
     /// A pass over `parameters`.
     pub fn new(parameters: &'a Parameters, mode: Mode) -> Self {
         let (tracked, statistics) = Default::default();
-        Self { parameters, mode, drop_path: None, tracked, statistics }
+        Self { parameters, mode, drop_path: None, whole: None, tracked, statistics }
+    }
+
+    /// The same pass over a part of a batch whose batch norms are those of all of it.
+    pub fn with_whole_batch(self, whole: Option<Arc<dyn WholeBatch>>) -> Self {
+        Self { whole, ..self }
     }
 
     /// The same pass with operations that drop out, if it trains the weights; a pass for another
@@ -121,6 +129,11 @@ impl<'a> Pass<'a> {
     pub fn image_weights(&self, edge: &MixedEdge, images: usize) -> Option<Vec<f32>> {
         let drop_path = self.drop_path.filter(|_| edge.drops())?;
         Some(drop_path.image_weights(&edge.name, images))
+    }
+
+    /// The batch of which this pass sees a part, if its batch norms are those of all of it.
+    pub(crate) fn whole(&self) -> Option<&Arc<dyn WholeBatch>> {
+        self.whole.as_ref()
     }
 
     /// The purpose of the pass.

@@ -115,7 +115,9 @@ fn descend_here(
         *descent;
     let ((score, auxiliary), (gradients, statistics)) = team.join(batch, |part, first| {
         let drop_path = drop_path.map(|drop_path| DropPath { first, ..drop_path });
-        let pass = Pass::new(parameters, Mode::Weights).with_drop_path(drop_path);
+        let pass = Pass::new(parameters, Mode::Weights)
+            .with_drop_path(drop_path)
+            .with_whole_batch(team.whole_batch());
         let logits = network.forward(&pass, images(part, parameters.device()), mixing);
         let (mut loss, score) = cross_entropy(logits.main, part, label_smoothing);
         let mut of_auxiliary = Score::default();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use asap_core::MixingTables;
 use asap_data::Batch;
+use asap_kernels::WholeBatch;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::parameters::{WeightGradients, host};
@@ -112,6 +113,7 @@ impl Ranks for Alone {
 pub struct Team {
     workers: usize,
     ranks: Arc<dyn Ranks>,
+    whole: bool,
 }
 
 /// One worker.
@@ -137,7 +139,24 @@ impl Team {
     pub fn of(workers: usize, ranks: Arc<dyn Ranks>) -> Self {
         assert!(workers.is_power_of_two() && ranks.count().is_power_of_two());
         assert!(ranks.count() <= workers, "more processes than workers");
-        Self { workers, ranks }
+        Self { workers, ranks, whole: false }
+    }
+
+    /// The same with batch norms over whole batches: each process computes its part as one, and the result depends on their number, in its
+    /// last digits.
+    pub fn with_whole_batches(self, whole: bool) -> Self {
+        Self { whole, ..self }
+    }
+
+    /// The whole of a batch, for [`crate::pass::Pass::with_whole_batch`], if batch norms are over whole batches of several processes.
+    pub fn whole_batch(&self) -> Option<Arc<dyn WholeBatch>> {
+        let several = self.whole && self.ranks.count() > 1;
+        several.then(|| Arc::new(Sums(Arc::clone(&self.ranks))) as Arc<dyn WholeBatch>)
+    }
+
+    /// The number of parts of a batch.
+    fn parts(&self) -> usize {
+        if self.whole { self.ranks.count() } else { self.workers }
     }
 
     /// Number of workers.
@@ -155,21 +174,18 @@ impl Team {
     /// # Panics
     /// If the batch cannot be divided among the workers.
     pub fn join<T: Joint>(&self, batch: &Batch, mut compute: impl FnMut(&Batch, usize) -> T) -> T {
-        if self.workers == 1 {
+        let parts = self.parts();
+        if parts == 1 {
             return compute(batch, 0);
         }
         let images = batch.labels.len();
-        assert!(
-            images.is_multiple_of(self.workers),
-            "{images} images for {} workers",
-            self.workers
-        );
-        let size = images / self.workers;
+        assert!(images.is_multiple_of(parts), "{images} images for {parts} workers");
+        let size = images / parts;
         let mut part = |worker: usize| {
             let images = worker * size..(worker + 1) * size;
             compute(&part_of(batch, images.clone()), images.start)
         };
-        let own = self.workers / self.ranks.count();
+        let own = parts / self.ranks.count();
         let first = self.ranks.rank() * own;
         let mut joined = subtree(first..first + own, &mut part);
         let (rank, mut distance) = (self.ranks.rank(), 1);
@@ -182,7 +198,33 @@ impl Team {
             joined = if rank < partner { joined.plus(other) } else { other.plus(joined) };
             distance *= 2;
         }
-        joined.times(1.0 / self.workers as f32)
+        joined.times(1.0 / parts as f32)
+    }
+}
+
+/// Sums over the parts that processes compute.
+#[derive(Debug)]
+struct Sums(Arc<dyn Ranks>);
+
+impl WholeBatch for Sums {
+    fn parts(&self) -> usize {
+        self.0.count()
+    }
+
+    fn sum(&self, numbers: &mut [f64]) {
+        if numbers.is_empty() {
+            return;
+        }
+        let (rank, mut distance) = (self.0.rank(), 1);
+        while distance < self.0.count() {
+            let own: Numbers = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            let sent = own.len();
+            let answer = self.0.swap(rank ^ distance, own, false);
+            assert_eq!(answer.len(), sent, "the ranks are not at the same place");
+            let mut other = Received(&answer);
+            numbers.iter_mut().for_each(|number| *number += other.double());
+            distance *= 2;
+        }
     }
 }
 
@@ -300,8 +342,15 @@ mod tests {
 
     use burn::tensor::Device;
 
+    use asap_core::NetworkShape;
+    use asap_core::plan::Plan;
+
     use super::*;
-    use crate::steps::Score;
+    use crate::engine::Engine;
+    use crate::network::Network;
+    use crate::optimizer::Sgd;
+    use crate::pass::DropPath;
+    use crate::steps::{Descent, Score, descend};
 
     /// Ranks in threads.
     #[derive(Debug)]
@@ -386,6 +435,67 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The weights and statistics after five steps of a network with everything that has batch norms, and the losses.
+    fn five_steps(team: &Team) -> Vec<f32> {
+        let cell = asap_core::PublishedCell::find("ASAP").unwrap().genotype();
+        let (channels, cells, side, in_channels) = (4, 3, 16, 3);
+        let (height, width, classes, stem) = (side, side, 5, asap_core::Stem::Small);
+        let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
+        let plan = Plan::of(&cell.into(), &shape, true).unwrap();
+        let network = Network::new(plan, Engine::new(&Device::flex()));
+        let mut parameters = network.parameters(&Device::flex(), 1);
+        let sgd = Sgd { momentum: 0.9, nesterov: true, weight_decay: 3e-4, gradient_clip: 5.0 };
+        let value = |i: usize| ((i * 7919) % 1009) as f32 / 504.5 - 1.0 + (i % 4) as f32 * 0.3;
+        let batch = Batch {
+            images: (0..16 * side * side * 3).map(value).collect(),
+            labels: (0..16).map(|i| i % 5).collect(),
+            shape: [16, side, side, 3],
+        };
+        let mut numbers = Vec::new();
+        for step in 0..5 {
+            let drop_path = DropPath { probability: 0.2, seed: 1, step, first: 0 };
+            let descent = Descent {
+                drop_path: Some(drop_path),
+                auxiliary_weight: 0.4,
+                ..Descent::plain(sgd, 0.05)
+            };
+            let score = descend(&network, &mut parameters, &[], &batch, &descent, team).unwrap();
+            numbers.push(score.loss as f32);
+        }
+        numbers.extend(parameters.iter().flat_map(|(_, parameter)| host(&parameter.value)));
+        numbers
+    }
+
+    #[test]
+    fn batch_norms_over_whole_batches_are_those_of_one_process() {
+        let alone = five_steps(&Team::new(1));
+        let of = |count, whole| {
+            let ranks = Threads::all(count).into_iter().map(|rank| {
+                std::thread::spawn(move || {
+                    // Of a pool that they share, those that wait for each other would take every thread.
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+                    let team = Team::of(count, Arc::new(rank)).with_whole_batches(whole);
+                    pool.install(|| five_steps(&team))
+                })
+            });
+            let ranks: Vec<_> = ranks.collect();
+            ranks.into_iter().map(|rank| rank.join().unwrap()).collect::<Vec<_>>()
+        };
+        let farthest = |found: &[f32]| {
+            assert_eq!(found.len(), alone.len());
+            let differences = found.iter().zip(&alone).map(|(found, alone)| (found - alone).abs());
+            differences.fold(0.0, f32::max)
+        };
+        for count in [2, 4] {
+            let ranks = of(count, true);
+            ranks.iter().for_each(|rank| assert_eq!(rank, &ranks[0], "to the bit"));
+            let farthest = farthest(&ranks[0]);
+            assert!(farthest < 1e-4, "{count} processes: {farthest}");
+        }
+        let farthest = farthest(&of(2, false)[0]);
+        assert!(farthest > 1e-2, "norms of parts differ by {farthest} only");
     }
 
     #[test]

@@ -53,6 +53,25 @@ pub struct Standing {
     pub multiply_adds: u64,
 }
 
+/// The text of a table, decompressed.
+fn text(path: &Path) -> Result<Vec<u8>, Error> {
+    let read = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let text = fs::read(path).map_err(read)?;
+    if !text.starts_with(GZIP) {
+        return Ok(text);
+    }
+    let mut plain = Vec::new();
+    MultiGzDecoder::new(text.as_slice()).take(LIMIT).read_to_end(&mut plain).map_err(read)?;
+    if plain.len() as u64 == LIMIT {
+        return Err(fault(path, &format!("expected less than {} MiB, decompressed", LIMIT >> 20)));
+    }
+    Ok(plain)
+}
+
+fn fault(path: &Path, problem: &str) -> Error {
+    Error::Config(format!("table {}: {problem}", path.display()))
+}
+
 impl Tabular {
     /// Reads a table in CSV, compressed by gzip or not: a line of headings, a column `cell` with genotypes in the notation
     /// of their space, and columns of accuracies in percent. Without a `column`, the first of these.
@@ -69,16 +88,19 @@ impl Tabular {
         space: &SearchSpace,
         shape: &NetworkShape,
     ) -> Result<Self, Error> {
-        let read = |source| Error::Io { action: "read", path: path.to_owned(), source };
-        let mut text = fs::read(path).map_err(read)?;
-        if text.starts_with(GZIP) {
-            let mut plain = Vec::new();
-            let mut decoder = MultiGzDecoder::new(text.as_slice()).take(LIMIT);
-            decoder.read_to_end(&mut plain).map_err(read)?;
-            text = plain;
-        }
-        Self::parse(&text, column, space, shape)
-            .map_err(|problem| Error::Config(format!("table {}: {problem}", path.display())))
+        Self::parse(&text(path)?, column, space, shape).map_err(|problem| fault(path, &problem))
+    }
+
+    /// The columns of a table, `cell` aside.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn columns(path: &Path) -> Result<Vec<String>, Error> {
+        let text = text(path)?;
+        let mut reader = csv::Reader::from_reader(text.as_slice());
+        let headings = reader.headers().map_err(|error| fault(path, &error.to_string()))?;
+        let names = headings.iter().filter(|name| *name != "cell");
+        Ok(names.map(str::to_owned).collect())
     }
 
     fn parse(
@@ -149,6 +171,11 @@ impl Tabular {
     #[allow(clippy::len_without_is_empty, reason = "a table is never empty")]
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The accuracy of a cell, from 0 to 1; `None` if the table does not have it.
+    pub fn accuracy(&self, genotype: &Genotype) -> Option<f64> {
+        Some(self.entries[*self.positions.get(genotype)?].accuracy)
     }
 
     /// The place of a cell; `None` if the table does not have it.

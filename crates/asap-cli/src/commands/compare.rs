@@ -1,17 +1,22 @@
 //! `asap compare`: search methods side by side.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use asap::jobs::compare::{Compare, Plan, TableFile};
 use asap::jobs::planned::Plan as _;
+use asap::jobs::queries;
 use asap::run::spread::Spread;
-use asap::run::tables::{Comparison, TabularSummary};
+use asap::run::tables::{Comparison, QueryTable, TabularSummary};
 
 use crate::args::{Common, CompareArgs};
 use crate::output::{self, duration, megabytes, percent};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
+    if let (Some(evaluations), Some(table)) = (args.evaluations, &args.table) {
+        return on_table(args, common, table, evaluations);
+    }
     let compare = match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
@@ -48,6 +53,61 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
     super::note_missing(&table.missing, compare.plan().runs(), "compare", folder);
     let failures = table.rows.iter().map(|row| row.failures.len()).sum();
     super::fail_after_table(failures, "runs", "compare", folder)
+}
+
+/// Searches that ask the table, without images.
+fn on_table(
+    args: &CompareArgs,
+    common: &Common,
+    table: &Path,
+    evaluations: usize,
+) -> anyhow::Result<()> {
+    let config = super::layers(&args.settings, common)?.resolve()?;
+    let plan = queries::Plan {
+        methods: args.methods.clone(),
+        seeds: config.seeds(args.seeds),
+        evaluations,
+        table: table.to_owned(),
+        judge: args.table_column.clone(),
+        ask: args.ask_column.clone(),
+    };
+    let place = super::place(common, "compare");
+    let mut progress = Progress::new();
+    let stop = super::stop_on_signals()?;
+    let outcome = plan.run(&place, &config, &mut progress, &stop);
+    progress.finish();
+    let (folder, result) = outcome?;
+    output::print(common.json, &result, &text_of_queries(&result, &super::shell_path(&folder))?)
+}
+
+fn text_of_queries(result: &QueryTable, path: &str) -> anyhow::Result<String> {
+    let mut text = format!(
+        "{:<15} {:>16} {:>17} {:>16} {:>22}\n",
+        "method", "true accuracy", "better than", "as seen", "against random"
+    );
+    for row in &result.rows {
+        writeln!(
+            text,
+            "{:<15} {:>16} {:>17} {:>16} {:>22}",
+            row.method,
+            spread(&row.accuracy),
+            spread(&row.percentile),
+            spread(&row.asked),
+            row.against_random(),
+        )?;
+    }
+    writeln!(
+        text,
+        "{} evaluations each, {} seeds; true accuracy: {} of the cell that looked best by {}, among {} cells with a mean of {}; against random: \
+         difference of the means in points, and how likely chance alone makes one as large\nreport: {path}/report.html",
+        result.evaluations,
+        result.rows.first().map_or(0, |row| row.accuracy.count),
+        result.table.column,
+        result.asked,
+        result.table.cells,
+        percent(result.table.mean)
+    )?;
+    Ok(text)
 }
 
 fn text(table: &Comparison, path: &str) -> anyhow::Result<String> {

@@ -155,6 +155,62 @@ fn methods_are_compared_and_failures_reported() {
     refused(&with(&["broken.csv"]), at, &["broken.csv", "line 2", "percent", "`x`"]);
     fs::write(at.join("twice.csv"), format!("cell,test\n{}{}", lines[0], lines[0])).unwrap();
     refused(&with(&["twice.csv"]), at, &["line 3", "each cell once"]);
+    // Searches that ask a table of the whole space, where 3x3 convolutions are what counts.
+    let candidates = ["nor_conv_3x3", "skip_connect"];
+    let cell = |k: usize| {
+        let of = |edge: usize| candidates[k >> edge & 1];
+        let [a, b, c, d, e, f] = [0, 1, 2, 3, 4, 5].map(of);
+        let seen = 80 + (0..6).filter(|&edge| of(edge) == candidates[0]).count();
+        format!("|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|,{}.5,{seen}\n", seen + 10)
+    };
+    let all: Vec<_> = (0..64).map(cell).collect();
+    fs::write(at.join("all.csv"), format!("cell,test,validation_12\n{}", all.concat())).unwrap();
+    fs::write(at.join("some.csv"), format!("cell,test\n{}", lines[0])).unwrap();
+    let ask = |rest: &[&str]| {
+        let candidates = "network.candidates=[\"nor_conv_3x3\",\"skip_connect\"]";
+        let bench = ["compare", "--space", "nas-bench-201", "--set", candidates, "--table"];
+        bench.iter().chain(rest).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let asked = |threads: &str, out: &str| {
+        let methods = ["all.csv", "--methods", "random,evolution,nasnet", "--evaluations", "25"];
+        let rest = ["--seeds", "8", "--threads", threads, "--out", out, "--json"];
+        let args = ask(&[&methods[..], &rest].concat());
+        json(&asap(&args.iter().map(String::as_str).collect::<Vec<_>>(), at))
+    };
+    let table = asked("1", "asked");
+    assert_eq!(table, asked("2", "again"));
+    assert_eq!(
+        (&table["asked"], &table["table"]["column"]),
+        (&"validation_12".into(), &"test".into())
+    );
+    let rows = table["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    let of = |row: &Value, key: &str| row[key]["mean"].as_f64().unwrap();
+    for row in rows {
+        assert!((of(row, "accuracy") - of(row, "asked") - 0.105).abs() < 1e-9, "{row}");
+        assert_eq!(row["curve"].as_array().unwrap().len(), 25);
+        assert_eq!(row["found"].as_array().unwrap().len(), 8);
+    }
+    assert!(of(&rows[1], "accuracy") > of(&rows[0], "accuracy"), "evolution is ahead of chance");
+    assert!(rows[0]["against_random"].is_null() && rows[1]["against_random"][1].is_f64());
+    for file in ["report.html", "curves.svg", "result.json", "config.toml"] {
+        assert!(at.join("asked").join(file).exists(), "{file}");
+    }
+    let wrong = |rest: &[&str], parts: &[&str]| {
+        let args = ask(rest);
+        refused(&args.iter().map(String::as_str).collect::<Vec<_>>(), at, parts);
+    };
+    let of_images = ["all.csv", "--methods", "random,asap", "--evaluations", "9"];
+    wrong(&of_images, &["asap trains a search network on images", "random", "evolution"]);
+    wrong(&["all.csv", "--methods", "random", "--evaluations", "0"], &["at least 1, found 0"]);
+    let few = ["some.csv", "--methods", "random", "--evaluations", "99"];
+    wrong(&few, &["some.csv", "expected every cell of the space, found none of |"]);
+    let column = ["all.csv", "--methods", "random", "--evaluations", "9", "--ask-column", "x"];
+    wrong(&column, &["no column `x`", "validation_12"]);
+    let population =
+        ["all.csv", "--methods", "evolution", "--evaluations", "9", "--set", "query.tournament=11"];
+    wrong(&population, &["query.tournament", "1 to the population, 10"]);
+
     let other = ["compare", "--methods", "random", "--table", "t.csv"];
     refused(&other, at, &["cells of darts", "found none"]);
 

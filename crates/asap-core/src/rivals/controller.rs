@@ -51,7 +51,7 @@ pub struct Controller {
 }
 
 /// A genotype that a [`Controller`] sampled.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The cells; the inputs of each node in ascending order.
     pub genotype: Genotype,
@@ -169,6 +169,35 @@ impl Controller {
         self.ascend(&gradient);
         let decay = self.settings.baseline_decay;
         self.baseline = Some(decay * baseline + (1.0 - decay) * reward);
+        Ok(())
+    }
+
+    /// Learns from the advantages of some samples, the rewards beyond a baseline: one Adam step on the means over them.
+    ///
+    /// Ascends PPO's clipped objective `min(r A, clip(r, 1 - clip, 1 + clip) A)`, where `r` is the probability of a sample relative to that
+    /// with which it was drawn, and the entropy.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if an advantage is NaN or infinite; nothing changes.
+    ///
+    /// # Panics
+    /// If a sample comes from a controller of another space.
+    pub fn ascend_clipped(&mut self, samples: &[(Sample, f64)], clip: f64) -> Result<(), Error> {
+        if let Some((_, advantage)) = samples.iter().find(|(_, advantage)| !advantage.is_finite()) {
+            return Err(Error::value("advantage", advantage, "a finite number"));
+        }
+        let mut mean = vec![0.0; self.parameters.len()];
+        let share = 1.0 / samples.len().max(1) as f64;
+        for (sample, advantage) in samples {
+            let pass = self.replay(&sample.decisions);
+            let ln: f64 = pass.iter().map(|d| d.ln_probabilities[d.chosen]).sum();
+            let ratio = (ln - sample.ln_probability).exp();
+            let is_clipped = if *advantage > 0.0 { ratio > 1.0 + clip } else { ratio < 1.0 - clip };
+            let of_ln = if is_clipped { 0.0 } else { ratio * advantage };
+            let gradient = self.backward(&pass, of_ln, self.settings.entropy_weight);
+            add_scaled(&mut mean, &gradient, share);
+        }
+        self.ascend(&mean);
         Ok(())
     }
 

@@ -52,13 +52,20 @@ impl Plan {
         if !needs.weights && dx.is_none() {
             return grads;
         }
+        let mut of_batch = sums.clone();
+        if let Some(whole) = &self.whole {
+            let norms = given.results.norms.iter().zip(&mut of_batch);
+            let sums = norms.filter(|(norms, _)| norms.last.is_some()).map(|(_, sums)| sums);
+            GradSums::of_whole(&**whole, sums);
+        }
         // How the gradient of the output propagates to the result of each operation.
-        let outer: Vec<NormGrad> =
-            (given.results.norms.iter().zip(&sums).zip(given.mixing.weights))
-                .map(|((norms, sums), weight)| {
-                    self.norm_back(norms.last.as_ref(), *weight, sums, self.pixels, self.cout)
-                })
-                .collect();
+        let outer: Vec<NormGrad> = (of_batch.iter().zip(given.mixing.weights).enumerate())
+            .map(|(op, (sums, weight))| {
+                let norm = given.results.norms[op].last.as_ref();
+                let count = given.results.stats[op].last().map_or(0, |stats| stats.count);
+                self.norm_back(norm, *weight, sums, count, self.cout)
+            })
+            .collect();
         let inner = self.second_convs_back(given, &outer, needs.weights);
         let first = self.first_walk_back(given, &outer, &inner, needs.weights, dx);
         if needs.weights {
@@ -67,18 +74,18 @@ impl Plan {
         grads
     }
 
-    /// Through a batch norm of `channels` channels, or through a plain factor if there is none.
+    /// Through a batch norm of `channels` channels over `count` values, or through a plain factor if there is none.
     fn norm_back(
         &self,
         norm: Option<&Norm>,
         weight: f32,
         sums: &GradSums,
-        pixels: usize,
+        count: usize,
         channels: usize,
     ) -> NormGrad {
         let period = self.level.period(channels);
         match norm {
-            Some(norm) => norm.backward(weight, sums, self.n * pixels),
+            Some(norm) => norm.backward(weight, sums, count),
             None => {
                 let zeros = || vec![0.0; period];
                 NormGrad { g_scale: vec![weight; period], y_scale: zeros(), shift: zeros() }
@@ -231,19 +238,18 @@ impl Plan {
         weights: bool,
         dx: Option<Target<'_>>,
     ) -> Vec<PackedGrads> {
-        let inner_back: Vec<NormGrad> = (inner.iter())
-            .map(|inner| {
+        let mut of_batch: Vec<GradSums> = inner.iter().map(|inner| inner.sums.clone()).collect();
+        if let Some(whole) = self.whole.as_ref().filter(|_| !inner.is_empty()) {
+            GradSums::of_whole(&**whole, of_batch.iter_mut());
+        }
+        let inner_back: Vec<NormGrad> = (inner.iter().zip(&of_batch))
+            .map(|(inner, sums)| {
                 let Op::Chain(convs) = &self.ops[inner.op] else {
                     unreachable!("only chains have inner gradients")
                 };
-                let pixels = convs[0].oh * convs[0].ow;
-                self.norm_back(
-                    given.results.norms[inner.op].inner.as_ref(),
-                    1.0,
-                    &inner.sums,
-                    pixels,
-                    convs[0].block.cout,
-                )
+                let norm = given.results.norms[inner.op].inner.as_ref();
+                let count = given.results.stats[inner.op][0].count;
+                self.norm_back(norm, 1.0, sums, count, convs[0].block.cout)
             })
             .collect();
         let (dx, add) = dx.map(Target::parts).unzip();

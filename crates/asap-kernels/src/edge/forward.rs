@@ -86,9 +86,12 @@ impl Plan {
         affine: &[AffineParams<'_>],
         results: &mut Results,
     ) {
-        let joined = join(groups, |(_, all), parts| {
+        let mut joined = join(groups, |(_, all), parts| {
             parts.into_iter().for_each(|(_, part)| all.join(part));
         });
+        if let Some(whole) = &self.whole {
+            MomentSum::of_whole(&**whole, joined.iter_mut().map(|(_, moments)| moments));
+        }
         for (slot, sum) in joined {
             let stats = sum.stats();
             let Results { stats: all, norms, .. } = &mut *results;

@@ -5,11 +5,13 @@ mod forward;
 mod plan;
 mod types;
 
+use std::sync::Arc;
+
 pub use types::{Grads, Images, Mixing, Needs, OpGrads, OpParams, Running, Target};
 
 use crate::buffers::Buffers;
 use crate::error::{KernelError, Result};
-use crate::norm::{Norm, Stats};
+use crate::norm::{Norm, Stats, WholeBatch};
 use crate::simd::Level;
 use crate::spec::{EdgeSpec, OpKind, Precision};
 
@@ -40,6 +42,7 @@ pub struct Edge {
     level: Level,
     precision: Precision,
     buffers: Buffers,
+    whole: Option<Arc<dyn WholeBatch>>,
 }
 
 impl Edge {
@@ -51,12 +54,18 @@ impl Edge {
     pub fn new(spec: EdgeSpec, buffers: &Buffers) -> Result<Self> {
         spec.check()?;
         let level = Level::best(spec.cout);
-        Ok(Self { spec, level, precision: Precision::F32, buffers: buffers.clone() })
+        Ok(Self { spec, level, precision: Precision::F32, buffers: buffers.clone(), whole: None })
     }
 
     /// The same edge with a different precision of [`Edge::forward`] and its backward pass; inference is always in `f32`.
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// The same edge on images that are a part of a batch: in training, batch norm uses the statistics of all of it, and gradients go through
+    /// them. Those of parameters and mixing weights are sums over these images only.
+    pub fn with_whole_batch(self, whole: Option<Arc<dyn WholeBatch>>) -> Self {
+        Self { whole, ..self }
     }
 
     /// The same edge on another SIMD level, for comparison.
@@ -84,7 +93,8 @@ impl Edge {
         mixing: Mixing<'_>,
         out: Target<'_>,
     ) -> Result<Saved> {
-        let plan = self.plan(self.precision, [x.n, x.h, x.w], params)?;
+        let mut plan = self.plan(self.precision, [x.n, x.h, x.w], params)?;
+        plan.whole.clone_from(&self.whole);
         plan.check(x, out.len())?;
         check_mixing(mixing, plan.ops.len(), x.n)?;
         let affine: Vec<_> = params.iter().map(|p| p.affine.clone()).collect();

@@ -1,6 +1,7 @@
 //! An edge on images of a given size: its operations with packed weights, and the walk over the images.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -8,6 +9,7 @@ use super::types::{Images, Mixing, OpParams};
 use crate::block::{Conv, Source};
 use crate::buffers::{Buffer, Buffers};
 use crate::error::{KernelError, Result};
+use crate::norm::WholeBatch;
 use crate::padded::Padded;
 use crate::simd::{Level, PoolKind, PoolShape, pool_backward, pool_forward};
 use crate::spec::{Body, EdgeSpec, OpKind, Precision};
@@ -30,6 +32,8 @@ pub(super) struct Plan {
     pub(super) level: Level,
     pub(super) precision: Precision,
     pub(super) buffers: Buffers,
+    /// The batch of which the images are a part.
+    pub(super) whole: Option<Arc<dyn WholeBatch>>,
     pub(super) ops: Vec<Op>,
     /// True for each operation that has affine parameters.
     pub(super) affine: Vec<bool>,
@@ -98,6 +102,7 @@ impl Plan {
             level,
             precision,
             buffers: buffers.clone(),
+            whole: None,
             ops,
             affine: params.iter().map(|params| !params.affine.is_empty()).collect(),
             n,

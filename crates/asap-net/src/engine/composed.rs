@@ -6,7 +6,7 @@ use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions, PadMode};
 use burn::tensor::{Tensor, TensorData, s};
 
-use super::{BATCH_NORM_EPSILON, Layers, Mixing, Value, place};
+use super::{BATCH_NORM_EPSILON, Layers, Mixing, Value, place, whole};
 use crate::pass::{Mode, Norm, Pass};
 
 /// The engine of every device.
@@ -156,10 +156,20 @@ fn batch_norm(pass: &Pass<'_>, norm: &Norm, x: Tensor<4>) -> Tensor<4> {
         let (mean, variance) = pass.running(norm);
         (mean.reshape([1, 1, 1, c]), variance.reshape([1, 1, 1, c]))
     } else {
-        let mean = x.clone().mean_dims(&[0, 1, 2]);
+        let whole = pass.whole();
+        let parts = whole.map_or(1, |whole| whole.parts());
+        let mean_of = |x: Tensor<4>| {
+            let mean = x.mean_dims(&[0, 1, 2]);
+            match whole {
+                Some(whole) => whole::sum(whole, mean * (1.0 / parts as f64)),
+                None => mean,
+            }
+        };
+        let mean = mean_of(x.clone());
         let centred = x.clone() - mean.clone();
-        let variance = (centred.clone() * centred).mean_dims(&[0, 1, 2]);
-        pass.observe(norm, mean.clone().reshape([c]), variance.clone().reshape([c]), n * h * w);
+        let variance = mean_of(centred.clone() * centred);
+        let count = parts * n * h * w;
+        pass.observe(norm, mean.clone().reshape([c]), variance.clone().reshape([c]), count);
         (mean, variance)
     };
     let y = (x - mean) / (variance + BATCH_NORM_EPSILON).sqrt();

@@ -6,6 +6,7 @@
 
 mod composed;
 mod fused;
+mod whole;
 
 use std::fmt;
 use std::sync::Arc;

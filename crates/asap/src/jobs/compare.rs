@@ -72,7 +72,7 @@ impl Plan {
 }
 
 impl TableFile {
-    fn read(&self, config: &Config) -> Result<Tabular, Error> {
+    pub(crate) fn read(&self, config: &Config) -> Result<Tabular, Error> {
         // Of the size of the images the order of costs does not depend.
         let shape = NetworkShape { stem: Stem::Small, ..config.train.shape([32, 32, 3], 10) };
         Tabular::read(&self.path, self.column.as_deref(), &config.space()?, &shape)
@@ -338,14 +338,9 @@ impl Compare {
                 table,
             )
         });
-        let summary = |table: &Tabular| TabularSummary {
-            column: table.column().to_owned(),
-            cells: table.len(),
-            mean: table.mean(),
-        };
         let table = Comparison {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            table: table.map(summary),
+            table: table.map(TabularSummary::of),
             rows: rows.collect(),
             missing,
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use asap_data::Splits;
-use asap_net::team::{Ranks, Team, gather};
+use asap_net::team::{Ranks, gather};
 use asap_net::tensor_file;
 
 use crate::error::Error;
@@ -82,8 +82,7 @@ fn run<E: Epochs<Result: Send> + Send>(
     let fault = ready.as_ref().err().map(ToString::to_string);
     agree(&**ranks, Word { fault, ..Word::default() })?;
     let mut epochs = ready.expect("a fault is an error of all");
-    let team = Team::of(epochs.config().workers, Arc::clone(ranks));
-    epochs.set_team(team);
+    epochs.set_team(epochs.config().team(Arc::clone(ranks)));
     let stop = AtomicBool::new(false);
     driver::run_together(&mut epochs, &mut Memory::new(), &mut (), &stop).map(drop)
 }

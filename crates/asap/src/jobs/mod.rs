@@ -8,6 +8,7 @@ pub mod follow;
 mod inherit;
 pub mod overview;
 pub mod planned;
+pub mod queries;
 pub mod search_and_train;
 pub mod shard;
 pub mod transfer;

@@ -4,12 +4,14 @@
 use std::fmt::Write;
 
 /// One line of a chart.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Series {
     /// Its name in the legend; empty to leave it out.
     pub(crate) name: String,
     /// Points from left to right.
     pub(crate) points: Vec<(f64, f64)>,
+    /// Half the height of a band around each; none without.
+    pub(crate) spread: Vec<f64>,
 }
 
 /// A chart of lines over a common axis.
@@ -47,7 +49,8 @@ impl Chart<'_> {
         let drawn: Vec<&Series> = self.series.iter().filter(|s| !s.points.is_empty()).collect();
         let points = || drawn.iter().flat_map(|s| &s.points).filter(|p| p.1.is_finite());
         let xs = Axis::over(points().map(|p| p.0));
-        let ys = Axis::over(points().map(|p| p.1));
+        let edges = drawn.iter().flat_map(|s| s.band()).flat_map(|(_, low, high)| [low, high]);
+        let ys = Axis::over(points().map(|p| p.1).chain(edges).filter(|y| y.is_finite()));
         let named = drawn.iter().filter(|series| !series.name.is_empty()).count();
         let height = HEIGHT + LEGEND * named as f64;
         let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
@@ -95,6 +98,20 @@ impl Chart<'_> {
                 .filter(|point| point.1.is_finite())
                 .map(|&(x, y)| format!("{:.1},{:.1} ", at_x(x), at_y(y)))
                 .collect();
+            let band: Vec<_> = series.band().collect();
+            if !band.is_empty() {
+                let high = band.iter().map(|&(x, _, high)| (x, high));
+                let low = band.iter().rev().map(|&(x, low, _)| (x, low));
+                let edge: String = high
+                    .chain(low)
+                    .map(|(x, y)| format!("{:.1},{:.1} ", at_x(x), at_y(y)))
+                    .collect();
+                let colour = COLOURS[i % COLOURS.len()];
+                let _ = write!(
+                    svg,
+                    "<polygon fill=\"{colour}\" fill-opacity=\"0.12\" stroke=\"none\" points=\"{edge}\"/>"
+                );
+            }
             let _ = write!(svg, "<polyline {style} points=\"{line}\"/>");
             // A line of one point has no length.
             if let [(x, y)] = series.points[..] {
@@ -117,6 +134,13 @@ impl Chart<'_> {
         }
         svg.push_str("</svg>");
         svg
+    }
+}
+
+impl Series {
+    /// The lower and the upper edge of the band, with their place.
+    fn band(&self) -> impl Iterator<Item = (f64, f64, f64)> {
+        self.points.iter().zip(&self.spread).map(|(&(x, y), half)| (x, y - half, y + half))
     }
 }
 
@@ -194,6 +218,7 @@ mod tests {
         let series = |name: &str, points: &[(f64, f64)]| Series {
             name: name.to_owned(),
             points: points.to_vec(),
+            ..Series::default()
         };
         let chart = Chart {
             title: "a < b",

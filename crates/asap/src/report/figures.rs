@@ -18,6 +18,7 @@ pub(crate) fn figures(
         let line = |&method: &MethodName| Series {
             name: method.to_string(),
             points: mean_curve(done.iter().filter(|one| one.0 == method), read),
+            ..Series::default()
         };
         methods.iter().map(line).collect::<Vec<Series>>()
     };

@@ -18,7 +18,7 @@ use crate::settings::config::Config;
 
 pub(crate) use self::figures::figures;
 pub(crate) use self::search::write;
-pub(crate) use self::several::{write_comparison, write_run, write_transfer};
+pub(crate) use self::several::{write_comparison, write_queries, write_run, write_transfer};
 pub(crate) use self::training::write as write_training;
 
 const STYLE: &str = "
@@ -94,7 +94,10 @@ fn curves(html: &mut String, records: &[impl Curves]) {
             let point = ((record.epoch() + 1) as f64, value);
             match line {
                 Some(line) => line.points.push(point),
-                None => series.push(Series { name: name.to_owned(), points: vec![point] }),
+                None => {
+                    let (name, points) = (name.to_owned(), vec![point]);
+                    series.push(Series { name, points, ..Series::default() });
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::report::chart::{Chart, Series, escape};
 use crate::run::folder::{REPORT, RunFolder};
 use crate::run::record::TrainResult;
 use crate::run::spread::Spread;
-use crate::run::tables::{Comparison, Final, RunResult, TabularSummary, TransferTable};
+use crate::run::tables::{Comparison, Final, QueryTable, RunResult, TabularSummary, TransferTable};
 use crate::settings::config::Config;
 
 /// Writes the page of an `asap run`.
@@ -105,7 +105,7 @@ pub(crate) fn sizes(outcome: &Final) -> Chart<'static> {
         title: "Error against cost",
         x: "million multiply-adds",
         y: "test error in %",
-        series: vec![Series { name: String::new(), points }],
+        series: vec![Series { points, ..Series::default() }],
     }
 }
 
@@ -221,6 +221,53 @@ pub(crate) fn write_comparison(
         let _ = write!(body, "<figure>{}</figure>", chart.svg());
     }
     folder.write(REPORT, document("Comparison of methods", config, &body).as_bytes())
+}
+
+/// Writes the page and the chart of searches on a table.
+pub(crate) fn write_queries(
+    folder: &RunFolder,
+    config: &Config,
+    result: &QueryTable,
+) -> Result<(), Error> {
+    let mut body = String::new();
+    let rows = result.rows.iter().map(|row| {
+        vec![
+            row.method.to_string(),
+            row.accuracy.count.to_string(),
+            mean(&row.accuracy),
+            mean(&row.percentile),
+            mean(&row.asked),
+            row.against_random(),
+        ]
+    });
+    let head = ["method", "seeds", "accuracy", "better than", "as seen", "against random"];
+    table(&mut body, &head, rows);
+    let _ = write!(
+        body,
+        "<p>{} evaluations each. Accuracy: {}, of the cell that looked best by {}; in the table of {} cells their mean is {}. Better than:          percentage of all cells that are less accurate. Means over the seeds, with the standard deviation. Against random: difference of the          means in points, and its probability if there were none (permutation test).</p>",
+        result.evaluations,
+        escape(&result.table.column),
+        escape(&result.asked),
+        result.table.cells,
+        percent(result.table.mean),
+    );
+    // The first cells are chance, far below the rest.
+    let first = (result.evaluations / 10).min(10);
+    let lines = result.rows.iter().map(|row| {
+        let rest = row.curve.iter().enumerate().skip(first);
+        let points = rest.clone().map(|(i, one)| ((i + 1) as f64, 100.0 * one.mean));
+        let spread = rest.map(|(_, one)| 100.0 * one.deviation.unwrap_or(0.0));
+        Series { name: row.method.to_string(), points: points.collect(), spread: spread.collect() }
+    });
+    let chart = Chart {
+        title: "The best cell so far",
+        x: "evaluations",
+        y: "accuracy in %, mean and standard deviation over the seeds",
+        series: lines.collect(),
+    };
+    folder.write("curves.svg", chart.svg().as_bytes())?;
+    let _ = write!(body, "<figure>{}</figure>", chart.svg());
+    folder.write(REPORT, document("Searches on a table", config, &body).as_bytes())
 }
 
 /// The table of true accuracies.

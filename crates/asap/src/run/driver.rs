@@ -9,7 +9,7 @@ use asap_core::Design;
 use asap_data::{Batch, DataError, Loader};
 use asap_net::parameters::NamedValues;
 use asap_net::steps::{NonFinite, Score, finite};
-use asap_net::team::{Team, gather};
+use asap_net::team::{Alone, Team, gather};
 use asap_net::tensor_file::{self, Header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -245,7 +245,7 @@ pub(crate) fn run_locked<E: Epochs<Result: Send> + Send>(
     with_threads(epochs.config().threads, || {
         share(epochs)?;
         let outcome = run_together(epochs, sink, observer, stop);
-        epochs.set_team(ranks::alone(epochs.config().workers));
+        epochs.set_team(epochs.config().team(Arc::new(Alone)));
         outcome
     })?
 }
@@ -276,7 +276,7 @@ fn share<E: Epochs>(epochs: &mut E) -> Result<(), Error> {
     sent.extend(state);
     gather(&**others, sent, true);
     ranks::agree(&**others, Word::default())?;
-    epochs.set_team(Team::of(workers, Arc::clone(others)));
+    epochs.set_team(epochs.config().team(Arc::clone(others)));
     Ok(())
 }
 

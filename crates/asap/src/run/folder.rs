@@ -36,6 +36,8 @@ const DAMAGED: &str = "checkpoint/damaged.safetensors";
 pub const GENOTYPE_JSON: &str = "genotype.json";
 /// The found cell, in the Python form.
 pub const GENOTYPE_TEXT: &str = "genotype.txt";
+/// The cells that a search by queries evaluated, in order, with their accuracies.
+pub const EVALUATED: &str = "evaluations.json";
 /// The trained network: everything that `asap predict` needs, and nothing else.
 pub const WEIGHTS: &str = "weights.safetensors";
 /// The trained network after its best epoch on the validation images.

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use asap_core::Design;
 use asap_kernels::Level;
 use asap_net::steps::Score;
-use asap_net::team::{Alone, Ranks, Team, gather};
+use asap_net::team::{Ranks, Team, gather};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -137,9 +137,4 @@ pub(crate) fn end<T>(team: &Team, outcome: Result<Outcome<T>, Error>) -> Result<
         Err(error) if outcome.is_ok() => Err(error),
         _ => outcome,
     }
-}
-
-/// A team in this process only.
-pub(crate) fn alone(workers: usize) -> Team {
-    Team::of(workers, Arc::new(Alone))
 }

@@ -1,5 +1,8 @@
 //! Mean and spread of results that differ only in their seed.
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 /// Mean, spread, best and worst of repeated measurements.
@@ -43,9 +46,38 @@ impl Spread {
     }
 }
 
+/// The difference of two means, and the probability of one as large if both came from one distribution: a two-sided permutation test with
+/// 20,000 draws.
+pub fn permutation(one: &[f64], other: &[f64]) -> (f64, f64) {
+    const DRAWS: usize = 20_000;
+    let mut all = [one, other].concat();
+    let total: f64 = all.iter().sum();
+    let difference = |sum: f64| sum / one.len() as f64 - (total - sum) / other.len() as f64;
+    let found = difference(one.iter().sum());
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    let mut draw = || {
+        let (some, _) = all.partial_shuffle(&mut random, one.len());
+        difference(some.iter().sum())
+    };
+    // Sums in another order differ in their last digits.
+    let least = found.abs() * (1.0 - 1e-9);
+    let as_large = (0..DRAWS).filter(|_| draw().abs() >= least).count();
+    (found, (as_large + 1) as f64 / (DRAWS + 1) as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_permutation_test_knows_the_odds() {
+        // Of 20 ways to choose three of six, two are as extreme.
+        let (difference, p) = permutation(&[1.0, 2.0, 3.0], &[11.0, 12.0, 13.0]);
+        assert_eq!(difference, -10.0);
+        assert!((p - 0.1).abs() < 0.01, "{p}");
+        let (difference, p) = permutation(&[1.0, 3.0, 2.0], &[1.0, 2.0, 3.0]);
+        assert!(difference.abs() < 1e-12 && p == 1.0, "{difference} {p}");
+    }
 
     #[test]
     fn mean_and_spread() {

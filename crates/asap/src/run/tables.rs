@@ -1,12 +1,12 @@
 //! The results of commands with several runs.
 
-use asap_core::Design;
+use asap_core::{Design, Genotype};
 use serde::{Deserialize, Serialize};
 
 use crate::run::record::{SearchResult, TrainResult};
 use crate::run::spread::Spread;
 use crate::settings::MethodName;
-use crate::tabular::Standing;
+use crate::tabular::{Standing, Tabular};
 
 /// The result of searches and of the trainings of their cells; its `result.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -175,6 +175,12 @@ pub struct TabularSummary {
     pub mean: f64,
 }
 
+impl TabularSummary {
+    pub(crate) fn of(table: &Tabular) -> Self {
+        Self { column: table.column().to_owned(), cells: table.len(), mean: table.mean() }
+    }
+}
+
 /// The cells of a method in a table of true accuracies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -218,4 +224,66 @@ pub struct ComparisonRow {
     pub truth: Option<Truth>,
     /// Searches and trainings that failed, with the reason.
     pub failures: Vec<String>,
+}
+
+/// The result of searches on a table; its `result.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct QueryTable {
+    /// Version of asap that wrote it.
+    pub version: String,
+    /// The table and the column by which cells are judged.
+    pub table: TabularSummary,
+    /// The column that the searches saw.
+    pub asked: String,
+    /// Cells that each search asked for.
+    pub evaluations: usize,
+    /// One row for each method.
+    pub rows: Vec<QueryRow>,
+}
+
+/// A method over all seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct QueryRow {
+    /// The method.
+    pub method: MethodName,
+    /// Judged accuracy of the cells found.
+    pub accuracy: Spread,
+    /// Fraction of all cells that are less accurate.
+    pub percentile: Spread,
+    /// The accuracy that the searches saw of them.
+    pub asked: Spread,
+    /// Mean accuracy minus that of random search, if that was compared, and the probability of a difference as large if both were the same
+    /// (two-sided permutation test).
+    pub against_random: Option<(f64, f64)>,
+    /// Judged accuracy of the best cell so far, after each evaluation.
+    pub curve: Vec<Spread>,
+    /// The cell found with each seed.
+    pub found: Vec<Found>,
+}
+
+impl QueryRow {
+    /// The comparison with random search in words: `+0.21 (p < 0.0001)`, in points.
+    pub fn against_random(&self) -> String {
+        match self.against_random {
+            None => "-".to_owned(),
+            Some((difference, p)) if p < 1e-4 => format!("{:+.2} (p < 0.0001)", 100.0 * difference),
+            Some((difference, p)) => format!("{:+.2} (p = {p:.4})", 100.0 * difference),
+        }
+    }
+}
+
+/// A cell that was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Found {
+    /// The seed.
+    pub seed: u64,
+    /// The cell.
+    pub genotype: Genotype,
+    /// Its judged accuracy.
+    pub accuracy: f64,
+    /// The accuracy that the search saw.
+    pub asked: f64,
 }

@@ -13,7 +13,7 @@ use crate::memory::{peak_rss_mb, rss_mb};
 use crate::report;
 use crate::run::checkpoint::{Progress, State};
 use crate::run::driver::{Batches, Epochs, Position};
-use crate::run::folder::{GENOTYPE_JSON, GENOTYPE_TEXT, RunFolder};
+use crate::run::folder::{EVALUATED, GENOTYPE_JSON, GENOTYPE_TEXT, RunFolder};
 use crate::run::ranks::Kind;
 use crate::run::record::{EpochRecord, Event, SearchResult, StepReport};
 use crate::run::sink::{Sink, Tensors};
@@ -246,6 +246,9 @@ impl Epochs for Search {
         let result = self.end(last.map_or(0.0, |record| record.valid_accuracy))?;
         sink.write_json(GENOTYPE_JSON, &result.genotype)?;
         sink.write(GENOTYPE_TEXT, format!("{}\n", result.genotype).as_bytes())?;
+        if let Some(evaluated) = self.method.evaluated() {
+            sink.write_json(EVALUATED, &evaluated)?;
+        }
         Ok(result)
     }
 

@@ -160,7 +160,7 @@ impl Learner {
         let mixing = self.tensors(mixing).into_iter().map(|m| m.autodiff().require_grad());
         let mixing: Vec<Mixing> = mixing.collect();
         let (score, (tables, weights)) = self.team.join(batch, |part, _| {
-            let pass = Pass::new(parameters, mode);
+            let pass = Pass::new(parameters, mode).with_whole_batch(self.team.whole_batch());
             let logits = self.network.forward(&pass, images(part, &self.device), &mixing).main;
             let (loss, score) = cross_entropy(logits, part, 0.0);
             let mut gradients = loss.backward();
@@ -203,7 +203,7 @@ impl Learner {
         let mixing = self.tensors(mixing);
         for (count, batch) in (1u16..).zip(batches) {
             let (score, statistics) = self.team.join(&batch, |part, _| {
-                let pass = Pass::new(&self.parameters, Mode::Weights);
+                let pass = self.pass(Mode::Weights);
                 let logits = self.network.forward(&pass, images(part, &self.device), &mixing).main;
                 let (loss, score) = cross_entropy(logits, part, 0.0);
                 // Taken backwards, since a graph that is not would stay in memory.
@@ -232,7 +232,7 @@ impl Learner {
     pub fn try_out(&self, batch: &Batch, mixing: &MixingTables) -> Result<Score, NonFinite> {
         let mixing = self.tensors(mixing);
         let score = self.team.join(batch, |part, _| {
-            let pass = Pass::new(&self.parameters, Mode::Architecture);
+            let pass = self.pass(Mode::Architecture);
             let logits = self.network.forward(&pass, images(part, &self.device), &mixing).main;
             cross_entropy(logits, part, 0.0).1
         });
@@ -250,6 +250,11 @@ impl Learner {
         let space = self.architecture.space();
         let ones = vec![vec![1.0; space.candidates.len()]; space.edge_count()];
         vec![ones; space.kinds().len()]
+    }
+
+    /// A pass over a worker's part of a batch.
+    fn pass(&self, mode: Mode) -> Pass<'_> {
+        Pass::new(&self.parameters, mode).with_whole_batch(self.team.whole_batch())
     }
 
     fn tensors(&self, mixing: &MixingTables) -> Vec<Mixing> {

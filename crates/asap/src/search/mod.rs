@@ -18,7 +18,7 @@ use asap_data::{
 };
 use asap_net::engine::Engine;
 use asap_net::steps::Score;
-use asap_net::team::Team;
+use asap_net::team::Alone;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -111,7 +111,7 @@ impl Search {
         config.batch_of(config.search.batch, valid.len())?;
         let batch = config.batch_of(config.search.batch, train.len())?;
         memory::check(config.limits.memory_mb, "search.batch", batch, |batch| {
-            memory_mb(&config, &architecture, &summary, batch.div_ceil(config.workers))
+            memory_mb(&config, &architecture, &summary, config.part_of(batch))
         })?;
         let mut learner = Learner::new(
             &shape,
@@ -121,7 +121,7 @@ impl Search {
             &device,
             config.seed,
         )?;
-        learner.set_team(Team::new(config.workers));
+        learner.set_team(config.team(Arc::new(Alone)));
         Ok(Self {
             method,
             alpha_lr: config.alpha_lr(steps),
@@ -176,7 +176,7 @@ impl Search {
     /// Estimated memory of the search at its start, in MiB; pruning lowers it.
     pub fn memory_estimate_mb(&self) -> f64 {
         let batch = self.config.search.batch.min(self.data.train_images);
-        let part = batch.div_ceil(self.config.workers);
+        let part = self.config.part_of(batch);
         memory_mb(&self.config, &self.learner.architecture, &self.data, part)
     }
 
@@ -235,12 +235,13 @@ impl Search {
             Interval::Epoch => clock.epoch as f64,
             Interval::Step => clock.epochs(),
         };
+        let training = self.method.training(clock.epoch, self.epochs());
         CosineLearningRate {
             initial: self.config.weights.lr,
             minimum: self.config.weights.lr_min,
-            epochs: self.epochs(),
+            epochs: training.len(),
         }
-        .at(epoch)
+        .at(epoch - training.start as f64)
     }
 
     fn alive_ops(&self) -> usize {

@@ -1,8 +1,11 @@
 //! Checks of a whole configuration: every value in its range, and values that exclude each other.
 
+use std::sync::Arc;
+
 use asap_core::{EdgePolicy, Ending};
 use asap_kernels::Precision;
 use asap_net::device::DeviceName;
+use asap_net::team::{Ranks, Team};
 
 use super::auto::Auto;
 use super::config::{Config, Order, Relaxation};
@@ -23,8 +26,24 @@ impl Config {
             Some((key, batch)) => Err(Error::Config(format!(
                 "{key}: expected a multiple of workers = {workers}, found {batch}"
             ))),
+            None if self.sync_batch_norm && self.device != DeviceName::Cpu => {
+                Err(Error::Config(format!(
+                    "sync_batch_norm: expected false on the device {}; only CPUs share batches",
+                    self.device
+                )))
+            }
             None => Ok(()),
         }
+    }
+
+    /// The workers of every step, whose work these processes do.
+    pub(crate) fn team(&self, ranks: Arc<dyn Ranks>) -> Team {
+        Team::of(self.workers, ranks).with_whole_batches(self.sync_batch_norm)
+    }
+
+    /// The most images that a process computes together, of the `batch` images of a step.
+    pub(crate) fn part_of(&self, batch: usize) -> usize {
+        if self.sync_batch_norm { batch } else { batch.div_ceil(self.workers) }
     }
 
     /// The number of images of a step, at most `batch` of so many.
@@ -65,6 +84,7 @@ impl Config {
             }
         }
         self.check_workers()?;
+        self.query.evolution().check()?;
         let auto = |value: Auto| match value {
             Auto::Auto => 0.5,
             Auto::Value(value) => value,

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use asap_core::{
-    Adam, Annealing, EdgePolicy, Family, NetworkShape, Operation, PowerCosineLearningRate,
-    SearchSpace, Stem, TemperatureSchedule, ThresholdPolicy,
+    Adam, Annealing, EdgePolicy, EvolutionSettings, Family, NetworkShape, Operation,
+    PowerCosineLearningRate, SearchSpace, Stem, TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions, Policy};
 use asap_kernels::Precision;
@@ -29,6 +29,10 @@ pub struct Config {
     /// are joined in a fixed tree: the result depends on their number, and not on what does their work. Memory shrinks with the part.
     #[serde(default = "one")]
     pub workers: usize,
+    /// Batch norm over whole batches, also where several processes share them. The result then depends on the number of processes, in its
+    /// last digits, and no longer on `workers`, which only says how many there may be.
+    #[serde(default)]
+    pub sync_batch_norm: bool,
     /// Device that holds tensors and runs operations.
     #[schemars(with = "String")]
     pub device: DeviceName,
@@ -53,6 +57,9 @@ pub struct Config {
     pub pruning: PruningConfig,
     /// Partial channels, for `pc-darts`.
     pub pc_darts: PcDartsConfig,
+    /// Searches that evaluate one cell after another.
+    #[serde(default)]
+    pub query: QueryConfig,
     /// Descent on the network weights.
     pub weights: WeightsConfig,
     /// Descent on alpha.
@@ -283,6 +290,32 @@ pub struct PcDartsConfig {
     pub parts: usize,
     /// Fraction of the epochs in which alpha does not move.
     pub warmup: f64,
+}
+
+/// Searches that evaluate one cell after another: `random-trained`, `evolution`, `nasnet`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueryConfig {
+    /// Cells that are trained, each from fresh weights for an equal part of search.epochs; 0 for one for every two epochs.
+    pub evaluations: usize,
+    /// Cells that are alive in `evolution` (P).
+    pub population: usize,
+    /// Cells of which the best becomes the parent in `evolution` (S).
+    pub tournament: usize,
+}
+
+impl Default for QueryConfig {
+    fn default() -> Self {
+        let EvolutionSettings { population, tournament } = EvolutionSettings::default();
+        Self { evaluations: 0, population, tournament }
+    }
+}
+
+impl QueryConfig {
+    /// The constants of `evolution`.
+    pub(crate) fn evolution(&self) -> EvolutionSettings {
+        EvolutionSettings { population: self.population, tournament: self.tournament }
+    }
 }
 
 /// Descent on the network weights.

@@ -44,13 +44,17 @@ pub enum MethodName {
     Placebo,
     /// One cell drawn at random; no search.
     Random,
-    /// The best of a few random cells, trained within the same budget.
+    /// Random search: the best of the cells drawn, each trained for a share of the epochs.
     RandomTrained,
+    /// Regularized evolution: the best of a few has a mutated child, and the oldest dies (AmoebaNet).
+    Evolution,
+    /// A controller that learns by proximal policy optimization from the accuracies of trained cells.
+    Nasnet,
 }
 
 impl MethodName {
     /// Every method.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Asap,
         Self::AsapPac,
         Self::Darts,
@@ -66,6 +70,8 @@ impl MethodName {
         Self::Placebo,
         Self::Random,
         Self::RandomTrained,
+        Self::Evolution,
+        Self::Nasnet,
     ];
 
     /// The name on the command line.
@@ -86,6 +92,8 @@ impl MethodName {
             Self::Placebo => "placebo",
             Self::Random => "random",
             Self::RandomTrained => "random-trained",
+            Self::Evolution => "evolution",
+            Self::Nasnet => "nasnet",
         }
     }
 
@@ -110,12 +118,17 @@ impl MethodName {
 
     /// True if an alpha of each operation is trained.
     pub fn has_alpha(self) -> bool {
-        !matches!(self, Self::Enas | Self::Random | Self::RandomTrained)
+        self != Self::Enas && self.shares_weights()
+    }
+
+    /// True if the method asks for the accuracy of one cell after another; [`Self::Random`] asks for none on images.
+    pub fn queries(self) -> bool {
+        matches!(self, Self::Random | Self::RandomTrained | Self::Evolution | Self::Nasnet)
     }
 
     /// True if the network at the end of the search holds the weights of the cell that was found.
     pub fn shares_weights(self) -> bool {
-        !matches!(self, Self::Random | Self::RandomTrained)
+        !self.queries()
     }
 }
 

@@ -15,7 +15,7 @@ use asap_data::{
 use asap_net::engine::Engine;
 use asap_net::network::Network;
 use asap_net::parameters::{NamedValues, Parameters};
-use asap_net::team::Team;
+use asap_net::team::{Alone, Team};
 use asap_net::trained::{NetworkCard, TestImages, TrainedNetwork};
 use burn::tensor::Device;
 
@@ -98,7 +98,7 @@ impl Training {
         let cost = plan.cost();
         let batch = config.batch_of(config.train.batch, data.train_images)?;
         memory::check(config.limits.memory_mb, "train.batch", batch, |batch| {
-            let part = batch.div_ceil(config.workers);
+            let part = config.part_of(batch);
             Footprint::of_training(&design, config.precision).mb(&cost, part)
         })?;
         let network = Network::new(plan, Engine::with_precision(&device, config.precision));
@@ -120,7 +120,7 @@ impl Training {
             None => Some(loader(images, held_out, Augment::none(), false)?),
         };
         Ok(Self {
-            team: Team::new(config.workers),
+            team: config.team(Arc::new(Alone)),
             rate: config.train.learning_rate(),
             config,
             design,
@@ -199,7 +199,7 @@ impl Training {
     /// Estimated memory of the training, in MiB.
     pub fn memory_estimate_mb(&self) -> f64 {
         let batch = self.config.train.batch.min(self.data.train_images);
-        let part = batch.div_ceil(self.config.workers);
+        let part = self.config.part_of(batch);
         Footprint::of_training(&self.design, self.config.precision).mb(&self.cost, part)
     }
 

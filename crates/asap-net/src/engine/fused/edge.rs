@@ -76,7 +76,8 @@ impl Edges {
         if pass.mode() == Mode::Evaluation {
             self.infer(pass, &edge, ops, x, sum)
         } else {
-            self.train(pass, edge.with_precision(self.precision), ops, x, sum)
+            let edge = edge.with_precision(self.precision).with_whole_batch(pass.whole().cloned());
+            self.train(pass, edge, ops, x, sum)
         }
     }
 

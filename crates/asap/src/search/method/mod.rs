@@ -8,9 +8,12 @@ mod enas;
 mod evidence;
 mod p_darts;
 mod pruning;
+mod queried;
 mod random;
 mod snas;
 mod xnas;
+
+use std::ops::Range;
 
 use asap_core::{Architecture, Derived, Evidence, MixingTables, NetworkShape, Pruned, Sureness};
 use asap_data::Batch;
@@ -21,6 +24,8 @@ use crate::error::Error;
 use crate::search::learner::Learner;
 use crate::settings::MethodName;
 use crate::settings::config::Config;
+pub(crate) use queried::query;
+
 use asap_net::optimizer::Sgd;
 use asap_net::parameters::fnv1a;
 use asap_net::steps::{NonFinite, Score};
@@ -105,6 +110,11 @@ pub trait Method: Send {
         cells
     }
 
+    /// The epochs over which the learning rate falls, out of all `epochs`: those of a training from fresh weights.
+    fn training(&self, _epoch: usize, epochs: usize) -> Range<usize> {
+        0..epochs
+    }
+
     /// True if the architecture moves in this epoch; if not, no batch of the validation half is drawn.
     fn moves(&self, _: &Clock) -> bool {
         true
@@ -159,6 +169,11 @@ pub trait Method: Send {
         Vec::new()
     }
 
+    /// The cells that were evaluated one after the other, with their accuracies, if the method does that.
+    fn evaluated(&self) -> Option<serde_json::Value> {
+        None
+    }
+
     /// The state that a checkpoint must hold besides learner and clock.
     fn state(&self) -> serde_json::Value {
         serde_json::Value::Null
@@ -205,8 +220,10 @@ pub fn build(
         MethodName::Snas => Box::new(snas::Snas::new(config, adam)),
         MethodName::Xnas => Box::new(xnas::Xnas::new(config, steps)),
         MethodName::Enas => Box::new(enas::Enas::new(config, &space)?),
-        MethodName::Random => Box::new(random::Random::untrained(config, &space)),
-        MethodName::RandomTrained => Box::new(random::Random::trained(config, &space)),
+        MethodName::Random => Box::new(random::Random::new(config, &space)),
+        MethodName::RandomTrained | MethodName::Evolution | MethodName::Nasnet => {
+            Box::new(queried::Queried::new(name, config, &space)?)
+        }
     })
 }
 

@@ -1,0 +1,142 @@
+//! Searches by queries ([`Query`]): cells are trained one after the other, each from fresh weights in its share of the epochs, and their
+//! validation accuracies tell the search what to try next.
+
+use std::ops::Range;
+
+use asap_core::{Derived, Genotype, MixingTables, Pruned, Query, SearchSpace};
+use asap_data::Batch;
+use serde::{Deserialize, Serialize};
+
+use super::{Clock, Method, Step};
+use crate::error::Error;
+use crate::search::learner::Learner;
+use crate::settings::MethodName;
+use crate::settings::config::Config;
+use asap_net::steps::{NonFinite, Score};
+
+/// Epochs of each cell, unless the number of cells is given.
+const EPOCHS: usize = 2;
+
+/// The search of a method that queries.
+///
+/// # Errors
+/// If its settings are refused.
+pub(crate) fn query(
+    method: MethodName,
+    config: &Config,
+    space: &SearchSpace,
+) -> Result<Query, Error> {
+    let seed = config.seed;
+    Ok(match method {
+        MethodName::Evolution => Query::evolution(space, config.query.evolution(), seed)?,
+        MethodName::Nasnet => Query::nasnet(space, seed),
+        _ => Query::random(space, seed),
+    })
+}
+
+/// A search by queries, and the cell in training.
+pub(super) struct Queried {
+    epochs: usize,
+    evaluations: usize,
+    state: State,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    query: Query,
+    cell: Genotype,
+    evaluated: Vec<Evaluated>,
+}
+
+/// A cell that was trained, and its validation accuracy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Evaluated {
+    cell: Genotype,
+    accuracy: f64,
+}
+
+impl Queried {
+    pub(super) fn new(
+        method: MethodName,
+        config: &Config,
+        space: &SearchSpace,
+    ) -> Result<Self, Error> {
+        let epochs = config.search.epochs;
+        let evaluations = match config.query.evaluations {
+            0 => epochs.div_ceil(EPOCHS),
+            evaluations => evaluations.min(epochs),
+        };
+        let query = query(method, config, space)?;
+        let state = State { cell: query.ask(), query, evaluated: Vec::new() };
+        Ok(Self { epochs, evaluations, state })
+    }
+
+    /// The number of the cell that an epoch trains.
+    fn turn(&self, epoch: usize) -> usize {
+        epoch * self.evaluations / self.epochs.max(1)
+    }
+}
+
+impl Method for Queried {
+    fn moves(&self, _: &Clock) -> bool {
+        false
+    }
+
+    fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
+        let mixing = self.mixing(learner, &step.clock);
+        learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
+    }
+
+    fn architecture_step(
+        &mut self,
+        _: &mut Learner,
+        _: &Step<'_>,
+        _: &Batch,
+    ) -> Result<Vec<Pruned>, NonFinite> {
+        Ok(Vec::new())
+    }
+
+    fn training(&self, epoch: usize, epochs: usize) -> Range<usize> {
+        let first = |turn: usize| (turn * epochs).div_ceil(self.evaluations);
+        first(self.turn(epoch))..first(self.turn(epoch) + 1)
+    }
+
+    fn validated(&mut self, learner: &mut Learner, clock: &Clock, accuracy: f64) {
+        if clock.epoch + 1 < self.epochs && self.turn(clock.epoch + 1) == self.turn(clock.epoch) {
+            return;
+        }
+        let State { query, cell, evaluated } = &mut self.state;
+        query.tell(cell, accuracy).expect("an accuracy is finite");
+        let next = query.ask();
+        let cell = std::mem::replace(cell, next);
+        evaluated.push(Evaluated { cell, accuracy });
+        learner.reset();
+    }
+
+    fn mixing(&self, learner: &Learner, _: &Clock) -> MixingTables {
+        let space = learner.architecture.space();
+        space.one_hot(&self.state.cell).expect("the cells are of the space")
+    }
+
+    fn is_over(&self, _: &Learner) -> bool {
+        false
+    }
+
+    fn derive(&self, _: &Learner) -> Derived {
+        let best = self.state.query.best().map_or(&self.state.cell, |(cell, _)| cell);
+        Derived { genotype: best.clone(), fallback: Vec::new() }
+    }
+
+    fn state(&self) -> serde_json::Value {
+        serde_json::to_value(&self.state).expect("a query is JSON")
+    }
+
+    fn restore(&mut self, state: serde_json::Value) -> Result<(), serde_json::Error> {
+        self.state = serde_json::from_value(state)?;
+        Ok(())
+    }
+
+    fn evaluated(&self) -> Option<serde_json::Value> {
+        Some(serde_json::to_value(&self.state.evaluated).expect("cells are JSON"))
+    }
+}
