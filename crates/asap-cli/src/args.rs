@@ -456,7 +456,7 @@ pub(crate) struct CompareArgs {
     /// Column of the accuracies in --table [default: the first beside `cell`]
     #[arg(long, value_name = "NAME", requires = "table")]
     pub(crate) table_column: Option<String>,
-    /// Read no images: each method asks the table for the accuracies of so many cells (random, evolution, nasnet)
+    /// Read no images: each method asks the table for the accuracies of so many cells (random, evolution, pnas, nasnet)
     #[arg(long, value_name = "N", requires = "table", conflicts_with_all = ["data", "data_dir", "minutes", "time", "shard"])]
     pub(crate) evaluations: Option<usize>,
     /// Column that they see [default: the first that begins with `validation`, or --table-column]

@@ -114,7 +114,8 @@ impl Plan {
         columns: &Columns,
         stop: &AtomicBool,
     ) -> Result<Searched, Error> {
-        let mut query = query(method, &Config { seed, ..config.clone() }, &config.space()?)?;
+        let config = Config { seed, ..config.clone() };
+        let mut query = query(method, &config, &config.space()?, self.evaluations)?;
         let accuracy = |table: &Tabular, cell: &Genotype| {
             table.accuracy(cell).ok_or_else(|| {
                 Error::Config(format!(

@@ -292,7 +292,7 @@ pub struct PcDartsConfig {
     pub warmup: f64,
 }
 
-/// Searches that evaluate one cell after another: `random-trained`, `evolution`, `nasnet`.
+/// Searches that evaluate one cell after another: `random-trained`, `evolution`, `pnas`, `nasnet`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueryConfig {

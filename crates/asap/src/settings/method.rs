@@ -48,13 +48,15 @@ pub enum MethodName {
     RandomTrained,
     /// Regularized evolution: the best of a few has a mutated child, and the oldest dies (AmoebaNet).
     Evolution,
+    /// Progressive search: cells grow node by node, guided by a model that predicts accuracies.
+    Pnas,
     /// A controller that learns by proximal policy optimization from the accuracies of trained cells.
     Nasnet,
 }
 
 impl MethodName {
     /// Every method.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Asap,
         Self::AsapPac,
         Self::Darts,
@@ -71,6 +73,7 @@ impl MethodName {
         Self::Random,
         Self::RandomTrained,
         Self::Evolution,
+        Self::Pnas,
         Self::Nasnet,
     ];
 
@@ -93,6 +96,7 @@ impl MethodName {
             Self::Random => "random",
             Self::RandomTrained => "random-trained",
             Self::Evolution => "evolution",
+            Self::Pnas => "pnas",
             Self::Nasnet => "nasnet",
         }
     }
@@ -123,7 +127,10 @@ impl MethodName {
 
     /// True if the method asks for the accuracy of one cell after another; [`Self::Random`] asks for none on images.
     pub fn queries(self) -> bool {
-        matches!(self, Self::Random | Self::RandomTrained | Self::Evolution | Self::Nasnet)
+        matches!(
+            self,
+            Self::Random | Self::RandomTrained | Self::Evolution | Self::Pnas | Self::Nasnet
+        )
     }
 
     /// True if the network at the end of the search holds the weights of the cell that was found.

@@ -221,9 +221,10 @@ pub fn build(
         MethodName::Xnas => Box::new(xnas::Xnas::new(config, steps)),
         MethodName::Enas => Box::new(enas::Enas::new(config, &space)?),
         MethodName::Random => Box::new(random::Random::new(config, &space)),
-        MethodName::RandomTrained | MethodName::Evolution | MethodName::Nasnet => {
-            Box::new(queried::Queried::new(name, config, &space)?)
-        }
+        MethodName::RandomTrained
+        | MethodName::Evolution
+        | MethodName::Pnas
+        | MethodName::Nasnet => Box::new(queried::Queried::new(name, config, &space)?),
     })
 }
 

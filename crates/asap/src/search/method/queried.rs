@@ -17,7 +17,7 @@ use asap_net::steps::{NonFinite, Score};
 /// Epochs of each cell, unless the number of cells is given.
 const EPOCHS: usize = 2;
 
-/// The search of a method that queries.
+/// The search of a method that queries, for so many evaluations.
 ///
 /// # Errors
 /// If its settings are refused.
@@ -25,10 +25,12 @@ pub(crate) fn query(
     method: MethodName,
     config: &Config,
     space: &SearchSpace,
+    evaluations: usize,
 ) -> Result<Query, Error> {
     let seed = config.seed;
     Ok(match method {
         MethodName::Evolution => Query::evolution(space, config.query.evolution(), seed)?,
+        MethodName::Pnas => Query::pnas(space, evaluations, seed),
         MethodName::Nasnet => Query::nasnet(space, seed),
         _ => Query::random(space, seed),
     })
@@ -66,7 +68,7 @@ impl Queried {
             0 => epochs.div_ceil(EPOCHS),
             evaluations => evaluations.min(epochs),
         };
-        let query = query(method, config, space)?;
+        let query = query(method, config, space, evaluations)?;
         let state = State { cell: query.ask(), query, evaluated: Vec::new() };
         Ok(Self { epochs, evaluations, state })
     }
