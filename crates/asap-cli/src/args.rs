@@ -134,6 +134,21 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// True if the command writes what `--out` names.
+    pub(crate) fn writes(&self) -> bool {
+        matches!(
+            self,
+            Self::Search(_)
+                | Self::Train(_)
+                | Self::Run(_)
+                | Self::Transfer(_)
+                | Self::Compare(_)
+                | Self::Export(_)
+                | Self::Cells(CellsArgs { command: CellsCommand::Draw { .. } })
+                | Self::Data(DataArgs { command: DataCommand::Convert { .. } })
+        )
+    }
+
     /// True if the command reads a configuration, and so `--config` and `--set`.
     pub(crate) fn reads_configuration(&self) -> bool {
         matches!(

@@ -163,8 +163,15 @@ pub(crate) fn no_settings(common: &Common) -> anyhow::Result<()> {
     Err(crate::failure::Usage(fault.to_owned()).into())
 }
 
-/// Refuses settings for a command that reads no configuration: it would run without them.
+/// Refuses settings for a command that reads no configuration, and `--out` for one that writes nothing: it would run without them.
 pub(crate) fn no_unread_settings(command: &Command, common: &Common) -> anyhow::Result<()> {
+    if let Some(out) = common.out.as_ref().filter(|_| !command.writes()) {
+        return Err(crate::failure::Usage(format!(
+            "--out {}: this command has nothing to write there; its result is printed, as JSON with --json",
+            out.display()
+        ))
+        .into());
+    }
     let flag = match (common.set.is_empty(), &common.config) {
         (true, None) => return Ok(()),
         (false, _) => "--set",

@@ -8,6 +8,10 @@ use crate::refused;
 fn mistakes_are_named_and_end_with_2() {
     let here = tempfile::tempdir().unwrap();
     let at = here.path();
+    for nothing in [&["cells", "list"][..], &["data", "check", "embedded"], &["bench", "latency"]] {
+        let out = [nothing, &["--out", "o"]].concat();
+        refused(&out, at, &["--out o: this command has nothing to write there", "--json"]);
+    }
     refused(&["search", "--preset", "fast"], at, &["fast", "quick", "paper"]);
     refused(&["cells", "draw", "ASAP", "--kind", "small"], at, &["small", "normal, reduction"]);
     refused(&["cells", "convert", "ASAP", "--to", "yaml"], at, &["yaml", "python, json"]);
