@@ -130,16 +130,18 @@ pub trait Method: Send {
     }
 
     /// A step on the architecture with a batch of the validation half, after that on the weights; returns the
-    /// operations that it removed.
+    /// operations that it removed. Nothing by default, for methods without a step of their own.
     ///
     /// # Errors
     /// If a number is not finite.
     fn architecture_step(
         &mut self,
-        learner: &mut Learner,
-        step: &Step<'_>,
-        valid: &Batch,
-    ) -> Result<Vec<Pruned>, NonFinite>;
+        _: &mut Learner,
+        _: &Step<'_>,
+        _: &Batch,
+    ) -> Result<Vec<Pruned>, NonFinite> {
+        Ok(Vec::new())
+    }
 
     /// Called after the last step of an epoch; returns the operations that it removed.
     fn end_epoch(&mut self, _: &mut Learner, _: &Clock) -> Vec<Pruned> {

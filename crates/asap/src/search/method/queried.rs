@@ -3,8 +3,7 @@
 
 use std::ops::Range;
 
-use asap_core::{Derived, Genotype, MixingTables, Pruned, Query, SearchSpace};
-use asap_data::Batch;
+use asap_core::{Derived, Genotype, MixingTables, Query, SearchSpace};
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Method, Step};
@@ -87,15 +86,6 @@ impl Method for Queried {
     fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
         let mixing = self.mixing(learner, &step.clock);
         learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
-    }
-
-    fn architecture_step(
-        &mut self,
-        _: &mut Learner,
-        _: &Step<'_>,
-        _: &Batch,
-    ) -> Result<Vec<Pruned>, NonFinite> {
-        Ok(Vec::new())
     }
 
     fn training(&self, epoch: usize, epochs: usize) -> Range<usize> {

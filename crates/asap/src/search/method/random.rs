@@ -1,12 +1,10 @@
 //! Random search without training: a cell drawn at random.
 
-use asap_core::{Derived, Genotype, MixingTables, Pruned, SearchSpace};
-use asap_data::Batch;
+use asap_core::{Derived, Genotype, MixingTables, SearchSpace};
 
-use super::{Clock, Method, Step, seeded};
+use super::{Clock, Method, seeded};
 use crate::search::learner::Learner;
 use crate::settings::config::Config;
-use asap_net::steps::{NonFinite, Score};
 
 /// A cell drawn at random.
 pub(super) struct Random(Genotype);
@@ -20,19 +18,6 @@ impl Random {
 impl Method for Random {
     fn moves(&self, _: &Clock) -> bool {
         false
-    }
-
-    fn weight_step(&mut self, _: &mut Learner, _: &Step<'_>) -> Result<Score, NonFinite> {
-        unreachable!("the search is over before its first step")
-    }
-
-    fn architecture_step(
-        &mut self,
-        _: &mut Learner,
-        _: &Step<'_>,
-        _: &Batch,
-    ) -> Result<Vec<Pruned>, NonFinite> {
-        Ok(Vec::new())
     }
 
     fn mixing(&self, learner: &Learner, _: &Clock) -> MixingTables {
