@@ -74,7 +74,7 @@ impl Pnas {
         }
     }
 
-    /// Fills the queue with extensions of the cells of this level; at the last one with more of its own kind.
+    /// Fills the queue with extensions of the cells of this level; after the last one with random cells.
     fn next_level(mut self, space: &SearchSpace, random: &mut impl Rng) -> Self {
         if self.level == space.nodes {
             self.waiting.push_back(Genotype::random(space, random));
