@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use asap::jobs::shard::Shard;
+use asap::paper::Item;
 use asap::{DeviceName, MethodName, Precision, Preset};
 use asap_core::{CellKind, Family, Operation, PlainNetwork};
 use clap::builder::PossibleValue;
@@ -25,7 +26,7 @@ pub(crate) struct Arguments {
 }
 
 /// The options of every command.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub(crate) struct Common {
     /// Print the result as JSON on standard output
@@ -99,6 +100,13 @@ pub(crate) enum Command {
         asap compare --space nas-bench-201 --table accuracies.csv.gz --methods random,evolution --evaluations 300 --seeds 200\n  \
         asap compare --resume runs/compare-1")]
     Compare(CompareArgs),
+    /// Reproduce a table or a figure of the paper at a chosen scale, with the paper's numbers beside
+    #[command(
+        after_help = "Examples:\n  asap reproduce table-1 --data cifar10 --preset hour --seeds 3\n  \
+        asap reproduce table-1 --time 8h\n  asap reproduce table-2 --data fashion-mnist,cifar100 --preset hour\n  \
+        asap reproduce figure-2 --data photos/\n  asap reproduce table-1 --resume runs/table-1-1"
+    )]
+    Reproduce(ReproduceArgs),
     /// Divide the runs of a command among processes and machines
     #[command(
         after_help = "Examples:\n  asap jobs list -- compare --data photos/ --seeds 10 --out study | parallel -j 4\n  \
@@ -143,6 +151,7 @@ impl Command {
                 | Self::Run(_)
                 | Self::Transfer(_)
                 | Self::Compare(_)
+                | Self::Reproduce(_)
                 | Self::Export(_)
                 | Self::Cells(CellsArgs { command: CellsCommand::Draw { .. } })
                 | Self::Data(DataArgs { command: DataCommand::Convert { .. } })
@@ -158,6 +167,7 @@ impl Command {
                 | Self::Run(_)
                 | Self::Transfer(_)
                 | Self::Compare(_)
+                | Self::Reproduce(_)
                 | Self::Config(_)
         )
     }
@@ -181,7 +191,7 @@ pub(crate) struct Settings {
 }
 
 /// Limits of the trained network, which has no more channels than they allow.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct Limits {
     /// Most multiply-adds for one image, such as 50M
     #[arg(long, help_heading = LIMITS, value_name = "N", value_parser = count, conflicts_with = "resume")]
@@ -200,7 +210,7 @@ pub(crate) struct Limits {
 }
 
 /// A limit on the memory of searches and trainings.
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct MemoryLimit {
     /// Refuse a search or training that is estimated to need more memory, such as 2GiB; with --time, use a network that needs less
     #[arg(long, help_heading = MEMORY, value_name = "SIZE", value_parser = mebibytes, conflicts_with = "resume")]
@@ -471,7 +481,7 @@ pub(crate) struct CompareArgs {
     /// Column of the accuracies in --table [default: the first beside `cell`]
     #[arg(long, value_name = "NAME", requires = "table")]
     pub(crate) table_column: Option<String>,
-    /// Read no images: each method asks the table for the accuracies of so many cells (random, evolution, pnas, nasnet)
+    /// Read no images: each method asks the table for the accuracies of so many cells (random, evolution, pnas, nao, nasnet)
     #[arg(long, value_name = "N", requires = "table", conflicts_with_all = ["data", "data_dir", "minutes", "time", "shard"])]
     pub(crate) evaluations: Option<usize>,
     /// Column that they see [default: the first that begins with `validation`, or --table-column]
@@ -481,6 +491,33 @@ pub(crate) struct CompareArgs {
     pub(crate) part: Part,
     /// Resume an interrupted comparison; the result is the same as without the interruption
     #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "table", "table_column", "evaluations", "ask_column", "out"])]
+    pub(crate) resume: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReproduceArgs {
+    /// Table or figure: tables 1 and 3 and figure 1 search with each method and train what it finds, figures 2, 3, 6 and 7 search only,
+    /// table 2 trains published cells
+    #[arg(value_parser = one_of(Item::ALL, Item::name))]
+    pub(crate) what: Item,
+    /// Data set: embedded, fashion-mnist, cifar10, cifar100, or a path; several for table 2
+    #[arg(long, value_delimiter = ',', default_value = "embedded", conflicts_with = "resume")]
+    pub(crate) data: Vec<String>,
+    /// Settings to start from: the scale; `paper` is the paper's own
+    #[arg(long, default_value = "quick", conflicts_with = "resume", value_parser = one_of(Preset::ALL, Preset::name))]
+    pub(crate) preset: Preset,
+    #[command(flatten)]
+    pub(crate) limit: TimeLimit,
+    /// Minutes per search, instead of search.epochs
+    #[arg(long, value_name = "M", conflicts_with = "time")]
+    pub(crate) minutes: Option<f64>,
+    /// Search or train this many times, with consecutive seeds from --seed on
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
+    pub(crate) seeds: u32,
+    #[command(flatten)]
+    pub(crate) part: Part,
+    /// Resume an interrupted reproduction; the result is the same as without the interruption
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["minutes", "out"])]
     pub(crate) resume: Option<PathBuf>,
 }
 
@@ -522,7 +559,7 @@ pub(crate) struct Divided {
     /// Number of parts [default: one for each run]
     #[arg(long, value_name = "N")]
     pub(crate) shards: Option<usize>,
-    /// The command, after --: compare, transfer, run or train with its arguments
+    /// The command, after --: compare, reproduce, transfer, run or train with its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
 }

@@ -55,6 +55,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Command::Predict(predict) => commands::predict::run(predict, &arguments.common),
         Command::Transfer(transfer) => commands::transfer::run(transfer, &arguments.common),
         Command::Compare(compare) => commands::compare::run(compare, &arguments.common),
+        Command::Reproduce(what) => commands::reproduce::run(what, &arguments.common),
         Command::Jobs(jobs) => commands::jobs::run(jobs, &arguments.common),
         Command::Export(export) => commands::export::run(export, &arguments.common),
         Command::Cells(cells) => commands::cells::run(cells, &arguments.common),

@@ -3,8 +3,8 @@
 //! In the order of the data flow: an [`Operation`] is one of the candidates of an edge in a [`SearchSpace`], whose cells
 //! belong to a [`Family`]; a [`Choice`] anneals and prunes the candidates of one edge; an [`Architecture`] holds the
 //! choices of all cells and derives a [`Genotype`]. The rivals' mathematics is here too: [`SparsitySchedule`] and
-//! [`Architecture::prune_smallest`], [`Architecture::perturbed`] (SNAS), [`ExponentiatedGradient`] (XNAS) and
-//! [`Controller`] (ENAS), and [`Query`], the searches that ask for accuracies. Everything is a plain value: nothing here reads a file or a clock, or prints.
+//! [`Architecture::prune_smallest`], [`Architecture::perturbed`] (SNAS), [`ExponentiatedGradient`] (XNAS), [`SparseScales`]
+//! (DSO-NAS), [`importance_gradient`] (PARSEC), [`Replacements`] (PR-DARTS) and [`Controller`] (ENAS), and [`Query`], the searches that ask for accuracies. Everything is a plain value: nothing here reads a file or a clock, or prints.
 
 pub mod anneal;
 mod error;
@@ -35,8 +35,11 @@ pub use genotype::{CellGenotype, Gene, Genotype};
 pub use plan::OperationCosts;
 pub use plan::cost::{Cost, NetworkShape, Stem, auxiliary_cost, evaluation_cost, search_cost};
 pub use plan::design::{Design, PlainNetwork};
-pub use queries::{EvolutionSettings, Query};
+pub use queries::{EvolutionSettings, NaoModel, Query};
 pub use rivals::controller::{Controller, ControllerSettings, Sample};
+pub use rivals::dso::{ProximalStep, SparseScales};
+pub use rivals::parsec::{SampledPath, importance_gradient};
+pub use rivals::replace::{Replacement, Replacements};
 pub use rivals::sampled::gumbel_noise;
 pub use rivals::sparsity::SparsitySchedule;
 pub use rivals::xnas::ExponentiatedGradient;

@@ -244,7 +244,7 @@ proptest! {
             let mut genotypes = Vec::new();
             for &reward in &rewards {
                 let sample = controller.sample(&mut rng);
-                controller.reinforce(&sample, reward).unwrap();
+                controller.reinforce(&[(sample.clone(), reward)]).unwrap();
                 assert!(sample.ln_probability <= 0.0 && sample.entropy >= 0.0);
                 genotypes.push(sample.genotype);
             }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Device;
+#[cfg(feature = "wgpu")]
+use burn::tensor::DeviceType;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -43,14 +45,16 @@ impl DeviceName {
     /// Opens the device.
     ///
     /// # Errors
-    /// If the program was built without it.
+    /// If the program was built without it, or the machine has none.
     pub fn open(self) -> Result<Device, Error> {
         match self {
             Self::Cpu => Ok(Device::flex()),
             #[cfg(feature = "vulkan")]
-            Self::Vulkan => Ok(Device::vulkan(Default::default())),
+            Self::Vulkan => {
+                self.find(DeviceType::Vulkan).map(|()| Device::vulkan(Default::default()))
+            }
             #[cfg(feature = "wgpu")]
-            Self::Wgpu => Ok(Device::wgpu(Default::default())),
+            Self::Wgpu => self.find(DeviceType::Wgpu).map(|()| Device::wgpu(Default::default())),
             #[cfg(feature = "cuda")]
             Self::Cuda => Ok(Device::cuda(0)),
             #[cfg(feature = "rocm")]
@@ -59,6 +63,20 @@ impl DeviceName {
             missing => Err(Error::DeviceNotBuilt { device: missing.name() }),
         }
     }
+
+    /// Makes sure that there is a device of a type; opening one that is missing panics.
+    #[cfg(feature = "wgpu")]
+    fn find(self, of: DeviceType) -> Result<(), Error> {
+        if Device::enumerate(of).is_empty() {
+            return Err(Error::DeviceNotFound { device: self.name() });
+        }
+        Ok(())
+    }
+}
+
+/// True if the device is the CPU, whose memory the host reads without waiting for it.
+pub(crate) fn is_host(device: &Device) -> bool {
+    *device == Device::flex()
 }
 
 impl fmt::Display for DeviceName {

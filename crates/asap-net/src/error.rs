@@ -23,6 +23,15 @@ pub enum Error {
         /// The requested device.
         device: &'static str,
     },
+    /// The machine does not have the requested device.
+    #[error(
+        "device `{device}`: found no graphics card with a driver for it; expected one of Vulkan, Metal or DirectX 12 (on Linux, \
+         `vulkaninfo --summary` lists them); install the card's driver, or leave out --device to use the CPU"
+    )]
+    DeviceNotFound {
+        /// The requested device.
+        device: &'static str,
+    },
     /// Network and images do not match.
     #[error("{0}")]
     Network(String),

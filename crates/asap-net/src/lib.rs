@@ -10,6 +10,7 @@ pub mod evaluation;
 #[cfg(feature = "export")]
 pub mod export;
 pub mod files;
+pub mod morph;
 pub mod network;
 pub mod optimizer;
 pub mod parameters;

@@ -54,10 +54,39 @@ impl Sgd {
         learning_rate: f64,
     ) -> f64 {
         let norm = global_norm(&gradients);
-        if !norm.is_finite() {
-            return norm;
+        if norm.is_finite() {
+            let factor = (self.gradient_clip / (norm + 1e-6)).min(1.0);
+            self.move_by(parameters, gradients, learning_rate, |gradient| gradient * factor);
         }
-        let scale = (self.gradient_clip / (norm + 1e-6)).min(1.0);
+        norm
+    }
+
+    /// The same without waiting for the device: the norm, `[1]`, stays on it, and one that is not finite spoils the weights.
+    pub(crate) fn step_unread(
+        &self,
+        parameters: &mut Parameters,
+        gradients: WeightGradients,
+        learning_rate: f64,
+    ) -> Tensor<1> {
+        let squares: Vec<Tensor<1>> =
+            gradients.iter().map(|(_, g)| (g.clone() * g.clone()).sum()).collect();
+        if squares.is_empty() {
+            return Tensor::zeros([1], parameters.device());
+        }
+        let norm = Tensor::cat(squares, 0).sum().sqrt();
+        let factor = ((norm.clone() + 1e-6).recip() * self.gradient_clip).clamp_max(1.0);
+        self.move_by(parameters, gradients, learning_rate, |gradient| gradient * factor.clone());
+        norm
+    }
+
+    /// Moves the weights by their gradients, once `clip` has limited these.
+    fn move_by(
+        &self,
+        parameters: &mut Parameters,
+        gradients: WeightGradients,
+        learning_rate: f64,
+        clip: impl Fn(Tensor<1>) -> Tensor<1> + Sync,
+    ) {
         let before: Vec<_> = gradients
             .into_iter()
             .map(|(id, gradient)| {
@@ -67,7 +96,7 @@ impl Sgd {
             .collect();
         let step =
             |(id, gradient, value, velocity): (_, Tensor<1>, Tensor<1>, Option<Tensor<1>>)| {
-                let gradient = gradient * scale + value.clone() * self.weight_decay;
+                let gradient = clip(gradient) + value.clone() * self.weight_decay;
                 let velocity = match velocity {
                     Some(velocity) => velocity * self.momentum + gradient.clone(),
                     None => gradient.clone(),
@@ -82,7 +111,6 @@ impl Sgd {
             let parameter = parameters.get_mut(id);
             (parameter.value, parameter.momentum) = (value, Some(momentum));
         }
-        norm
     }
 }
 

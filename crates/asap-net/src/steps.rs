@@ -8,6 +8,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::device::is_host;
 use crate::engine::Mixing;
 use crate::network::Network;
 use crate::optimizer::Sgd;
@@ -29,6 +30,68 @@ pub struct Score {
     pub correct: usize,
     /// Images.
     pub images: usize,
+}
+
+/// The score of a step on the weights. It may still be on the device, which can begin the next step while nobody waits for it.
+#[derive(Clone, Debug)]
+pub enum StepScore {
+    /// On the host; every number was finite.
+    Read(Score),
+    /// On the device.
+    Unread {
+        /// Sum of the losses, correct predictions, sum of the auxiliary head's losses, norm of the gradients: `[4]`.
+        numbers: Box<Tensor<1>>,
+        /// Images of the batch.
+        images: usize,
+        /// The configuration key to lower if a number is not finite.
+        key: &'static str,
+    },
+}
+
+impl StepScore {
+    /// The score on the host.
+    ///
+    /// # Errors
+    /// If a number is not finite; the weights have taken the step all the same.
+    pub fn read(self) -> Result<Score, NonFinite> {
+        Self::read_all(vec![self])
+    }
+
+    /// The sum of some scores, read from the device together.
+    ///
+    /// # Errors
+    /// Those of [`StepScore::read`], for the first of them.
+    pub fn read_all(scores: Vec<Self>) -> Result<Score, NonFinite> {
+        let (mut sum, mut unread, mut of) = (Score::default(), Vec::new(), Vec::new());
+        for score in scores {
+            match score {
+                Self::Read(score) => sum.add(score),
+                Self::Unread { numbers, images, key } => {
+                    unread.push(*numbers);
+                    of.push((images, key));
+                }
+            }
+        }
+        if unread.is_empty() {
+            return Ok(sum);
+        }
+        let numbers: Vec<f32> = Tensor::cat(unread, 0).into_data().iter::<f32>().collect();
+        for (numbers, (images, key)) in numbers.chunks_exact(4).zip(of) {
+            let [loss, correct, auxiliary, norm] =
+                std::array::from_fn(|which| f64::from(numbers[which]));
+            check(loss, auxiliary, key)?;
+            finite(NORM, norm, key)?;
+            sum.add(Score { loss, correct: correct as usize, images });
+        }
+        Ok(sum)
+    }
+}
+
+const NORM: &str = "the norm of the weights' gradients";
+
+fn check(loss: f64, auxiliary: f64, key: &'static str) -> Result<(), NonFinite> {
+    finite("the loss of the step on the weights", loss, key)?;
+    finite("the loss of the auxiliary head", auxiliary, key)
 }
 
 /// A number that must be finite but is not.
@@ -84,8 +147,10 @@ impl Descent {
 /// A descent step on the weights of any network; the score is that of its classifier. `mixing` is as in
 /// [`Network::forward`].
 ///
+/// The host waits for the score on the CPU, and where several workers join theirs; other devices go on without it.
+///
 /// # Errors
-/// If the loss or a gradient is not finite; nothing is changed then.
+/// If the loss or a gradient is not finite; nothing is changed then. Of a score that is still on the device, [`StepScore::read`] tells.
 pub fn descend(
     network: &Network,
     parameters: &mut Parameters,
@@ -93,8 +158,14 @@ pub fn descend(
     batch: &Batch,
     descent: &Descent,
     team: &Team,
-) -> Result<Score, NonFinite> {
-    on_worker(|| descend_here(network, parameters, mixing, batch, descent, team))
+) -> Result<StepScore, NonFinite> {
+    on_worker(|| {
+        if is_host(parameters.device()) || team.parts() > 1 {
+            descend_together(network, parameters, mixing, batch, descent, team).map(StepScore::Read)
+        } else {
+            Ok(descend_unread(network, parameters, mixing, batch, descent))
+        }
+    })
 }
 
 /// Runs `step` on a worker thread, which then takes part in the parallel loops of its layers: a thread outside the
@@ -103,7 +174,7 @@ pub fn on_worker<R: Send>(step: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| step())
 }
 
-fn descend_here(
+fn descend_together(
     network: &Network,
     parameters: &mut Parameters,
     mixing: &[Mixing],
@@ -111,28 +182,70 @@ fn descend_here(
     descent: &Descent,
     team: &Team,
 ) -> Result<Score, NonFinite> {
-    let Descent { sgd, learning_rate, key, drop_path, label_smoothing, auxiliary_weight } =
-        *descent;
+    let Descent { sgd, learning_rate, key, drop_path, .. } = *descent;
     let ((score, auxiliary), (gradients, statistics)) = team.join(batch, |part, first| {
         let drop_path = drop_path.map(|drop_path| DropPath { first, ..drop_path });
         let pass = Pass::new(parameters, Mode::Weights)
             .with_drop_path(drop_path)
             .with_whole_batch(team.whole_batch());
-        let logits = network.forward(&pass, images(part, parameters.device()), mixing);
-        let (mut loss, score) = cross_entropy(logits.main, part, label_smoothing);
-        let mut of_auxiliary = Score::default();
-        if let Some(auxiliary) = logits.auxiliary {
-            let (auxiliary, score) = cross_entropy(auxiliary, part, label_smoothing);
-            (loss, of_auxiliary) = (loss + auxiliary * auxiliary_weight, score);
-        }
-        ((score, of_auxiliary), pass.finish(&mut loss.backward()))
+        let Losses { total, main, auxiliary } =
+            losses(network, &pass, images(part, parameters.device()), mixing, part, descent);
+        let scores = (main.score(part), auxiliary.map(|losses| losses.score(part)));
+        let scores = (scores.0, scores.1.unwrap_or_default());
+        (scores, pass.finish(&mut total.backward()))
     });
-    finite("the loss of the step on the weights", score.loss, key)?;
-    finite("the loss of the auxiliary head", auxiliary.loss, key)?;
+    check(score.loss, auxiliary.loss, key)?;
     let norm = sgd.step(parameters, gradients, learning_rate);
-    finite("the norm of the weights' gradients", norm, key)?;
+    finite(NORM, norm, key)?;
     statistics.apply(parameters);
     Ok(score)
+}
+
+fn descend_unread(
+    network: &Network,
+    parameters: &mut Parameters,
+    mixing: &[Mixing],
+    batch: &Batch,
+    descent: &Descent,
+) -> StepScore {
+    let Descent { sgd, learning_rate, key, drop_path, .. } = *descent;
+    let pass = Pass::new(parameters, Mode::Weights).with_drop_path(drop_path);
+    let input = images(batch, parameters.device());
+    let Losses { total, main, auxiliary } = losses(network, &pass, input, mixing, batch, descent);
+    let [loss, correct] = main.unread();
+    let auxiliary = auxiliary.map(|losses| losses.unread()[0].clone());
+    let auxiliary = auxiliary.unwrap_or_else(|| loss.zeros_like());
+    let (gradients, statistics) = pass.finish(&mut total.backward());
+    let norm = sgd.step_unread(parameters, gradients, learning_rate);
+    statistics.apply(parameters);
+    let numbers = Box::new(Tensor::cat(vec![loss, correct, auxiliary, norm], 0));
+    StepScore::Unread { numbers, images: batch.labels.len(), key }
+}
+
+/// The losses of a step on the weights.
+struct Losses {
+    /// What is descended on.
+    total: Tensor<1>,
+    main: Predictions,
+    auxiliary: Option<Predictions>,
+}
+
+fn losses(
+    network: &Network,
+    pass: &Pass<'_>,
+    images: Tensor<4>,
+    mixing: &[Mixing],
+    batch: &Batch,
+    descent: &Descent,
+) -> Losses {
+    let logits = network.forward(pass, images, mixing);
+    let main = Predictions::new(logits.main, batch);
+    let mut total = main.loss(descent.label_smoothing);
+    let auxiliary = logits.auxiliary.map(|logits| Predictions::new(logits, batch));
+    if let Some(auxiliary) = &auxiliary {
+        total = total + auxiliary.loss(descent.label_smoothing) * descent.auxiliary_weight;
+    }
+    Losses { total, main, auxiliary }
 }
 
 /// Scores any network on a batch, with running statistics.
@@ -189,26 +302,60 @@ pub fn images(batch: &Batch, device: &Device) -> Tensor<4> {
 
 /// The mean loss with smoothed labels as a tensor, and the score, without smoothing, on the host.
 pub fn cross_entropy(logits: Tensor<2>, batch: &Batch, smoothing: f64) -> (Tensor<1>, Score) {
-    let images = batch.labels.len();
-    let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
-    let labels = TensorData::new(labels, [images, 1]);
-    let labels = Tensor::<2, Int>::from_data(labels, &logits.device());
-    let log_probabilities = log_softmax(logits, 1);
-    let picked = log_probabilities.clone().gather(1, labels);
-    let mean = log_probabilities.clone().mean();
-    let host: Vec<f32> = log_probabilities.without_autodiff().into_data().iter::<f32>().collect();
-    let classes = host.len() / images.max(1);
-    let mut score = Score { images, ..Score::default() };
-    for (row, &label) in host.chunks(classes.max(1)).zip(&batch.labels) {
-        let label = usize::from(label);
-        score.loss -= f64::from(row[label]);
-        score.correct += usize::from(row.iter().all(|&other| other <= row[label]));
+    let predictions = Predictions::new(logits, batch);
+    (predictions.loss(smoothing), predictions.score(batch))
+}
+
+/// The predictions for a batch.
+struct Predictions {
+    /// Of every class, `[images, classes]`.
+    log_probabilities: Tensor<2>,
+    /// Of the labels, `[images, 1]`.
+    of_labels: Tensor<2>,
+}
+
+impl Predictions {
+    fn new(logits: Tensor<2>, batch: &Batch) -> Self {
+        let labels: Vec<i64> = batch.labels.iter().map(|&label| i64::from(label)).collect();
+        let labels = TensorData::new(labels, [batch.labels.len(), 1]);
+        let labels = Tensor::<2, Int>::from_data(labels, &logits.device());
+        let log_probabilities = log_softmax(logits, 1);
+        let of_labels = log_probabilities.clone().gather(1, labels);
+        Self { log_probabilities, of_labels }
     }
-    let loss = match smoothing {
-        0.0 => picked.mean(),
-        _ => picked.mean() * (1.0 - smoothing) + mean * smoothing,
-    };
-    (loss.neg(), score)
+
+    /// The mean cross entropy, `[1]`, with a fraction of the target spread over all classes.
+    fn loss(&self, smoothing: f64) -> Tensor<1> {
+        let of_labels = self.of_labels.clone().mean();
+        let loss = match smoothing {
+            0.0 => of_labels,
+            _ => of_labels * (1.0 - smoothing) + self.log_probabilities.clone().mean() * smoothing,
+        };
+        loss.neg()
+    }
+
+    /// The score, on the host.
+    fn score(&self, batch: &Batch) -> Score {
+        let images = batch.labels.len();
+        let host = self.log_probabilities.clone().without_autodiff().into_data();
+        let host: Vec<f32> = host.iter::<f32>().collect();
+        let classes = host.len() / images.max(1);
+        let mut score = Score { images, ..Score::default() };
+        for (row, &label) in host.chunks(classes.max(1)).zip(&batch.labels) {
+            let label = usize::from(label);
+            score.loss -= f64::from(row[label]);
+            score.correct += usize::from(row.iter().all(|&other| other <= row[label]));
+        }
+        score
+    }
+
+    /// The same on the device: the sum of the losses, and the number of correct predictions.
+    fn unread(&self) -> [Tensor<1>; 2] {
+        let of_labels = self.of_labels.clone().without_autodiff();
+        let largest = self.log_probabilities.clone().without_autodiff().max_dim(1);
+        let correct = of_labels.clone().greater_equal(largest).float().sum();
+        [of_labels.sum().neg(), correct]
+    }
 }
 
 impl Joint for Score {
@@ -257,4 +404,78 @@ pub fn finite(what: &str, value: f64, key: &'static str) -> Result<(), NonFinite
         return Ok(());
     }
     Err(NonFinite { what: what.to_owned(), value, key })
+}
+
+#[cfg(test)]
+mod tests {
+    use asap_core::plan::Plan;
+    use asap_core::{NetworkShape, PublishedCell, Stem};
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::parameters::host;
+
+    fn network() -> (Network, Parameters, Batch) {
+        let cell = PublishedCell::find("ASAP").expect("a published cell").genotype();
+        let (channels, cells, side, in_channels) = (4, 3, 16, 3);
+        let (height, width, classes, stem) = (side, side, 5, Stem::Small);
+        let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
+        let plan = Plan::of(&cell.into(), &shape, true).expect("a valid shape");
+        let network = Network::new(plan, Engine::new(&Device::flex()));
+        let parameters = network.parameters(&Device::flex(), 1);
+        let value = |i: usize| ((i * 7919) % 1009) as f32 / 504.5 - 1.0 + (i % 4) as f32 * 0.3;
+        let batch = Batch {
+            images: (0..16 * side * side * 3).map(value).collect(),
+            labels: (0..16).map(|i| i % 5).collect(),
+            shape: [16, side, side, 3],
+        };
+        (network, parameters, batch)
+    }
+
+    fn descent(gradient_clip: f64) -> Descent {
+        let sgd = Sgd { nesterov: true, gradient_clip, ..Sgd::default() };
+        let drop_path = DropPath { probability: 0.2, seed: 1, step: 3, first: 0 };
+        Descent {
+            drop_path: Some(drop_path),
+            label_smoothing: 0.1,
+            auxiliary_weight: 0.4,
+            ..Descent::plain(sgd, 0.05)
+        }
+    }
+
+    #[test]
+    fn a_step_that_nobody_waits_for_is_the_same_step() {
+        let (network, start, batch) = network();
+        // One limit that matters and one that does not.
+        for gradient_clip in [0.5, f64::INFINITY] {
+            let (descent, team) = (descent(gradient_clip), Team::default());
+            let (mut waited, mut went_on) = (start.clone(), start.clone());
+            let (mut expected, mut unread) = (Score::default(), Vec::new());
+            for _ in 0..3 {
+                let score = descend(&network, &mut waited, &[], &batch, &descent, &team);
+                expected.add(score.unwrap().read().unwrap());
+                unread.push(descend_unread(&network, &mut went_on, &[], &batch, &descent));
+                assert!(matches!(unread.last(), Some(StepScore::Unread { images: 16, .. })));
+            }
+            let found = StepScore::read_all(unread).unwrap();
+            assert_eq!((found.correct, found.images), (expected.correct, 48));
+            assert!((found.loss - expected.loss).abs() < 1e-4 * expected.loss);
+            for ((_, one), (_, other)) in waited.iter().zip(went_on.iter()) {
+                let [one, other] = [one, other].map(|p| host(&p.value));
+                let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5 + 1e-4 * a.abs();
+                assert!(one.iter().zip(&other).all(close), "{gradient_clip}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unread_number_that_is_not_finite_is_told_when_it_is_read() {
+        let (network, mut parameters, mut batch) = network();
+        let good = descend_unread(&network, &mut parameters, &[], &batch, &descent(5.0));
+        batch.images[7] = f32::NAN;
+        let bad = descend_unread(&network, &mut parameters, &[], &batch, &descent(5.0));
+        good.clone().read().unwrap();
+        let error = StepScore::read_all(vec![good, bad]).unwrap_err().to_string();
+        assert!(error.contains("loss") && error.contains("weights.lr"), "{error}");
+    }
 }

@@ -155,7 +155,7 @@ impl Team {
     }
 
     /// The number of parts of a batch.
-    fn parts(&self) -> usize {
+    pub(crate) fn parts(&self) -> usize {
         if self.whole { self.ranks.count() } else { self.workers }
     }
 
@@ -462,7 +462,7 @@ mod tests {
                 ..Descent::plain(sgd, 0.05)
             };
             let score = descend(&network, &mut parameters, &[], &batch, &descent, team).unwrap();
-            numbers.push(score.loss as f32);
+            numbers.push(score.read().unwrap().loss as f32);
         }
         numbers.extend(parameters.iter().flat_map(|(_, parameter)| host(&parameter.value)));
         numbers

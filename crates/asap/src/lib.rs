@@ -129,6 +129,7 @@ pub mod error;
 pub mod jobs;
 pub mod latency;
 pub mod memory;
+pub mod paper;
 #[cfg(feature = "report")]
 pub mod report;
 pub mod run;

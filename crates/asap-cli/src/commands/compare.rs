@@ -17,7 +17,19 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
     if let (Some(evaluations), Some(table)) = (args.evaluations, &args.table) {
         return on_table(args, common, table, evaluations);
     }
-    let compare = match &args.resume {
+    let compare = prepare(args, common, "compare")?;
+    let (table, path) = (to_the_end(&compare, "compare")?, super::shell_path(compare.folder()));
+    output::print(common.json, &table, &text(&table, &path)?)?;
+    after(&compare, &table, "compare")
+}
+
+/// A new comparison in its folder, or the one to resume.
+pub(crate) fn prepare(
+    args: &CompareArgs,
+    common: &Common,
+    command: &str,
+) -> anyhow::Result<Compare> {
+    Ok(match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
             let compare = Compare::open(path)?.with_threads(common.threads);
@@ -40,19 +52,25 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
                 seconds: args.limit.time,
                 table,
             };
-            let place = super::place(common, "compare");
+            let place = super::place(common, command);
             let shard = super::shard(args.part, common, false, plan.runs())?;
             Compare::create(&place, &config, plan, shard, &mut Progress::new())?
         }
-    };
+    })
+}
+
+/// Does the runs that are not done yet.
+pub(crate) fn to_the_end(compare: &Compare, command: &str) -> anyhow::Result<Box<Comparison>> {
+    eprintln!("run folder: {}", super::shell_path(compare.folder()));
+    super::to_the_end(command, compare.folder(), |progress, stop| compare.run(progress, stop))
+}
+
+/// What is to be said after the table: runs that are still to be done, or failed.
+pub(crate) fn after(compare: &Compare, table: &Comparison, command: &str) -> anyhow::Result<()> {
     let folder = compare.folder();
-    let path = super::shell_path(folder);
-    eprintln!("run folder: {path}");
-    let table = super::to_the_end("compare", folder, |progress, stop| compare.run(progress, stop))?;
-    output::print(common.json, &table, &text(&table, &path)?)?;
-    super::note_missing(&table.missing, compare.plan().runs(), "compare", folder);
+    super::note_missing(&table.missing, compare.plan().runs(), command, folder);
     let failures = table.rows.iter().map(|row| row.failures.len()).sum();
-    super::fail_after_table(failures, "runs", "compare", folder)
+    super::fail_after_table(failures, "runs", command, folder)
 }
 
 /// Searches that ask the table, without images.
@@ -110,7 +128,7 @@ fn text_of_queries(result: &QueryTable, path: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn text(table: &Comparison, path: &str) -> anyhow::Result<String> {
+pub(crate) fn text(table: &Comparison, path: &str) -> anyhow::Result<String> {
     let mut text = format!(
         "{:<21} {:>16} {:>9} {:>14} {:>14} {:>10} {:>16} {:>16}\n",
         "method",

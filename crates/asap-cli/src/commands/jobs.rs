@@ -9,6 +9,7 @@ use asap::jobs::planned::Plan;
 use asap::jobs::search_and_train::Run;
 use asap::jobs::shard::SHARDS;
 use asap::jobs::transfer::Transfer;
+use asap::paper::TABLE_2;
 use clap::Parser;
 use serde::Serialize;
 
@@ -86,6 +87,18 @@ impl Job {
                 };
                 (resumed, runs)
             }
+            Command::Reproduce(args) => {
+                part(args.part)?;
+                time(args.limit.time)?;
+                let resumed = args.resume.as_deref();
+                let runs = match (resumed, args.what.methods().len()) {
+                    (Some(path), 0) => Transfer::open(path)?.plan().runs(),
+                    (Some(path), _) => Compare::open(path)?.plan().runs(),
+                    (None, 0) => TABLE_2.len() * args.data.len() * args.seeds as usize,
+                    (None, methods) => methods * args.seeds as usize,
+                };
+                (resumed, runs)
+            }
             Command::Transfer(args) => {
                 part(args.part)?;
                 let resumed = args.resume.as_deref();
@@ -122,7 +135,7 @@ impl Job {
             }
             _ => {
                 return Err(usage(&format!(
-                    "the command after --: expected compare, transfer, train or run, found {}",
+                    "the command after --: expected compare, reproduce, transfer, train or run, found {}",
                     arguments[0]
                 )));
             }

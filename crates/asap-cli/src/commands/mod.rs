@@ -11,6 +11,7 @@ pub(crate) mod export;
 pub(crate) mod jobs;
 pub(crate) mod pac;
 pub(crate) mod predict;
+pub(crate) mod reproduce;
 pub(crate) mod run;
 pub(crate) mod search;
 pub(crate) mod train;

@@ -13,7 +13,16 @@ use crate::output::{self, duration};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
-    let transfer = match &args.resume {
+    to_the_end(&prepare(args, common, "transfer")?, "transfer", common)
+}
+
+/// A new transfer in its folder, or the one to resume.
+pub(crate) fn prepare(
+    args: &TransferArgs,
+    common: &Common,
+    command: &str,
+) -> anyhow::Result<Transfer> {
+    Ok(match &args.resume {
         Some(path) => {
             super::no_settings(common)?;
             let transfer = Transfer::open(path)?.with_threads(common.threads);
@@ -30,12 +39,11 @@ pub(crate) fn run(args: &TransferArgs, common: &Common) -> anyhow::Result<()> {
                 data: args.data.iter().map(|data| super::anywhere(data)).collect(),
                 seeds: config.seeds(args.repeat),
             };
-            let place = super::place(common, "transfer");
+            let place = super::place(common, command);
             let shard = super::shard(args.part, common, false, plan.runs())?;
             Transfer::create(&place, &config, plan, shard, &mut Progress::new())?
         }
-    };
-    to_the_end(&transfer, "transfer", common)
+    })
 }
 
 /// Runs the trainings that are not done yet, and prints the table.
@@ -44,11 +52,24 @@ pub(crate) fn to_the_end(
     command: &str,
     common: &Common,
 ) -> anyhow::Result<()> {
+    let table = finish(transfer, command)?;
+    output::print(common.json, &table, &text(&table, &super::shell_path(transfer.folder()))?)?;
+    after(transfer, &table, command)
+}
+
+/// Runs the trainings that are not done yet.
+pub(crate) fn finish(transfer: &Transfer, command: &str) -> anyhow::Result<Box<TransferTable>> {
+    eprintln!("run folder: {}", super::shell_path(transfer.folder()));
+    super::to_the_end(command, transfer.folder(), |progress, stop| transfer.run(progress, stop))
+}
+
+/// What is to be said after the table: trainings that are still to be done, or failed.
+pub(crate) fn after(
+    transfer: &Transfer,
+    table: &TransferTable,
+    command: &str,
+) -> anyhow::Result<()> {
     let folder = transfer.folder();
-    let path = super::shell_path(folder);
-    eprintln!("run folder: {path}");
-    let table = super::to_the_end(command, folder, |progress, stop| transfer.run(progress, stop))?;
-    output::print(common.json, &table, &text(&table, &path)?)?;
     super::note_missing(&table.missing, transfer.plan().runs(), command, folder);
     let failures = table.rows.iter().map(|row| row.failures.len()).sum();
     super::fail_after_table(failures, "trainings", command, folder)

@@ -8,8 +8,22 @@ use crate::{asap, json, refused};
 fn every_command_has_help_with_an_example() {
     let here = tempfile::tempdir().unwrap();
     let commands = [
-        "search", "train", "run", "evaluate", "predict", "transfer", "compare", "export", "cells",
-        "data", "config", "bench", "watch", "docs", "pac",
+        "search",
+        "train",
+        "run",
+        "evaluate",
+        "predict",
+        "transfer",
+        "compare",
+        "reproduce",
+        "export",
+        "cells",
+        "data",
+        "config",
+        "bench",
+        "watch",
+        "docs",
+        "pac",
     ];
     for command in commands {
         let output = asap(&[command, "--help"], here.path());

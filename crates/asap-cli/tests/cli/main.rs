@@ -5,6 +5,7 @@
 mod answers;
 mod mistakes;
 mod own_images;
+mod reproduce;
 mod search;
 mod shards;
 mod tour;

@@ -148,6 +148,23 @@ impl Architecture {
         pruned
     }
 
+    /// Removes the edges and operations that `is_gone` names, by the edge's number and the operation's position, as far as each choice keeps
+    /// what it must; of too many the first stay. Returns them.
+    pub(crate) fn prune_where(
+        &mut self,
+        is_gone: impl Fn(CellKind, usize, Option<usize>) -> bool,
+    ) -> Vec<Pruned> {
+        let space = self.space.clone();
+        self.prune_each(|kind, site, choice| {
+            let is_gone = |candidate: &usize| match site {
+                Site::Inputs(node) => is_gone(kind, space.edge_index(node, *candidate), None),
+                Site::Operations(edge) => is_gone(kind, edge, Some(*candidate)),
+            };
+            let doomed: Vec<usize> = choice.alive().filter(is_gone).collect();
+            doomed.into_iter().rev().filter(|&candidate| choice.remove(candidate)).collect()
+        })
+    }
+
     /// The choice to which a candidate belongs, and its position there.
     pub(super) fn locate(&self, pruned: &Pruned) -> (Site, usize) {
         let position = |operation| {

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 
 use super::architecture::Architecture;
 use super::choice::{Adam, Choice};
-use crate::space::{CellKind, MixingTables};
+use crate::space::{CellKind, MixingTables, SearchSpace};
 
 /// The gradient of the loss for the weight of every candidate of every choice: of the operations of an edge, and of the
 /// inputs of a node.
@@ -51,20 +51,33 @@ impl ChoiceGradients {
     /// # Panics
     /// If their shape is different.
     pub fn add(&mut self, other: &Self, factor: f64) {
-        let add = |ours: &mut MixingTables, theirs: &MixingTables| {
-            let shape = |table: &MixingTables| {
-                table
-                    .iter()
-                    .map(|cell| cell.iter().map(Vec::len).collect())
-                    .collect::<Vec<Vec<_>>>()
-            };
-            assert_eq!(shape(ours), shape(theirs), "gradients of the same choices");
-            for (ours, theirs) in ours.iter_mut().flatten().zip(theirs.iter().flatten()) {
-                ours.iter_mut().zip(theirs).for_each(|(our, their)| *our += factor * their);
-            }
-        };
-        add(&mut self.operations, &other.operations);
-        add(&mut self.inputs, &other.inputs);
+        add(&mut self.operations, &other.operations, factor);
+        add(&mut self.inputs, &other.inputs, factor);
+    }
+}
+
+impl LogitGradients {
+    /// Zeros.
+    pub(crate) fn zeros(space: &SearchSpace) -> Self {
+        let inputs: Vec<_> =
+            (0..space.nodes).map(|node| vec![0.0; space.inputs_of(node)]).collect();
+        Self { operations: space.tables(|| 0.0), inputs: vec![inputs; space.kinds().len()] }
+    }
+
+    /// Adds other gradients, times a factor.
+    pub(crate) fn add(&mut self, other: &Self, factor: f64) {
+        add(&mut self.operations, &other.operations, factor);
+        add(&mut self.inputs, &other.inputs, factor);
+    }
+}
+
+fn add(ours: &mut MixingTables, theirs: &MixingTables, factor: f64) {
+    let shape = |table: &MixingTables| -> Vec<Vec<usize>> {
+        table.iter().map(|cell| cell.iter().map(Vec::len).collect()).collect()
+    };
+    assert_eq!(shape(ours), shape(theirs), "gradients of the same choices");
+    for (ours, theirs) in ours.iter_mut().flatten().zip(theirs.iter().flatten()) {
+        ours.iter_mut().zip(theirs).for_each(|(our, their)| *our += factor * their);
     }
 }
 

@@ -11,15 +11,15 @@ use crate::space::SearchSpace;
 
 /// Cells between two updates of the controller. NASNet: 20 workers' cells form a minibatch of 20 gradients.
 const BATCH: usize = 20;
-/// Passes over them, and the most by which a probability may change before it no longer counts: those of PPO's paper, since NASNet's
-/// gives neither.
+/// Passes over them, and the most by which a probability may change before it no longer counts: NASNet's paper gives neither, so those of
+/// PPO's, which a public reimplementation of NASNet uses, too.
 const PASSES: usize = 10;
 const CLIP: f64 = 0.2;
 
 /// A recurrent controller that writes cells, and after every 20 of them makes those likelier that were better than the moving average of all
 /// before.
 ///
-/// From NASNet's appendix A: one LSTM layer of 100 units, weights uniform in -0.1 to 0.1, rate 0.00035, an entropy bonus of 0.00001, and a
+/// From NASNet's appendix A.2 and A.3: one LSTM layer of 100 units, weights uniform in -0.1 to 0.1, rate 0.00035, an entropy bonus of 0.00001, and a
 /// baseline that keeps 0.95 of itself at each reward, which is the accuracy. Ours: cells are written in the order of the search space (see
 /// [`Controller`]), with an operation per input and no choice of how the two are joined; Adam's remaining constants are its usual ones.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,7 @@ impl Nasnet {
             // So large that logits are the scores.
             temperature: 1e4,
             tanh_constant: 1e4,
+            operation_tanh_constant: 1e4,
             entropy_weight: 1e-5,
             baseline_decay: 0.95,
             adam: Adam { lr: 3.5e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 },

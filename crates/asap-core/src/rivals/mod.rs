@@ -1,7 +1,10 @@
 //! The mathematics of the rival methods.
 
 pub mod controller;
-mod lstm;
+pub mod dso;
+pub(crate) mod lstm;
+pub mod parsec;
+pub mod replace;
 pub mod sampled;
 pub mod sparsity;
 mod stages;

@@ -19,6 +19,7 @@ use burn::tensor::{Device, Tensor};
 
 use self::composed::{Composed, channels_last};
 use self::fused::Fused;
+use crate::device::is_host;
 use crate::pass::Pass;
 
 /// Added to a variance before its root is taken.
@@ -82,7 +83,7 @@ impl Engine {
 
     /// The same with a different precision of the training steps; only the fused engine supports others than `f32`.
     pub fn with_precision(device: &Device, precision: Precision) -> Self {
-        if *device == Device::flex() {
+        if is_host(device) {
             return Self { layers: Arc::new(Fused::new(precision)), precision };
         }
         Self::composed()

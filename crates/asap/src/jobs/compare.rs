@@ -145,7 +145,7 @@ fn title(seed: u64, method: MethodName) -> String {
 fn weight(method: MethodName) -> f64 {
     match method {
         MethodName::Random => 0.5,
-        MethodName::Darts2nd => 2.0,
+        MethodName::Darts2nd | MethodName::Parsec => 2.0,
         _ => 1.0,
     }
 }
@@ -159,10 +159,10 @@ pub(crate) fn latency_differs(config: &Config) -> Option<&'static str> {
 }
 
 /// The results of one method and seed.
-struct Done {
+pub(super) struct Done {
     method: MethodName,
     search: SearchResult,
-    records: Vec<EpochRecord>,
+    pub(super) records: Vec<EpochRecord>,
     training: Option<TrainResult>,
 }
 
@@ -258,7 +258,7 @@ impl Compare {
     }
 
     /// The results of a method and seed, if they are complete.
-    fn done(&self, seed: u64, method: MethodName) -> Result<Option<Done>, Error> {
+    pub(super) fn done(&self, seed: u64, method: MethodName) -> Result<Option<Done>, Error> {
         let Ok((folder, _)) = RunFolder::open(&self.path(format!("search-{method}-{seed}"))) else {
             return Ok(None);
         };

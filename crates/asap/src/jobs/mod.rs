@@ -9,6 +9,7 @@ mod inherit;
 pub mod overview;
 pub mod planned;
 pub mod queries;
+pub mod reproduce;
 pub mod search_and_train;
 pub mod shard;
 pub mod transfer;

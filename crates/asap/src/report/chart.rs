@@ -37,7 +37,7 @@ const BOTTOM: f64 = 44.0;
 /// Height of a line of the legend.
 const LEGEND: f64 = 18.0;
 /// Colours that the colour-blind can distinguish (Okabe and Ito 2008), on white and on black.
-const COLOURS: [&str; 7] =
+pub(super) const COLOURS: [&str; 7] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a"];
 const DASHES: [&str; 5] = ["none", "7 3", "2 3", "9 3 2 3", "12 4"];
 /// Approximate number of labels on an axis.
@@ -145,7 +145,7 @@ impl Series {
 }
 
 /// A range of numbers with round ones marked on it.
-struct Axis {
+pub(super) struct Axis {
     low: f64,
     high: f64,
     step: f64,
@@ -153,7 +153,7 @@ struct Axis {
 
 impl Axis {
     /// Covers all the values, and ends at round numbers.
-    fn over(values: impl Iterator<Item = f64>) -> Self {
+    pub(super) fn over(values: impl Iterator<Item = f64>) -> Self {
         let (low, high) = values
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         let (low, high) = if low > high { (0.0, 1.0) } else { (low, high) };
@@ -170,17 +170,17 @@ impl Axis {
         Self { low: (low / step).floor() * step, high: (high / step).ceil() * step, step }
     }
 
-    fn share(&self, value: f64) -> f64 {
+    pub(super) fn share(&self, value: f64) -> f64 {
         (value - self.low) / (self.high - self.low)
     }
 
-    fn ticks(&self) -> impl Iterator<Item = f64> + '_ {
+    pub(super) fn ticks(&self) -> impl Iterator<Item = f64> + '_ {
         let count = ((self.high - self.low) / self.step).round() as u32;
         (0..=count).map(|i| self.low + f64::from(i) * self.step)
     }
 
     /// The number, with as many decimals as the step.
-    fn label(&self, value: f64) -> String {
+    pub(super) fn label(&self, value: f64) -> String {
         let decimals = (-self.step.log10().floor()).max(0.0) as usize;
         let text = format!("{value:.decimals$}");
         if text.trim_start_matches('-').chars().all(|c| c == '0' || c == '.') {

@@ -1,9 +1,11 @@
 //! The pages of runs, each one self-contained HTML file, and pictures of cells.
 
+pub(crate) mod annealing;
 pub(crate) mod chart;
 mod decisions;
 mod figures;
 pub mod picture;
+pub(crate) mod scatter;
 mod search;
 mod several;
 mod training;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::annealing::annealing;
 use super::decisions::decisions;
 use super::{cells, curves, next, notes, page, percent, table};
 use crate::error::Error;
@@ -34,7 +35,12 @@ pub(crate) fn write(
     if !records.is_empty() {
         curves(&mut body, &records);
         if config.search.method.has_alpha() {
-            decisions(&mut body, &config.space()?, &records, result.map(|r| &r.genotype));
+            let space = config.space()?;
+            body.push_str("<h2>The cell over time</h2>");
+            for kind in 0..space.kinds().len() {
+                let _ = write!(body, "<figure>{}</figure>", annealing(&space, kind, &records));
+            }
+            decisions(&mut body, &space, &records, result.map(|r| &r.genotype));
         }
         body.push_str("<h2>Epochs</h2>");
         let head = ["epoch", "T", "alive", "train loss", "train acc.", "valid acc.", "seconds"];

@@ -8,7 +8,7 @@ use std::time::Instant;
 use asap_core::Design;
 use asap_data::{Batch, DataError, Loader};
 use asap_net::parameters::NamedValues;
-use asap_net::steps::{NonFinite, Score, finite};
+use asap_net::steps::{NonFinite, Score, StepScore, finite};
 use asap_net::team::{Alone, Team, gather};
 use asap_net::tensor_file::{self, Header};
 use serde::Serialize;
@@ -32,15 +32,33 @@ pub(crate) struct Position {
     pub(crate) epoch: usize,
     /// Completed steps of that epoch.
     pub(crate) step: usize,
-    /// Scores of the epoch's steps.
+    /// Scores of the epoch's steps, as far as they are read.
     pub(crate) train: Score,
+    /// The others, which are still on the device.
+    pub(crate) unread: Vec<StepScore>,
     /// Seconds of the epoch so far.
     pub(crate) epoch_seconds: f64,
     /// Seconds of the run so far.
     pub(crate) seconds: f64,
 }
 
+/// Steps of which a device keeps the scores until they are read together.
+const READ_TOGETHER: usize = 16;
+
 impl Position {
+    /// Adds the score of a step.
+    pub(crate) fn add_score(&mut self, score: StepScore) -> Result<(), NonFinite> {
+        self.unread.push(score);
+        let is_read = matches!(self.unread[..], [StepScore::Read(_)]);
+        if is_read || self.unread.len() == READ_TOGETHER { self.read() } else { Ok(()) }
+    }
+
+    /// Reads what is still on the device.
+    fn read(&mut self) -> Result<(), NonFinite> {
+        self.train.add(StepScore::read_all(std::mem::take(&mut self.unread))?);
+        Ok(())
+    }
+
     fn add(&mut self, seconds: f64) {
         self.epoch_seconds += seconds;
         self.seconds += seconds;
@@ -395,6 +413,7 @@ fn steps<E: Epochs>(
         let word = ranks::agree(epochs.team().ranks(), word)?;
         epochs.position_mut().add(word.seconds);
     }
+    read(epochs)?;
     Ok(true)
 }
 
@@ -447,11 +466,18 @@ fn validate<E: Epochs>(epochs: &mut E) -> Result<Option<Score>, Error> {
     Ok(valid)
 }
 
-fn save<E: Epochs>(epochs: &E, sink: &mut dyn Sink) -> Result<(), Error> {
+fn save<E: Epochs>(epochs: &mut E, sink: &mut dyn Sink) -> Result<(), Error> {
+    read(epochs)?;
     let (header, values) = epochs.state();
     let finite = tensor_file::check_finite(&values, E::RATE_KEY);
     finite.map_err(|error| epochs.position().error(error))?;
     sink.save_tensors(CHECKPOINT, Arc::new(Tensors { header, values }))
+}
+
+/// Reads the scores that are still on the device.
+fn read<E: Epochs>(epochs: &mut E) -> Result<(), Error> {
+    let read = epochs.position_mut().read();
+    read.map_err(|error| epochs.position().error(error))
 }
 
 /// Estimated seconds of an epoch like the one at the position on this machine. It takes a few steps, so the run is not
@@ -472,6 +498,7 @@ pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, 
             let companion = companions.as_mut().and_then(Iterator::next).transpose()?;
             let step = epochs.step(&batch, companion.as_ref());
             step.map_err(|error| epochs.position().error(error))?;
+            read(&mut epochs)?;
             // Steps differ by what they are due for, and by their path.
             epochs.position_mut().step += 1;
             steps += 1;

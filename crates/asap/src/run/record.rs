@@ -77,7 +77,7 @@ pub struct TrainOutline {
 }
 
 /// One line of `events.jsonl`: an epoch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EpochRecord {
     /// Epoch, from 0.

@@ -19,7 +19,7 @@ use asap_net::device::DeviceName;
 use asap_net::engine::Engine;
 use asap_net::network::Network;
 use asap_net::optimizer::Sgd;
-use asap_net::steps::{Descent, NonFinite, descend, evaluate};
+use asap_net::steps::{Descent, NonFinite, StepScore, descend, evaluate};
 use asap_net::team::Team;
 use asap_net::trained::TrainedNetwork;
 
@@ -101,9 +101,10 @@ pub fn search(config: &BenchConfig, space: &SearchSpace) -> Result<Measurement, 
     let cost = search_cost(&learner.architecture, &config.shape)?;
     let (temperature, sgd, adam) = (1.3, Sgd::default(), Adam::default());
     let mixing = learner.mixing(temperature);
-    let w_step =
-        timed(config.steps, || learner.weight_step(&batch, &mixing, &sgd, 0.025).map(drop))
-            .map_err(first)?;
+    let w_step = timed(config.steps, || {
+        learner.weight_step(&batch, &mixing, &sgd, 0.025).and_then(StepScore::read).map(drop)
+    })
+    .map_err(first)?;
     let alpha_step =
         timed(config.steps, || learner.alpha_step(&batch, temperature, &adam).map(drop))
             .map_err(first)?;
@@ -128,7 +129,9 @@ pub fn evaluation(config: &BenchConfig, design: &Design) -> Result<Measurement, 
     let batch = images(&config.shape, config.batch);
     let descent = Descent::plain(Sgd::default(), 0.025);
     let w_step = timed(config.steps, || {
-        descend(&network, &mut parameters, &[], &batch, &descent, &Team::default()).map(drop)
+        descend(&network, &mut parameters, &[], &batch, &descent, &Team::default())
+            .and_then(StepScore::read)
+            .map(drop)
     })
     .map_err(first)?;
     let forward = timed(config.steps, || {

@@ -87,7 +87,7 @@ impl Epochs for Search {
         let clock = self.clock();
         let sgd = self.config.sgd();
         let step = Step { clock, train, sgd: &sgd, learning_rate: self.learning_rate(&clock) };
-        self.position.train.add(self.method.weight_step(&mut self.learner, &step)?);
+        self.position.add_score(self.method.weight_step(&mut self.learner, &step)?)?;
         let mut pruned = Vec::new();
         if let Some(valid) = valid {
             pruned = self.method.architecture_step(&mut self.learner, &step, valid)?;
@@ -188,7 +188,7 @@ impl Epochs for Search {
     }
 
     fn state(&self) -> (State, NamedValues) {
-        let Position { epoch, step, train, epoch_seconds, seconds } = self.position;
+        let Position { epoch, step, train, epoch_seconds, seconds, .. } = self.position;
         let pruned = self.pruned.clone();
         let alpha_steps = self.alpha_steps;
         let state = State {
@@ -231,7 +231,8 @@ impl Epochs for Search {
             self.learner.restart(cells(epoch));
         }
         self.learner.parameters.load_named(&values)?;
-        self.position = Position { epoch, step, train, epoch_seconds, seconds };
+        self.position =
+            Position { epoch, step, train, epoch_seconds, seconds, ..Position::default() };
         (self.alpha_steps, self.pruned) = (alpha_steps, pruned);
         self.method.restore(state.method).map_err(|error| {
             refuse(&format!("expected a checkpoint of this method ({error}); start a new search"))

@@ -4,16 +4,18 @@
 use asap_core::plan::Plan;
 use asap_core::{
     Adam, Annealed, Architecture, EdgePolicy, Genotype, MixingTables, NetworkShape, Pruned,
-    SearchSpace, ThresholdPolicy,
+    Replacement, SearchSpace, ThresholdPolicy,
 };
 use asap_data::Batch;
 use asap_net::engine::{Engine, Mixing};
+use asap_net::morph;
 use asap_net::network::{Network, mixing_tensors};
 use asap_net::optimizer::Sgd;
 use asap_net::parameters::{Parameters, WeightGradients};
 use asap_net::pass::{Mode, Pass};
 use asap_net::steps::{
-    Descent, NonFinite, Score, cross_entropy, descend, evaluate, finite, images, on_worker,
+    Descent, NonFinite, Score, StepScore, cross_entropy, descend, evaluate, finite, images,
+    on_worker,
 };
 use asap_net::team::Team;
 use burn::tensor::{Device, Gradients};
@@ -76,7 +78,22 @@ impl Learner {
     pub fn restart(&mut self, cells: usize) {
         self.shape.cells = cells;
         self.reset();
+        self.remove_dead();
+    }
+
+    /// Removes from the network what is not alive in the architecture.
+    pub fn remove_dead(&mut self) {
         self.network.prune_to(&mut self.parameters, &self.architecture);
+    }
+
+    /// Brings the network to an architecture in which operations have taken the place of others. They begin with what fits of their
+    /// parents' weights, the others keep theirs; no momentum is left.
+    pub fn replace(&mut self, replacements: &[Replacement]) {
+        let before = self.parameters.values();
+        self.reset();
+        self.remove_dead();
+        morph::inherit(&self.network, &mut self.parameters, &before, replacements)
+            .expect("a network's own tensors fit");
     }
 
     /// The size of the network.
@@ -99,7 +116,7 @@ impl Learner {
         mixing: &MixingTables,
         sgd: &Sgd,
         learning_rate: f64,
-    ) -> Result<Score, NonFinite> {
+    ) -> Result<StepScore, NonFinite> {
         let mixing = self.tensors(mixing);
         let descent = Descent::plain(*sgd, learning_rate);
         descend(&self.network, &mut self.parameters, &mixing, batch, &descent, &self.team)

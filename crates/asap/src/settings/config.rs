@@ -491,7 +491,8 @@ impl Config {
 
     /// True if the search computes single paths, never the mixture of all operations.
     pub fn samples_paths(&self) -> bool {
-        self.goes_by_evidence() && self.search.relaxation == Relaxation::Paths
+        let compares = self.goes_by_evidence() && self.search.relaxation == Relaxation::Paths;
+        compares || self.search.method.samples_paths()
     }
 
     /// True if evidence alone prunes: no temperature, no threshold.

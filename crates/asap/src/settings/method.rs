@@ -40,6 +40,14 @@ pub enum MethodName {
     Xnas,
     /// A controller samples cells and learns by REINFORCE.
     Enas,
+    /// Factors of the operations, of which a sparse regularization makes most 0 (YOSO).
+    DsoNas,
+    /// A distribution over cells moves towards those under which the validation half is likely.
+    Parsec,
+    /// DARTS on few operations, of which the worst make room for relatives of the best (Laube and Zell).
+    PrDarts,
+    /// A model of cells as vectors improves a pool of cells that share weights.
+    NaonetWs,
     /// Control: `asap` whose gradients for alpha are shuffled among the operations of each edge, so that they say nothing.
     Placebo,
     /// One cell drawn at random; no search.
@@ -50,13 +58,15 @@ pub enum MethodName {
     Evolution,
     /// Progressive search: cells grow node by node, guided by a model that predicts accuracies.
     Pnas,
+    /// A model of cells as vectors, in whose space the best ones climb (neural architecture optimization).
+    Nao,
     /// A controller that learns by proximal policy optimization from the accuracies of trained cells.
     Nasnet,
 }
 
 impl MethodName {
     /// Every method.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::Asap,
         Self::AsapPac,
         Self::Darts,
@@ -69,11 +79,16 @@ impl MethodName {
         Self::Snas,
         Self::Xnas,
         Self::Enas,
+        Self::DsoNas,
+        Self::Parsec,
+        Self::PrDarts,
+        Self::NaonetWs,
         Self::Placebo,
         Self::Random,
         Self::RandomTrained,
         Self::Evolution,
         Self::Pnas,
+        Self::Nao,
         Self::Nasnet,
     ];
 
@@ -92,11 +107,16 @@ impl MethodName {
             Self::Snas => "snas",
             Self::Xnas => "xnas",
             Self::Enas => "enas",
+            Self::DsoNas => "dso-nas",
+            Self::Parsec => "parsec",
+            Self::PrDarts => "pr-darts",
+            Self::NaonetWs => "naonet-ws",
             Self::Placebo => "placebo",
             Self::Random => "random",
             Self::RandomTrained => "random-trained",
             Self::Evolution => "evolution",
             Self::Pnas => "pnas",
+            Self::Nao => "nao",
             Self::Nasnet => "nasnet",
         }
     }
@@ -111,6 +131,7 @@ impl MethodName {
         match self {
             Self::Asap | Self::AsapPac | Self::Placebo => configured,
             Self::PcDarts => EdgePolicy::Normalize,
+            Self::DsoNas | Self::Parsec => EdgePolicy::Anneal,
             _ => EdgePolicy::Strength,
         }
     }
@@ -120,16 +141,26 @@ impl MethodName {
         matches!(self, Self::Asap | Self::AsapPac | Self::Placebo)
     }
 
-    /// True if an alpha of each operation is trained.
+    /// True if an alpha of each operation is trained, and a softmax of it mixes or draws them.
     pub fn has_alpha(self) -> bool {
-        self != Self::Enas && self.shares_weights()
+        !matches!(self, Self::Enas | Self::NaonetWs | Self::DsoNas) && self.shares_weights()
+    }
+
+    /// True if every step computes a single path, never the mixture of all operations.
+    pub(crate) fn samples_paths(self) -> bool {
+        matches!(self, Self::Enas | Self::Parsec | Self::NaonetWs) || self.queries()
     }
 
     /// True if the method asks for the accuracy of one cell after another; [`Self::Random`] asks for none on images.
     pub fn queries(self) -> bool {
         matches!(
             self,
-            Self::Random | Self::RandomTrained | Self::Evolution | Self::Pnas | Self::Nasnet
+            Self::Random
+                | Self::RandomTrained
+                | Self::Evolution
+                | Self::Pnas
+                | Self::Nao
+                | Self::Nasnet
         )
     }
 

@@ -138,7 +138,7 @@ impl Epochs for Training {
             auxiliary_weight: settings.auxiliary_weight,
         };
         let score = descend(&self.network, &mut self.parameters, &[], batch, &descent, &self.team)?;
-        self.position.train.add(score);
+        self.position.add_score(score)?;
         if settings.average > 0.0 {
             // The first steps are too different from the last ones to be averaged for long.
             let young = (1.0 + made as f64) / (10.0 + made as f64);
@@ -216,7 +216,7 @@ impl Epochs for Training {
     }
 
     fn state(&self) -> (State, NamedValues) {
-        let Position { epoch, step, train, epoch_seconds, seconds } = self.position;
+        let Position { epoch, step, train, epoch_seconds, seconds, .. } = self.position;
         let state = State {
             data: self.data.clone(),
             design: self.design.clone(),
@@ -252,7 +252,8 @@ impl Epochs for Training {
         self.parameters.load_named(&values)?;
         let Progress { epoch, step, train, best, epoch_seconds, seconds, epochs } = state.progress;
         self.set_epochs(epochs.unwrap_or(self.epochs()));
-        self.position = Position { epoch, step, train, epoch_seconds, seconds };
+        self.position =
+            Position { epoch, step, train, epoch_seconds, seconds, ..Position::default() };
         self.best = best;
         Ok(())
     }

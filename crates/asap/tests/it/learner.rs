@@ -12,6 +12,7 @@ use asap_net::engine::Engine;
 use asap_net::optimizer::Sgd;
 use asap_net::parameters::{NamedValues, WeightGradients};
 use asap_net::pass::Mode;
+use asap_net::steps::StepScore;
 use burn::tensor::Device;
 
 const SIZE: [usize; 2] = [9, 7];
@@ -129,7 +130,8 @@ fn steps_of_mixed_precision_lose_nearly_as_much_and_inference_is_the_same() {
             let (pictures, mixing) = (batch(8), learner.mixing(0.3));
             let before = learner.evaluate(&pictures, &mixing).loss;
             let step = |learner: &mut Learner| {
-                learner.weight_step(&pictures, &mixing, &Sgd::default(), 0.01).unwrap().loss
+                let score = learner.weight_step(&pictures, &mixing, &Sgd::default(), 0.01);
+                score.and_then(StepScore::read).unwrap().loss
             };
             (before, (0..4).map(|_| step(&mut learner)).collect::<Vec<_>>())
         };

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod learner;
 mod methods;
 mod planted;

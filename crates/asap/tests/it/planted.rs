@@ -44,6 +44,11 @@ fn noise(images: usize) -> Splits {
 
 /// In how many of some seeds the method puts the one operation on both edges of the only node.
 fn found(method: MethodName, seeds: u64) -> usize {
+    found_on(2, 12, method, seeds)
+}
+
+/// The same on so many edges at least, in so many epochs.
+fn found_on(edges: usize, epochs: usize, method: MethodName, seeds: u64) -> usize {
     let scratch = tempfile::tempdir().unwrap();
     let found = |seed: &u64| {
         let mut config = tiny();
@@ -53,7 +58,7 @@ fn found(method: MethodName, seeds: u64) -> usize {
         config.network.cells = 1;
         config.network.nodes = 1;
         config.network.candidates = Family::Darts.candidates().to_vec();
-        config.search.epochs = 12;
+        config.search.epochs = epochs;
         config.search.batch = 32;
         config.augment.pad = 0;
         config.augment.flip = false;
@@ -65,25 +70,32 @@ fn found(method: MethodName, seeds: u64) -> usize {
         let mut search = Search::new(config, noise(1024)).unwrap();
         let outcome = search.run(&mut folder, &mut (), &AtomicBool::new(false)).unwrap();
         let Outcome::Finished(result) = outcome else { panic!("not asked to stop") };
-        let mut genes = result.genotype.cells()[0].genes();
-        genes.all(|(_, gene)| gene.operation == Operation::SepConv5x5)
+        let genes = result.genotype.cells()[0].genes();
+        let right = genes.filter(|(_, gene)| gene.operation == Operation::SepConv5x5);
+        right.count() >= edges
     };
     (0..seeds).filter(found).count()
 }
 
 #[test]
 fn every_gradient_method_finds_the_one_operation_that_helps_in_most_seeds() {
-    let informed = |method: &MethodName| method.has_alpha() && *method != MethodName::Placebo;
+    let informed = |method: &MethodName| {
+        *method == MethodName::DsoNas || method.has_alpha() && *method != MethodName::Placebo
+    };
     for method in MethodName::ALL.into_iter().filter(informed) {
         let found = found(method, 3);
         assert!(found >= 2, "{method} found it with {found} of 3 seeds");
     }
 }
 
+/// Cells that are judged as wholes need it on one edge only, where chance has it in 27 % of all cells; single paths are trained more slowly
+/// than the mixture.
 #[test]
-fn the_controller_of_enas_finds_it_in_most_seeds_too() {
-    let found = found(MethodName::Enas, 3);
-    assert!(found >= 2, "found with {found} of 3 seeds");
+fn searches_that_compare_cells_with_shared_weights_find_it_in_most_seeds() {
+    for method in [MethodName::Enas, MethodName::NaonetWs] {
+        let found = found_on(1, 30, method, 4);
+        assert!(found >= 3, "{method} found it with {found} of 4 seeds");
+    }
 }
 
 #[test]

@@ -13,8 +13,10 @@ pub struct ControllerSettings {
     pub hidden: usize,
     /// The divisor of the scores.
     pub temperature: f64,
-    /// The largest absolute value of a logit.
+    /// The largest absolute value of a logit of an input.
     pub tanh_constant: f64,
+    /// The same for operations.
+    pub operation_tanh_constant: f64,
     /// The weight of a sample's entropy relative to its reward.
     pub entropy_weight: f64,
     /// The fraction of the baseline that is kept at each reward.
@@ -37,6 +39,7 @@ impl ControllerSettings {
         for (key, value) in [
             ("controller.temperature", self.temperature),
             ("controller.tanh_constant", self.tanh_constant),
+            ("controller.operation_tanh_constant", self.operation_tanh_constant),
             ("controller.adam.lr", self.adam.lr),
             ("controller.adam.epsilon", self.adam.epsilon),
         ] {
@@ -66,17 +69,18 @@ impl ControllerSettings {
 }
 
 impl Default for ControllerSettings {
-    /// The settings of ENAS for recurrent cells: 100 units, temperature 5, tanh constant 2.5, entropy weight 1e-4, baseline
-    /// decay 0.99, and Adam at 3.5e-4 with the first moment off (beta1 0) and epsilon 1e-3, as in the ENAS code. Its search
-    /// of convolutional cells uses others: rate 3.5e-3, tanh constant 1.1, no temperature, and biases of the operations.
+    /// The search of convolutional cells in the ENAS code (its script `cifar10_micro_search.sh` and `micro_controller.py`): 64 units, tanh
+    /// constant 1.1, for operations divided by 2.5, no temperature, entropy weight 1e-4, baseline decay 0.99, and Adam at 3.5e-3 with the
+    /// first moment off (beta1 0) and epsilon 1e-3.
     fn default() -> Self {
         Self {
-            hidden: 100,
-            temperature: 5.0,
-            tanh_constant: 2.5,
+            hidden: 64,
+            temperature: 1.0,
+            tanh_constant: 1.1,
+            operation_tanh_constant: 1.1 / 2.5,
             entropy_weight: 1e-4,
             baseline_decay: 0.99,
-            adam: Adam { lr: 3.5e-4, beta1: 0.0, beta2: 0.999, epsilon: 1e-3, weight_decay: 0.0 },
+            adam: Adam { lr: 3.5e-3, beta1: 0.0, beta2: 0.999, epsilon: 1e-3, weight_decay: 0.0 },
         }
     }
 }

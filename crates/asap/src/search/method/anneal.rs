@@ -11,7 +11,7 @@ use super::{Clock, Method, Step, Turns, generator, seeded};
 use crate::error::Error;
 use crate::search::learner::Learner;
 use crate::settings::config::{AlphaOptimizer, Config, Interval, Order, Trained};
-use asap_net::steps::{NonFinite, Score};
+use asap_net::steps::{NonFinite, StepScore};
 
 /// Anneals and prunes.
 pub(super) struct Anneal {
@@ -232,7 +232,11 @@ impl Method for Anneal {
         self.turns.moves(clock)
     }
 
-    fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
+    fn weight_step(
+        &mut self,
+        learner: &mut Learner,
+        step: &Step<'_>,
+    ) -> Result<StepScore, NonFinite> {
         let mixing = match self.trained {
             Trained::Annealed => learner.mixing(self.temperature(&step.clock)),
             Trained::Even => learner.mixing(f64::INFINITY),

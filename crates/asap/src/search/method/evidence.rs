@@ -15,7 +15,7 @@ use super::{Clock, Method, Step, Turns, generator};
 use crate::error::Error;
 use crate::search::learner::Learner;
 use crate::settings::config::{Config, Relaxation};
-use asap_net::steps::{NonFinite, Score};
+use asap_net::steps::{NonFinite, StepScore};
 
 /// Compares operations on equal terms, and prunes by evidence.
 pub(super) struct ByEvidence {
@@ -115,7 +115,11 @@ impl Method for ByEvidence {
         self.turns.moves(clock)
     }
 
-    fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
+    fn weight_step(
+        &mut self,
+        learner: &mut Learner,
+        step: &Step<'_>,
+    ) -> Result<StepScore, NonFinite> {
         let mixing = match self.paths {
             true => path(learner, &step.clock, self.seed, self.count),
             false => learner.mixing(f64::INFINITY),

@@ -4,9 +4,13 @@
 mod anneal;
 mod cost;
 mod darts;
+mod dso;
 mod enas;
 mod evidence;
+mod naonet_ws;
 mod p_darts;
+mod parsec;
+mod pr_darts;
 mod pruning;
 mod queried;
 mod random;
@@ -28,7 +32,7 @@ pub(crate) use queried::query;
 
 use asap_net::optimizer::Sgd;
 use asap_net::parameters::fnv1a;
-use asap_net::steps::{NonFinite, Score};
+use asap_net::steps::{NonFinite, StepScore};
 
 /// The time of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +128,11 @@ pub trait Method: Send {
     ///
     /// # Errors
     /// If a number is not finite.
-    fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
+    fn weight_step(
+        &mut self,
+        learner: &mut Learner,
+        step: &Step<'_>,
+    ) -> Result<StepScore, NonFinite> {
         let mixing = learner.mixing(self.temperature(&step.clock));
         learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
     }
@@ -222,10 +230,15 @@ pub fn build(
         MethodName::Snas => Box::new(snas::Snas::new(config, adam)),
         MethodName::Xnas => Box::new(xnas::Xnas::new(config, steps)),
         MethodName::Enas => Box::new(enas::Enas::new(config, &space)?),
+        MethodName::DsoNas => Box::new(dso::Dso::new(config, &space, steps)),
+        MethodName::Parsec => Box::new(parsec::Parsec::new(config, adam)),
+        MethodName::PrDarts => Box::new(pr_darts::PrDarts::new(config, adam)),
+        MethodName::NaonetWs => Box::new(naonet_ws::NaonetWs::new(config, &space, steps)),
         MethodName::Random => Box::new(random::Random::new(config, &space)),
         MethodName::RandomTrained
         | MethodName::Evolution
         | MethodName::Pnas
+        | MethodName::Nao
         | MethodName::Nasnet => Box::new(queried::Queried::new(name, config, &space)?),
     })
 }

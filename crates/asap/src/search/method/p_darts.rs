@@ -13,7 +13,7 @@ use super::darts::TEMPERATURE;
 use super::{Clock, Method, Step, generator};
 use crate::search::learner::Learner;
 use crate::settings::config::Config;
-use asap_net::steps::{NonFinite, Score};
+use asap_net::steps::{NonFinite, StepScore};
 
 /// Depth of a stage's network, out of the 17 cells of the last.
 const DEPTHS: [usize; 3] = [5, 11, 17];
@@ -95,7 +95,11 @@ impl Method for PDarts {
         self.progress(clock.epoch) >= WARMUP
     }
 
-    fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
+    fn weight_step(
+        &mut self,
+        learner: &mut Learner,
+        step: &Step<'_>,
+    ) -> Result<StepScore, NonFinite> {
         let mut mixing = learner.mixing(TEMPERATURE);
         multiply(&mut mixing, &self.factors(learner, &step.clock, "weights"));
         learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)

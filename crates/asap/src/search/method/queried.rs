@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::search::learner::Learner;
 use crate::settings::MethodName;
 use crate::settings::config::Config;
-use asap_net::steps::{NonFinite, Score};
+use asap_net::steps::{NonFinite, StepScore};
 
 /// Epochs of each cell, unless the number of cells is given.
 const EPOCHS: usize = 2;
@@ -30,6 +30,7 @@ pub(crate) fn query(
     Ok(match method {
         MethodName::Evolution => Query::evolution(space, config.query.evolution(), seed)?,
         MethodName::Pnas => Query::pnas(space, evaluations, seed),
+        MethodName::Nao => Query::nao(space, evaluations, seed),
         MethodName::Nasnet => Query::nasnet(space, seed),
         _ => Query::random(space, seed),
     })
@@ -83,7 +84,11 @@ impl Method for Queried {
         false
     }
 
-    fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
+    fn weight_step(
+        &mut self,
+        learner: &mut Learner,
+        step: &Step<'_>,
+    ) -> Result<StepScore, NonFinite> {
         let mixing = self.mixing(learner, &step.clock);
         learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
     }

@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Clock, Method, Step, generator};
 use crate::search::learner::Learner;
 use crate::settings::config::Config;
-use asap_net::steps::{NonFinite, Score};
+use asap_net::steps::{NonFinite, StepScore};
 
 /// Sampled mixing weights.
 pub(super) struct Snas {
@@ -34,7 +34,11 @@ impl Method for Snas {
         self.temperature.at(clock.epoch as f64)
     }
 
-    fn weight_step(&mut self, learner: &mut Learner, step: &Step<'_>) -> Result<Score, NonFinite> {
+    fn weight_step(
+        &mut self,
+        learner: &mut Learner,
+        step: &Step<'_>,
+    ) -> Result<StepScore, NonFinite> {
         let random = generator(self.seed, &step.clock, "weights");
         let sample =
             learner.architecture.perturbed(&self.noise(learner.architecture.space(), random));
