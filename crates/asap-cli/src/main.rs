@@ -47,6 +47,11 @@ fn one_of_several() -> bool {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     commands::no_unread_settings(&arguments.command, &arguments.common)?;
+    if let Some(card) = arguments.common.device.and_then(asap::DeviceName::card) {
+        let software = ["llvmpipe", "SwiftShader"].iter().any(|name| card.contains(name));
+        let slow = if software { ", a software renderer; --device cpu is faster" } else { "" };
+        eprintln!("card: {card}{slow}");
+    }
     match &arguments.command {
         Command::Search(search) => commands::search::run(search, &arguments.common),
         Command::Train(train) => commands::train::run(train, &arguments.common),

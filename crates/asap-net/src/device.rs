@@ -64,6 +64,15 @@ impl DeviceName {
         }
     }
 
+    /// The name of the card that a device stands for, if the program was built for it and the machine has one.
+    pub fn card(self) -> Option<String> {
+        #[cfg(feature = "wgpu")]
+        if self != Self::Cpu {
+            return Some(self.open().ok()?.identity()?.name.to_string());
+        }
+        None
+    }
+
     /// Makes sure that there is a device of a type; opening one that is missing panics.
     #[cfg(feature = "wgpu")]
     fn find(self, of: DeviceType) -> Result<(), Error> {

@@ -481,7 +481,7 @@ fn read<E: Epochs>(epochs: &mut E) -> Result<(), Error> {
 }
 
 /// Estimated seconds of an epoch like the one at the position on this machine. It takes a few steps, so the run is not
-/// usable afterwards.
+/// usable afterwards. They are measured on this process alone; others that it leads take their share of the work.
 pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, Error> {
     with_threads(epochs.config().threads, move || {
         let epoch = epochs.position().epoch;
@@ -508,11 +508,12 @@ pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, 
             }
         }
         let step = started.elapsed().as_secs_f64() / f64::from(steps.max(1));
-        let training = step * epochs.train().batches_per_epoch() as f64;
+        let share = ranks::led().map_or(1.0, |ranks| 1.0 / ranks.count() as f64);
+        let training = share * step * epochs.train().batches_per_epoch() as f64;
         let Some(images) = epochs.validation() else { return Ok(training) };
         let started = Instant::now();
         epochs.validate(&mut images.epoch(0).take(1))?;
         let inference = started.elapsed().as_secs_f64();
-        Ok(training + inference * images.batches_per_epoch() as f64)
+        Ok(training + share * inference * images.batches_per_epoch() as f64)
     })?
 }
