@@ -10,7 +10,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::names::one_of;
+use crate::names::{described, one_of};
 
 /// Neural architecture search that anyone can afford.
 ///
@@ -281,7 +281,7 @@ pub(crate) struct SearchArgs {
     #[command(flatten)]
     pub(crate) memory: MemoryLimit,
     /// Search method [default: asap]
-    #[arg(long, conflicts_with = "resume", value_parser = one_of(MethodName::ALL, MethodName::name))]
+    #[arg(long, conflicts_with = "resume", value_parser = one_of(MethodName::ALL, described))]
     pub(crate) method: Option<MethodName>,
     /// Resume an interrupted run; the result is the same as without the interruption
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]
@@ -462,7 +462,7 @@ pub(crate) struct CompareArgs {
     pub(crate) limit: TimeLimit,
     /// Search methods
     #[arg(long, value_delimiter = ',', default_value = "asap,darts,magnitude,enas,random",
-        value_parser = one_of(MethodName::ALL, MethodName::name))]
+        value_parser = one_of(MethodName::ALL, described))]
     pub(crate) methods: Vec<MethodName>,
     /// Search this many times with each method, with consecutive seeds from --seed on
     #[arg(long, value_name = "N", default_value_t = 1)]

@@ -1,5 +1,6 @@
 //! Options whose value is one name of a fixed set: help lists the names and shells complete them.
 
+use asap::MethodName;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 /// A parser for the names of `values`; clap refuses any other name and lists these.
@@ -18,4 +19,10 @@ where
         let found = named.iter().find(|(name, _)| name.matches(&given, false));
         found.expect("clap lets only listed names pass").1
     })
+}
+
+/// A search method with what it does, for the long help.
+pub(crate) fn described(method: MethodName) -> PossibleValue {
+    let [what, source] = method.about();
+    PossibleValue::new(method.name()).help(format!("{what} ({source})"))
 }

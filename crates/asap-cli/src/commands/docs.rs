@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 
 use anyhow::Context;
-use asap::{Config, Layers, Preset};
+use asap::{Config, Layers, MethodName, Preset};
 use clap::CommandFactory;
 use serde_json::Value;
 
@@ -41,6 +41,13 @@ fn reference(program: clap::Command) -> anyhow::Result<String> {
     section(&mut text, &mut program)?;
     for command in program.get_subcommands_mut() {
         commands(&mut text, command)?;
+    }
+    text.push_str(
+        "\n## Search methods\n\n`--method`, `--methods` or `search.method`.\n\n| method | what it does | source |\n|---|---|---|\n",
+    );
+    for method in MethodName::ALL {
+        let [what, source] = method.about();
+        writeln!(text, "| `{method}` | {what} | {source} |")?;
     }
     text.push_str(
         "\n## Configuration keys\n\nThey go into `--set` or a file for `--config`. The values are those of the preset \

@@ -145,6 +145,28 @@ impl Controller {
         self.sample_of(&self.pass(|_, ln| draw(ln, rng.random())))
     }
 
+    /// The entropy of the decisions on operations of each kind of cell, divided by ln N, in the mean over some samples (Fig. 7).
+    pub fn operation_entropies(&self, samples: usize, rng: &mut impl Rng) -> Vec<f64> {
+        let questions = self.questions();
+        let kinds = self.space.kinds().len();
+        let largest = (self.space.candidates.len() as f64).ln();
+        let mut sums = vec![(0.0, 0.0); kinds];
+        for _ in 0..samples {
+            let pass = self.pass(|_, ln| draw(ln, rng.random()));
+            for (index, (decision, question)) in pass.iter().zip(&questions).enumerate() {
+                if let Question::Operation = question {
+                    let (sum, count) = &mut sums[index * kinds / questions.len()];
+                    *sum += entropy(&decision.ln_probabilities);
+                    *count += 1.0;
+                }
+            }
+        }
+        let mean = |(sum, count): (f64, f64)| {
+            if largest > 0.0 && count > 0.0 { sum / count / largest } else { 0.0 }
+        };
+        sums.into_iter().map(mean).collect()
+    }
+
     /// The genotype of the likeliest decision at each step; the first of equals.
     pub fn likeliest(&self) -> Genotype {
         let best =
@@ -608,6 +630,10 @@ mod tests {
         }
         let mean = (0..100).map(|_| share(&controller.sample(&mut rng).genotype)).sum::<f64>();
         assert!((0.22..0.33).contains(&(mean / 100.0)), "{mean} %");
+        let fresh = Controller::new(&SearchSpace::default(), 1).operation_entropies(5, &mut rng);
+        assert!(fresh.iter().all(|entropy| (0.99..1.0).contains(entropy)), "{fresh:?}");
+        let learned = controller.operation_entropies(50, &mut rng);
+        assert!(learned.len() == 2 && learned.iter().all(|entropy| *entropy < 0.99), "{learned:?}");
     }
 
     /// What a controller of a search is told of cells that all do equally well: noise.

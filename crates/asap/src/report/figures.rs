@@ -23,9 +23,10 @@ pub(crate) fn figures(
         methods.iter().map(line).collect::<Vec<Series>>()
     };
     let lines = |read: &dyn Fn(&Searched<'_>, &EpochRecord) -> f64| lines_of(methods, read);
-    // Without a trained alpha, its entropy is meaningless.
-    let alphas: Vec<MethodName> = methods.iter().copied().filter(|m| m.has_alpha()).collect();
-    let entropy = |read: &dyn Fn(&Searched<'_>, &EpochRecord) -> f64| lines_of(&alphas, read);
+    // Of alpha, or of ENAS's controller; the others have no probabilities of operations.
+    let has_entropy = |m: &MethodName| m.has_alpha() || *m == MethodName::Enas;
+    let chances: Vec<MethodName> = methods.iter().copied().filter(has_entropy).collect();
+    let entropy = |read: &dyn Fn(&Searched<'_>, &EpochRecord) -> f64| lines_of(&chances, read);
     let relative_time = |one: &Searched<'_>, record: &EpochRecord| {
         record.epoch_seconds / one.1.first().map_or(1.0, |first| first.epoch_seconds)
     };

@@ -147,6 +147,7 @@ impl Epochs for Search {
         let temperature = self.method.temperature(&clock);
         let architecture = &self.learner.architecture;
         let candidates = architecture.space().candidates.len();
+        let entropy = |kind| self.method.entropy(&self.learner, &clock, kind);
         EpochRecord {
             epoch,
             temperature,
@@ -157,9 +158,9 @@ impl Epochs for Search {
             train_accuracy: train.accuracy().unwrap_or(0.0),
             valid_loss: valid.mean_loss().unwrap_or(0.0),
             valid_accuracy: valid.accuracy().unwrap_or(0.0),
-            entropy_normal: architecture.entropy(CellKind::Normal, temperature),
+            entropy_normal: entropy(CellKind::Normal),
             entropy_reduce: (architecture.space().kinds().contains(&CellKind::Reduction))
-                .then(|| architecture.entropy(CellKind::Reduction, temperature)),
+                .then(|| entropy(CellKind::Reduction)),
             alive_ops: self.alive_ops(),
             sparsity: architecture.sparsity(),
             alpha_spread: self.alpha_spread(),

@@ -121,6 +121,99 @@ impl MethodName {
         }
     }
 
+    /// What it does, in a line, and its source, with what is ours.
+    pub fn about(self) -> [&'static str; 2] {
+        match self {
+            Self::Asap => [
+                "Anneals the choice between operations and prunes the losers (Algorithm 1)",
+                "the paper; pruning by evidence and single paths are ours",
+            ],
+            Self::AsapPac => [
+                "The same with the schedule and the thresholds of Theorem 2",
+                "the paper; it needs far more steps than a search has",
+            ],
+            Self::Darts => [
+                "Descends on alpha, prunes nothing, cuts at the end; first order",
+                "Liu et al. 2019, arXiv 1806.09055",
+            ],
+            Self::Darts2nd => [
+                "The same with a gradient that looks one step of the weights ahead",
+                "Liu et al. 2019, arXiv 1806.09055",
+            ],
+            Self::DartsPlus => [
+                "DARTS that stops when the normal cell has two skip connections",
+                "Liang et al. 2019, arXiv 1909.06035",
+            ],
+            Self::PcDarts => [
+                "DARTS on a part of the channels, with weights of edges",
+                "Xu et al. 2020, arXiv 1907.05737",
+            ],
+            Self::PDarts => [
+                "DARTS in three stages, with deeper networks and fewer operations",
+                "Chen et al. 2019, arXiv 1904.12760; skip connections drop out as a whole, ours",
+            ],
+            Self::Magnitude => [
+                "DARTS that prunes the smallest alphas to a planned sparsity (eq. 13)",
+                "the paper, section 4.4",
+            ],
+            Self::AccumulatedGradient => [
+                "The same for the alphas with the smallest accumulated gradients",
+                "the paper, section 4.4",
+            ],
+            Self::Snas => [
+                "Samples relaxed architectures with Gumbel noise, annealed",
+                "Xie et al. 2019, arXiv 1812.09926",
+            ],
+            Self::Xnas => [
+                "Exponentiated gradients, with wipeout of what cannot win any more",
+                "Nayman et al. 2019, arXiv 1906.08031",
+            ],
+            Self::Enas => [
+                "A controller samples cells with shared weights and learns by REINFORCE",
+                "Pham et al. 2018, arXiv 1802.03268; heads for inputs, no biases and alternating steps are ours",
+            ],
+            Self::DsoNas => [
+                "Factors of the operations, of which a sparse regularization makes most 0",
+                "Zhang et al. 2018, arXiv 1811.01567 (the paper's YOSO); space, rate and final inputs are ours",
+            ],
+            Self::Parsec => [
+                "A distribution over cells moves to those under which validation data is likely",
+                "Casale et al. 2019, arXiv 1902.05116; Adam and one path per weight step are ours",
+            ],
+            Self::PrDarts => [
+                "DARTS on few operations; the worst make room for relatives of the best",
+                "Laube and Zell 2019, arXiv 1906.07528 (the paper's PC-DARTS); relatives within the space are ours",
+            ],
+            Self::NaonetWs => [
+                "A model of cells as vectors improves a pool of cells with shared weights",
+                "Luo et al. 2018, arXiv 1808.07233; size of pool and final choice are ours",
+            ],
+            Self::Placebo => {
+                ["asap with its gradients shuffled: what it finds, noise finds", "control, ours"]
+            }
+            Self::Random => ["One cell drawn at random; no search", "control"],
+            Self::RandomTrained => {
+                ["The best of some random cells, each trained for a share of the epochs", "control"]
+            }
+            Self::Evolution => [
+                "The best of a few has a mutated child, the oldest dies; cells are trained",
+                "Real et al. 2019, arXiv 1802.01548 (AmoebaNet)",
+            ],
+            Self::Pnas => [
+                "Cells grow node by node, guided by a model of accuracies; cells are trained",
+                "Liu et al. 2018, arXiv 1712.00559; the model and the levels' shares are ours",
+            ],
+            Self::Nao => [
+                "A model of cells as vectors, in whose space the best climb; cells are trained",
+                "Luo et al. 2018, arXiv 1808.07233; a smaller model is ours",
+            ],
+            Self::Nasnet => [
+                "A controller learns by proximal policy optimization; cells are trained",
+                "Zoph et al. 2018, arXiv 1707.07012; PPO's constants are not published",
+            ],
+        }
+    }
+
     /// True if operations see only a part of the channels.
     pub fn is_partial(self) -> bool {
         self == Self::PcDarts

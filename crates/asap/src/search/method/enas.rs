@@ -10,7 +10,8 @@
 //! collapse to one cell, nor learn much. The published one cannot either.
 
 use asap_core::{
-    Controller, ControllerSettings, Derived, Genotype, MixingTables, Pruned, Sample, SearchSpace,
+    CellKind, Controller, ControllerSettings, Derived, Genotype, MixingTables, Pruned, Sample,
+    SearchSpace,
 };
 use asap_data::Batch;
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,12 @@ impl Method for Enas {
 
     fn mixing(&self, learner: &Learner, _: &Clock) -> MixingTables {
         Self::one_hot(learner, &self.best())
+    }
+
+    fn entropy(&self, learner: &Learner, clock: &Clock, kind: CellKind) -> f64 {
+        let mut random = generator(self.seed, clock, "entropy");
+        let kinds = self.state.controller.operation_entropies(TOGETHER, &mut random);
+        kinds[learner.architecture.space().family.kind_index(kind)]
     }
 
     fn derive(&self, _: &Learner) -> Derived {

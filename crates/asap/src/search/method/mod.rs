@@ -19,7 +19,9 @@ mod xnas;
 
 use std::ops::Range;
 
-use asap_core::{Architecture, Derived, Evidence, MixingTables, NetworkShape, Pruned, Sureness};
+use asap_core::{
+    Architecture, CellKind, Derived, Evidence, MixingTables, NetworkShape, Pruned, Sureness,
+};
 use asap_data::Batch;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -162,6 +164,11 @@ pub trait Method: Send {
     /// The mixing weights with which an epoch is validated.
     fn mixing(&self, learner: &Learner, clock: &Clock) -> MixingTables {
         learner.mixing(self.temperature(clock))
+    }
+
+    /// The entropy of the choices of operations of a kind of cell, divided by that of the start (Fig. 7).
+    fn entropy(&self, learner: &Learner, clock: &Clock, kind: CellKind) -> f64 {
+        learner.architecture.entropy(kind, self.temperature(clock))
     }
 
     /// True if the search is over; asked before each epoch.
