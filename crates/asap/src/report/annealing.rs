@@ -24,7 +24,7 @@ pub(crate) fn annealing(space: &SearchSpace, kind: usize, records: &[EpochRecord
     let title = format!("Annealing and pruning of the {} cell", space.kinds()[kind]);
     let chosen = times(records.len());
     let anneals = records.windows(2).any(|pair| pair[0].temperature != pair[1].temperature);
-    let legend = TOP + HEIGHT * chosen.len() as f64;
+    let legend = TOP + HEIGHT * chosen.len() as f64 + 10.0;
     let height = legend + LEGEND * space.candidates.len().div_ceil(2) as f64 + 8.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{title}\" viewBox=\"0 0 {WIDTH} {height}\" \
