@@ -187,7 +187,11 @@ fn commands_and_scripts() {
     }
 
     let jobs = |command: &[&'static str]| [&["jobs", "list", "--"], command].concat();
-    refused(&jobs(&["search"]), at, &["expected compare, reproduce, transfer, train or run, found search"]);
+    refused(
+        &jobs(&["search"]),
+        at,
+        &["expected compare, reproduce, transfer, train or run, found search"],
+    );
     refused(&jobs(&["compare", "--sedes", "2"]), at, &["the command after --", "--sedes"]);
     refused(&jobs(&["compare", "--seeds", "2"]), at, &["expected --out PATH"]);
     refused(&jobs(&["run", "--repeat-search", "2", "--out", "r"]), at, &["--no-final"]);
