@@ -407,7 +407,7 @@ pub fn finite(what: &str, value: f64, key: &'static str) -> Result<(), NonFinite
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use asap_core::plan::Plan;
     use asap_core::{NetworkShape, PublishedCell, Stem};
 
@@ -415,7 +415,8 @@ mod tests {
     use crate::engine::Engine;
     use crate::parameters::host;
 
-    fn network() -> (Network, Parameters, Batch) {
+    /// A network with everything that has batch norms, and images for it.
+    pub(crate) fn network() -> (Network, Parameters, Batch) {
         let cell = PublishedCell::find("ASAP").expect("a published cell").genotype();
         let (channels, cells, side, in_channels) = (4, 3, 16, 3);
         let (height, width, classes, stem) = (side, side, 5, Stem::Small);

@@ -342,12 +342,7 @@ mod tests {
 
     use burn::tensor::Device;
 
-    use asap_core::NetworkShape;
-    use asap_core::plan::Plan;
-
     use super::*;
-    use crate::engine::Engine;
-    use crate::network::Network;
     use crate::optimizer::Sgd;
     use crate::pass::DropPath;
     use crate::steps::{Descent, Score, descend};
@@ -439,20 +434,8 @@ mod tests {
 
     /// The weights and statistics after five steps of a network with everything that has batch norms, and the losses.
     fn five_steps(team: &Team) -> Vec<f32> {
-        let cell = asap_core::PublishedCell::find("ASAP").unwrap().genotype();
-        let (channels, cells, side, in_channels) = (4, 3, 16, 3);
-        let (height, width, classes, stem) = (side, side, 5, asap_core::Stem::Small);
-        let shape = NetworkShape { channels, cells, height, width, in_channels, classes, stem };
-        let plan = Plan::of(&cell.into(), &shape, true).unwrap();
-        let network = Network::new(plan, Engine::new(&Device::flex()));
-        let mut parameters = network.parameters(&Device::flex(), 1);
+        let (network, mut parameters, batch) = crate::steps::tests::network();
         let sgd = Sgd { momentum: 0.9, nesterov: true, weight_decay: 3e-4, gradient_clip: 5.0 };
-        let value = |i: usize| ((i * 7919) % 1009) as f32 / 504.5 - 1.0 + (i % 4) as f32 * 0.3;
-        let batch = Batch {
-            images: (0..16 * side * side * 3).map(value).collect(),
-            labels: (0..16).map(|i| i % 5).collect(),
-            shape: [16, side, side, 3],
-        };
         let mut numbers = Vec::new();
         for step in 0..5 {
             let drop_path = DropPath { probability: 0.2, seed: 1, step, first: 0 };

@@ -51,6 +51,16 @@ impl SearchSpace {
         Ok(tables)
     }
 
+    /// The genotype whose nodes `node` gives, all of one kind of cell after the other.
+    pub(crate) fn assemble(&self, mut node: impl FnMut(usize) -> Vec<Gene>) -> Genotype {
+        let mut cell = || CellGenotype {
+            nodes: (0..self.nodes).map(&mut node).collect(),
+            output: self.output_states(),
+        };
+        let cells = self.kinds().iter().map(|_| cell()).collect();
+        Genotype::new(self.family, cells).expect("a space has sound cells")
+    }
+
     /// The genotype of mixing weights with one operation per edge at most: the inverse of [`SearchSpace::one_hot`] for cells
     /// without an operation twice on the same input, inputs in ascending order.
     pub fn genotype(&self, path: &MixingTables) -> Genotype {

@@ -8,7 +8,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 
 use super::surrogate::{Surrogate, features};
-use crate::genotype::{CellGenotype, Gene, Genotype};
+use crate::genotype::{Gene, Genotype};
 use crate::space::{Ending, Operation, SearchSpace};
 
 /// The most extensions among which the model chooses; more are drawn at random.
@@ -119,12 +119,7 @@ fn unchosen(space: &SearchSpace) -> Genotype {
         };
         (0..inputs).map(|input| Gene { operation, input }).collect()
     };
-    let cell = || CellGenotype {
-        nodes: (0..space.nodes).map(node).collect(),
-        output: space.output_states(),
-    };
-    let cells = space.kinds().iter().map(|_| cell()).collect();
-    Genotype::new(space.family, cells).expect("a space has sound cells")
+    space.assemble(node)
 }
 
 /// Each cell with every choice of a node, in all kinds of cell; drawn at random, in any order and each once, if there are too many.

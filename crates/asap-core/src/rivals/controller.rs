@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 pub use settings::ControllerSettings;
 
-use super::lstm::{LstmStep, add_scaled, dot, lstm_step, lstm_weights};
+use super::lstm::{LstmStep, add_scaled, dot, largest, ln_softmax, lstm_step, lstm_weights};
 use crate::error::Error;
-use crate::genotype::{CellGenotype, Gene, Genotype};
+use crate::genotype::{Gene, Genotype};
 use crate::space::{Ending, SearchSpace};
 
 /// An LSTM that samples genotypes and learns by REINFORCE which of them are rewarded.
@@ -169,9 +169,7 @@ impl Controller {
 
     /// The genotype of the likeliest decision at each step; the first of equals.
     pub fn likeliest(&self) -> Genotype {
-        let best =
-            |ln: &[f64]| (1..ln.len()).fold(0, |best, k| if ln[k] > ln[best] { k } else { best });
-        self.sample_of(&self.pass(|_, ln| best(ln))).genotype
+        self.sample_of(&self.pass(|_, ln| largest(ln))).genotype
     }
 
     /// Learns from the rewards of some samples of this controller: one Adam step on the means over them.
@@ -270,7 +268,7 @@ impl Controller {
                 Question::Input { .. } => self.settings.tanh_constant,
                 Question::Operation => self.settings.operation_tanh_constant,
             };
-            let ln_probabilities = ln_softmax(&squashed, limit, question, &decisions);
+            let ln_probabilities = ln_probabilities(&squashed, limit, question, &decisions);
             let chosen = choose(index, &ln_probabilities);
             decisions.push(chosen);
             let read = std::mem::replace(&mut embedding, layout.embedding(question, chosen));
@@ -299,7 +297,7 @@ impl Controller {
     fn sample_of(&self, pass: &[Decision]) -> Sample {
         let decisions: Vec<_> = pass.iter().map(|decision| decision.chosen).collect();
         let mut rest = &decisions[..];
-        let mut node = |node: usize| {
+        let genotype = self.space.assemble(|node| {
             let (own, after) = rest.split_at(self.questions_of(node).len());
             rest = after;
             let (inputs, operations): (Vec<_>, _) = match self.space.family.ending() {
@@ -311,14 +309,9 @@ impl Controller {
                 .collect();
             genes.sort_by_key(|gene| gene.input);
             genes
-        };
-        let mut cell = || CellGenotype {
-            nodes: (0..self.space.nodes).map(&mut node).collect(),
-            output: self.space.output_states(),
-        };
-        let cells = self.space.kinds().iter().map(|_| cell()).collect();
+        });
         Sample {
-            genotype: Genotype::new(self.space.family, cells).expect("a space has sound cells"),
+            genotype,
             ln_probability: pass.iter().map(|d| d.ln_probabilities[d.chosen]).sum(),
             entropy: pass.iter().map(|d| entropy(&d.ln_probabilities)).sum(),
             decisions,
@@ -422,7 +415,13 @@ fn parameter_count(space: &SearchSpace, hidden: usize) -> usize {
     lstm_weights(hidden) + (2 * (states + candidates) + 1) * hidden
 }
 
-fn ln_softmax(squashed: &[f64], limit: f64, question: Question, decisions: &[usize]) -> Vec<f64> {
+/// The logarithms of the probabilities; minus infinity for what may not be chosen.
+fn ln_probabilities(
+    squashed: &[f64],
+    limit: f64,
+    question: Question,
+    decisions: &[usize],
+) -> Vec<f64> {
     let legal = |k: usize| match question {
         Question::Input { states, taken } => {
             k < states && !decisions[decisions.len() - taken..].contains(&k)
@@ -430,10 +429,7 @@ fn ln_softmax(squashed: &[f64], limit: f64, question: Question, decisions: &[usi
         Question::Operation => true,
     };
     let logit = |k: usize| if legal(k) { limit * squashed[k] } else { f64::NEG_INFINITY };
-    let logits: Vec<_> = (0..squashed.len()).map(logit).collect();
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let ln_sum = largest + logits.iter().map(|l| (l - largest).exp()).sum::<f64>().ln();
-    logits.into_iter().map(|logit| logit - ln_sum).collect()
+    ln_softmax(&(0..squashed.len()).map(logit).collect::<Vec<_>>())
 }
 
 fn entropy(ln_probabilities: &[f64]) -> f64 {
@@ -498,7 +494,7 @@ impl TryFrom<RawController> for Controller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Adam, Family, Operation};
+    use crate::{Adam, CellGenotype, Family, Operation};
 
     fn small(hidden: usize, lr: f64, seed: u64) -> Controller {
         let default = ControllerSettings::default();

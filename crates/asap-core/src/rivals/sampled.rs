@@ -4,7 +4,7 @@ use rand::{Rng, RngExt};
 
 use crate::anneal::architecture::Architecture;
 use crate::anneal::choice::Choice;
-use crate::genotype::{CellGenotype, Gene, Genotype};
+use crate::genotype::{Gene, Genotype};
 use crate::space::{Ending, MixingTables, SearchSpace};
 
 impl Architecture {
@@ -68,7 +68,7 @@ pub fn gumbel_noise(u: f64) -> f64 {
 impl Genotype {
     /// A genotype drawn uniformly from a space: the inputs that each node keeps, and for each an operation.
     pub fn random(space: &SearchSpace, rng: &mut impl Rng) -> Self {
-        let mut node = |node: usize| {
+        space.assemble(|node| {
             let states = space.inputs_of(node);
             let inputs = match space.family.ending() {
                 Ending::EveryEdge => (0..states).collect(),
@@ -79,13 +79,7 @@ impl Genotype {
                 Gene { operation, input }
             };
             inputs.into_iter().map(gene).collect()
-        };
-        let mut cell = || CellGenotype {
-            nodes: (0..space.nodes).map(&mut node).collect(),
-            output: space.output_states(),
-        };
-        let cells = space.kinds().iter().map(|_| cell()).collect();
-        Self::new(space.family, cells).expect("a space has sound cells")
+        })
     }
 }
 

@@ -53,39 +53,14 @@ impl Chart<'_> {
         let ys = Axis::over(points().map(|p| p.1).chain(edges).filter(|y| y.is_finite()));
         let named = drawn.iter().filter(|series| !series.name.is_empty()).count();
         let height = HEIGHT + LEGEND * named as f64;
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        let at_x = |x: f64| LEFT + xs.share(x) * (right - LEFT);
-        let at_y = |y: f64| bottom - ys.share(y) * (bottom - TOP);
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{title}\" \
-             viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"13\" \
-             color=\"#777\"><title>{title}</title>\
-             <text x=\"{LEFT}\" y=\"18\" font-size=\"15\" fill=\"currentColor\">{title}</text>\
-             <text x=\"{LEFT}\" y=\"36\" fill=\"currentColor\">{y}</text>\
-             <text x=\"{right}\" y=\"{label}\" text-anchor=\"end\" fill=\"currentColor\">{x}</text>\
-             <path d=\"M{LEFT} {TOP}V{bottom}H{right}\" fill=\"none\" stroke=\"currentColor\"/>",
-            title = escape(self.title),
-            x = escape(self.x),
-            y = escape(self.y),
-            label = bottom + 36.0,
-        );
+        let frame = Frame { right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM };
+        let at_x = |x: f64| frame.at_x(xs.share(x));
+        let at_y = |y: f64| frame.at_y(ys.share(y));
+        let mut svg = frame.open([self.title, self.x, self.y], [WIDTH, height]);
         for tick in xs.ticks() {
-            let (x, y, text) = (at_x(tick), bottom + 18.0, xs.label(tick));
-            let _ = write!(
-                svg,
-                "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\" fill=\"currentColor\">{text}</text>"
-            );
+            frame.label_x(&mut svg, at_x(tick), &xs.label(tick));
         }
-        for tick in ys.ticks() {
-            let (y, text) = (at_y(tick), ys.label(tick));
-            let _ = write!(
-                svg,
-                "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"currentColor\" stroke-opacity=\"0.2\"/>\
-                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"currentColor\">{text}</text>",
-                LEFT - 6.0,
-                y + 4.0,
-            );
-        }
+        frame.heights(&mut svg, &ys);
         for (i, series) in drawn.iter().enumerate() {
             let style = format!(
                 "fill=\"none\" stroke=\"{}\" stroke-dasharray=\"{}\" stroke-width=\"2\"",
@@ -134,6 +109,68 @@ impl Chart<'_> {
         }
         svg.push_str("</svg>");
         svg
+    }
+}
+
+/// The axes of a picture, whose left upper corner is always at the same place.
+pub(super) struct Frame {
+    /// The right end of the horizontal axis.
+    pub(super) right: f64,
+    /// Its height.
+    pub(super) bottom: f64,
+}
+
+impl Frame {
+    /// The place of a share of the horizontal axis, from 0 to 1.
+    pub(super) fn at_x(&self, share: f64) -> f64 {
+        LEFT + share * (self.right - LEFT)
+    }
+
+    /// The same of the vertical axis, from the bottom.
+    pub(super) fn at_y(&self, share: f64) -> f64 {
+        self.bottom - share * (self.bottom - TOP)
+    }
+
+    /// The beginning of a picture of this size: its title, the names of both axes, and their lines.
+    pub(super) fn open(&self, [title, x, y]: [&str; 3], [width, height]: [f64; 2]) -> String {
+        let Self { right, bottom } = self;
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{title}\" \
+             viewBox=\"0 0 {width} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"13\" \
+             color=\"#777\"><title>{title}</title>\
+             <text x=\"{LEFT}\" y=\"18\" font-size=\"15\" fill=\"currentColor\">{title}</text>\
+             <text x=\"{LEFT}\" y=\"36\" fill=\"currentColor\">{y}</text>\
+             <text x=\"{right}\" y=\"{label}\" text-anchor=\"end\" fill=\"currentColor\">{x}</text>\
+             <path d=\"M{LEFT} {TOP}V{bottom}H{right}\" fill=\"none\" stroke=\"currentColor\"/>",
+            title = escape(title),
+            x = escape(x),
+            y = escape(y),
+            label = bottom + 36.0,
+        )
+    }
+
+    /// A label of the horizontal axis.
+    pub(super) fn label_x(&self, svg: &mut String, x: f64, text: &str) {
+        let y = self.bottom + 18.0;
+        let _ = write!(
+            svg,
+            "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\" fill=\"currentColor\">{text}</text>"
+        );
+    }
+
+    /// The lines and labels of the vertical axis.
+    pub(super) fn heights(&self, svg: &mut String, ys: &Axis) {
+        for tick in ys.ticks() {
+            let (y, text) = (self.at_y(ys.share(tick)), ys.label(tick));
+            let _ = write!(
+                svg,
+                "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"currentColor\" stroke-opacity=\"0.2\"/>\
+                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"currentColor\">{text}</text>",
+                LEFT - 6.0,
+                y + 4.0,
+                right = self.right,
+            );
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::chart::{Axis, COLOURS, escape};
+use super::chart::{Axis, COLOURS, Frame, escape};
 
 /// A point of a scatter.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,9 +30,7 @@ pub(crate) struct Scatter<'a> {
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 440.0;
-const LEFT: f64 = 64.0;
 const RIGHT: f64 = 96.0;
-const TOP: f64 = 44.0;
 const BOTTOM: f64 = 44.0;
 /// Radius of the largest circle.
 const LARGEST: f64 = 14.0;
@@ -50,41 +48,14 @@ impl Scatter<'_> {
         let (low, high) = if low.is_finite() { (low, high) } else { (0.0, 1.0) };
         let ys = Axis::over(points.iter().map(|point| point.y));
         let largest = points.iter().map(|point| point.size).fold(f64::MIN_POSITIVE, f64::max);
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
-        let at_x = |decade: f64| LEFT + (decade - low) / (high - low) * (right - LEFT);
-        let at_y = |y: f64| bottom - ys.share(y) * (bottom - TOP);
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"{title}\" \
-             viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"system-ui, sans-serif\" font-size=\"13\" \
-             color=\"#777\"><title>{title}</title>\
-             <text x=\"{LEFT}\" y=\"18\" font-size=\"15\" fill=\"currentColor\">{title}</text>\
-             <text x=\"{LEFT}\" y=\"36\" fill=\"currentColor\">{y}</text>\
-             <text x=\"{right}\" y=\"{label}\" text-anchor=\"end\" fill=\"currentColor\">{x}</text>\
-             <path d=\"M{LEFT} {TOP}V{bottom}H{right}\" fill=\"none\" stroke=\"currentColor\"/>",
-            title = escape(self.title),
-            x = escape(self.x),
-            y = escape(self.y),
-            label = bottom + 36.0,
-        );
+        let frame = Frame { right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM };
+        let at_x = |decade: f64| frame.at_x((decade - low) / (high - low));
+        let at_y = |y: f64| frame.at_y(ys.share(y));
+        let mut svg = frame.open([self.title, self.x, self.y], [WIDTH, HEIGHT]);
         for decade in low as i32..=high as i32 {
-            let _ = write!(
-                svg,
-                "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\" fill=\"currentColor\">{}</text>",
-                at_x(f64::from(decade)),
-                bottom + 18.0,
-                power(decade),
-            );
+            frame.label_x(&mut svg, at_x(f64::from(decade)), &power(decade));
         }
-        for tick in ys.ticks() {
-            let (y, text) = (at_y(tick), ys.label(tick));
-            let _ = write!(
-                svg,
-                "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"currentColor\" stroke-opacity=\"0.2\"/>\
-                 <text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"currentColor\">{text}</text>",
-                LEFT - 6.0,
-                y + 4.0,
-            );
-        }
+        frame.heights(&mut svg, &ys);
         // Names that would cover each other move down.
         let mut names: Vec<(f64, f64, &str)> = Vec::new();
         for point in &points {

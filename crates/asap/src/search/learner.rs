@@ -106,6 +106,14 @@ impl Learner {
         self.architecture.mixing_tables(temperature)
     }
 
+    /// The mixing weights of a cell: 1 for its operations and 0 elsewhere.
+    ///
+    /// # Panics
+    /// If the cell is not one of the space.
+    pub fn one_hot(&self, cell: &Genotype) -> MixingTables {
+        self.architecture.space().one_hot(cell).expect("the cell is of the space")
+    }
+
     /// Line 4 of Algorithm 1: a descent step on the weights.
     ///
     /// # Errors

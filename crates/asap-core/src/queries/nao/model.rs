@@ -9,8 +9,10 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::genotype::{CellGenotype, Gene, Genotype};
-use crate::rivals::lstm::{LstmStep, add_scaled, dot, lstm_step, lstm_weights};
+use crate::genotype::{Gene, Genotype};
+use crate::rivals::lstm::{
+    LstmStep, add_scaled, dot, largest, ln_softmax, lstm_step, lstm_weights,
+};
 use crate::space::{Ending, SearchSpace};
 
 /// Size of the LSTMs and of a cell's vector; half of a token's embedding is that of its input, half of its operation.
@@ -510,7 +512,7 @@ fn shuffled(mut tokens: Vec<Token>, space: &SearchSpace, random: &mut impl Rng) 
 /// The cell of a sequence, inputs in ascending order.
 fn genotype(space: &SearchSpace, tokens: &[Token]) -> Genotype {
     let mut rest = tokens.iter();
-    let mut node = |node: usize| {
+    space.assemble(|node| {
         let count = match space.family.ending() {
             Ending::Inputs(count) => count,
             Ending::EveryEdge => space.inputs_of(node),
@@ -520,13 +522,7 @@ fn genotype(space: &SearchSpace, tokens: &[Token]) -> Genotype {
         let mut genes: Vec<Gene> = rest.by_ref().take(count).map(gene).collect();
         genes.sort_by_key(|gene| gene.input);
         genes
-    };
-    let mut cell = || CellGenotype {
-        nodes: (0..space.nodes).map(&mut node).collect(),
-        output: space.output_states(),
-    };
-    let cells = space.kinds().iter().map(|_| cell()).collect();
-    Genotype::new(space.family, cells).expect("a space has sound cells")
+    })
 }
 
 fn mean(vectors: &[Vec<f64>]) -> Vec<f64> {
@@ -545,17 +541,6 @@ fn normalised(vector: &[f64]) -> (Vec<f64>, f64) {
 fn through_norm(d: &[f64], unit: &[f64], norm: f64) -> Vec<f64> {
     let along = dot(d, unit);
     d.iter().zip(unit).map(|(d, unit)| (d - along * unit) / norm).collect()
-}
-
-fn ln_softmax(scores: &[f64]) -> Vec<f64> {
-    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let ln_sum = largest + scores.iter().map(|score| (score - largest).exp()).sum::<f64>().ln();
-    scores.iter().map(|score| score - ln_sum).collect()
-}
-
-/// The position of the largest number, the first of equals.
-fn largest(numbers: &[f64]) -> usize {
-    (1..numbers.len()).fold(0, |best, k| if numbers[k] > numbers[best] { k } else { best })
 }
 
 #[derive(Deserialize)]

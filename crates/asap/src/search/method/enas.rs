@@ -54,11 +54,6 @@ impl Enas {
         let best = last.reduce(|best, other| if other.1 >= best.1 { other } else { best });
         best.map_or_else(|| controller.likeliest(), |(sample, _)| sample.genotype.clone())
     }
-
-    fn one_hot(learner: &Learner, genotype: &Genotype) -> MixingTables {
-        let space = learner.architecture.space();
-        space.one_hot(genotype).expect("the controller samples from the space")
-    }
 }
 
 impl Method for Enas {
@@ -69,7 +64,7 @@ impl Method for Enas {
     ) -> Result<StepScore, NonFinite> {
         let mut random = generator(self.seed, &step.clock, "weights");
         let sample = self.state.controller.sample(&mut random);
-        let mixing = Self::one_hot(learner, &sample.genotype);
+        let mixing = learner.one_hot(&sample.genotype);
         learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
     }
 
@@ -81,7 +76,7 @@ impl Method for Enas {
     ) -> Result<Vec<Pruned>, NonFinite> {
         let State { controller, samples, before } = &mut self.state;
         let sample = controller.sample(&mut generator(self.seed, &step.clock, "controller"));
-        let score = learner.try_out(valid, &Self::one_hot(learner, &sample.genotype))?;
+        let score = learner.try_out(valid, &learner.one_hot(&sample.genotype))?;
         samples.push((sample, score.accuracy().unwrap_or(0.0)));
         if samples.len() == TOGETHER {
             controller.reinforce(samples).expect("accuracies are finite");
@@ -91,7 +86,7 @@ impl Method for Enas {
     }
 
     fn mixing(&self, learner: &Learner, _: &Clock) -> MixingTables {
-        Self::one_hot(learner, &self.best())
+        learner.one_hot(&self.best())
     }
 
     fn entropy(&self, learner: &Learner, clock: &Clock, kind: CellKind) -> f64 {

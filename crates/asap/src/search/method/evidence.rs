@@ -5,7 +5,7 @@
 //! - `even`: the gradients of the loss for the mixing weights, all operations trained together and weighted evenly (eqs. 2 and 4);
 //! - `paths`: the losses of single paths, each step on the weights training one, drawn so that all operations get the same share.
 
-use asap_core::{Architecture, Derived, Evidence, MixingTables, NetworkShape, Pruned, Sureness};
+use asap_core::{Architecture, Evidence, MixingTables, NetworkShape, Pruned, Sureness};
 use asap_data::Batch;
 use rand::seq::SliceRandom;
 
@@ -151,8 +151,7 @@ impl Method for ByEvidence {
         if !self.paths {
             return learner.mixing(f64::INFINITY);
         }
-        let Derived { genotype, .. } = learner.architecture.derive();
-        learner.architecture.space().one_hot(&genotype).expect("the cell is of the space")
+        learner.one_hot(&learner.architecture.derive().genotype)
     }
 
     fn sureness(&self, learner: &Learner) -> Vec<Sureness> {

@@ -90,10 +90,6 @@ impl NaonetWs {
         judged.clear();
     }
 
-    fn one_hot(learner: &Learner, cell: &Genotype) -> MixingTables {
-        learner.architecture.space().one_hot(cell).expect("the cells are of the space")
-    }
-
     fn best(&self) -> &Genotype {
         let judged = self.state.judged.iter();
         let of_round = judged.reduce(|best, other| if other.1 > best.1 { other } else { best });
@@ -121,7 +117,7 @@ impl Method for NaonetWs {
         // Many steps share a place among those on the architecture.
         random.set_word_pos((self.made(&step.clock) as u128) << 32);
         let cell = &self.state.pool[random.random_range(0..self.state.pool.len())];
-        let mixing = Self::one_hot(learner, cell);
+        let mixing = learner.one_hot(cell);
         learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)
     }
 
@@ -136,7 +132,7 @@ impl Method for NaonetWs {
             return Ok(Vec::new());
         }
         if let Some(cell) = self.state.pool.get(self.state.judged.len()) {
-            let score = learner.try_out(valid, &Self::one_hot(learner, cell))?;
+            let score = learner.try_out(valid, &learner.one_hot(cell))?;
             self.state.judged.push((cell.clone(), score.accuracy().unwrap_or(0.0)));
         }
         if left == 1 {
@@ -147,7 +143,7 @@ impl Method for NaonetWs {
     }
 
     fn mixing(&self, learner: &Learner, _: &Clock) -> MixingTables {
-        Self::one_hot(learner, self.best())
+        learner.one_hot(self.best())
     }
 
     fn is_over(&self, _: &Learner) -> bool {

@@ -60,7 +60,6 @@ impl Method for Parsec {
 
     /// The most probable cell.
     fn mixing(&self, learner: &Learner, _: &Clock) -> MixingTables {
-        let cell = learner.architecture.derive().genotype;
-        learner.architecture.space().one_hot(&cell).expect("the cell is of the space")
+        learner.one_hot(&learner.architecture.derive().genotype)
     }
 }

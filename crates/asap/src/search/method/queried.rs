@@ -111,8 +111,7 @@ impl Method for Queried {
     }
 
     fn mixing(&self, learner: &Learner, _: &Clock) -> MixingTables {
-        let space = learner.architecture.space();
-        space.one_hot(&self.state.cell).expect("the cells are of the space")
+        learner.one_hot(&self.state.cell)
     }
 
     fn is_over(&self, _: &Learner) -> bool {

@@ -21,7 +21,7 @@ impl Method for Random {
     }
 
     fn mixing(&self, learner: &Learner, _: &Clock) -> MixingTables {
-        learner.architecture.space().one_hot(&self.0).expect("the cell is of the space")
+        learner.one_hot(&self.0)
     }
 
     fn is_over(&self, _: &Learner) -> bool {
