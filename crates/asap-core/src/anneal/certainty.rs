@@ -6,7 +6,7 @@
 
 use super::choice::Choice;
 use super::evidence::ChoiceEvidence;
-use super::normal::distribution;
+use crate::numeric::normal::distribution;
 
 /// Points on each side of an integral over a normal distribution, and the standard deviations to which it reaches.
 const STEPS: i32 = 60;
@@ -113,7 +113,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::anneal::normal::draw;
+    use crate::numeric::normal::draw;
 
     /// A search of some choices between candidates with these means. Some candidates are pruned on the way.
     fn search(

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::numeric::adam::{Adam, Moments};
 
 /// A choice between candidates, annealed and pruned until `keep` of them are left.
 ///
@@ -24,25 +25,8 @@ pub struct Choice {
     keep: usize,
     alive: Vec<bool>,
     logits: Vec<f64>,
-    first_moment: Vec<f64>,
-    second_moment: Vec<f64>,
-    steps: u64,
-}
-
-/// Adam with the decay added to the gradient, like `torch.optim.Adam`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Adam {
-    /// Learning rate.
-    pub lr: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// L2 penalty: this times the logit is added to its gradient.
-    pub weight_decay: f64,
+    #[serde(flatten)]
+    moments: Moments,
 }
 
 impl Choice {
@@ -59,9 +43,7 @@ impl Choice {
             keep,
             alive: vec![true; candidates],
             logits: vec![0.0; candidates],
-            first_moment: vec![0.0; candidates],
-            second_moment: vec![0.0; candidates],
-            steps: 0,
+            moments: Moments::new(candidates),
         }
     }
 
@@ -178,18 +160,8 @@ impl Choice {
         if self.is_decided() {
             return;
         }
-        self.steps += 1;
-        let steps = self.steps as f64;
-        let correction1 = 1.0 - adam.beta1.powf(steps);
-        let correction2 = 1.0 - adam.beta2.powf(steps);
-        for i in (0..self.len()).filter(|&i| self.alive[i]) {
-            let gradient = logit_gradient[i] + adam.weight_decay * self.logits[i];
-            let (m, v) = (&mut self.first_moment[i], &mut self.second_moment[i]);
-            *m = adam.beta1 * *m + (1.0 - adam.beta1) * gradient;
-            *v = adam.beta2 * *v + (1.0 - adam.beta2) * gradient * gradient;
-            let denominator = v.sqrt() / correction2.sqrt() + adam.epsilon;
-            self.logits[i] -= adam.lr / correction1 * *m / denominator;
-        }
+        let alive = &self.alive;
+        self.moments.step(adam, &mut self.logits, logit_gradient, |i| alive[i]);
     }
 
     /// One step of plain gradient descent, as eq. 4 is written; a decided choice does not move.
@@ -252,10 +224,8 @@ impl Choice {
 
     /// Resets logits and optimizer state; removed candidates stay removed.
     pub fn restart(&mut self) {
-        for values in [&mut self.logits, &mut self.first_moment, &mut self.second_moment] {
-            values.fill(0.0);
-        }
-        self.steps = 0;
+        self.logits.fill(0.0);
+        self.moments = Moments::new(self.len());
     }
 
     /// Entropy of the probabilities divided by that of the start, ln N (Fig. 7): 1 at the start, 0 once decided.
@@ -266,13 +236,6 @@ impl Choice {
         let ln_phi = self.ln_probabilities(temperature);
         let entropy: f64 = ln_phi.iter().filter(|ln| ln.is_finite()).map(|ln| -ln * ln.exp()).sum();
         entropy / (self.len() as f64).ln()
-    }
-}
-
-impl Default for Adam {
-    /// The settings of DARTS for the architecture weights: 3e-4, betas 0.5 and 0.999, decay 1e-3.
-    fn default() -> Self {
-        Self { lr: 3e-4, beta1: 0.5, beta2: 0.999, epsilon: 1e-8, weight_decay: 1e-3 }
     }
 }
 
@@ -292,29 +255,17 @@ impl TryFrom<RawChoice> for Choice {
 
     fn try_from(raw: RawChoice) -> Result<Self, Error> {
         let candidates = raw.alive.len();
-        for (key, list) in [
-            ("logits", &raw.logits),
-            ("first_moment", &raw.first_moment),
-            ("second_moment", &raw.second_moment),
-        ] {
-            if list.len() != candidates {
-                let expected = format!("{candidates} numbers, one for each entry of `alive`");
-                return Err(Error::value(key, format!("{} numbers", list.len()), expected));
-            }
+        if raw.logits.len() != candidates {
+            let expected = format!("{candidates} numbers, one for each entry of `alive`");
+            return Err(Error::value("logits", format!("{} numbers", raw.logits.len()), expected));
         }
+        let moments = Moments::load(raw.first_moment, raw.second_moment, raw.steps, candidates)?;
         let alive = raw.alive.iter().filter(|&&alive| alive).count();
         if !(1..=alive).contains(&raw.keep) {
             let expected = format!("1 to {alive}, the number of candidates alive");
             return Err(Error::value("keep", raw.keep, expected));
         }
-        Ok(Self {
-            keep: raw.keep,
-            alive: raw.alive,
-            logits: raw.logits,
-            first_moment: raw.first_moment,
-            second_moment: raw.second_moment,
-            steps: raw.steps,
-        })
+        Ok(Self { keep: raw.keep, alive: raw.alive, logits: raw.logits, moments })
     }
 }
 
@@ -417,7 +368,7 @@ mod tests {
         let before = choice.clone();
         assert!(choice.remove(2) && !choice.remove(2));
         assert_eq!(choice.logits, before.logits);
-        assert_eq!(choice.first_moment, before.first_moment);
+        assert_eq!(choice.moments, before.moments);
         choice.step(&[-1.0, 0.2, 3.0], &adam);
         let mut unpruned = before.clone();
         unpruned.step(&[-1.0, 0.2, 3.0], &adam);

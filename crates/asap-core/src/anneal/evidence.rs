@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::choice::Choice;
-use super::normal::distribution;
+use crate::numeric::normal::distribution;
 
 /// Observations from which on their variance is taken for known.
 const ENOUGH: f64 = 20.0;
@@ -238,7 +238,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
-    use crate::anneal::normal::draw;
+    use crate::numeric::normal::draw;
 
     /// Evidence on candidates with these means, after some steps with noise of deviation 1 and a part that all share.
     fn observed(means: &[f64], steps: usize, seed: u64) -> (Choice, ChoiceEvidence) {

@@ -4,7 +4,8 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 
 use super::architecture::Architecture;
-use super::choice::{Adam, Choice};
+use super::choice::Choice;
+use crate::numeric::adam::Adam;
 use crate::space::{CellKind, MixingTables, SearchSpace};
 
 /// The gradient of the loss for the weight of every candidate of every choice: of the operations of an edge, and of the

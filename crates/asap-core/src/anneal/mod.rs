@@ -9,7 +9,6 @@ pub mod edge_policy;
 pub mod evidence;
 pub mod found;
 pub mod gradient;
-mod normal;
 pub mod pac;
 pub mod paths;
 mod saved;

@@ -1,7 +1,10 @@
 //! Neural architecture optimization (NAO, Luo, Tian, Qin, Chen and Liu 2018, arXiv 1808.07233): cells become vectors, in whose space an
 //! accuracy can be climbed.
 
+mod backward;
+mod layout;
 mod model;
+mod sequence;
 
 use std::collections::{HashSet, VecDeque};
 

@@ -4,8 +4,8 @@
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::anneal::choice::Adam;
 use crate::error::Error;
+use crate::numeric::adam::Adam;
 use crate::rivals::controller::{Controller, ControllerSettings, Sample};
 use crate::space::SearchSpace;
 

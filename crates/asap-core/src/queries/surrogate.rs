@@ -4,17 +4,16 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::genotype::Genotype;
+use crate::numeric::adam::{Adam, Moments};
 use crate::space::SearchSpace;
 
 /// Networks of the ensemble, each from other weights (PNAS: 5).
 const MEMBERS: u64 = 5;
 /// Hidden units of each.
 const HIDDEN: usize = 32;
-/// Steps of Adam over all cells, its rate, and its other constants.
+/// Steps over all cells.
 const STEPS: usize = 200;
-const RATE: f64 = 0.01;
-const BETA: [f64; 2] = [0.9, 0.999];
-const EPSILON: f64 = 1e-8;
+const ADAM: Adam = Adam::published(0.01);
 
 /// The positions of ones in the one-hot table of a cell: an operation on an edge each.
 pub(super) fn features(space: &SearchSpace, cell: &Genotype) -> Vec<usize> {
@@ -99,17 +98,10 @@ impl Network {
     }
 
     fn fit(&mut self, examples: &[(Vec<usize>, f64)]) {
-        let mut moments = vec![[0.0; 2]; self.parameters.len()];
-        for step in 1..=STEPS {
+        let mut moments = Moments::new(self.parameters.len());
+        for _ in 0..STEPS {
             let gradient = self.gradient(examples);
-            let [first, second] = BETA.map(|beta| 1.0 - beta.powi(step as i32));
-            for ((parameter, [m, v]), g) in
-                self.parameters.iter_mut().zip(&mut moments).zip(gradient)
-            {
-                *m = BETA[0] * *m + (1.0 - BETA[0]) * g;
-                *v = BETA[1] * *v + (1.0 - BETA[1]) * g * g;
-                *parameter -= RATE * *m / first / ((*v / second).sqrt() + EPSILON);
-            }
+            moments.step(&ADAM, &mut self.parameters, &gradient, |_| true);
         }
     }
 

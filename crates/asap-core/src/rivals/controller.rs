@@ -1,8 +1,7 @@
 //! ENAS: a recurrent network that learns to write good genotypes (Pham et al. 2018, arXiv 1802.03268).
 
+mod pass;
 mod settings;
-
-use std::ops::Range;
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,9 +9,12 @@ use serde::{Deserialize, Serialize};
 
 pub use settings::ControllerSettings;
 
-use super::lstm::{LstmStep, add_scaled, dot, largest, ln_softmax, lstm_step, lstm_weights};
+use self::pass::{Decision, Question, entropy, parameter_count};
 use crate::error::Error;
 use crate::genotype::{Gene, Genotype};
+use crate::numeric::adam::Moments;
+use crate::numeric::draw::weighted;
+use crate::numeric::vector::{add_scaled, largest};
 use crate::space::{Ending, SearchSpace};
 
 /// An LSTM that samples genotypes and learns by REINFORCE which of them are rewarded.
@@ -47,9 +49,8 @@ pub struct Controller {
     settings: ControllerSettings,
     /// LSTM, head of the states, head of the operations, then the embeddings: start, states, operations.
     parameters: Vec<f64>,
-    first_moment: Vec<f64>,
-    second_moment: Vec<f64>,
-    steps: u64,
+    #[serde(flatten)]
+    moments: Moments,
     baseline: Option<f64>,
 }
 
@@ -63,33 +64,6 @@ pub struct Sample {
     /// The sum of the entropies of the decisions, in nats.
     pub entropy: f64,
     decisions: Vec<usize>,
-}
-
-/// The alternatives of one decision.
-#[derive(Clone, Copy)]
-enum Question {
-    /// A state below `states`, other than the last `taken` decisions.
-    Input {
-        states: usize,
-        taken: usize,
-    },
-    Operation,
-}
-
-/// One decision of a pass.
-struct Decision {
-    lstm: LstmStep,
-    /// The position among the parameters of the embedding that was read.
-    embedding: Range<usize>,
-    /// The position of the head, one row for each choice.
-    head: Range<usize>,
-    /// `tanh(score / temperature)` of each choice.
-    squashed: Vec<f64>,
-    /// The largest absolute value of a logit.
-    limit: f64,
-    /// Minus infinity for what may not be chosen.
-    ln_probabilities: Vec<f64>,
-    chosen: usize,
 }
 
 impl Controller {
@@ -118,9 +92,7 @@ impl Controller {
             space: space.clone(),
             settings,
             parameters: (0..count).map(|_| 0.2 * rng.random::<f64>() - 0.1).collect(),
-            first_moment: vec![0.0; count],
-            second_moment: vec![0.0; count],
-            steps: 0,
+            moments: Moments::new(count),
             baseline: None,
         }
     }
@@ -142,7 +114,7 @@ impl Controller {
 
     /// Draws a genotype; one number of `rng` for each decision.
     pub fn sample(&self, rng: &mut impl Rng) -> Sample {
-        self.sample_of(&self.pass(|_, ln| draw(ln, rng.random())))
+        self.sample_of(&self.pass(|_, ln| draw(ln, rng)))
     }
 
     /// The entropy of the decisions on operations of each kind of cell, divided by ln N, in the mean over some samples (Fig. 7).
@@ -152,7 +124,7 @@ impl Controller {
         let largest = (self.space.candidates.len() as f64).ln();
         let mut sums = vec![(0.0, 0.0); kinds];
         for _ in 0..samples {
-            let pass = self.pass(|_, ln| draw(ln, rng.random()));
+            let pass = self.pass(|_, ln| draw(ln, rng));
             for (index, (decision, question)) in pass.iter().zip(&questions).enumerate() {
                 if let Question::Operation = question {
                     let (sum, count) = &mut sums[index * kinds / questions.len()];
@@ -230,70 +202,6 @@ impl Controller {
         Ok(())
     }
 
-    /// The decisions for a node.
-    fn questions_of(&self, node: usize) -> Vec<Question> {
-        let states = self.space.inputs_of(node);
-        match self.space.family.ending() {
-            Ending::EveryEdge => vec![Question::Operation; states],
-            Ending::Inputs(count) => {
-                let inputs = (0..count).map(|taken| Question::Input { states, taken });
-                inputs.chain(vec![Question::Operation; count]).collect()
-            }
-        }
-    }
-
-    /// All decisions in order.
-    fn questions(&self) -> Vec<Question> {
-        let nodes = self.space.kinds().iter().flat_map(|_| 0..self.space.nodes);
-        nodes.flat_map(|node| self.questions_of(node)).collect()
-    }
-
-    /// Takes every decision with `choose`, which gets its number and the logarithms of the probabilities.
-    fn pass(&self, mut choose: impl FnMut(usize, &[f64]) -> usize) -> Vec<Decision> {
-        let hidden = self.settings.hidden;
-        let layout = Layout::new(&self.space, hidden);
-        let mut state = (vec![0.0; hidden], vec![0.0; hidden]);
-        let mut embedding = layout.start();
-        let (mut pass, mut decisions) = (Vec::new(), Vec::new());
-        for (index, question) in self.questions().into_iter().enumerate() {
-            let input = &self.parameters[embedding.clone()];
-            let lstm = lstm_step(&self.parameters[layout.lstm()], input, &state.0, &state.1);
-            state = (lstm.hidden.clone(), lstm.cell.clone());
-            let head = layout.head(question);
-            let rows = self.parameters[head.clone()].chunks_exact(hidden);
-            let squashed: Vec<_> = rows
-                .map(|row| (dot(row, &lstm.hidden) / self.settings.temperature).tanh())
-                .collect();
-            let limit = match question {
-                Question::Input { .. } => self.settings.tanh_constant,
-                Question::Operation => self.settings.operation_tanh_constant,
-            };
-            let ln_probabilities = ln_probabilities(&squashed, limit, question, &decisions);
-            let chosen = choose(index, &ln_probabilities);
-            decisions.push(chosen);
-            let read = std::mem::replace(&mut embedding, layout.embedding(question, chosen));
-            pass.push(Decision {
-                lstm,
-                embedding: read,
-                head,
-                squashed,
-                limit,
-                ln_probabilities,
-                chosen,
-            });
-        }
-        pass
-    }
-
-    fn replay(&self, decisions: &[usize]) -> Vec<Decision> {
-        assert_eq!(decisions.len(), self.questions().len(), "a sample of this controller's space");
-        self.pass(|index, ln| {
-            let chosen = decisions[index];
-            assert!(ln.get(chosen).is_some_and(|ln| *ln > f64::NEG_INFINITY), "a legal decision");
-            chosen
-        })
-    }
-
     fn sample_of(&self, pass: &[Decision]) -> Sample {
         let decisions: Vec<_> = pass.iter().map(|decision| decision.chosen).collect();
         let mut rest = &decisions[..];
@@ -318,137 +226,16 @@ impl Controller {
         }
     }
 
-    /// The gradient of `of_ln * ln_probability + of_entropy * entropy` for the parameters, for given decisions.
-    fn backward(&self, pass: &[Decision], of_ln: f64, of_entropy: f64) -> Vec<f64> {
-        let hidden = self.settings.hidden;
-        let layout = Layout::new(&self.space, hidden);
-        let mut gradient = vec![0.0; self.parameters.len()];
-        let (mut d_hidden, mut d_cell) = (vec![0.0; hidden], vec![0.0; hidden]);
-        for decision in pass.iter().rev() {
-            let entropy = entropy(&decision.ln_probabilities);
-            let slope = decision.limit / self.settings.temperature;
-            for (k, &ln) in decision.ln_probabilities.iter().enumerate() {
-                if ln == f64::NEG_INFINITY {
-                    continue;
-                }
-                let p = ln.exp();
-                let d_ln = f64::from(k == decision.chosen) - p;
-                let d_logit = of_ln * d_ln - of_entropy * p * (ln + entropy);
-                let d_score = d_logit * slope * (1.0 - decision.squashed[k].powi(2));
-                let start = decision.head.start + k * hidden;
-                let row = start..start + hidden;
-                add_scaled(&mut gradient[row.clone()], &decision.lstm.hidden, d_score);
-                add_scaled(&mut d_hidden, &self.parameters[row], d_score);
-            }
-            let weights = &self.parameters[layout.lstm()];
-            let d_weights = &mut gradient[layout.lstm()];
-            let back = decision.lstm.backward(weights, d_weights, &d_hidden, &d_cell);
-            add_scaled(&mut gradient[decision.embedding.clone()], &back.input, 1.0);
-            (d_hidden, d_cell) = (back.hidden, back.cell);
-        }
-        gradient
-    }
-
     fn ascend(&mut self, gradient: &[f64]) {
-        let adam = &self.settings.adam;
-        self.steps += 1;
-        let steps = self.steps as f64;
-        let correction1 = 1.0 - adam.beta1.powf(steps);
-        let correction2 = (1.0 - adam.beta2.powf(steps)).sqrt();
-        let moments = self.first_moment.iter_mut().zip(&mut self.second_moment);
-        for ((parameter, (m, v)), up) in self.parameters.iter_mut().zip(moments).zip(gradient) {
-            let down = adam.weight_decay * *parameter - up;
-            *m = adam.beta1 * *m + (1.0 - adam.beta1) * down;
-            *v = adam.beta2 * *v + (1.0 - adam.beta2) * down * down;
-            *parameter -= adam.lr / correction1 * *m / (v.sqrt() / correction2 + adam.epsilon);
-        }
+        let down: Vec<f64> = gradient.iter().map(|up| -up).collect();
+        self.moments.step(&self.settings.adam, &mut self.parameters, &down, |_| true);
     }
 }
 
-/// The position of each part among the parameters.
-struct Layout {
-    hidden: usize,
-    states: usize,
-    candidates: usize,
-}
-
-impl Layout {
-    fn new(space: &SearchSpace, hidden: usize) -> Self {
-        let states = match space.family.ending() {
-            Ending::Inputs(_) => space.states() - 1, // the last node is the input of none
-            Ending::EveryEdge => 0,
-        };
-        Self { hidden, states, candidates: space.candidates.len() }
-    }
-
-    fn lstm(&self) -> Range<usize> {
-        0..lstm_weights(self.hidden)
-    }
-
-    fn rows(&self, first: usize, count: usize) -> Range<usize> {
-        let start = lstm_weights(self.hidden) + first * self.hidden;
-        start..start + count * self.hidden
-    }
-
-    fn head(&self, question: Question) -> Range<usize> {
-        match question {
-            Question::Input { .. } => self.rows(0, self.states),
-            Question::Operation => self.rows(self.states, self.candidates),
-        }
-    }
-
-    fn start(&self) -> Range<usize> {
-        self.rows(self.states + self.candidates, 1)
-    }
-
-    fn embedding(&self, question: Question, chosen: usize) -> Range<usize> {
-        let first = self.states + self.candidates + 1 + chosen;
-        match question {
-            Question::Input { .. } => self.rows(first, 1),
-            Question::Operation => self.rows(first + self.states, 1),
-        }
-    }
-}
-
-fn parameter_count(space: &SearchSpace, hidden: usize) -> usize {
-    let Layout { states, candidates, .. } = Layout::new(space, hidden);
-    lstm_weights(hidden) + (2 * (states + candidates) + 1) * hidden
-}
-
-/// The logarithms of the probabilities; minus infinity for what may not be chosen.
-fn ln_probabilities(
-    squashed: &[f64],
-    limit: f64,
-    question: Question,
-    decisions: &[usize],
-) -> Vec<f64> {
-    let legal = |k: usize| match question {
-        Question::Input { states, taken } => {
-            k < states && !decisions[decisions.len() - taken..].contains(&k)
-        }
-        Question::Operation => true,
-    };
-    let logit = |k: usize| if legal(k) { limit * squashed[k] } else { f64::NEG_INFINITY };
-    ln_softmax(&(0..squashed.len()).map(logit).collect::<Vec<_>>())
-}
-
-fn entropy(ln_probabilities: &[f64]) -> f64 {
-    ln_probabilities.iter().filter(|ln| ln.is_finite()).map(|ln| -ln * ln.exp()).sum()
-}
-
-/// The choice at which the cumulative probability passes `u`; the last legal one if, by rounding, none does.
-fn draw(ln_probabilities: &[f64], u: f64) -> usize {
-    let (mut sum, mut last) = (0.0, 0);
-    for (k, ln) in ln_probabilities.iter().enumerate() {
-        if *ln > f64::NEG_INFINITY {
-            last = k;
-            sum += ln.exp();
-            if u < sum {
-                break;
-            }
-        }
-    }
-    last
+/// Draws a choice that is allowed.
+fn draw(ln_probabilities: &[f64], rng: &mut impl Rng) -> usize {
+    let probabilities: Vec<f64> = ln_probabilities.iter().map(|ln| ln.exp()).collect();
+    weighted(&probabilities, rng).unwrap_or(0)
 }
 
 #[derive(Deserialize)]
@@ -469,23 +256,17 @@ impl TryFrom<RawController> for Controller {
     fn try_from(raw: RawController) -> Result<Self, Error> {
         raw.settings.check()?;
         let count = parameter_count(&raw.space, raw.settings.hidden);
-        for (key, list) in [
-            ("parameters", &raw.parameters),
-            ("first_moment", &raw.first_moment),
-            ("second_moment", &raw.second_moment),
-        ] {
-            if list.len() != count {
-                let expected = format!("{count} numbers for this space and hidden size");
-                return Err(Error::value(key, format!("{} numbers", list.len()), expected));
-            }
+        if raw.parameters.len() != count {
+            let found = format!("{} numbers", raw.parameters.len());
+            let expected = format!("{count} numbers for this space and hidden size");
+            return Err(Error::value("parameters", found, expected));
         }
+        let moments = Moments::load(raw.first_moment, raw.second_moment, raw.steps, count)?;
         Ok(Self {
             space: raw.space,
             settings: raw.settings,
             parameters: raw.parameters,
-            first_moment: raw.first_moment,
-            second_moment: raw.second_moment,
-            steps: raw.steps,
+            moments,
             baseline: raw.baseline,
         })
     }

@@ -2,7 +2,6 @@
 
 pub mod controller;
 pub mod dso;
-pub(crate) mod lstm;
 pub mod parsec;
 pub mod replace;
 pub mod sampled;

@@ -1,11 +1,12 @@
 //! PARSEC (Casale, Gordon and Fusi 2019, "Probabilistic Neural Architecture Search", arXiv 1902.05116): cells are drawn from a
 //! distribution over cells, and the distribution moves towards those under which the validation data is likely.
 
-use rand::{Rng, RngExt};
+use rand::Rng;
 
 use crate::anneal::architecture::Architecture;
 use crate::anneal::choice::Choice;
 use crate::anneal::gradient::LogitGradients;
+use crate::numeric::draw::weighted;
 use crate::space::{MixingTables, SearchSpace};
 
 /// A path drawn from the probabilities of an architecture.
@@ -56,15 +57,7 @@ fn draw(
     let mut drawn = Vec::new();
     for _ in 0..count {
         let sum: f64 = rest.iter().sum();
-        let mut left = random.random::<f64>() * sum;
-        let mut possible = (0..rest.len()).filter(|&candidate| rest[candidate] > 0.0);
-        let last = possible.clone().next_back();
-        let passes = |&candidate: &usize| {
-            left -= rest[candidate];
-            left < 0.0
-        };
-        // Nothing passes only by rounding.
-        let Some(candidate) = possible.find(passes).or(last) else { break };
+        let Some(candidate) = weighted(&rest, random) else { break };
         ln_gradient.iter_mut().zip(&rest).for_each(|(gradient, p)| *gradient -= p / sum);
         ln_gradient[candidate] += 1.0;
         rest[candidate] = 0.0;

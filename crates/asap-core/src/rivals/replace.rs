@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::anneal::architecture::Architecture;
 use crate::anneal::choice::Choice;
+use crate::numeric::draw::weighted;
 use crate::space::{CellKind, Edge, Operation, SearchSpace};
 
 /// The operations that were alive on every edge at some time, `[kind][edge][candidate]`.
@@ -151,12 +152,8 @@ fn heir(
     [false, true].into_iter().find_map(|again| {
         let fertile: Vec<usize> =
             parents.iter().copied().filter(|&p| !children(p, again).is_empty()).collect();
-        let sum: f64 = fertile.iter().map(|&parent| probabilities[parent]).sum();
-        let mut left = random.random::<f64>() * sum;
-        let drawn = fertile.iter().copied().find(|&parent| {
-            left -= probabilities[parent];
-            left < 0.0
-        });
+        let weights: Vec<f64> = fertile.iter().map(|&parent| probabilities[parent]).collect();
+        let drawn = weighted(&weights, random).map(|k| fertile[k]);
         let parent = drawn.or(fertile.last().copied())?;
         let children = children(parent, again);
         Some((parent, children[random.random_range(0..children.len())]))

@@ -8,26 +8,26 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::layout::{Layout, parameter_count};
+use super::sequence::{Token, genotype, shuffled, spots, tokens};
 use crate::error::Error;
-use crate::genotype::{Gene, Genotype};
-use crate::rivals::lstm::{
-    LstmStep, add_scaled, dot, largest, ln_softmax, lstm_step, lstm_weights,
-};
-use crate::space::{Ending, SearchSpace};
+use crate::genotype::Genotype;
+use crate::numeric::adam::{Adam, Moments};
+use crate::numeric::lstm::{LstmStep, lstm_step};
+use crate::numeric::vector::{add_scaled, dot, largest, ln_softmax};
+use crate::space::SearchSpace;
 
 /// Size of the LSTMs and of a cell's vector; half of a token's embedding is that of its input, half of its operation.
-const HIDDEN: usize = 16;
-const HALF: usize = HIDDEN / 2;
+pub(super) const HIDDEN: usize = 16;
+pub(super) const HALF: usize = HIDDEN / 2;
 /// Rectified units of the predictor.
-const UNITS: usize = 64;
+pub(super) const UNITS: usize = 64;
 /// Weight of the predictor's squared error; the rest is that of the decoder's cross entropy (the published scripts).
-const OF_ACCURACY: f64 = 0.8;
+pub(super) const OF_ACCURACY: f64 = 0.8;
 /// Passes over the cells, cells of a step, and the rate of Adam (published: 1000, 100 and 0.001, for 1,000 cells).
 const EPOCHS: usize = 150;
 const BATCH: usize = 20;
-const RATE: f64 = 0.01;
-const BETA: [f64; 2] = [0.9, 0.999];
-const EPSILON: f64 = 1e-8;
+const ADAM: Adam = Adam::published(0.01);
 /// The fraction of the cells that are improved, the best (100 of 1,000), and the longest step along the gradient (the published scripts).
 const IMPROVED: f64 = 0.1;
 const LONGEST: usize = 50;
@@ -38,48 +38,34 @@ const LONGEST: usize = 50;
 pub struct NaoModel {
     states: usize,
     operations: usize,
-    parameters: Vec<f64>,
-    first_moment: Vec<f64>,
-    second_moment: Vec<f64>,
-    steps: u64,
-}
-
-/// An input of a node and the operation on it, as positions among the states and the candidates.
-type Token = [usize; 2];
-
-/// The place of a token in the sequence of a space.
-#[derive(Clone, Copy)]
-struct Spot {
-    node: usize,
-    /// Its number among the node's tokens.
-    turn: usize,
-    /// The input, if there is no choice.
-    input: Option<usize>,
+    pub(super) parameters: Vec<f64>,
+    #[serde(flatten)]
+    moments: Moments,
 }
 
 /// An encoded cell.
-struct Encoded {
-    steps: Vec<LstmStep>,
-    outputs: Vec<Vec<f64>>,
-    norms: Vec<f64>,
-    vector: Vec<f64>,
-    norm: f64,
+pub(super) struct Encoded {
+    pub(super) steps: Vec<LstmStep>,
+    pub(super) outputs: Vec<Vec<f64>>,
+    pub(super) norms: Vec<f64>,
+    pub(super) vector: Vec<f64>,
+    pub(super) norm: f64,
 }
 
 /// A step of the decoder.
-struct Decoded {
-    lstm: LstmStep,
+pub(super) struct Decoded {
+    pub(super) lstm: LstmStep,
     /// The token that was read; none at the start.
-    read: Option<Token>,
+    pub(super) read: Option<Token>,
     /// The shares of the encoder's outputs.
-    attention: Vec<f64>,
+    pub(super) attention: Vec<f64>,
     /// Their sum, and the state.
-    joined: Vec<f64>,
-    out: Vec<f64>,
+    pub(super) joined: Vec<f64>,
+    pub(super) out: Vec<f64>,
     /// None if there is no choice of the input.
-    inputs: Option<Vec<f64>>,
-    operations: Vec<f64>,
-    chosen: Token,
+    pub(super) inputs: Option<Vec<f64>>,
+    pub(super) operations: Vec<f64>,
+    pub(super) chosen: Token,
 }
 
 impl NaoModel {
@@ -92,9 +78,7 @@ impl NaoModel {
             states,
             operations,
             parameters: (0..count).map(|_| 0.2 * random.random::<f64>() - 0.1).collect(),
-            first_moment: vec![0.0; count],
-            second_moment: vec![0.0; count],
-            steps: 0,
+            moments: Moments::new(count),
         }
     }
 
@@ -120,7 +104,7 @@ impl NaoModel {
                     let of_cell = self.gradient(space, &tokens, target(*accuracy));
                     add_scaled(&mut gradient, &of_cell, 1.0 / batch.len() as f64);
                 }
-                self.descend(&gradient);
+                self.moments.step(&ADAM, &mut self.parameters, &gradient, |_| true);
             }
         }
     }
@@ -159,15 +143,15 @@ impl NaoModel {
         self.accuracy(&self.encode(&tokens(space, cell)).vector).1
     }
 
-    fn at(&self, part: Range<usize>) -> &[f64] {
+    pub(super) fn at(&self, part: Range<usize>) -> &[f64] {
         &self.parameters[part]
     }
 
-    fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         Layout { states: self.states, operations: self.operations }
     }
 
-    fn embedding(&self, token: Option<Token>) -> Vec<f64> {
+    pub(super) fn embedding(&self, token: Option<Token>) -> Vec<f64> {
         let layout = self.layout();
         match token {
             None => self.at(layout.start()).to_vec(),
@@ -177,7 +161,7 @@ impl NaoModel {
         }
     }
 
-    fn encode(&self, tokens: &[Token]) -> Encoded {
+    pub(super) fn encode(&self, tokens: &[Token]) -> Encoded {
         let mut state = (vec![0.0; HIDDEN], vec![0.0; HIDDEN]);
         let weights = self.at(self.layout().encoder());
         let (mut steps, mut outputs, mut norms) = (Vec::new(), Vec::new(), Vec::new());
@@ -194,7 +178,7 @@ impl NaoModel {
     }
 
     /// The units of the predictor, and the predicted accuracy.
-    fn accuracy(&self, vector: &[f64]) -> (Vec<f64>, f64) {
+    pub(super) fn accuracy(&self, vector: &[f64]) -> (Vec<f64>, f64) {
         let layout = self.layout();
         let rows = self.at(layout.units()).chunks_exact(HIDDEN + 1);
         let unit = |row: &[f64]| (dot(&row[..HIDDEN], vector) + row[HIDDEN]).max(0.0);
@@ -205,7 +189,7 @@ impl NaoModel {
     }
 
     /// Decodes a cell; `choose` gets the place and the logarithms of the probabilities.
-    fn decode(
+    pub(super) fn decode(
         &self,
         space: &SearchSpace,
         outputs: &[Vec<f64>],
@@ -275,254 +259,6 @@ impl NaoModel {
         });
         genotype(space, &steps.iter().map(|step| step.chosen).collect::<Vec<_>>())
     }
-
-    /// Adds the gradients of the predictor from that of its score: for the vector and for the parameters.
-    fn accuracy_backward(
-        &self,
-        vector: &[f64],
-        units: &[f64],
-        d_score: f64,
-        d_vector: &mut [f64],
-        gradient: &mut [f64],
-    ) {
-        let layout = self.layout();
-        let (rows, last) = (layout.units(), layout.accuracy());
-        gradient[last.end - 1] += d_score;
-        for (unit, &value) in units.iter().enumerate() {
-            gradient[last.start + unit] += d_score * value;
-            if value > 0.0 {
-                let d = d_score * self.parameters[last.start + unit];
-                let row = rows.start + unit * (HIDDEN + 1);
-                add_scaled(&mut gradient[row..row + HIDDEN], vector, d);
-                gradient[row + HIDDEN] += d;
-                add_scaled(d_vector, self.at(row..row + HIDDEN), d);
-            }
-        }
-    }
-
-    /// The gradient of the loss on a cell.
-    fn gradient(&self, space: &SearchSpace, tokens: &[Token], target: f64) -> Vec<f64> {
-        let layout = self.layout();
-        let mut gradient = vec![0.0; self.parameters.len()];
-        let encoded = self.encode(tokens);
-        let mut d_vector = vec![0.0; HIDDEN];
-        let (units, accuracy) = self.accuracy(&encoded.vector);
-        let d_score = OF_ACCURACY * 2.0 * (accuracy - target) * accuracy * (1.0 - accuracy);
-        self.accuracy_backward(&encoded.vector, &units, d_score, &mut d_vector, &mut gradient);
-
-        let decoded =
-            self.decode(space, &encoded.outputs, &encoded.vector, |place, _, _| tokens[place]);
-        let share = (1.0 - OF_ACCURACY) / decoded.len() as f64;
-        let mut d_outputs = vec![vec![0.0; HIDDEN]; tokens.len()];
-        let (mut d_hidden, mut d_cell) = (vec![0.0; HIDDEN], vec![0.0; HIDDEN]);
-        for step in decoded.iter().rev() {
-            let mut d_out = vec![0.0; HIDDEN];
-            let mut through = |ln: &[f64], chosen: usize, head: Range<usize>| {
-                for (k, ln) in ln.iter().enumerate().filter(|(_, ln)| ln.is_finite()) {
-                    let d = share * (ln.exp() - f64::from(k == chosen));
-                    let row = head.start + k * HIDDEN..head.start + (k + 1) * HIDDEN;
-                    add_scaled(&mut gradient[row.clone()], &step.out, d);
-                    add_scaled(&mut d_out, &self.parameters[row], d);
-                }
-            };
-            if let Some(inputs) = &step.inputs {
-                through(inputs, step.chosen[0], layout.inputs());
-            }
-            through(&step.operations, step.chosen[1], layout.operations());
-            let mut d_joined = vec![0.0; 2 * HIDDEN];
-            for (k, d_out) in d_out.iter().enumerate() {
-                let d = d_out * (1.0 - step.out[k] * step.out[k]);
-                let start = layout.joined().start + k * 2 * HIDDEN;
-                let row = start..start + 2 * HIDDEN;
-                add_scaled(&mut gradient[row.clone()], &step.joined, d);
-                add_scaled(&mut d_joined, &self.parameters[row], d);
-            }
-            let (d_context, d_state) = d_joined.split_at(HIDDEN);
-            add_scaled(&mut d_hidden, d_state, 1.0);
-            let d_shares: Vec<f64> =
-                encoded.outputs.iter().map(|output| dot(output, d_context)).collect();
-            let mean = dot(&d_shares, &step.attention);
-            for (j, share) in step.attention.iter().enumerate() {
-                let d_score = share * (d_shares[j] - mean);
-                add_scaled(&mut d_outputs[j], d_context, *share);
-                add_scaled(&mut d_outputs[j], &step.lstm.hidden, d_score);
-                add_scaled(&mut d_hidden, &encoded.outputs[j], d_score);
-            }
-            let decoder = &mut gradient[layout.decoder()];
-            let weights = &self.parameters[layout.decoder()];
-            let back = step.lstm.backward(weights, decoder, &d_hidden, &d_cell);
-            self.embedding_backward(step.read, &back.input, &mut gradient);
-            (d_hidden, d_cell) = (back.hidden, back.cell);
-        }
-        add_scaled(&mut d_vector, &d_hidden, 1.0);
-        add_scaled(&mut d_vector, &d_cell, 1.0);
-
-        let of_mean = through_norm(&d_vector, &encoded.vector, encoded.norm);
-        let (mut d_hidden, mut d_cell) = (vec![0.0; HIDDEN], vec![0.0; HIDDEN]);
-        for (place, step) in encoded.steps.iter().enumerate().rev() {
-            let d_output = &mut d_outputs[place];
-            add_scaled(d_output, &of_mean, 1.0 / tokens.len() as f64);
-            let d = through_norm(d_output, &encoded.outputs[place], encoded.norms[place]);
-            add_scaled(&mut d_hidden, &d, 1.0);
-            let encoder = &mut gradient[layout.encoder()];
-            let weights = &self.parameters[layout.encoder()];
-            let back = step.backward(weights, encoder, &d_hidden, &d_cell);
-            self.embedding_backward(Some(tokens[place]), &back.input, &mut gradient);
-            (d_hidden, d_cell) = (back.hidden, back.cell);
-        }
-        gradient
-    }
-
-    fn embedding_backward(&self, token: Option<Token>, d: &[f64], gradient: &mut [f64]) {
-        let layout = self.layout();
-        match token {
-            None => add_scaled(&mut gradient[layout.start()], d, 1.0),
-            Some([input, operation]) => {
-                add_scaled(&mut gradient[layout.of_input(input)], &d[..HALF], 1.0);
-                add_scaled(&mut gradient[layout.of_operation(operation)], &d[HALF..], 1.0);
-            }
-        }
-    }
-
-    fn descend(&mut self, gradient: &[f64]) {
-        self.steps += 1;
-        let [first, second] = BETA.map(|beta| 1.0 - beta.powf(self.steps as f64));
-        let moments = self.first_moment.iter_mut().zip(&mut self.second_moment);
-        for ((parameter, (m, v)), g) in self.parameters.iter_mut().zip(moments).zip(gradient) {
-            *m = BETA[0] * *m + (1.0 - BETA[0]) * g;
-            *v = BETA[1] * *v + (1.0 - BETA[1]) * g * g;
-            *parameter -= RATE * *m / first / ((*v / second).sqrt() + EPSILON);
-        }
-    }
-}
-
-/// The position of each part among the parameters.
-#[derive(Clone, Copy)]
-struct Layout {
-    states: usize,
-    operations: usize,
-}
-
-impl Layout {
-    fn sizes(self) -> [usize; 10] {
-        [
-            self.states * HALF,
-            self.operations * HALF,
-            HIDDEN,
-            lstm_weights(HIDDEN),
-            UNITS * (HIDDEN + 1),
-            UNITS + 1,
-            lstm_weights(HIDDEN),
-            2 * HIDDEN * HIDDEN,
-            self.states * HIDDEN,
-            self.operations * HIDDEN,
-        ]
-    }
-
-    fn part(self, index: usize) -> Range<usize> {
-        let sizes = self.sizes();
-        let start = sizes[..index].iter().sum();
-        start..start + sizes[index]
-    }
-
-    fn of_input(self, input: usize) -> Range<usize> {
-        let start = self.part(0).start + input * HALF;
-        start..start + HALF
-    }
-
-    fn of_operation(self, operation: usize) -> Range<usize> {
-        let start = self.part(1).start + operation * HALF;
-        start..start + HALF
-    }
-
-    /// What the decoder reads first.
-    fn start(self) -> Range<usize> {
-        self.part(2)
-    }
-
-    fn encoder(self) -> Range<usize> {
-        self.part(3)
-    }
-
-    /// A row and a bias for each unit of the predictor.
-    fn units(self) -> Range<usize> {
-        self.part(4)
-    }
-
-    /// From the units to the accuracy, with a bias.
-    fn accuracy(self) -> Range<usize> {
-        self.part(5)
-    }
-
-    fn decoder(self) -> Range<usize> {
-        self.part(6)
-    }
-
-    /// From context and state to the decoder's output.
-    fn joined(self) -> Range<usize> {
-        self.part(7)
-    }
-
-    fn inputs(self) -> Range<usize> {
-        self.part(8)
-    }
-
-    fn operations(self) -> Range<usize> {
-        self.part(9)
-    }
-}
-
-fn parameter_count(states: usize, operations: usize) -> usize {
-    Layout { states, operations }.sizes().iter().sum()
-}
-
-/// The places of a space's tokens, in order.
-fn spots(space: &SearchSpace) -> Vec<Spot> {
-    let of_node = |node: usize| -> Vec<Spot> {
-        match space.family.ending() {
-            Ending::Inputs(count) => {
-                (0..count).map(|turn| Spot { node, turn, input: None }).collect()
-            }
-            Ending::EveryEdge => (0..space.inputs_of(node))
-                .map(|input| Spot { node, turn: input, input: Some(input) })
-                .collect(),
-        }
-    };
-    let nodes = space.kinds().iter().flat_map(|_| 0..space.nodes);
-    nodes.flat_map(of_node).collect()
-}
-
-/// The sequence of a cell of the space.
-fn tokens(space: &SearchSpace, cell: &Genotype) -> Vec<Token> {
-    let position = |gene: Gene| {
-        let operation = space.candidates.iter().position(|one| *one == gene.operation);
-        [gene.input, operation.expect("a cell of the space")]
-    };
-    cell.cells().iter().flat_map(|cell| cell.genes()).map(|(_, gene)| position(gene)).collect()
-}
-
-/// The same cell with the inputs of each node in random order, if that is free.
-fn shuffled(mut tokens: Vec<Token>, space: &SearchSpace, random: &mut impl Rng) -> Vec<Token> {
-    if let Ending::Inputs(count) = space.family.ending() {
-        tokens.chunks_mut(count).for_each(|node| node.shuffle(random));
-    }
-    tokens
-}
-
-/// The cell of a sequence, inputs in ascending order.
-fn genotype(space: &SearchSpace, tokens: &[Token]) -> Genotype {
-    let mut rest = tokens.iter();
-    space.assemble(|node| {
-        let count = match space.family.ending() {
-            Ending::Inputs(count) => count,
-            Ending::EveryEdge => space.inputs_of(node),
-        };
-        let gene =
-            |&[input, operation]: &Token| Gene { operation: space.candidates[operation], input };
-        let mut genes: Vec<Gene> = rest.by_ref().take(count).map(gene).collect();
-        genes.sort_by_key(|gene| gene.input);
-        genes
-    })
 }
 
 fn mean(vectors: &[Vec<f64>]) -> Vec<f64> {
@@ -538,7 +274,7 @@ fn normalised(vector: &[f64]) -> (Vec<f64>, f64) {
 }
 
 /// The gradient before a normalisation from that after it.
-fn through_norm(d: &[f64], unit: &[f64], norm: f64) -> Vec<f64> {
+pub(super) fn through_norm(d: &[f64], unit: &[f64], norm: f64) -> Vec<f64> {
     let along = dot(d, unit);
     d.iter().zip(unit).map(|(d, unit)| (d - along * unit) / norm).collect()
 }
@@ -560,17 +296,13 @@ impl TryFrom<Raw> for NaoModel {
     fn try_from(raw: Raw) -> Result<Self, Error> {
         let Raw { states, operations, parameters, first_moment, second_moment, steps } = raw;
         let count = parameter_count(states.min(1024), operations.min(1024));
-        for (key, list) in [
-            ("parameters", &parameters),
-            ("first_moment", &first_moment),
-            ("second_moment", &second_moment),
-        ] {
-            if list.len() != count {
-                let expected = format!("{count} numbers for this space");
-                return Err(Error::value(key, format!("{} numbers", list.len()), expected));
-            }
+        if parameters.len() != count {
+            let expected = format!("{count} numbers for this space");
+            let found = format!("{} numbers", parameters.len());
+            return Err(Error::value("parameters", found, expected));
         }
-        Ok(Self { states, operations, parameters, first_moment, second_moment, steps })
+        let moments = Moments::load(first_moment, second_moment, steps, count)?;
+        Ok(Self { states, operations, parameters, moments })
     }
 }
 

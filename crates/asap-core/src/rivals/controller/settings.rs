@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::anneal::choice::Adam;
 use crate::error::Error;
+use crate::numeric::adam::Adam;
 
 /// The constants of a [`Controller`](crate::Controller).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
