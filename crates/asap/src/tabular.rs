@@ -124,6 +124,7 @@ impl Tabular {
             None => accuracies().next().ok_or("expected a column of accuracies beside `cell`")?,
         };
         let mut known: HashMap<Genotype, Entry> = HashMap::new();
+        let mut foreign = None;
         for record in reader.records() {
             let record = record.map_err(|error| error.to_string())?;
             let line = record.position().map_or(0, csv::Position::line);
@@ -137,6 +138,7 @@ impl Tabular {
                 ));
             }
             if space.one_hot(&genotype).is_err() {
+                foreign = Some(genotype);
                 continue;
             }
             let cost = evaluation_cost(&genotype, shape).map_err(|error| error.to_string())?;
@@ -149,8 +151,13 @@ impl Tabular {
             }
         }
         if known.is_empty() {
+            let found = match foreign.map(|cell| cell.family()) {
+                None => "no cell".to_owned(),
+                Some(family) if family == space.family => "only cells of others".to_owned(),
+                Some(family) => format!("cells of {family} (`--space {family}`)"),
+            };
             return Err(format!(
-                "expected cells of {} with the candidates {}, found none",
+                "expected cells of {} with the candidates {}, found {found}",
                 space.family,
                 space.candidates.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             ));

@@ -91,7 +91,7 @@ fn summary(outline: &SearchOutline) -> String {
     format!(
         "{}: {} + {} images of {height}x{width}x{channels}, {} classes; \
          search network of {} weights, about {:.0} MiB; \
-         at most {} epochs of {} steps, including {} grace epochs{one_half}",
+         at most {} epochs of {} steps (grace epochs: {}){one_half}",
         data.name,
         data.train_images,
         data.valid_images,
@@ -145,7 +145,7 @@ pub(crate) fn costs(costs: &SearchCosts) -> String {
     let outline = &costs.outline;
     format!(
         "search network       {} weights\n\
-         steps                {} per epoch, at most {} epochs, including {} grace epochs\n\
+         steps                {} per epoch, at most {} epochs (grace epochs: {})\n\
          alpha rate           {:.2e}\n\
          time                 at most {}\n\
          memory               about {:.0} MiB; {} measured here\n\

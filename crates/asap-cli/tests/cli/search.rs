@@ -212,7 +212,11 @@ fn methods_are_compared_and_failures_reported() {
     wrong(&population, &["query.tournament", "1 to the population, 10"]);
 
     let other = ["compare", "--methods", "random", "--table", "t.csv"];
-    refused(&other, at, &["cells of darts", "found none"]);
+    refused(
+        &other,
+        at,
+        &["cells of darts", "found cells of nas-bench-201 (`--space nas-bench-201`)"],
+    );
 
     refused(&["compare", "--minutes", "0"], at, &["minutes", "above 0"]);
     refused(&["compare", "--methods", "asap,best"], at, &["best", "accumulated-gradient"]);
