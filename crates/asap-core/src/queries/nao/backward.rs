@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::model::{HALF, HIDDEN, NaoModel, OF_ACCURACY, through_norm};
+use super::layout::{HALF, HIDDEN};
+use super::model::{NaoModel, OF_ACCURACY, through_norm};
 use super::sequence::Token;
 use crate::numeric::vector::{add_scaled, dot};
 use crate::space::SearchSpace;

@@ -2,8 +2,13 @@
 
 use std::ops::Range;
 
-use super::model::{HALF, HIDDEN, UNITS};
 use crate::numeric::lstm::lstm_weights;
+
+/// Size of the LSTMs and of a cell's vector; half of a token's embedding is that of its input, half of its operation.
+pub(super) const HIDDEN: usize = 16;
+pub(super) const HALF: usize = HIDDEN / 2;
+/// Rectified units of the predictor.
+pub(super) const UNITS: usize = 64;
 
 /// The position of each part among the parameters.
 #[derive(Clone, Copy)]

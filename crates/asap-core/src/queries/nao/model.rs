@@ -8,7 +8,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{Layout, parameter_count};
+use super::layout::{HIDDEN, Layout, UNITS, parameter_count};
 use super::sequence::{Token, genotype, shuffled, spots, tokens};
 use crate::error::Error;
 use crate::genotype::Genotype;
@@ -17,11 +17,6 @@ use crate::numeric::lstm::{LstmStep, lstm_step};
 use crate::numeric::vector::{add_scaled, dot, largest, ln_softmax};
 use crate::space::SearchSpace;
 
-/// Size of the LSTMs and of a cell's vector; half of a token's embedding is that of its input, half of its operation.
-pub(super) const HIDDEN: usize = 16;
-pub(super) const HALF: usize = HIDDEN / 2;
-/// Rectified units of the predictor.
-pub(super) const UNITS: usize = 64;
 /// Weight of the predictor's squared error; the rest is that of the decoder's cross entropy (the published scripts).
 pub(super) const OF_ACCURACY: f64 = 0.8;
 /// Passes over the cells, cells of a step, and the rate of Adam (published: 1000, 100 and 0.001, for 1,000 cells).
