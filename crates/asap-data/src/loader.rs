@@ -1,5 +1,6 @@
 //! Batches of images, shuffled, augmented and normalized ahead of use.
 
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -45,6 +46,8 @@ struct Plan {
     seed: u64,
     shuffle: bool,
     drop_last: bool,
+    /// Which of how many equal parts of a batch is read.
+    part: (usize, usize),
 }
 
 impl Loader {
@@ -80,7 +83,8 @@ impl Loader {
             ));
         }
         let tables = normalization.tables();
-        let plan = Plan { data, indices, batch, augment, tables, seed, shuffle, drop_last: false };
+        let (drop_last, part) = (false, (0, 1));
+        let plan = Plan { data, indices, batch, augment, tables, seed, shuffle, drop_last, part };
         Ok(Self { plan: Arc::new(plan) })
     }
 
@@ -89,6 +93,18 @@ impl Loader {
     /// With shuffling, the dropped images differ from epoch to epoch. An only batch is never dropped.
     pub fn drop_last(self, drop_last: bool) -> Self {
         let plan = Plan { drop_last, ..Arc::unwrap_or_clone(self.plan) };
+        Self { plan: Arc::new(plan) }
+    }
+
+    /// The same batches, with the images of part `part` of `parts` equal parts only: those that one of several processes computes.
+    ///
+    /// The others are neither read nor augmented. They are NaN, so that a use of them shows. A batch that cannot be divided is read whole.
+    ///
+    /// # Panics
+    /// If there is no such part.
+    pub fn part(&self, part: usize, parts: usize) -> Self {
+        assert!(part < parts, "part {part} of {parts}");
+        let plan = Plan { part: (part, parts), ..(*self.plan).clone() };
         Self { plan: Arc::new(plan) }
     }
 
@@ -109,7 +125,15 @@ impl Loader {
 
     /// The batches of one epoch from `first_batch` on, identical to those of [`Loader::epoch`].
     pub fn epoch_from(&self, epoch: usize, first_batch: usize) -> EpochIter {
-        EpochIter::new(self.plan.clone(), epoch, first_batch)
+        self.epoch_by(epoch, first_batch, 1)
+    }
+
+    /// One batch in every `step` of an epoch, from `first_batch` on.
+    ///
+    /// # Panics
+    /// If `step` is 0.
+    pub fn epoch_by(&self, epoch: usize, first_batch: usize, step: usize) -> EpochIter {
+        EpochIter::new(self.plan.clone(), epoch, first_batch, step)
     }
 }
 
@@ -128,23 +152,35 @@ impl Plan {
         order
     }
 
+    /// The images of a batch of so many that are read.
+    fn own(&self, images: usize) -> Range<usize> {
+        let (part, parts) = self.part;
+        if images.is_multiple_of(parts) {
+            part * images / parts..(part + 1) * images / parts
+        } else {
+            0..images
+        }
+    }
+
     fn prepare(&self, order: &[usize], epoch: usize, batch: usize) -> Result<Batch, DataError> {
         let start = batch * self.batch;
         let members = &order[start..order.len().min(start + self.batch)];
         let shape @ [height, width, channels] = self.data.image_shape();
         let size = height * width * channels;
-        let mut images = vec![0.0; members.len() * size];
+        let own = self.own(members.len());
+        let mut images = vec![f32::NAN; members.len() * size];
         let write = |(&index, out): (&usize, &mut [f32])| {
             let mut random = generator(self.seed, Stream::Augment, epoch as u64, index as u64);
             let image = self.data.image(index)?;
             self.augment.apply(&image, shape, &self.tables, &mut random, out);
             Ok(())
         };
+        let read = &mut images[own.start * size..own.end * size];
         if self.data.is_in_memory() {
-            members.iter().zip(images.chunks_exact_mut(size)).try_for_each(write)?;
+            members[own].iter().zip(read.chunks_exact_mut(size)).try_for_each(write)?;
         } else {
             // Decoding an image takes much longer than augmenting it.
-            members.par_iter().zip(images.par_chunks_exact_mut(size)).try_for_each(write)?;
+            members[own].par_iter().zip(read.par_chunks_exact_mut(size)).try_for_each(write)?;
         }
         let labels = members.iter().map(|&i| self.data.labels()[i]).collect();
         Ok(Batch { images, labels, shape: [members.len(), height, width, channels] })
@@ -162,8 +198,8 @@ pub struct EpochIter {
 }
 
 impl EpochIter {
-    fn new(plan: Arc<Plan>, epoch: usize, first_batch: usize) -> Self {
-        let batches = first_batch..plan.batches();
+    fn new(plan: Arc<Plan>, epoch: usize, first_batch: usize, step: usize) -> Self {
+        let batches = (first_batch..plan.batches()).step_by(step);
         let remaining = batches.len();
         let (sender, receiver) = sync_channel(PREFETCH);
         let worker = thread::spawn(move || {
@@ -322,6 +358,39 @@ mod tests {
         let two = first.map(Result::unwrap).zip(second.map(Result::unwrap));
         assert!(two.zip(&all).all(|((a, b), c)| a == *c && b == *c), "two epochs at a time");
         assert_ne!(all, batches(&loader, 8));
+    }
+
+    #[test]
+    fn parts_make_up_the_batches_and_hold_nothing_else() {
+        let loader = loader(22, 4, ALL, 11, true);
+        for (k, batch) in batches(&loader, 3).iter().enumerate() {
+            let parts: Vec<Batch> =
+                (0..4).map(|p| batches(&loader.part(p, 4), 3).swap_remove(k)).collect();
+            for (p, part) in parts.iter().enumerate() {
+                assert_eq!((&part.labels, part.shape), (&batch.labels, batch.shape));
+                for (i, (found, expected)) in
+                    part.images.chunks(12).zip(batch.images.chunks(12)).enumerate()
+                {
+                    // The last batch, of 2 images, has no four parts.
+                    if i == p || k == 5 {
+                        assert_eq!(found, expected, "batch {k}, part {p}, image {i}");
+                    } else {
+                        assert!(found.iter().all(|v| v.is_nan()), "batch {k}, part {p}, image {i}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_epoch_by_steps_has_every_other_batch() {
+        let loader = loader(23, 5, ALL, 11, true);
+        let all = batches(&loader, 2);
+        for (first, expected) in [(0, vec![0, 2, 4]), (1, vec![1, 3]), (5, vec![])] {
+            let some = loader.epoch_by(2, first, 2);
+            assert_eq!(some.len(), expected.len());
+            assert!(some.zip(&expected).all(|(batch, &k)| batch.unwrap() == all[k]));
+        }
     }
 
     /// The augmentation of an image does not depend on the batch that it is in.

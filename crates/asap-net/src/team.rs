@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use asap_core::MixingTables;
-use asap_data::Batch;
+use asap_data::{Batch, Loader};
 use asap_kernels::WholeBatch;
 use burn::tensor::{Tensor, TensorData};
 
@@ -167,6 +167,11 @@ impl Team {
     /// The processes that do their work.
     pub fn ranks(&self) -> &dyn Ranks {
         &*self.ranks
+    }
+
+    /// The batches of a loader with the images that this process computes.
+    pub fn own(&self, images: &Loader) -> Loader {
+        images.part(self.ranks.rank(), self.ranks.count())
     }
 
     /// What a batch gives: `compute` is called for the part of each worker of this process, with the place of its first image in the batch.
