@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use asap::Evaluation;
-pub(crate) use asap::duration::duration;
+pub(crate) use asap::duration::{counted, duration};
 use serde::Serialize;
 
 /// Prints a result as JSON if `json`, else as `text`.

@@ -48,4 +48,4 @@ pub use picture::{FEW_BITS, IMAGE_ENDINGS, Picture, read_image, read_picture};
 pub use policy::Policy;
 pub use random::fnv1a;
 pub use source::{DataSpec, load};
-pub use split::stratified_halves;
+pub use split::{stratified_halves, stratified_parts_of};

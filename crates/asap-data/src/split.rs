@@ -35,6 +35,20 @@ pub fn stratified_halves(
     (first, second)
 }
 
+/// [`stratified_halves`] of some of the images, `among` them all.
+pub fn stratified_parts_of(
+    among: &[usize],
+    labels: &[u16],
+    classes: usize,
+    fraction: f64,
+    seed: u64,
+) -> (Vec<usize>, Vec<usize>) {
+    let own: Vec<u16> = among.iter().map(|&image| labels[image]).collect();
+    let (first, second) = stratified_halves(&own, classes, fraction, seed);
+    let images = |places: Vec<usize>| places.into_iter().map(|place| among[place]).collect();
+    (images(first), images(second))
+}
+
 /// Integer shares of `fraction` of every count that add up to the rounded total (largest remainders round up).
 fn quotas(counts: &[usize], fraction: f64) -> Vec<usize> {
     let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
@@ -66,6 +80,23 @@ mod tests {
             stratified_halves(&[0; 100], 1, 0.5, 1),
             stratified_halves(&[0; 100], 1, 0.5, 2),
             "the seed must matter"
+        );
+    }
+
+    #[test]
+    fn parts_of_some_images() {
+        let labels = [0, 1, 0, 1, 0, 1, 0, 1];
+        let among = [1, 2, 4, 5, 6, 7];
+        let (first, second) = stratified_parts_of(&among, &labels, 2, 2.0 / 3.0, 3);
+        assert_eq!((first.len(), second.len()), (4, 2));
+        assert_eq!(first.iter().filter(|&&image| labels[image] == 0).count(), 2);
+        let mut both = [first, second].concat();
+        both.sort_unstable();
+        assert_eq!(both, among);
+        let all: Vec<usize> = (0..8).collect();
+        assert_eq!(
+            stratified_parts_of(&all, &labels, 2, 0.5, 7),
+            stratified_halves(&labels, 2, 0.5, 7)
         );
     }
 

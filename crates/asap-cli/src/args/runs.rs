@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use asap::paper::Item;
 use asap::{MethodName, Preset};
 use asap_core::PlainNetwork;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::shared::{Limits, MemoryLimit, Part, Settings, TimeLimit};
 use crate::names::{described, one_of};
@@ -30,6 +30,7 @@ pub(crate) struct SearchArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["cell", "network", "resume"])))]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) settings: Settings,
@@ -38,10 +39,10 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     pub(crate) limit: TimeLimit,
     /// A published name, a file, a genotype as text, or the folder of a search
-    #[arg(long, required_unless_present_any = ["network", "resume"], conflicts_with = "resume")]
+    #[arg(long)]
     pub(crate) cell: Option<String>,
     /// Train a plain network instead: resnet-9, resnet-20, mobilenet-20, or of another depth 6 n + 2
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["cell", "resume", "space"])]
+    #[arg(long, value_name = "NAME", conflicts_with = "space")]
     pub(crate) network: Option<PlainNetwork>,
     /// Resume an interrupted run; the result is the same as without the interruption
     #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]

@@ -78,7 +78,7 @@ pub(crate) enum CellsCommand {
     },
     /// Count the parameters and multiply-adds of the network built from a cell
     Cost {
-        /// A published name, a file, a genotype as text, or the folder of a search
+        /// A published name, a plain network, a file, a genotype as text, or the folder of a search
         cell: String,
         /// Family that the cell is expected to belong to [default: any]
         #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
@@ -199,7 +199,7 @@ pub(crate) enum BenchCommand {
     Eval {
         #[command(flatten)]
         size: BenchSize,
-        /// A published name, a file, a genotype as text, or the folder of a search
+        /// A published name, a plain network, a file, a genotype as text, or the folder of a search
         #[arg(long, default_value = "ASAP")]
         cell: String,
     },

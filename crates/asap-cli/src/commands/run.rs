@@ -73,18 +73,23 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
     if let Some(note) = outcome.and_then(|outcome| outcome.note.as_ref()) {
         writeln!(text, "{note}\n")?;
     }
-    if let Some(Final { candidates, winner, .. }) = outcome.filter(|o| !o.candidates.is_empty()) {
+    if let Some(Final { candidates, winner, left_out, .. }) =
+        outcome.filter(|o| !o.candidates.is_empty())
+    {
         for candidate in candidates {
             writeln!(
                 text,
-                "{:<20} accuracy {} after {} epochs; {} weights, {:.1} M multiply-adds{}",
+                "{:<20} accuracy {} after {}; {} weights, {:.1} M multiply-adds{}",
                 candidate.name,
                 percent(candidate.accuracy),
-                candidate.epochs,
+                output::counted(candidate.epochs, "epoch"),
                 candidate.params,
                 candidate.multiply_adds as f64 / 1e6,
                 if candidate.name == *winner { "; trained" } else { "" },
             )?;
+        }
+        for left in left_out {
+            writeln!(text, "{:<20} left out: {}", left.name, left.reason)?;
         }
         writeln!(text)?;
     }

@@ -10,7 +10,7 @@ use asap::{RunFolder, Search, SearchResult};
 use asap_core::SURE;
 
 use crate::args::{Common, SearchArgs};
-use crate::output::{self, duration, megabytes, shell_word};
+use crate::output::{self, counted, duration, megabytes, shell_word};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
@@ -125,7 +125,7 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
         "{}\n\n\
          validation accuracy  {:.2} % (search network), {:.2} % (final cell only)\n\
          decisions            {decided}\n\
-         time                 {} for {} epochs\n\
+         time                 {} for {}\n\
          pictures             {}\n\
          report               {path}/report.html\n\
          to train it          asap train --cell {path} --data {}",
@@ -133,7 +133,7 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
         100.0 * result.valid_accuracy,
         100.0 * result.derived_valid_accuracy,
         duration(result.seconds),
-        result.epochs,
+        counted(result.epochs, "epoch"),
         pictures.join(", "),
         shell_word(&result.data.name),
     );

@@ -14,7 +14,7 @@ use asap::{RunFolder, TrainResult, Training};
 use asap_core::{Design, Family};
 
 use crate::args::{Common, Part, TrainArgs};
-use crate::output::{self, duration, megabytes, percent};
+use crate::output::{self, counted, duration, megabytes, percent};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
@@ -42,7 +42,9 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     let images = match args.limit.time {
         Some(seconds) => {
             let images = load(&config, &mut progress)?;
-            let left = seconds * (1.0 - fit::REST) - started.elapsed().as_secs_f64();
+            // Several trainings read them once more.
+            let readings = if args.repeat == 1 { 1.0 } else { 2.0 };
+            let left = seconds * (1.0 - fit::REST) - readings * started.elapsed().as_secs_f64();
             let size = match super::given(&layers, &super::DECIDED_SIZE) {
                 Some(_) => Size::Given,
                 None => Size::Decided,
@@ -56,6 +58,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
         None => None,
     };
     if args.repeat != 1 {
+        drop(images);
         let plan = Plan {
             cells: vec![NamedCell { name, design }],
             data: vec![config.data.source.clone()],
@@ -129,7 +132,7 @@ fn summary(outline: &TrainOutline) -> String {
     };
     format!(
         "{}: {} images of {height}x{width}x{channels} (plus {} held out, {} for testing), {} classes; \
-         network of {} weights, {:.1} M multiply-adds, about {:.0} MiB; {} epochs of {} steps{left_out}",
+         network of {} weights, {:.1} M multiply-adds, about {:.0} MiB; {} of {} steps{left_out}",
         data.name,
         data.train_images,
         data.valid_images,
@@ -138,7 +141,7 @@ fn summary(outline: &TrainOutline) -> String {
         outline.params,
         outline.multiply_adds as f64 / 1e6,
         outline.memory_estimate_mb,
-        outline.epochs,
+        counted(outline.epochs, "epoch"),
         outline.steps_per_epoch,
     )
 }
@@ -175,12 +178,12 @@ fn text(result: &TrainResult, folder: &RunFolder) -> String {
         "test error           {test}\n\
          validation accuracy  {valid}\n\
          network              {}\n\
-         time                 {} for {} epochs\n\
+         time                 {} for {}\n\
          report               {path}/report.html\n\
          to use it            asap predict {path} IMAGE...",
         result.network(),
         duration(result.seconds),
-        result.epochs,
+        counted(result.epochs, "epoch"),
     )
 }
 

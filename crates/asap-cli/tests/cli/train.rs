@@ -262,6 +262,13 @@ fn a_final_decides_what_is_trained() {
     assert_eq!((&short["test"], &short["data"]["test_images"]), (&Value::Null, &0.into()));
     assert!(short["data"]["valid_images"].as_u64().unwrap() >= 60);
     assert!(whole["final"]["trainings"][0][1]["test"]["error"].is_number());
+    // The search does not see the images on which its cell is judged.
+    let count = |of: &Value, part: &str| of["data"][part].as_u64().unwrap();
+    let search = &whole["searches"][0]["search"];
+    let searched = count(search, "train_images") + count(search, "valid_images");
+    assert_eq!(searched, count(&short, "train_images"));
+    let config = fs::read_to_string(at.join("whole/search-0/config.toml")).unwrap();
+    assert!(config.contains("held_out = 0.1\nheld_out_seed = 0\n"), "{config}");
     assert!(asap(&["evaluate", "whole"], at).status.success());
     let page = fs::read_to_string(at.join("whole/report.html")).unwrap();
     assert!(page.contains("Final") && page.contains("candidates/resnet-20/report.html"));
@@ -295,6 +302,22 @@ fn a_final_decides_what_is_trained() {
     assert_eq!(without_times(&resumed), without_times(&whole));
 
     refused(&["run", "--sizes", "9"], at, &["sizes: expected 1 to 8", "found 9"]);
+
+    // A candidate that cannot keep a limit is left out with its reason; a limit that none can keep is refused at once.
+    let limited = json(&asap(&run(&["--max-weights", "1500", "--out", "limited"]), at));
+    let left_out = limited["final"]["left_out"].as_array().unwrap();
+    assert_eq!(left_out[0]["name"], "resnet-9");
+    assert!(left_out[0]["reason"].as_str().unwrap().contains("expected at least 1787"));
+    let smaller = limited["final"]["candidates"].as_array().unwrap();
+    assert!(smaller.iter().any(|candidate| candidate["name"] == "ASAP"));
+    assert!(smaller.iter().all(|candidate| candidate["params"].as_u64() <= Some(1500)));
+    let page = fs::read_to_string(at.join("limited/report.html")).unwrap();
+    assert!(page.contains("Without resnet-9: "));
+    let impossible = run(&["--max-weights", "20", "--out", "impossible"]);
+    refused(&impossible, at, &["limits.weights: expected at least 582", "mobilenet-20"]);
+    let inherit = run(&["--set", "train.inherit=true", "--out", "impossible"]);
+    refused(&inherit, at, &["train.inherit", "network.channels = 2"]);
+    assert!(!at.join("impossible").exists());
 
     // Too few images to search on.
     let small = json(&asap(&run(&["--out", "few", "--set", "data.limit=200"]), at));
@@ -337,6 +360,9 @@ fn a_time_decides_sizes_and_epochs() {
         ))["params"]
     );
 
+    // Workers share the batch that is decided.
+    let shared = ["train", "--network", "resnet-8", "--time", "2s", "--set", "workers=4"];
+    assert!(asap(&[&shared[..], &limit].concat(), at).status.success());
     // A dry run does not take the time.
     let dry = ["train", "--network", "resnet-8", "--time", "1m", "--dry-run"];
     assert!(asap(&[&dry[..], &limit].concat(), at).status.success());

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use asap_core::{Genotype, NetworkShape, Stem};
 use asap_data::Splits;
@@ -11,7 +12,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::duration::duration;
+use crate::duration::{counted, duration};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::fit::{self, Share, Size};
@@ -59,9 +60,9 @@ pub struct TableFile {
 }
 
 impl Plan {
-    /// Seconds of each method and seed, if a time is given.
-    fn share(&self) -> Option<f64> {
-        Some(self.seconds? * (1.0 - fit::REST) / self.all().len() as f64)
+    /// Seconds of each method and seed, if a time is given, of which `spent` passed before the first.
+    fn share(&self, spent: f64) -> Option<f64> {
+        Some((self.seconds? * (1.0 - fit::REST) - spent) / self.all().len() as f64)
     }
 
     /// Methods and seeds. The seeds take turns: first every method with the first seed.
@@ -116,7 +117,7 @@ impl planned::Plan for Plan {
             table.read(config)?;
         }
         let images = jobs::load(config, observer)?;
-        match self.share() {
+        match self.share(0.0) {
             Some(seconds) if self.train => {
                 let cell = Genotype::random(&config.space()?, &mut ChaCha8Rng::seed_from_u64(0));
                 let share = Share { seconds: 0.5 * seconds, must: false };
@@ -194,9 +195,10 @@ impl Compare {
         let images = jobs::load(&self.config, observer)?;
         let all = self.plan.all();
         let weights: Vec<f64> = all.iter().map(|&(_, method)| weight(method)).collect();
+        let share = self.plan.share(self.started.elapsed().as_secs_f64());
         for run in self.shard.choose(&weights) {
             let (seed, method) = all[run];
-            match self.one(method, seed, &images, observer, stop) {
+            match self.one(method, seed, share, &images, observer, stop) {
                 Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
                 Ok(Outcome::Finished(_)) => {}
                 Err(error) => {
@@ -214,18 +216,23 @@ impl Compare {
         &self,
         method: MethodName,
         seed: u64,
+        share: Option<f64>,
         images: &Splits,
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<Outcome<()>, Error> {
+        let started = Instant::now();
         let mut config = Config { seed, ..self.config.clone() };
         config.search.method = method;
         let path = self.path(format!("search-{method}-{seed}"));
-        if let Some(minutes) = self.minutes() {
+        // If cells are trained too, half of the time is theirs.
+        let of_search = if self.plan.train { 0.5 } else { 1.0 };
+        let minutes = share.map(|seconds| of_search * seconds / 60.0);
+        if let Some(minutes) = self.plan.minutes.or(minutes) {
             config.search.epochs = self.epochs(&config, minutes, images, observer)?;
         }
-        if self.plan.seconds.is_some() {
-            config.search.seconds = 60.0 * self.minutes().unwrap_or_default();
+        if let Some(minutes) = minutes {
+            config.search.seconds = (60.0 * minutes).max(1.0);
         }
         observer.on_event(Event::Begin(&format!("{method}, seed {seed}: search")));
         reset_peak();
@@ -240,8 +247,9 @@ impl Compare {
             let design = search.genotype.clone().into();
             // A training that was begun goes on with its own configuration.
             let begun = RunFolder::open(&train).is_ok();
-            if let Some(share) = self.plan.share().filter(|_| !begun) {
-                let share = Share { seconds: share - search.seconds, must: true };
+            if let Some(seconds) = share.filter(|_| !begun) {
+                let spent = started.elapsed().as_secs_f64().max(search.seconds);
+                let share = Share { seconds: seconds - spent, must: true };
                 let size = if config.train.inherit { Size::Given } else { Size::Decided };
                 let fit = fit::training(&config, &design, images, share, size)?;
                 observer.on_event(Event::Note(&fit.plan));
@@ -278,12 +286,6 @@ impl Compare {
         Ok(Some(Done { method, search, records, training }))
     }
 
-    /// Minutes of each search, if they are given: if cells are trained too, half of the time is theirs.
-    fn minutes(&self) -> Option<f64> {
-        let of_search = if self.plan.train { 0.5 } else { 1.0 };
-        self.plan.minutes.or_else(|| Some(self.plan.share()? * of_search / 60.0))
-    }
-
     /// The number of epochs that the method completes in this many minutes here while nothing is pruned, at least 1: that of
     /// an earlier seed, so that all seeds have the same, or an estimate from a few steps. It is kept in a file.
     fn epochs(
@@ -308,9 +310,8 @@ impl Compare {
         }
         let search = Search::new(config.clone(), images.clone())?;
         let epochs = ((60.0 * minutes / search.seconds_per_epoch()?) as usize).max(1);
-        let plural = if epochs == 1 { "" } else { "s" };
         let time = duration(60.0 * minutes);
-        let note = format!("{method}: {epochs} epoch{plural} in {time}");
+        let note = format!("{method}: {} in {time}", counted(epochs, "epoch"));
         observer.on_event(Event::Note(&note));
         decided.insert(method, epochs);
         self.folder.write_json(EPOCHS, &decided)?;

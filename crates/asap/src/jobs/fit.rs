@@ -6,12 +6,12 @@ use asap_core::plan::Plan;
 use asap_core::{Cost, Design};
 use asap_data::Splits;
 
-use crate::duration::duration;
+use crate::duration::{counted, duration};
 use crate::error::Error;
 use crate::memory::{Footprint, available_mb};
 use crate::search::Search;
 use crate::settings::config::{Config, LimitsConfig};
-use crate::train::{Training, closest};
+use crate::train::{MOST_EPOCHS, Training, closest};
 
 /// Multiply-adds of the network that a training is given, for each image that it will see: one of 800,000 images, 16 epochs of
 /// CIFAR-10, gets 93 M. More time thus makes network and training larger by the same factor.
@@ -32,8 +32,6 @@ const SMALLEST_BATCH: usize = 16;
 const PROBE: u64 = 10_000_000;
 /// The fewest channels of a network.
 const FEWEST_CHANNELS: usize = 4;
-/// The most epochs of a training, and of a search.
-const MOST_EPOCHS: usize = 500;
 /// The fewest epochs of a search, one of them to train the weights before anything is compared.
 const FEWEST_SEARCH_EPOCHS: usize = 2;
 /// Fraction of the free memory that a training may take.
@@ -97,7 +95,10 @@ pub fn search(
     let mut config = config.clone();
     (config.search.epochs, config.search.seconds) = (epochs, seconds);
     let time = duration(epochs as f64 * seconds_per_epoch);
-    Ok(Fit { config, plan: format!("{epochs} epochs of {steps} steps, at most {time}") })
+    Ok(Fit {
+        config,
+        plan: format!("{} of {steps} steps, at most {time}", counted(epochs, "epoch")),
+    })
 }
 
 /// The number of epochs at which a search is as long as `search.epochs = 0` makes it, for such images.
@@ -129,6 +130,8 @@ pub fn training(
     // Few images need small batches, or there would be few steps; the rate follows the batch.
     let seen = Some(train.images).filter(|&most| most > 0).unwrap_or(usize::MAX);
     let batch = train.batch.min((images.train.len().min(seen) / STEPS).max(SMALLEST_BATCH));
+    // The workers share it.
+    let batch = (batch - batch % config.workers).max(config.workers);
     train.lr *= batch as f64 / train.batch as f64;
     train.batch = batch;
     if size == Size::Decided {
@@ -155,10 +158,10 @@ pub fn training(
     let expected = train.epochs as f64 * seconds_per_epoch;
     train.seconds = if train.epochs == epochs { seconds } else { expected };
     let plan = format!(
-        "{channels} channels ({} weights, {:.1} M multiply-adds), {} epochs of {steps} steps of {batch} images{without}, about {}",
+        "{channels} channels ({} weights, {:.1} M multiply-adds), {} of {steps} steps of {batch} images{without}, about {}",
         cost.params,
         cost.multiply_adds as f64 / 1e6,
-        train.epochs,
+        counted(train.epochs, "epoch"),
         duration(expected)
     );
     Ok(Fit { config, plan })
@@ -196,8 +199,19 @@ fn multiply_adds(
     let per_image = seconds * probe.cost.multiply_adds as f64 / probe.seconds_per_epoch;
     let balanced = (per_image * probe.images as f64 * MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
     let balanced = balanced.max(per_image / ENOUGH_EPOCHS).min(per_image / FEW_EPOCHS);
-    let mut found = (balanced as u64).max(smallest);
-    // Halved until it fits into the memory.
+    within_memory(config, design, images, (balanced as u64).max(smallest), smallest)
+}
+
+/// These multiply-adds, halved until the network fits into the memory, but no fewer than the smallest.
+fn within_memory(
+    config: &Config,
+    design: &Design,
+    images: &Splits,
+    mut found: u64,
+    smallest: u64,
+) -> Result<u64, Error> {
+    let data = &images.train;
+    let shape = config.train.shape(data.image_shape(), data.classes().len());
     let free = available_mb().map(|available| MEMORY * available);
     let limit = Some(config.limits.memory_mb as f64).filter(|&limit| limit > 0.0);
     let allowed = free.into_iter().chain(limit).reduce(f64::min);
@@ -230,8 +244,10 @@ impl Speed {
         let shape = config.train.shape(data.image_shape(), data.classes().len());
         let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
         let mut probe = config.clone();
-        probe.train.multiply_adds = PROBE.max(smallest);
-        probe.limits = LimitsConfig::default();
+        let most = PROBE.max(smallest);
+        probe.train.multiply_adds = within_memory(config, design, images, most, smallest)?;
+        let memory_mb = config.limits.memory_mb;
+        probe.limits = LimitsConfig { memory_mb, ..LimitsConfig::default() };
         Self::of(probe, design, images)
     }
 

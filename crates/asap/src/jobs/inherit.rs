@@ -18,6 +18,18 @@ pub fn searched_weights(
     config: &Config,
     genotype: &Genotype,
 ) -> Result<NamedValues, Error> {
+    check(config)?;
+    let (state, tensors) = checkpoint::load(search)?;
+    let shape = config.network.shape(state.data.image, state.data.classes.len());
+    let searched = Plan::search(state.architecture.space(), &shape)?;
+    let trained = Plan::evaluation(genotype, &shape, false)?;
+    let inherited = trained.inherited(&searched).into_iter();
+    let value = |(from, to): (&str, &str)| Some((to.to_owned(), tensors.get(from)?.clone()));
+    Ok(inherited.filter_map(value).collect())
+}
+
+/// Refuses networks of different size.
+pub(super) fn check(config: &Config) -> Result<(), Error> {
     for (key, train, searched) in [
         ("channels", config.train.channels, config.network.channels),
         ("cells", config.train.cells, config.network.cells),
@@ -29,11 +41,5 @@ pub fn searched_weights(
             )));
         }
     }
-    let (state, tensors) = checkpoint::load(search)?;
-    let shape = config.network.shape(state.data.image, state.data.classes.len());
-    let searched = Plan::search(state.architecture.space(), &shape)?;
-    let trained = Plan::evaluation(genotype, &shape, false)?;
-    let inherited = trained.inherited(&searched).into_iter();
-    let value = |(from, to): (&str, &str)| Some((to.to_owned(), tensors.get(from)?.clone()));
-    Ok(inherited.filter_map(value).collect())
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use asap_core::Design;
+use asap_data::Splits;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -100,6 +101,7 @@ impl Transfer {
         let all: Vec<Training<'_>> = self.plan.trainings().collect();
         let weights: Vec<f64> = all.iter().map(|training| self.weight(training)).collect();
         let own = self.shard.choose(&weights);
+        let mut read: Option<(&str, Splits)> = None;
         for (number, &run) in own.iter().enumerate() {
             let training = &all[run];
             let title = format!("{} of {}: {}", number + 1, own.len(), training.title());
@@ -114,7 +116,16 @@ impl Transfer {
             }
             let path = self.path(training.path());
             let design = &training.cell.design;
-            match jobs::train(&path, &config, design, None, None, observer, stop) {
+            let done =
+                RunFolder::open(&path).is_ok_and(|(run, _)| run.file(run_folder::RESULT).exists());
+            let images = match done {
+                true => Ok(None),
+                false => images_of(training, &config, &mut read, observer).map(Some),
+            };
+            let made = images.and_then(|images| {
+                jobs::train(&path, &config, design, images, None, observer, stop)
+            });
+            match made {
                 Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
                 Ok(Outcome::Finished(_)) => {}
                 Err(error) => {
@@ -179,6 +190,21 @@ impl Transfer {
         report::write_transfer(&self.folder, &self.config, &table, links.into_iter())?;
         Ok(table)
     }
+}
+
+/// The images of a training; those of the one before are kept, since trainings on the same ones follow each other.
+fn images_of<'a, 'b>(
+    training: &Training<'a>,
+    config: &Config,
+    read: &'b mut Option<(&'a str, Splits)>,
+    observer: &mut dyn Observer,
+) -> Result<&'b Splits, Error> {
+    if read.as_ref().is_none_or(|(data, _)| *data != training.data) {
+        // The old ones go first: both need not fit into memory.
+        *read = None;
+        *read = Some((training.data, jobs::load(config, observer)?));
+    }
+    Ok(&read.as_ref().expect("just read").1)
 }
 
 /// The reasons of the trainings that failed in this process, by their folders.

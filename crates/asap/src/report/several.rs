@@ -77,6 +77,10 @@ fn final_round(body: &mut String, outcome: &Final) {
             "<p>Accuracy on held-out training images after a short training. The best is trained; differences of a \
              fraction of a percent are luck.</p>",
         );
+        for left in &outcome.left_out {
+            let (name, reason) = (escape(&left.name), escape(&left.reason));
+            let _ = write!(body, "<p>Without {name}: {reason}</p>");
+        }
         if let Some(verdict) = outcome.verdict() {
             let _ = write!(body, "<p><strong>{}</strong></p>", escape(&verdict));
         }

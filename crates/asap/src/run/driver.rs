@@ -327,18 +327,21 @@ fn run_here<E: Epochs>(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<E::Result>, Error> {
+    // Records, checkpoints and reports take time too, which counts with the next epoch.
+    let mut since = Instant::now();
     if (epochs.position().epoch, epochs.position().step) == (0, 0) {
         epochs.begin(sink)?;
         save(epochs, sink)?;
     }
     // An interrupted epoch is completed first.
     while epochs.position().step > 0 || epochs.goes_on() {
-        if !steps(epochs, sink, observer, stop)? {
+        if !steps(epochs, sink, observer, stop, since)? {
             save(epochs, sink)?;
             observer.on_event(Event::Checkpoint);
             return Ok(Outcome::Stopped);
         }
         let valid = validate(epochs)?;
+        since = Instant::now();
         let record = epochs.record(valid);
         epochs.trim();
         sink.append_event(&record)?;
@@ -371,12 +374,16 @@ fn steps<E: Epochs>(
     sink: &mut dyn Sink,
     observer: &mut dyn Observer,
     stop: &AtomicBool,
+    since: Instant,
 ) -> Result<bool, Error> {
     let Position { epoch, step: first, .. } = *epochs.position();
-    let mut companions = epochs.companions().map(|images| images.epoch_from(epoch, first));
-    let mut pace = Pace::new(epochs.checkpoint_minutes());
+    let team = epochs.team();
+    let mut companions =
+        epochs.companions().map(|images| team.own(images).epoch_from(epoch, first));
+    let batches = team.own(epochs.train()).epoch_from(epoch, first);
+    let mut pace = Pace::new(epochs.checkpoint_minutes(), since);
     let several = ranks::are_several(epochs.team());
-    for batch in epochs.train().epoch_from(epoch, first) {
+    for batch in batches {
         let companion = companions.as_mut().and_then(Iterator::next).transpose();
         let ready = batch.and_then(|batch| Ok((batch, companion?)));
         let mut asked = stop.load(Ordering::Relaxed);
@@ -435,11 +442,11 @@ fn validate<E: Epochs>(epochs: &mut E) -> Result<Option<Score>, Error> {
     let valid = match epochs.validation() {
         Some(images) if ranks::are_several(epochs.team()) => {
             let ranks = epochs.team().ranks();
-            let own = |(number, _): &(usize, _)| number % ranks.count() == ranks.rank();
+            let own = images.epoch_by(0, ranks.rank(), ranks.count());
             let score =
                 |(number, batch)| Ok((number, epochs.validate(&mut std::iter::once(batch))?));
-            let scores: Result<Vec<_>, DataError> =
-                images.epoch(0).enumerate().filter(own).map(score).collect();
+            let numbers = (ranks.rank()..).step_by(ranks.count());
+            let scores: Result<Vec<_>, DataError> = numbers.zip(own).map(score).collect();
             let mut word = match scores {
                 Ok(scores) => Word::of_scores(&scores),
                 Err(error) => Word { fault: Some(error.to_string()), ..Word::default() },

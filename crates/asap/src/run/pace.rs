@@ -10,11 +10,10 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Starts; a checkpoint is due every `minutes`.
-    pub(crate) fn new(minutes: f64) -> Self {
+    /// Starts; a checkpoint is due every `minutes`. The first lap began at `since`.
+    pub(crate) fn new(minutes: f64, since: Instant) -> Self {
         let pause = Duration::try_from_secs_f64(minutes * 60.0).unwrap_or(Duration::MAX);
-        let now = Instant::now();
-        Self { pause, saved: now, lap: now }
+        Self { pause, saved: Instant::now(), lap: since }
     }
 
     /// Seconds since the last call.

@@ -52,6 +52,9 @@ pub struct Final {
     pub note: Option<String>,
     /// The candidates; none if there was nothing to choose from.
     pub candidates: Vec<Candidate>,
+    /// Those that could not be trained within the time and the limits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// The name of the best one.
     pub winner: String,
     /// Folder and result of each training of the winner.
@@ -66,9 +69,18 @@ impl Final {
     pub fn verdict(&self) -> Option<String> {
         let of = |name: &str| self.candidates.iter().find(|candidate| candidate.name == name);
         let winner = of(&self.winner)?;
-        let found = self.candidates.iter().filter(|c| c.name.starts_with("search-"));
-        let best = found.map(|candidate| candidate.accuracy).reduce(f64::max)?;
-        (!winner.name.starts_with("search-")).then(|| {
+        let is_found = |name: &str| name.starts_with("search-");
+        let found = self.candidates.iter().filter(|c| is_found(&c.name));
+        let Some(best) = found.map(|candidate| candidate.accuracy).reduce(f64::max) else {
+            let found = self.left_out.iter().find(|left| is_found(&left.name))?;
+            return Some(format!(
+                "{} won with {:.2} %, without the cell found, which could not be compared: {}",
+                winner.name,
+                100.0 * winner.accuracy,
+                found.reason
+            ));
+        };
+        (!is_found(&winner.name)).then(|| {
             format!(
                 "{} won with {:.2} %, before the best cell found with {:.2} %: here the search was not worth its time.",
                 winner.name,
@@ -77,6 +89,16 @@ impl Final {
             )
         })
     }
+}
+
+/// A candidate of a final that could not be trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LeftOut {
+    /// Its name, as in [`Candidate`].
+    pub name: String,
+    /// The reason.
+    pub reason: String,
 }
 
 /// A candidate of a final, trained shortly.

@@ -75,7 +75,7 @@ impl Search {
         batches: usize,
         mixing: &MixingTables,
     ) -> Result<(), Error> {
-        let batches = self.train.epoch(self.position.epoch).take(batches);
+        let batches = self.learner.team().own(&self.train).epoch(self.position.epoch).take(batches);
         let batches = batches.collect::<Result<Vec<_>, _>>()?;
         let outcome = self.learner.recompute_statistics(batches.into_iter(), mixing);
         outcome.map_err(|error| self.position.error(error))

@@ -15,6 +15,7 @@ use asap_core::{
 };
 use asap_data::{
     Augment, DataError, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
+    stratified_parts_of,
 };
 use asap_net::engine::Engine;
 use asap_net::steps::Score;
@@ -64,8 +65,10 @@ impl Search {
         let device = config.device.open()?;
         let whole = splits.train.image_shape();
         let data = Arc::new(splits.train.with_image_shape(config.search.image(whole))?);
-        let (train, valid) =
-            stratified_halves(data.labels(), data.classes().len(), 0.5, config.seed);
+        let (labels, classes) = (data.labels(), data.classes().len());
+        let (kept, seed) = (1.0 - config.search.held_out, config.search.held_out_seed);
+        let (used, _) = stratified_halves(labels, classes, kept, seed);
+        let (train, valid) = stratified_parts_of(&used, labels, classes, 0.5, config.seed);
         if train.is_empty() || valid.is_empty() {
             return Err(Error::Config(format!(
                 "{}: expected at least 2 images of a class to split into halves, found {} images in total",

@@ -98,6 +98,7 @@ impl Config {
             ("annealing.delta", self.annealing.delta, positive, 1.0),
             ("annealing.memory", self.annealing.memory, positive, 1e6),
             ("search.cost", self.search.cost, not_negative, 100.0),
+            ("search.held_out", self.search.held_out, not_negative, 0.9),
             ("search.seconds", self.search.seconds, not_negative, 1e9),
             ("train.seconds", train.seconds, not_negative, 1e9),
             ("limits.latency_ms", self.limits.latency_ms, not_negative, 1e9),

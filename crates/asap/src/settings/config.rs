@@ -1,21 +1,12 @@
-//! Every value that a search and a training depend on, and the values derived from them.
+//! Every value that a search and a training depend on.
 
-use std::path::Path;
-
-use asap_core::{
-    Adam, Annealing, EdgePolicy, EvolutionSettings, Family, NetworkShape, Operation,
-    PowerCosineLearningRate, SearchSpace, Stem, TemperatureSchedule, ThresholdPolicy,
-};
-use asap_data::{Augment, DataSpec, LoadOptions, Policy};
+use asap_core::{EdgePolicy, EvolutionSettings, Family, Operation, Stem};
 use asap_kernels::Precision;
-use schemars::{JsonSchema, schema_for};
+use asap_net::device::DeviceName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
-use crate::memory::memory_for_images;
 use crate::settings::{Auto, MethodName};
-use asap_net::device::DeviceName;
-use asap_net::optimizer::Sgd;
 
 /// All settings of a search and of a training, resolved; `config.toml` of a run folder holds exactly this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -168,6 +159,12 @@ pub struct SearchConfig {
     /// the network that would be trained (with `limits.latency_ms`, of its latency) is added to the loss; 0: cost does not count.
     #[serde(default)]
     pub cost: f64,
+    /// Fraction of the training images that the search does not use: those on which `asap run` judges what it found.
+    #[serde(default)]
+    pub held_out: f64,
+    /// Seed that selects them, as in the trainings that are judged.
+    #[serde(default)]
+    pub held_out_seed: u64,
     /// Seconds after which no further epoch is begun; 0: no limit. The search ends with what it knows.
     #[serde(default)]
     pub seconds: f64,
@@ -308,13 +305,6 @@ impl Default for QueryConfig {
     fn default() -> Self {
         let EvolutionSettings { population, tournament } = EvolutionSettings::default();
         Self { evaluations: 0, population, tournament }
-    }
-}
-
-impl QueryConfig {
-    /// The constants of `evolution`.
-    pub(crate) fn evolution(&self) -> EvolutionSettings {
-        EvolutionSettings { population: self.population, tournament: self.tournament }
     }
 }
 
@@ -472,227 +462,4 @@ pub struct TrainConfig {
     pub checkpoint_minutes: f64,
     /// Augmentation of training images.
     pub augment: AugmentConfig,
-}
-
-/// Total movement of an alpha that the paper's search allows: 3e-4 per step, 45 epochs of 260 steps.
-const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
-/// Upper limit of an automatic alpha rate.
-const ALPHA_LR_LIMIT: f64 = 0.02;
-/// Steps of a search without a number of epochs: what single paths need (docs/results/quality.md), close to the paper's 11,700.
-const SEARCH_STEPS: usize = 12_500;
-/// And the most epochs, each of which is validated and recorded.
-const MOST_EPOCHS: usize = 500;
-
-impl Config {
-    /// The meaning of each key, as a JSON schema.
-    pub fn schema() -> serde_json::Value {
-        schema_for!(Self).to_value()
-    }
-
-    /// True if the search computes single paths, never the mixture of all operations.
-    pub fn samples_paths(&self) -> bool {
-        let compares = self.goes_by_evidence() && self.search.relaxation == Relaxation::Paths;
-        compares || self.search.method.samples_paths()
-    }
-
-    /// True if evidence alone prunes: no temperature, no threshold.
-    pub(crate) fn goes_by_evidence(&self) -> bool {
-        let anneals = matches!(self.search.method, MethodName::Asap | MethodName::Placebo);
-        anneals && self.search.relaxation != Relaxation::Mixture
-    }
-
-    /// The number of epochs of a search, if one has `steps` steps.
-    pub(crate) fn search_epochs(&self, steps: usize) -> usize {
-        match self.search.epochs {
-            0 => SEARCH_STEPS.div_ceil(steps.max(1)).min(MOST_EPOCHS),
-            epochs => epochs,
-        }
-    }
-
-    /// The search space.
-    ///
-    /// # Errors
-    /// If a candidate is listed twice, or there is none.
-    pub fn space(&self) -> Result<SearchSpace, Error> {
-        let partial = if self.search.method.is_partial() { self.pc_darts.parts } else { 1 };
-        let space =
-            SearchSpace::new(self.space, self.network.nodes, self.network.candidates.clone())?;
-        Ok(space.with_partial(partial))
-    }
-
-    /// Schedule, grace and threshold of Algorithm 1.
-    pub fn annealing(&self) -> Annealing {
-        let initial = self.annealing.initial_temperature;
-        let decay = match self.annealing.decay {
-            Auto::Auto => (0.1 / initial).powf(1.0 / self.search.epochs as f64),
-            Auto::Value(decay) => decay,
-        };
-        Annealing {
-            temperature: TemperatureSchedule::Exponential { initial, decay },
-            threshold: ThresholdPolicy::Fixed { fraction: self.annealing.threshold },
-            grace: self.annealing.grace_temperature,
-        }
-    }
-
-    /// Epochs in which only the weights move.
-    pub fn grace_epochs(&self) -> usize {
-        let Annealing { temperature, grace, .. } = self.annealing();
-        temperature.grace_epochs(grace, self.search.epochs)
-    }
-
-    /// The optimizer of alpha, for `steps` steps on it per epoch.
-    pub fn adam(&self, steps: usize) -> Adam {
-        Adam {
-            lr: self.alpha_lr(steps),
-            beta1: self.alpha.beta1,
-            beta2: self.alpha.beta2,
-            weight_decay: self.alpha.weight_decay,
-            ..Adam::default()
-        }
-    }
-
-    /// Learning rate of alpha, for `steps` alpha steps per epoch.
-    pub fn alpha_lr(&self, steps: usize) -> f64 {
-        match self.alpha.lr {
-            Auto::Value(lr) => lr,
-            Auto::Auto => {
-                let epochs = self.search.epochs - self.grace_epochs();
-                (ALPHA_MOVEMENT / (epochs * steps).max(1) as f64).min(ALPHA_LR_LIMIT)
-            }
-        }
-    }
-
-    /// The optimizer of the weights.
-    pub fn sgd(&self) -> Sgd {
-        Sgd {
-            momentum: self.weights.momentum,
-            weight_decay: self.weights.weight_decay,
-            gradient_clip: self.weights.gradient_clip,
-            nesterov: false,
-        }
-    }
-
-    /// The same with absolute paths to the images, so that they are found from any folder.
-    #[must_use]
-    pub fn from_anywhere(&self) -> Self {
-        let absolute = |path: &str| {
-            let found = std::path::absolute(path).ok()?;
-            found.to_str().map(str::to_owned)
-        };
-        let mut config = self.clone();
-        if let Ok(DataSpec::Path(_)) = self.data_spec() {
-            config.data.source = absolute(&self.data.source).unwrap_or(config.data.source);
-        }
-        if !self.data.dir.is_empty() {
-            config.data.dir = absolute(&self.data.dir).unwrap_or(config.data.dir);
-        }
-        config
-    }
-
-    /// `count` seeds, counting up from this configuration's; 0 follows the largest one.
-    pub fn seeds(&self, count: u32) -> Vec<u64> {
-        // TOML knows no larger integers than those of i64.
-        (0..u64::from(count)).map(|i| self.seed.wrapping_add(i) & i64::MAX as u64).collect()
-    }
-
-    /// The options for reading the data set.
-    pub fn load_options(&self) -> LoadOptions {
-        LoadOptions {
-            size: (self.data.size > 0).then_some((self.data.size, self.data.size)),
-            seed: self.data.seed,
-            limit: (self.data.limit > 0).then_some(self.data.limit),
-            skip_corrupt: self.data.skip_corrupt,
-            memory: memory_for_images(self.data.memory_mb),
-            ..LoadOptions::default()
-        }
-    }
-
-    /// The data set.
-    ///
-    /// # Errors
-    /// If the source is neither a known name nor a path.
-    pub fn data_spec(&self) -> Result<DataSpec, Error> {
-        Ok(self.data.source.parse::<DataSpec>()?)
-    }
-
-    /// Folder of the data set, if one is given.
-    pub fn data_dir(&self) -> Option<&Path> {
-        (!self.data.dir.is_empty()).then(|| Path::new(&self.data.dir))
-    }
-}
-
-impl AugmentConfig {
-    /// The augmentation of images with this smaller side, in pixels.
-    pub fn changes(&self, side: usize) -> Augment {
-        let cutout = (self.cutout * side as f64).round() as usize;
-        Augment {
-            pad: self.pad,
-            flip: self.flip,
-            auto: self.policy(),
-            erase: self.random_erasing,
-            cutout: (cutout > 0).then_some(cutout),
-        }
-    }
-
-    /// AutoAugment's policy, if there is one.
-    pub(super) fn policy(&self) -> Option<Policy> {
-        self.auto_augment.parse().ok()
-    }
-}
-
-impl NetworkConfig {
-    /// The search network for images of this height, width and number of channels.
-    pub fn shape(&self, [height, width, in_channels]: [usize; 3], classes: usize) -> NetworkShape {
-        let Self { channels, cells, .. } = *self;
-        NetworkShape { channels, cells, height, width, in_channels, classes, stem: Stem::Small }
-    }
-}
-
-impl SearchConfig {
-    /// Height, width and channels of images of the shape `image` in the search.
-    pub fn image(&self, [height, width, channels]: [usize; 3]) -> [usize; 3] {
-        let side = height.min(width);
-        if self.size == 0 || self.size >= side {
-            return [height, width, channels];
-        }
-        let scaled = |length: usize| (length * self.size + side / 2) / side;
-        [scaled(height), scaled(width), channels]
-    }
-}
-
-impl TrainConfig {
-    /// The network to be trained on images of this height, width and number of channels, but for
-    /// [`TrainConfig::multiply_adds`].
-    pub fn shape(&self, [height, width, in_channels]: [usize; 3], classes: usize) -> NetworkShape {
-        let Self { channels, cells, stem, .. } = *self;
-        NetworkShape { channels, cells, height, width, in_channels, classes, stem }
-    }
-
-    /// The learning rate over the epochs.
-    pub fn learning_rate(&self) -> PowerCosineLearningRate {
-        PowerCosineLearningRate {
-            initial: self.lr,
-            minimum: self.lr_min,
-            epochs: self.epochs,
-            cycles: self.cycles,
-            amplitude_decay: self.amplitude_decay,
-            power: self.power,
-            warmup_epochs: self.warmup_epochs,
-        }
-    }
-
-    /// The optimizer.
-    pub fn sgd(&self) -> Sgd {
-        Sgd {
-            momentum: self.momentum,
-            weight_decay: self.weight_decay,
-            gradient_clip: self.gradient_clip,
-            nesterov: self.nesterov,
-        }
-    }
-
-    /// Probability of drop-path in an epoch, from 0 (DARTS `train.py`).
-    pub fn drop_path_at(&self, epoch: usize) -> f64 {
-        self.drop_path * epoch as f64 / self.epochs as f64
-    }
 }

@@ -3,6 +3,7 @@
 mod auto;
 pub(crate) mod check;
 pub mod config;
+mod derived;
 mod method;
 
 use std::collections::BTreeMap;

@@ -4,10 +4,33 @@ use asap_core::{Cost, Design, NetworkShape};
 
 use crate::error::Error;
 use crate::latency;
-use crate::settings::config::Config;
+use crate::settings::config::{Config, LimitsConfig};
 
 /// Part of the allowed latency that is used, since a machine is not always equally fast.
 const USED: f64 = 0.95;
+
+/// The limits that are counted: the key, the limit, and what a network has of it.
+const COUNTED: [(&str, fn(&LimitsConfig) -> u64, fn(Cost) -> u64); 2] = [
+    ("multiply_adds", |limits| limits.multiply_adds, |cost| cost.multiply_adds),
+    ("weights", |limits| limits.weights, |cost| cost.params),
+];
+
+/// Refuses a counted limit that no network of these designs, of which there is at least one, can keep.
+pub(crate) fn check(
+    limits: &LimitsConfig,
+    designs: &[Design],
+    shape: NetworkShape,
+) -> Result<(), Error> {
+    for (key, limit, of) in COUNTED {
+        let of_one = |design| (shape.cost_with(design, 1).map_or(u64::MAX, of), design);
+        let smallest = designs.iter().map(of_one).min_by_key(|(least, _)| *least);
+        let limit = limit(limits);
+        if let Some((least, design)) = smallest.filter(|(least, _)| limit > 0 && *least > limit) {
+            return Err(refuse(key, design, &least.to_string(), &limit.to_string()));
+        }
+    }
+    Ok(())
+}
 
 /// The shape with as many channels as the limits allow, and at most its own. The channels that the latency allows are measured once and
 /// then stand in the configuration.
@@ -17,10 +40,8 @@ pub(super) fn keep(
     mut shape: NetworkShape,
 ) -> Result<NetworkShape, Error> {
     let limits = &mut config.limits;
-    for (key, limit, of) in [
-        ("multiply_adds", limits.multiply_adds, (|cost| cost.multiply_adds) as fn(Cost) -> u64),
-        ("weights", limits.weights, |cost| cost.params),
-    ] {
+    for (key, limit, of) in COUNTED {
+        let limit = limit(limits);
         let keeps = |shape: NetworkShape| {
             Ok(limit == 0 || of(shape.cost_with(design, shape.channels)?) <= limit)
         };

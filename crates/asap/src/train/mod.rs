@@ -11,6 +11,7 @@ use asap_core::plan::Plan;
 use asap_core::{Cost, Design, NetworkShape, PowerCosineLearningRate};
 use asap_data::{
     Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
+    stratified_parts_of,
 };
 use asap_net::engine::Engine;
 use asap_net::network::Network;
@@ -26,7 +27,8 @@ use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResu
 use crate::run::sink::Sink;
 use crate::settings::config::Config;
 
-pub(crate) use self::time::closest;
+pub(crate) use self::limits::check as check_limits;
+pub(crate) use self::time::{MOST_EPOCHS, closest};
 
 /// A training: a network, its images, and its position.
 pub struct Training {
@@ -65,10 +67,9 @@ impl Training {
             stratified_halves(images.labels(), classes, 1.0 - share, config.seed);
         let most = config.train.images;
         if most > 0 && most < used.len() {
-            let labels: Vec<u16> = used.iter().map(|&image| images.labels()[image]).collect();
             let fraction = most as f64 / used.len() as f64;
-            let (chosen, _) = stratified_halves(&labels, classes, fraction, config.seed);
-            used = chosen.into_iter().map(|place| used[place]).collect();
+            let labels = images.labels();
+            used = stratified_parts_of(&used, labels, classes, fraction, config.seed).0;
         }
         if used.is_empty() {
             return Err(Error::Config(format!(

@@ -1,5 +1,8 @@
 //! The number of epochs that fits into a time, when a training is planned and after each of its epochs.
 
+/// The most epochs that a time makes of a training, and of a search.
+pub(crate) const MOST_EPOCHS: usize = 500;
+
 /// Fraction of the time by which the end may miss it before a planned number of epochs is changed.
 const TOLERANCE: f64 = 0.03;
 /// Fraction of the time by which a last epoch may exceed it.
@@ -30,7 +33,7 @@ pub(super) fn epochs(
     if (end - limit).abs() <= slack && end <= (1.0 + EXCESS) * limit {
         return planned;
     }
-    done + closest(seconds, epoch_seconds, limit)
+    (done + closest(seconds, epoch_seconds, limit)).min(planned.max(MOST_EPOCHS))
 }
 
 #[cfg(test)]
@@ -57,6 +60,8 @@ mod tests {
             assert_eq!(run(planned, 100.0, |_| 1.01 * epoch).1, planned, "{epoch}");
         }
         assert_eq!(run(20, 0.0, |_| 500.0).1, 20, "no limit");
+        assert_eq!(run(20, 100.0, |_| 0.001).1, MOST_EPOCHS);
+        assert_eq!(run(900, 100.0, |_| 0.001).1, 900, "as many as were planned");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::jobs::fit::{self, Share, Size};
 use crate::run::folder::RunFolder;
 use crate::run::tables::{Candidate, SearchAndTrainings};
 use crate::settings::config::Config;
+use crate::train;
 
 /// Fraction of the time that the final takes.
 const SHARE: f64 = 0.15;
@@ -27,41 +28,43 @@ const CANDIDATES: &str = "candidates";
 
 impl Progress<'_> {
     /// The final: short trainings of everything that might be trained, in the same time or at the same cost, judged on held-out
-    /// training images. What does not fit into the time is left out.
-    pub(super) fn compare(
-        &mut self,
-        searches: &[SearchAndTrainings],
-    ) -> Result<Option<Vec<Candidate>>, Error> {
-        let config = &self.config;
-        let mut designs = Vec::new();
-        for name in PlainNetwork::NAMES {
-            designs.push((name.to_owned(), Design::Plain(name.parse()?)));
-        }
+    /// training images, but for the simplest, which is judged before. What does not fit into the time or the limits is left out.
+    pub(super) fn compare(&mut self, searches: &[SearchAndTrainings]) -> Result<Judged, Error> {
+        let mut designs = plain()?;
         let found = searches.iter().map(|found| (&found.folder, &found.search.genotype));
         designs.extend(found.map(|(name, genotype)| (name.clone(), genotype.clone().into())));
-        if let Some(published) = published(config.space) {
-            designs.push((published.name.to_owned(), published.genotype().into()));
-        }
-        let mut random = ChaCha8Rng::seed_from_u64(config.seed);
-        let random = Genotype::random(&config.space()?, &mut random);
-        designs.push(("random".to_owned(), random.into()));
+        designs.extend(others(&self.config)?);
         let mut candidates = Vec::new();
-        for (number, (name, design)) in designs.iter().enumerate() {
-            match self.candidate(number, name, design) {
-                Err(error @ Error::TooShort { .. }) => {
-                    self.say(&format!("final, without {name}: {error}"));
-                }
-                made => match made? {
-                    Some(made) => candidates.push(made),
-                    None => return Ok(None),
-                },
+        for (number, (name, design)) in designs.iter().enumerate().filter(|(_, d)| d.0 != SIMPLE) {
+            match self.judge(number, name, design)? {
+                Judged::Done(made) => candidates.extend(made),
+                Judged::Stopped => return Ok(Judged::Stopped),
             }
         }
-        Ok(Some(candidates))
+        Ok(Judged::Done(candidates))
+    }
+
+    /// The short training of a candidate; none if it is left out.
+    pub(super) fn judge(
+        &mut self,
+        number: usize,
+        name: &str,
+        design: &Design,
+    ) -> Result<Judged, Error> {
+        match self.candidate(number, name, design) {
+            Ok(Some(made)) => Ok(Judged::Done(vec![made])),
+            Ok(None) => Ok(Judged::Stopped),
+            Err(error) if is_its_own(&error) => {
+                self.say(&format!("final, without {name}: {error}"));
+                self.left_out.push((name.to_owned(), error));
+                Ok(Judged::Done(Vec::new()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The short training of a candidate; `None` if asked to stop.
-    pub(super) fn candidate(
+    fn candidate(
         &mut self,
         number: usize,
         name: &str,
@@ -107,11 +110,10 @@ impl Progress<'_> {
             self.images_to_compare = begun.train.images;
             return Ok(());
         }
-        let Some(cell) = published(self.config.space) else { return Ok(()) };
+        let (_, cell) = others(&self.config)?.swap_remove(0);
         let images = Splits { test: None, ..self.images.clone() };
         let seconds = SHARE * seconds / self.candidates() as f64;
-        let design = cell.genotype().into();
-        let most = fit::images_to_compare(&self.short(), &design, &images, seconds)?;
+        let most = fit::images_to_compare(&self.short(), &cell, &images, seconds)?;
         if most != self.images_to_compare {
             self.say(&format!(
                 "the final trains on {most} images, so that each candidate sees them several times"
@@ -122,7 +124,7 @@ impl Progress<'_> {
     }
 
     /// The settings of a short training.
-    fn short(&self) -> Config {
+    pub(super) fn short(&self) -> Config {
         let mut config = self.config.clone();
         config.train.images = self.images_to_compare;
         let images = self.images.train.len();
@@ -152,6 +154,54 @@ impl Progress<'_> {
         }
         Ok(())
     }
+}
+
+/// Candidates that were judged.
+pub(super) enum Judged {
+    /// Those that were not left out.
+    Done(Vec<Candidate>),
+    /// Asked to stop.
+    Stopped,
+}
+
+/// A candidate of a final by its name.
+type Named = (String, Design);
+
+/// The plain networks, the simplest first.
+fn plain() -> Result<Vec<Named>, Error> {
+    let named = |name: &str| Ok((name.to_owned(), Design::Plain(name.parse()?)));
+    PlainNetwork::NAMES.into_iter().map(named).collect()
+}
+
+/// The cells that need no search: a published one, if there is one of the space, and a random one.
+fn others(config: &Config) -> Result<Vec<Named>, Error> {
+    let published = published(config.space);
+    let published = published.map(|cell| (cell.name.to_owned(), cell.genotype().into()));
+    let mut random = ChaCha8Rng::seed_from_u64(config.seed);
+    let random = Genotype::random(&config.space()?, &mut random);
+    Ok(published.into_iter().chain([("random".to_owned(), random.into())]).collect())
+}
+
+/// Refuses limits that no candidate known so far can keep. Latencies are not measured here.
+pub(super) fn check_limits(config: &Config, images: &Splits) -> Result<(), Error> {
+    let data = &images.train;
+    let shape = config.train.shape(data.image_shape(), data.classes().len());
+    let known = others(config)?.into_iter().chain(plain()?);
+    let designs: Vec<Design> = known.map(|(_, design)| design).collect();
+    train::check_limits(&config.limits, &designs, shape)
+}
+
+/// True for an error that leaves other candidates a chance: of time, limits, memory or numbers, and not of files.
+fn is_its_own(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::TooShort { .. } | Error::Config(_) | Error::Core(_) | Error::NonFinite { .. }
+    )
+}
+
+/// True if the time was too short.
+pub(super) fn is_short(error: &Error) -> bool {
+    matches!(error, Error::TooShort { .. })
 }
 
 /// The published cell of the final, if there is one of the family.

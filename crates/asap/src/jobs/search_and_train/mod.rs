@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::jobs;
 use crate::jobs::compare::latency_differs;
 use crate::jobs::fit::{self, Fit, Share, Size};
+use crate::jobs::inherit;
 use crate::jobs::planned::{self, Planned};
 #[cfg(feature = "report")]
 use crate::report;
@@ -23,8 +24,9 @@ use crate::run::driver::with_threads;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::spread::Spread;
-use crate::run::tables::{Candidate, Final, RunResult, SearchAndTrainings};
-use crate::settings::config::Config;
+use crate::run::tables::{Candidate, Final, LeftOut, RunResult, SearchAndTrainings};
+use crate::settings::config::{Config, LimitsConfig};
+use final_round::{Judged, is_short};
 
 /// Fewer training images than this are not searched on: half of them could not tell operations apart.
 pub const FEWEST_IMAGES: usize = 500;
@@ -96,13 +98,21 @@ impl planned::Plan for Repeats {
                 self.sizes
             )));
         }
+        if config.train.inherit {
+            inherit::check(config)?;
+        }
         let images = jobs::load(config, observer)?;
+        if self.with_final {
+            final_round::check_limits(config, &images)?;
+        }
         match self.seconds {
             // Refuses what cannot work before anything is written.
             Some(seconds) => {
                 let simple = Design::Plain(SIMPLE.parse()?);
                 let share = Share { seconds: seconds / f64::from(self.trainings), must: false };
-                fit::training(config, &simple, &images, share, Size::Decided).map(drop)
+                // Another candidate may keep limits that this one cannot.
+                let config = Config { limits: LimitsConfig::default(), ..config.clone() };
+                fit::training(&config, &simple, &images, share, Size::Decided).map(drop)
             }
             None => Ok(()),
         }
@@ -128,6 +138,8 @@ struct Progress<'a> {
     earlier: f64,
     /// The most training images of the trainings of the final; 0: all.
     images_to_compare: usize,
+    /// The candidates that could not be trained.
+    left_out: Vec<(String, Error)>,
     observer: &'a mut dyn Observer,
     stop: &'a AtomicBool,
 }
@@ -168,6 +180,7 @@ impl Run {
             started,
             earlier,
             images_to_compare,
+            left_out: Vec::new(),
             observer,
             stop,
         };
@@ -201,17 +214,14 @@ impl Progress<'_> {
         }
         self.decide_images()?;
         // The simplest candidate comes first: it may show that a search is not needed.
-        let made = match self.candidate(0, SIMPLE, &Design::Plain(SIMPLE.parse()?)) {
-            Err(Error::TooShort { .. }) => None,
-            made => match made? {
-                Some(made) => Some(made),
-                None => return Ok(None),
-            },
+        let simple = Design::Plain(SIMPLE.parse()?);
+        let Judged::Done(mut candidates) = self.judge(0, SIMPLE, &simple)? else {
+            return Ok(None);
         };
         let counts = self.images.train.class_counts();
         let largest = counts.iter().max().map_or(0.0, |&most| most as f64 / images as f64);
         let allowed = EASY.0.min(EASY.1 * (1.0 - largest));
-        if let Some(easy) = made.filter(|made| 1.0 - made.accuracy <= allowed) {
+        if let Some(easy) = candidates.pop_if(|made| 1.0 - made.accuracy <= allowed) {
             let note = format!(
                 "these images are too easy to search on: a short training of {SIMPLE} classifies {:.2} % of the held-out ones; \
                  training it; use --no-final to search anyway",
@@ -232,8 +242,12 @@ impl Progress<'_> {
             let Some(search) = search else { return Ok(None) };
             searches.push(SearchAndTrainings { folder, search, trainings: Vec::new() });
         }
-        let Some(candidates) = self.compare(&searches)? else { return Ok(None) };
+        let Judged::Done(others) = self.compare(&searches)? else { return Ok(None) };
+        candidates.extend(others);
         if candidates.is_empty() {
+            if let Some(place) = self.left_out.iter().position(|(_, error)| !is_short(error)) {
+                return Err(self.left_out.swap_remove(place).1);
+            }
             let note = format!("the time is too short for a final: training {SIMPLE}");
             return self.simple(searches, candidates, note);
         }
@@ -241,7 +255,12 @@ impl Progress<'_> {
         self.say(&format!("winner of the final: {}", winner.name));
         let (name, design) = (winner.name.clone(), winner.design.clone());
         let seed = searches.iter().find(|s| s.folder == name).map(|s| s.search.seed);
-        let outcome = Final { candidates, winner: name, ..Final::default() };
+        let of = |(name, error): &(String, Error)| LeftOut {
+            name: name.clone(),
+            reason: error.to_string(),
+        };
+        let left_out = self.left_out.iter().map(of).collect();
+        let outcome = Final { candidates, left_out, winner: name, ..Final::default() };
         self.finish(searches, outcome, &design, seed)
     }
 
@@ -421,7 +440,11 @@ impl Progress<'_> {
 
     fn search(&mut self, folder: &str, seed: u64) -> Result<Option<SearchResult>, Error> {
         let (run, images) = (self.run, self.images);
-        let config = Config { seed, ..run.config.clone() };
+        let mut config = Config { seed, ..run.config.clone() };
+        if run.plan.with_final && images.valid.is_none() {
+            config.search.held_out = self.short().train.validation;
+            config.search.held_out_seed = run.config.seed;
+        }
         let path = run.path(folder);
         let fitting = |_: &Self, seconds: f64| {
             let usual = fit::usual_search_epochs(&config, images)?;
@@ -469,7 +492,7 @@ impl Progress<'_> {
             let path = run.path(&folder);
             let fitting = |progress: &Self, seconds: f64| {
                 let left = seconds * (1.0 - fit::REST) - progress.spent();
-                let seconds = left * part / f64::from(count - number);
+                let seconds = seconds_each(left, part, number, count);
                 fit::training(&config, design, images, Share { seconds, must: true }, size)
             };
             let title = format!("training of {name}, seed {seed}");
@@ -528,6 +551,12 @@ fn training_folder(search: Option<u64>, seed: u64) -> String {
     }
 }
 
+/// Seconds of each training of a group of `count`, `done` of them, that had `part` of what was left before its first: the same for all.
+fn seconds_each(left: f64, part: f64, done: u32, count: u32) -> f64 {
+    let (rest, count) = (f64::from(count - done), f64::from(count));
+    left / (rest + count * (1.0 - part) / part)
+}
+
 /// The time of networks of these sizes, in that of the largest one.
 fn time_of_sizes(sizes: std::ops::Range<u32>) -> f64 {
     sizes.map(|size| 0.5_f64.powi(size as i32)).sum()
@@ -550,4 +579,22 @@ fn seconds_of_unfinished(folder: &Path) -> f64 {
         epochs.iter().map(|epoch| epoch.epoch_seconds).sum()
     };
     inside.map(|path| of_run(&path) + seconds_of_unfinished(&path)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trainings_of_a_group_get_equal_times_and_the_rest_its_part() {
+        for (part, count) in [(1.0, 3), (4.0 / 7.0, 3), (0.5, 2), (0.25, 1)] {
+            let mut left = 100.0;
+            for done in 0..count {
+                let seconds = seconds_each(left, part, done, count);
+                assert!((seconds - 100.0 * part / f64::from(count)).abs() < 1e-9, "{seconds}");
+                left -= seconds;
+            }
+            assert!((left - 100.0 * (1.0 - part)).abs() < 1e-9, "{left}");
+        }
+    }
 }
