@@ -44,7 +44,9 @@ fn noise(images: usize) -> Splits {
 
 /// In how many of some seeds the method puts the one operation on both edges of the only node.
 fn found(method: MethodName, seeds: u64) -> usize {
-    found_on(2, 12, method, seeds)
+    // Half of DSO-NAS's epochs are without factors, P-DARTS restarts twice, PC-DARTS trains a part of the channels.
+    let slow = matches!(method, MethodName::DsoNas | MethodName::PDarts | MethodName::PcDarts);
+    found_on(2, if slow { 20 } else { 12 }, method, seeds)
 }
 
 /// The same on so many edges at least, in so many epochs.
