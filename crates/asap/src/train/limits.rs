@@ -9,10 +9,20 @@ use crate::settings::config::{Config, LimitsConfig};
 /// Part of the allowed latency that is used, since a machine is not always equally fast.
 const USED: f64 = 0.95;
 
-/// The limits that are counted: the key, the limit, and what a network has of it.
-const COUNTED: [(&str, fn(&LimitsConfig) -> u64, fn(Cost) -> u64); 2] = [
-    ("multiply_adds", |limits| limits.multiply_adds, |cost| cost.multiply_adds),
-    ("weights", |limits| limits.weights, |cost| cost.params),
+/// A limit that is counted.
+struct Counted {
+    key: &'static str,
+    limit: fn(&LimitsConfig) -> u64,
+    of: fn(Cost) -> u64,
+}
+
+const COUNTED: [Counted; 2] = [
+    Counted {
+        key: "multiply_adds",
+        limit: |limits| limits.multiply_adds,
+        of: |cost| cost.multiply_adds,
+    },
+    Counted { key: "weights", limit: |limits| limits.weights, of: |cost| cost.params },
 ];
 
 /// Refuses a counted limit that no network of these designs, of which there is at least one, can keep.
@@ -21,7 +31,7 @@ pub(crate) fn check(
     designs: &[Design],
     shape: NetworkShape,
 ) -> Result<(), Error> {
-    for (key, limit, of) in COUNTED {
+    for Counted { key, limit, of } in COUNTED {
         let of_one = |design| (shape.cost_with(design, 1).map_or(u64::MAX, of), design);
         let smallest = designs.iter().map(of_one).min_by_key(|(least, _)| *least);
         let limit = limit(limits);
@@ -40,7 +50,7 @@ pub(super) fn keep(
     mut shape: NetworkShape,
 ) -> Result<NetworkShape, Error> {
     let limits = &mut config.limits;
-    for (key, limit, of) in COUNTED {
+    for Counted { key, limit, of } in COUNTED {
         let limit = limit(limits);
         let keeps = |shape: NetworkShape| {
             Ok(limit == 0 || of(shape.cost_with(design, shape.channels)?) <= limit)
