@@ -83,14 +83,20 @@ impl Compare {
     }
 }
 
-/// Test error against the time of search, with weights as areas: ours, and the paper's on a scale of its own. A cell drawn by chance has no time.
+/// Test error against the time of search, with weights as areas: ours, and the paper's on a scale of its own. A cell drawn by chance has no time,
+/// and is a line.
 #[cfg(feature = "report")]
 fn figure_1(table: &Comparison) -> [Scatter<'static>; 2] {
-    const SECONDS_PER_DAY: f64 = 86_400.0;
+    let seconds = table.rows.iter().filter_map(|row| Some(row.search_seconds?.mean));
+    let (unit, of_ours) = match seconds.fold(0.0, f64::max) {
+        0.0..7_200.0 => (60.0, "minutes of search on this machine"),
+        7_200.0..172_800.0 => (3_600.0, "hours of search on this machine"),
+        _ => (86_400.0, "days of search on this machine"),
+    };
     let ours = table.rows.iter().filter_map(|row| {
         Some(Point {
             name: row.method.to_string(),
-            x: row.search_seconds?.mean / SECONDS_PER_DAY,
+            x: row.search_seconds?.mean / unit,
             y: 100.0 * row.error?.mean,
             size: row.params?.mean / 1e6,
             hollow: false,
@@ -108,11 +114,7 @@ fn figure_1(table: &Comparison) -> [Scatter<'static>; 2] {
     let scatter =
         |title, x, points| Scatter { title, x, y: "test error in %; areas: weights", points };
     [
-        scatter(
-            "Error against search time (Fig. 1)",
-            "days of search on this machine",
-            ours.collect(),
-        ),
+        scatter("Error against search time (Fig. 1)", of_ours, ours.collect()),
         scatter(
             "Error against search time (Fig. 1): the paper's numbers, CIFAR-10",
             "days of search on a GPU",

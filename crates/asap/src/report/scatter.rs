@@ -8,7 +8,7 @@ use super::chart::{Axis, COLOURS, Frame, escape};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Point {
     pub(crate) name: String,
-    /// Above 0.
+    /// Above 0; 0 for what has no place on the axis, and is a line across it.
     pub(crate) x: f64,
     pub(crate) y: f64,
     /// What the area of its circle stands for.
@@ -36,17 +36,18 @@ const BOTTOM: f64 = 44.0;
 const LARGEST: f64 = 14.0;
 
 impl Scatter<'_> {
-    /// The scatter as an SVG element; points that are not above 0 and finite are left out.
+    /// The scatter as an SVG element; points that are below 0 or not finite are left out.
     pub(crate) fn svg(&self) -> String {
-        let is_good = |point: &&Point| point.x > 0.0 && point.x.is_finite() && point.y.is_finite();
-        let points: Vec<&Point> = self.points.iter().filter(is_good).collect();
+        let is_good = |point: &&Point| point.x >= 0.0 && point.x.is_finite() && point.y.is_finite();
+        let good = || self.points.iter().filter(is_good);
+        let (points, lines): (Vec<&Point>, Vec<&Point>) = good().partition(|point| point.x > 0.0);
         let decades =
             |bound: fn(f64) -> f64| points.iter().map(move |point| bound(point.x.log10()));
         let low = decades(f64::floor).fold(f64::INFINITY, f64::min);
         let high = decades(f64::ceil).fold(f64::NEG_INFINITY, f64::max);
         let (low, high) = if low < high { (low, high) } else { (low.min(0.0), low.min(0.0) + 1.0) };
         let (low, high) = if low.is_finite() { (low, high) } else { (0.0, 1.0) };
-        let ys = Axis::over(points.iter().map(|point| point.y));
+        let ys = Axis::over(good().map(|point| point.y));
         let largest = points.iter().map(|point| point.size).fold(f64::MIN_POSITIVE, f64::max);
         let frame = Frame { right: WIDTH - RIGHT, bottom: HEIGHT - BOTTOM };
         let at_x = |decade: f64| frame.at_x((decade - low) / (high - low));
@@ -56,6 +57,17 @@ impl Scatter<'_> {
             frame.label_x(&mut svg, at_x(f64::from(decade)), &power(decade));
         }
         frame.heights(&mut svg, &ys);
+        for line in lines {
+            let (y, left, right, name) =
+                (at_y(line.y), frame.at_x(0.0), frame.right, escape(&line.name));
+            let _ = write!(
+                svg,
+                "<path d=\"M{left:.1} {y:.1}H{right:.1}\" stroke=\"currentColor\" stroke-dasharray=\"5 4\"/>\
+                 <text x=\"{:.1}\" y=\"{:.1}\" font-size=\"11\" fill=\"currentColor\">{name}</text>",
+                right + 4.0,
+                y + 4.0
+            );
+        }
         // Names that would cover each other move down.
         let mut names: Vec<(f64, f64, &str)> = Vec::new();
         for point in &points {
@@ -120,9 +132,11 @@ mod tests {
             point("one", 0.1, 0.0, 1.0),
             point("two", 10.0, 5.0, 4.0),
             point("three", 1.0, 2.5, 4.0),
-            point("nowhere", 0.0, 1.0, 1.0),
+            point("nowhere", -1.0, 1.0, 1.0),
+            point("chance", 0.0, 2.5, 1.0),
         ]);
         assert!(text.contains("a &lt; b") && !text.contains("nowhere"), "{text}");
+        assert!(text.contains("M64.0 220.0H624.0") && text.contains(">chance<"), "{text}");
         for circle in [
             "cx=\"64.0\" cy=\"396.0\" r=\"7.0\"",
             "cx=\"624.0\" cy=\"44.0\" r=\"14.0\"",
