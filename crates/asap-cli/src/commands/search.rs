@@ -30,7 +30,7 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
         Some(seconds) => {
             let images = load(&config, &mut progress)?;
             let left = seconds * (1.0 - fit::REST) - started.elapsed().as_secs_f64();
-            let fit = fit::search(&config, &images, left, None)?;
+            let fit = fit::search(&config, &images, left, false)?;
             eprintln!("plan for {}: {}", duration(seconds), fit.plan);
             config = fit.config;
             Some(images)

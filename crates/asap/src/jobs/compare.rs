@@ -97,7 +97,7 @@ impl planned::Plan for Plan {
         }
     }
 
-    fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error> {
+    fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<Option<Splits>, Error> {
         at_least_one([("method", self.methods.is_empty()), ("seed", self.seeds.is_empty())])?;
         if let Some(minutes) =
             self.minutes.filter(|minutes| !(*minutes > 0.0 && minutes.is_finite()))
@@ -121,11 +121,12 @@ impl planned::Plan for Plan {
             Some(seconds) if self.train => {
                 let cell = Genotype::random(&config.space()?, &mut ChaCha8Rng::seed_from_u64(0));
                 let share = Share { seconds: 0.5 * seconds, must: false };
-                fit::training(config, &cell.into(), &images, share, Size::Decided).map(drop)
+                fit::training(config, &cell.into(), &images, share, Size::Decided)?;
             }
-            Some(seconds) => fit::search(config, &images, seconds, None).map(drop),
-            None => Ok(()),
+            Some(seconds) => drop(fit::search(config, &images, seconds, false)?),
+            None => {}
         }
+        Ok(Some(images))
     }
 }
 
@@ -192,7 +193,7 @@ impl Compare {
         let mut failures = Failures::new();
         let table = self.plan.table.as_ref().map(|table| table.read(&self.config)).transpose()?;
         let table = table.as_ref();
-        let images = jobs::load(&self.config, observer)?;
+        let images = self.images(observer)?;
         let all = self.plan.all();
         let weights: Vec<f64> = all.iter().map(|&(_, method)| weight(method)).collect();
         let share = self.plan.share(self.started.elapsed().as_secs_f64());

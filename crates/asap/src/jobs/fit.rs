@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::memory::{Footprint, available_mb};
 use crate::search::Search;
 use crate::settings::config::{Config, LimitsConfig};
+use crate::settings::usual_search_epochs;
 use crate::train::{MOST_EPOCHS, Training, closest};
 
 /// Multiply-adds of the network that a training is given, for each image that it will see: one of 800,000 images, 16 epochs of
@@ -68,16 +69,12 @@ pub struct Share {
     pub must: bool,
 }
 
-/// A search of `seconds`, counted from this call; `most` limits the number of epochs. While it prunes its epochs get shorter.
+/// A search of `seconds`, counted from this call; a `usual` one is no longer than `search.epochs = 0` makes it. While it prunes its epochs
+/// get shorter.
 ///
 /// # Errors
 /// Those of [`Search::new`], or if the time is too short.
-pub fn search(
-    config: &Config,
-    images: &Splits,
-    seconds: f64,
-    most: Option<usize>,
-) -> Result<Fit, Error> {
+pub fn search(config: &Config, images: &Splits, seconds: f64, usual: bool) -> Result<Fit, Error> {
     let started = Instant::now();
     let search = Search::new(config.clone(), images.clone())?;
     let steps = search.steps_per_epoch();
@@ -91,7 +88,8 @@ pub fn search(
             found: seconds,
         });
     }
-    let epochs = fitting.min(most.unwrap_or(MOST_EPOCHS)).min(MOST_EPOCHS);
+    let most = if usual { usual_search_epochs(steps) } else { MOST_EPOCHS };
+    let epochs = fitting.min(most);
     let mut config = config.clone();
     (config.search.epochs, config.search.seconds) = (epochs, seconds);
     let time = duration(epochs as f64 * seconds_per_epoch);
@@ -99,16 +97,6 @@ pub fn search(
         config,
         plan: format!("{} of {steps} steps, at most {time}", counted(epochs, "epoch")),
     })
-}
-
-/// The number of epochs at which a search is as long as `search.epochs = 0` makes it, for such images.
-///
-/// # Errors
-/// Those of [`Search::new`].
-pub fn usual_search_epochs(config: &Config, images: &Splits) -> Result<usize, Error> {
-    let mut config = config.clone();
-    config.search.epochs = 0;
-    Ok(Search::new(config, images.clone())?.epochs())
 }
 
 /// A training that fits into its share of the time. If its size is not given, its network gets as many channels as go with the

@@ -1,13 +1,16 @@
 //! The folder of a command with several runs: their common settings, and their plan.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use asap_data::Splits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use crate::jobs;
 use crate::jobs::shard::Shard;
 use crate::run::driver::with_threads;
 use crate::run::folder::{LOCK, Lock, Place, RunFolder};
@@ -31,11 +34,11 @@ pub trait Plan: Clone + Serialize + DeserializeOwned + Sync {
         None
     }
 
-    /// Refuses a plan with nothing to do, with duplicates, or without the images that all of it needs.
+    /// Refuses a plan with nothing to do, with duplicates, or without the images that all of it needs, which it returns if it has read them.
     ///
     /// # Errors
     /// Names the problem.
-    fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error>;
+    fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<Option<Splits>, Error>;
 }
 
 /// How long a shard waits for the others, and how often it looks.
@@ -57,6 +60,8 @@ pub struct Planned<P> {
     pub(crate) shard: Shard,
     /// The time at which this process began with it.
     pub(crate) started: Instant,
+    /// The images, if they have been read for a check and not been used yet.
+    read: Mutex<Option<Splits>>,
 }
 
 impl<P: Plan> Planned<P> {
@@ -72,27 +77,28 @@ impl<P: Plan> Planned<P> {
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let started = Instant::now();
-        let planned =
-            |folder| Self { folder, config: config.clone(), plan: plan.clone(), shard, started };
+        let planned = |folder, read| {
+            let (config, plan, read) = (config.clone(), plan.clone(), Mutex::new(read));
+            Self { folder, config, plan, shard, started, read }
+        };
+        let check = |observer| with_threads(config.threads, || plan.check(config, observer))?;
         let path = match place {
             Place::Folder(path) if !shard.is_whole() => path,
             _ => {
-                with_threads(config.threads, || plan.check(config, observer))??;
-                return Ok(planned(Self::begin(place, config, &plan)?));
+                let read = check(observer)?;
+                return Ok(planned(Self::begin(place, config, &plan)?, read));
             }
         };
         check_divisible(&plan, config, shard)?;
-        if RunFolder::open(path).is_err() {
-            with_threads(config.threads, || plan.check(config, observer))??;
-        }
+        let read = if RunFolder::open(path).is_err() { check(observer)? } else { None };
         loop {
             if RunFolder::open(path).is_ok() {
                 let begun = Self::open(path)?;
                 begun.check_same(config, &plan)?;
-                return Ok(planned(begun.folder));
+                return Ok(planned(begun.folder, read));
             }
             match Self::begin(place, config, &plan) {
-                Ok(folder) => return Ok(planned(folder)),
+                Ok(folder) => return Ok(planned(folder, read)),
                 // Another shard is about to create it.
                 Err(_) if path.join(LOCK).exists() && started.elapsed() < PATIENCE => {
                     thread::sleep(PAUSE);
@@ -140,7 +146,8 @@ impl<P: Plan> Planned<P> {
                 P::REMEDY
             ),
         })?;
-        Ok(Self { folder, config, plan, shard: Shard::WHOLE, started })
+        let (shard, read) = (Shard::WHOLE, Mutex::new(None));
+        Ok(Self { folder, config, plan, shard, started, read })
     }
 
     /// The folder.
@@ -190,6 +197,12 @@ impl<P: Plan> Planned<P> {
             }
         }
         Ok(None)
+    }
+
+    /// The images of its runs.
+    pub(crate) fn images(&self, observer: &mut dyn Observer) -> Result<Splits, Error> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner).take();
+        read.map_or_else(|| jobs::load(&self.config, observer), Ok)
     }
 
     /// The folder of one of the runs.

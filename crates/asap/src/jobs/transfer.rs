@@ -54,7 +54,7 @@ impl planned::Plan for Plan {
         latency_differs(config)
     }
 
-    fn check(&self, _: &Config, _: &mut dyn Observer) -> Result<(), Error> {
+    fn check(&self, _: &Config, _: &mut dyn Observer) -> Result<Option<Splits>, Error> {
         at_least_one([
             ("cell", self.cells.is_empty()),
             ("data set", self.data.is_empty()),
@@ -67,7 +67,7 @@ impl planned::Plan for Plan {
                 "expected cells and data sets of different names, found {} twice",
                 twice[0].display()
             ))),
-            None => Ok(()),
+            None => Ok(None),
         }
     }
 }

@@ -26,6 +26,11 @@ const SEARCH_STEPS: usize = 12_500;
 /// And the most epochs, each of which is validated and recorded.
 const MOST_EPOCHS: usize = 500;
 
+/// The number of epochs of a search whose configuration has 0 of them, if one has `steps` steps.
+pub(crate) fn usual_search_epochs(steps: usize) -> usize {
+    SEARCH_STEPS.div_ceil(steps.max(1)).min(MOST_EPOCHS)
+}
+
 impl Config {
     /// The meaning of each key, as a JSON schema.
     pub fn schema() -> serde_json::Value {
@@ -47,7 +52,7 @@ impl Config {
     /// The number of epochs of a search, if one has `steps` steps.
     pub(crate) fn search_epochs(&self, steps: usize) -> usize {
         match self.search.epochs {
-            0 => SEARCH_STEPS.div_ceil(steps.max(1)).min(MOST_EPOCHS),
+            0 => usual_search_epochs(steps),
             epochs => epochs,
         }
     }

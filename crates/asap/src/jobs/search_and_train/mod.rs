@@ -86,7 +86,7 @@ impl planned::Plan for Repeats {
         }
     }
 
-    fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<(), Error> {
+    fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<Option<Splits>, Error> {
         if self.searches == 0 || self.trainings == 0 || self.sizes == 0 {
             return Err(Error::Config(
                 "expected at least one search, one training and one size, found 0".to_owned(),
@@ -105,17 +105,17 @@ impl planned::Plan for Repeats {
         if self.with_final {
             final_round::check_limits(config, &images)?;
         }
-        match self.seconds {
-            // Refuses what cannot work before anything is written.
-            Some(seconds) => {
-                let simple = Design::Plain(SIMPLE.parse()?);
-                let share = Share { seconds: seconds / f64::from(self.trainings), must: false };
-                // Another candidate may keep limits that this one cannot.
-                let config = Config { limits: LimitsConfig::default(), ..config.clone() };
-                fit::training(&config, &simple, &images, share, Size::Decided).map(drop)
-            }
-            None => Ok(()),
+        // Refuses what cannot work before anything is written.
+        if let Some(seconds) = self.seconds {
+            let simple = Design::Plain(SIMPLE.parse()?);
+            let share = Share { seconds: seconds / f64::from(self.trainings), must: false };
+            // Another candidate may keep limits that this one cannot.
+            let memory_mb = config.limits.memory_mb;
+            let limits = LimitsConfig { memory_mb, ..LimitsConfig::default() };
+            let config = Config { limits, ..config.clone() };
+            fit::training(&config, &simple, &images, share, Size::Decided)?;
         }
+        Ok(Some(images))
     }
 }
 
@@ -169,7 +169,7 @@ impl Run {
         let started = self.started;
         let earlier = self.folder.read_json::<Spent>(SPENT)?.unwrap_or_default().seconds
             + seconds_of_unfinished(self.folder.path());
-        let images = jobs::load(&self.config, observer)?;
+        let images = self.images(observer)?;
         let config = self.config.clone();
         let images = &images;
         let images_to_compare = config.train.images;
@@ -447,9 +447,8 @@ impl Progress<'_> {
         }
         let path = run.path(folder);
         let fitting = |_: &Self, seconds: f64| {
-            let usual = fit::usual_search_epochs(&config, images)?;
             let share = SHARE * seconds / f64::from(run.plan.searches);
-            fit::search(&config, images, share, Some(usual))
+            fit::search(&config, images, share, true)
         };
         let title = format!("search, seed {seed}");
         let config = self.decided(&path, &title, config.clone(), fitting)?;
