@@ -100,7 +100,10 @@ fn begin(config: &Config) -> Result<(Learner, Loader, Loader), Box<dyn Error>> {
 fn chosen(architecture: &Architecture, evidence: &Evidence) -> serde_json::Value {
     let mut placed = architecture.clone();
     evidence.place_logits(&mut placed);
-    let sure: Vec<f64> =
-        evidence.sureness(architecture).iter().map(|choice: &Sureness| choice.sure).collect();
+    let sure: Vec<f64> = evidence
+        .sureness(architecture, &architecture.derive().genotype)
+        .iter()
+        .map(|choice: &Sureness| choice.sure)
+        .collect();
     json!({ "cell": placed.derive().genotype.to_string(), "sure": sure })
 }

@@ -229,7 +229,16 @@ impl Transferred {
     pub fn error(cell: &str, data: &str) -> Option<f64> {
         let row = TABLE_2.iter().find(|row| row.cell == cell)?;
         let name = std::path::Path::new(data).file_name()?.to_string_lossy().to_lowercase();
-        let begins = |(_, names): &(&str, &[&str])| names.iter().any(|one| name.starts_with(one));
+        // Imagenette and ImageNet16 are others, ImageNet1k is the one.
+        let is = |one: &&str| {
+            let rest = name.strip_prefix(*one);
+            let of_imagenet = |rest: &str| {
+                let goes_on = rest.starts_with(char::is_alphanumeric);
+                !goes_on || rest.starts_with("1k") || rest.starts_with("2012")
+            };
+            rest.is_some_and(|rest| *one != "imagenet" || of_imagenet(rest))
+        };
+        let begins = |(_, names): &(&str, &[&str])| names.iter().any(is);
         Some(row.errors[DATA_SETS.iter().position(begins)?])
     }
 }
@@ -263,6 +272,11 @@ mod tests {
         assert_eq!(Transferred::error("ASAP", "fashion-mnist"), Some(3.73));
         assert_eq!(Transferred::error("ASAP", "/data/CINIC-10/"), Some(6.83));
         assert_eq!(Transferred::error("ASAP", "embedded"), None);
+        assert_eq!(Transferred::error("ASAP", "imagenette2"), None);
+        assert_eq!(
+            Transferred::error("ASAP", "ImageNet1k"),
+            Transferred::error("ASAP", "ilsvrc2012")
+        );
         assert_eq!(Transferred::error("ENAS", "svhn"), None);
     }
 }

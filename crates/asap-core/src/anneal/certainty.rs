@@ -25,7 +25,7 @@ impl Prior {
     pub fn of<'a>(choices: impl IntoIterator<Item = (&'a Choice, &'a ChoiceEvidence)>) -> Self {
         let (mut squares, mut freedom) = (0.0, 0.0);
         for (choice, evidence) in choices {
-            let Some(known) = evidence.estimates(choice) else { continue };
+            let Some(known) = evidence.estimates(choice, &evidence.best(choice)) else { continue };
             let (count, center) = (known.len() as f64, center(&known));
             let observed: f64 = known.iter().map(|(mean, _)| (mean - center).powi(2)).sum();
             let errors: f64 = known.iter().map(|(_, variance)| variance).sum();
@@ -45,17 +45,17 @@ impl Prior {
 }
 
 impl ChoiceEvidence {
-    /// The probability that another search with as many observations keeps the same candidates, from 0 to 1. As long as
-    /// nothing is known, that of a draw.
-    pub fn sureness(&self, choice: &Choice, prior: Prior) -> f64 {
-        self.sureness_after(choice, prior, 1.0)
+    /// The probability that the evidence of another search with as many observations is in favour of the same candidates, those that are
+    /// `kept`, from 0 to 1. As long as nothing is known, that of a draw.
+    pub fn sureness(&self, choice: &Choice, kept: &[usize], prior: Prior) -> f64 {
+        self.sureness_after(choice, kept, prior, 1.0)
     }
 
     /// Factor on the number of observations of every search after which the choice is `sure`, if the means stay as they
     /// are; at least 1. `None` if nothing is known, or no reasonable number of them is enough.
-    pub fn missing(&self, choice: &Choice, prior: Prior, sure: f64) -> Option<f64> {
-        self.estimates(choice)?;
-        let enough = |factor: f64| self.sureness_after(choice, prior, factor) >= sure;
+    pub fn missing(&self, choice: &Choice, kept: &[usize], prior: Prior, sure: f64) -> Option<f64> {
+        self.estimates(choice, kept)?;
+        let enough = |factor: f64| self.sureness_after(choice, kept, prior, factor) >= sure;
         let (mut low, mut high) = (1.0, 1.0);
         while !enough(high) {
             (low, high) = (high, 2.0 * high);
@@ -70,8 +70,8 @@ impl ChoiceEvidence {
         Some(high)
     }
 
-    fn sureness_after(&self, choice: &Choice, prior: Prior, factor: f64) -> f64 {
-        let Some(known) = self.estimates(choice) else {
+    fn sureness_after(&self, choice: &Choice, kept: &[usize], prior: Prior, factor: f64) -> f64 {
+        let Some(known) = self.estimates(choice, kept) else {
             return 1.0 / combinations(choice.len(), choice.keep());
         };
         let center = center(&known);
@@ -150,7 +150,7 @@ mod tests {
                 let [one, other] = [0, 1].map(|_| search(&means, keep, &mut random));
                 let prior = Prior::of(one.iter().map(|(choice, evidence)| (choice, evidence)));
                 for ((choice, evidence), (again, in_other)) in one.iter().zip(&other) {
-                    let sure = evidence.sureness(choice, prior);
+                    let sure = evidence.sureness(choice, &evidence.best(choice), prior);
                     let kept = |choice: &Choice, evidence: &ChoiceEvidence| {
                         let mut kept = evidence.ranked(choice)[..keep].to_vec();
                         kept.sort_unstable();
@@ -177,8 +177,9 @@ mod tests {
         for (candidates, keep, draws) in [(4, 1, 4.0), (5, 2, 10.0), (2, 2, 1.0)] {
             let evidence = ChoiceEvidence::new(candidates, 1.0);
             let choice = Choice::new(candidates, keep);
-            assert_eq!(evidence.sureness(&choice, Prior::default()), 1.0 / draws);
-            assert_eq!(evidence.missing(&choice, Prior::default(), 0.95), None);
+            let best = evidence.best(&choice);
+            assert_eq!(evidence.sureness(&choice, &best, Prior::default()), 1.0 / draws);
+            assert_eq!(evidence.missing(&choice, &best, Prior::default(), 0.95), None);
         }
     }
 
@@ -189,7 +190,8 @@ mod tests {
         let of = |choices: &[(Choice, ChoiceEvidence)]| {
             let prior = Prior::of(choices.iter().map(|(choice, evidence)| (choice, evidence)));
             let (choice, evidence) = &choices[0];
-            (evidence.sureness(choice, prior), evidence.missing(choice, prior, 0.99))
+            let best = evidence.best(choice);
+            (evidence.sureness(choice, &best, prior), evidence.missing(choice, &best, prior, 0.99))
         };
         let (sure, missing) = of(&search(&means, 1, &mut random));
         assert!((0.5..0.99).contains(&sure), "{sure}");

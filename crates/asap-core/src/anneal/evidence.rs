@@ -115,7 +115,7 @@ impl ChoiceEvidence {
 
     /// Bound on the probability that `a` ever has such a lead over `b` although it is not better, however often one looks:
     /// Robbins' mixture of normal likelihood ratios, `sqrt((n + r) / r) exp(-z^2 n / (2 (n + r)))` for a lead of z standard
-    /// errors after n observations.
+    /// errors after n observations. That of a memory that fades holds for about as long as it lasts.
     pub fn error(&self, a: usize, b: usize) -> f64 {
         let Some(z) = self.score(a, b).filter(|z| *z > 0.0) else { return 1.0 };
         let n = self.candidates[a].count().min(self.candidates[b].count());
@@ -152,26 +152,36 @@ impl ChoiceEvidence {
 
     /// Removes a candidate, and keeps what was known of it.
     pub fn remove(&mut self, choice: &mut Choice, candidate: usize) {
-        let (leader, known) = (self.mean(self.last_kept(choice)), self.estimate(candidate));
+        let known = self.estimate(candidate);
         if choice.remove(candidate) {
+            // Below 0 if something else than evidence removed the best.
+            let leader = self.mean(self.last_kept(choice));
             self.pruned[candidate] = known.map(|(mean, variance)| (mean - leader, variance));
         }
     }
 
-    /// The mean of every candidate and the variance of that mean, best first, the pruned at their last distance from the
-    /// leader; `None` if one is not known.
-    pub(super) fn estimates(&self, choice: &Choice) -> Option<Vec<(f64, f64)>> {
-        let ranked = self.ranked(choice);
+    /// The mean of every candidate and the variance of that mean, the pruned at their last distance from the leader; `None` if one is not
+    /// known. The `kept` come first, then the others that are left, each best first.
+    pub(super) fn estimates(&self, choice: &Choice, kept: &[usize]) -> Option<Vec<(f64, f64)>> {
+        let mut ranked = self.ranked(choice);
         let leader = self.mean(ranked[choice.keep() - 1]);
+        ranked.sort_by_key(|candidate| !kept.contains(candidate));
         let left = ranked.into_iter().map(|candidate| self.estimate(candidate));
         let gone = (0..choice.len()).filter(|&candidate| !choice.is_alive(candidate));
         let gone = gone.map(|c| self.pruned[c].map(|(gap, variance)| (leader + gap, variance)));
         left.chain(gone).collect()
     }
 
-    /// The remaining candidate that could most likely take the place of the last one that is kept, if there is one.
-    pub fn runner_up(&self, choice: &Choice) -> Option<usize> {
-        self.ranked(choice).get(choice.keep()).copied()
+    /// The candidates that are kept if evidence decides: the best of those that remain.
+    pub fn best(&self, choice: &Choice) -> Vec<usize> {
+        let mut best = self.ranked(choice);
+        best.truncate(choice.keep());
+        best
+    }
+
+    /// The best of the remaining candidates beside those that are `kept`, if there is one.
+    pub fn runner_up(&self, choice: &Choice, kept: &[usize]) -> Option<usize> {
+        self.ranked(choice).into_iter().find(|candidate| !kept.contains(candidate))
     }
 
     /// Logits in units of evidence: at a temperature of 1 the softmax of two candidates is close to [`Self::lead`]. The
@@ -198,7 +208,8 @@ impl ChoiceEvidence {
         Some((moments.mean, moments.variance_of_mean()?))
     }
 
-    /// The lead of `a` over `b` in standard errors.
+    /// The lead of `a` over `b` in standard errors. The errors are taken for independent, but for what all candidates share: where groups of
+    /// them have noise in common, as convolutions may have, the lead of one group over another is too large, by up to a third.
     fn score(&self, a: usize, b: usize) -> Option<f64> {
         let ((a, variance_of_a), (b, variance_of_b)) = (self.estimate(a)?, self.estimate(b)?);
         let variance = variance_of_a + variance_of_b;
@@ -238,6 +249,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::anneal::certainty::Prior;
     use crate::numeric::normal::draw;
 
     /// Evidence on candidates with these means, after some steps with noise of deviation 1 and a part that all share.
@@ -310,6 +322,19 @@ mod tests {
         // of equals, any of four can be wrongly pruned by the leader of the moment: still rare
         assert!(lost[0] as f64 <= 2.0 * delta * runs as f64, "{lost:?}");
         assert!(lost[1] as f64 <= delta * runs as f64, "{lost:?}");
+    }
+
+    /// As a threshold on alpha may do it.
+    #[test]
+    fn a_choice_that_lost_its_best_is_not_sure() {
+        let (mut choice, mut evidence) = observed(&[-1.0, 1.0, 0.0], 400, 1);
+        let prior = Prior::of([(&choice, &evidence)]);
+        assert!(evidence.sureness(&choice, &[0], prior) > 0.99);
+        assert!(evidence.sureness(&choice, &[2], prior) < 0.01);
+        evidence.remove(&mut choice, 0);
+        evidence.remove(&mut choice, 1);
+        assert!(evidence.sureness(&choice, &[2], prior) < 0.01);
+        assert_eq!(evidence.missing(&choice, &[2], prior, 0.95), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::choice::Choice;
 use super::evidence::ChoiceEvidence;
 use super::found::Pruned;
 use super::gradient::ChoiceGradients;
+use crate::genotype::Genotype;
 use crate::space::{CellKind, MixingTables};
 
 /// The evidence on every choice of a search.
@@ -252,45 +253,37 @@ impl Evidence {
         Priors { inputs: Prior::of(inputs), operations: Prior::of(operations) }
     }
 
-    /// How sure each choice is whose outcome is in the cell, in the order of the cell.
-    pub fn sureness(&self, architecture: &Architecture) -> Vec<Sureness> {
+    /// How sure each choice is that made a cell of the architecture, in the order of the cell. Where something else than evidence made it, as
+    /// the logits of a mixture do, it may be one that the evidence is against.
+    pub fn sureness(&self, architecture: &Architecture, cell: &Genotype) -> Vec<Sureness> {
         let space = architecture.space();
         let priors = self.priors(architecture);
         let mut all = Vec::new();
-        for (&kind, cell) in space.kinds().iter().zip(&self.cells) {
+        let made = cell.cells();
+        for ((&kind, cell), made) in space.kinds().iter().zip(&self.cells).zip(made) {
             let choices = architecture.cell(kind);
-            for node in 0..space.nodes {
+            for (node, genes) in made.nodes.iter().enumerate() {
                 let of_node = || space.edges().filter(|edge| edge.node == node);
                 let state = of_node().next().map_or(node, |edge| edge.state);
-                let mut kept: Vec<usize> = of_node().map(|edge| edge.input).collect();
                 if let (Some(choice), Some(evidence)) = (&choices.inputs[node], &cell.inputs[node])
                 {
-                    kept = evidence.ranked(choice);
-                    kept.truncate(choice.keep());
-                    kept.sort_unstable();
-                    let names: Vec<_> = kept.iter().map(ToString::to_string).collect();
-                    let rival = evidence.runner_up(choice).map(|input| input.to_string());
+                    let kept: Vec<usize> = genes.iter().map(|gene| gene.input).collect();
                     let name = format!("{kind} {state}, inputs");
-                    let chosen = names.join(",");
-                    all.push(Sureness::new(name, chosen, rival, evidence, choice, priors.inputs));
+                    let of = |input: usize| input.to_string();
+                    all.push(Sureness::new(name, &kept, of, evidence, choice, priors.inputs));
                 }
-                for edge in of_node().filter(|edge| kept.contains(&edge.input)) {
-                    let choice = &choices.operations[edge.index];
-                    if choice.len() < 2 {
+                for gene in genes {
+                    let Some(edge) = of_node().find(|edge| edge.input == gene.input) else {
                         continue;
-                    }
+                    };
+                    let choice = &choices.operations[edge.index];
+                    let chosen = space.candidates.iter().position(|one| *one == gene.operation);
+                    let Some(chosen) = chosen.filter(|_| choice.len() > 1) else { continue };
                     let evidence = &cell.operations[edge.index];
-                    let name = |candidate: usize| space.candidates[candidate].to_string();
-                    let chosen = name(evidence.ranked(choice)[0]);
-                    let rival = evidence.runner_up(choice).map(name);
-                    all.push(Sureness::new(
-                        format!("{kind} {edge}"),
-                        chosen,
-                        rival,
-                        evidence,
-                        choice,
-                        priors.operations,
-                    ));
+                    let name = format!("{kind} {edge}");
+                    let of = |candidate: usize| space.candidates[candidate].to_string();
+                    let prior = priors.operations;
+                    all.push(Sureness::new(name, &[chosen], of, evidence, choice, prior));
                 }
             }
         }
@@ -317,14 +310,16 @@ impl CellEvidence {
 impl Sureness {
     fn new(
         name: String,
-        chosen: String,
-        rival: Option<String>,
+        kept: &[usize],
+        of: impl Fn(usize) -> String,
         evidence: &ChoiceEvidence,
         choice: &Choice,
         prior: Prior,
     ) -> Self {
-        let sure = evidence.sureness(choice, prior);
-        let missing = (sure < SURE).then(|| evidence.missing(choice, prior, SURE)).flatten();
+        let sure = evidence.sureness(choice, kept, prior);
+        let missing = (sure < SURE).then(|| evidence.missing(choice, kept, prior, SURE)).flatten();
+        let chosen = kept.iter().map(|&candidate| of(candidate)).collect::<Vec<_>>().join(",");
+        let rival = evidence.runner_up(choice, kept).map(of);
         Self { choice: name, chosen, sure, rival, missing }
     }
 }
@@ -411,7 +406,8 @@ mod tests {
                 evidence.place_logits(&mut architecture);
                 evidence.prune(&mut architecture, 0.1);
             }
-            let sureness = evidence.sureness(&architecture);
+            let cell = architecture.derive().genotype;
+            let sureness = evidence.sureness(&architecture, &cell);
             if !planted {
                 assert!(architecture.sparsity() < 0.05, "{}", architecture.sparsity());
                 let sure = sureness.iter().filter(|choice| choice.sure >= SURE).count();

@@ -1,5 +1,6 @@
 //! A genotype as text and as JSON, in the notation of its family.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -28,7 +29,8 @@ impl fmt::Display for Genotype {
 ///
 /// For DARTS: single and double quotes, several lines, comments, `range(2, 6)` or a list; the two operations of a node
 /// side by side in one list or as a list per node; pairs, or triples that end in a weight. Without a concat, or with
-/// `None`, the output takes all nodes. For NAS-Bench-201: with or without quotes.
+/// `None`, the output takes all nodes. For NAS-Bench-201: with or without quotes. Imports, the named tuple and the list of operations that
+/// Python files have before the genotype are passed over.
 ///
 /// # Errors
 /// [`Error::Parse`] with line, column, what was expected and what was found.
@@ -49,12 +51,41 @@ impl FromStr for Genotype {
 }
 
 fn read(text: &str) -> Result<Genotype, Fault> {
-    let mut reader = Reader::new(text);
+    let text = without_preamble(text);
+    let mut reader = Reader::new(&text);
     let value = reader.assignment()?;
     if !reader.is_at_end() {
-        return reader.expected("the end of the text");
+        return reader.expected("the end of the text (one genotype, and no other)");
     }
     genotype(&value)
+}
+
+/// The text with blanks in place of what Python files have before a genotype: imports, the named tuple, the list of operations.
+fn without_preamble(text: &str) -> Cow<'_, str> {
+    const BEGINNINGS: [&str; 4] = ["from ", "import ", "Genotype = namedtuple", "PRIMITIVES = ["];
+    let mut kept = Cow::Borrowed(text);
+    let mut start = 0;
+    while start < text.len() {
+        let rest = &text[start..];
+        let line = rest.split_inclusive('\n').next().unwrap_or(rest);
+        let is_preamble = BEGINNINGS.iter().any(|beginning| line.starts_with(beginning));
+        if !is_preamble && !line.trim().is_empty() && !line.starts_with('#') {
+            break;
+        }
+        let mut end = start + line.len();
+        // A list may go on in the next lines.
+        if line.starts_with("PRIMITIVES") && !line.contains(']') {
+            end = rest.find(']').map_or(text.len(), |at| start + at + 1);
+        }
+        if is_preamble {
+            let blank =
+                |c: char| if c == '\n' { "\n".to_owned() } else { " ".repeat(c.len_utf8()) };
+            let blanks: String = text[start..end].chars().map(blank).collect();
+            kept.to_mut().replace_range(start..end, &blanks);
+        }
+        start = end;
+    }
+    kept
 }
 
 fn genotype(value: &Value) -> Result<Genotype, Fault> {
@@ -176,6 +207,21 @@ fn darts_cell(
 mod tests {
     use super::*;
     use crate::PublishedCell;
+
+    #[test]
+    fn what_python_files_have_before_a_genotype_is_passed_over() {
+        let asap = PublishedCell::find("ASAP").unwrap().genotype();
+        let before = "from collections import namedtuple\n\n# all\nGenotype = namedtuple('Genotype', 'normal')\n\n\
+                      PRIMITIVES = [\n    'none',\n    'sep_conv_3x3',\n]\n\n";
+        assert_eq!(format!("{before}ASAP = {asap}\n").parse(), Ok(asap.clone()));
+        let two = format!("{before}A = {asap}\nB = {asap}\n").parse::<Genotype>().unwrap_err();
+        let text = two.to_string();
+        assert!(text.contains("line 12, column 1") && text.contains("no other"), "{text}");
+        assert!(
+            "import os".parse::<Genotype>().is_err()
+                && "PRIMITIVES = [".parse::<Genotype>().is_err()
+        );
+    }
 
     #[test]
     fn the_python_form_is_that_of_darts() {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::jobs::compare::TableFile;
+use crate::jobs::planned::at_least_one;
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::driver::with_threads;
@@ -60,6 +61,7 @@ impl Plan {
                 "--evaluations: {method} trains a search network on images; expected methods that ask for accuracies: {known}"
             )));
         }
+        at_least_one([("method", self.methods.is_empty()), ("seed", self.seeds.is_empty())])?;
         if self.evaluations == 0 {
             return Err(Error::Config("--evaluations: expected at least 1, found 0".to_owned()));
         }

@@ -15,15 +15,15 @@ const STATISTICS_BATCHES: usize = 50;
 
 impl Search {
     /// Derives the cell, and measures the loss of accuracy by the cut. The learner keeps only the cell.
-    pub(super) fn end(&mut self, valid_accuracy: f64) -> Result<SearchResult, Error> {
+    pub(super) fn end(&mut self, valid_accuracy: Option<f64>) -> Result<SearchResult, Error> {
         let derived = self.method.derive(&self.learner);
-        let choices = self.method.sureness(&self.learner);
+        let choices = self.method.sureness(&self.learner, &derived.genotype);
         let weights = self.learner.parameters.weight_count();
         let warnings = self.warnings(&derived, &choices);
         let (derived_valid_accuracy, relaxation_gap) = if self.config.search.method.shares_weights()
         {
             let (accuracy, gap) = self.cut(&derived.genotype)?;
-            (accuracy, Some(gap))
+            (Some(accuracy), Some(gap))
         } else {
             (valid_accuracy, None)
         };
@@ -106,7 +106,7 @@ impl Search {
                 100.0 * least.sure,
             ));
         }
-        if !derived.fallback.is_empty() && method.anneals() && choices.is_empty() {
+        if !derived.fallback.is_empty() && method.anneals() && !self.config.goes_by_evidence() {
             warnings.push(format!(
                 "{} choices were still open at the end and were decided by the largest probability; \
                  more epochs (--set search.epochs=...) or a larger alpha rate (--set alpha.lr=...) \

@@ -38,6 +38,7 @@ impl Epochs for Search {
     const RATE_KEY: &'static str = "weights.lr";
     const VALIDATION: &'static str = "the validation half";
     const RUN: Kind = Kind::Search;
+    const MADE: &'static [&'static str] = &[GENOTYPE_JSON];
 
     fn config(&self) -> &Config {
         &self.config
@@ -215,7 +216,7 @@ impl Epochs for Search {
                  restore the original config.toml",
             ));
         }
-        if state.data != self.data {
+        if !state.data.is_of(&self.data) {
             return Err(refuse(
                 "expected the images that the search began with, found others (their number, \
                  classes, size or mean has changed); restore them, or start a new search",
@@ -245,7 +246,7 @@ impl Epochs for Search {
         last: Option<&EpochRecord>,
         sink: &mut dyn Sink,
     ) -> Result<SearchResult, Error> {
-        let result = self.end(last.map_or(0.0, |record| record.valid_accuracy))?;
+        let result = self.end(last.map(|record| record.valid_accuracy))?;
         sink.write_json(GENOTYPE_JSON, &result.genotype)?;
         sink.write(GENOTYPE_TEXT, format!("{}\n", result.genotype).as_bytes())?;
         if let Some(evaluated) = self.method.evaluated() {

@@ -1,8 +1,8 @@
 //! ASAP: anneal and prune (Algorithm 1), with the schedule of section 4.1 or that of Theorem 2.
 
 use asap_core::{
-    Adam, Annealed, Annealing, Evidence, LogitGradients, MixingTables, NetworkShape, Pac, Pruned,
-    Sureness, TemperatureSchedule, ThresholdPolicy,
+    Adam, Annealed, Annealing, Evidence, Genotype, LogitGradients, MixingTables, NetworkShape, Pac,
+    Pruned, Sureness, TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::Batch;
 
@@ -280,8 +280,8 @@ impl Method for Anneal {
         })
     }
 
-    fn sureness(&self, learner: &Learner) -> Vec<Sureness> {
-        self.evidence.sureness(&learner.architecture)
+    fn sureness(&self, learner: &Learner, cell: &Genotype) -> Vec<Sureness> {
+        self.evidence.sureness(&learner.architecture, cell)
     }
 
     fn state(&self) -> serde_json::Value {

@@ -5,7 +5,7 @@
 //! - `even`: the gradients of the loss for the mixing weights, all operations trained together and weighted evenly (eqs. 2 and 4);
 //! - `paths`: the losses of single paths, each step on the weights training one, drawn so that all operations get the same share.
 
-use asap_core::{Architecture, Evidence, MixingTables, NetworkShape, Pruned, Sureness};
+use asap_core::{Architecture, Evidence, Genotype, MixingTables, NetworkShape, Pruned, Sureness};
 use asap_data::Batch;
 use rand::seq::SliceRandom;
 
@@ -154,8 +154,8 @@ impl Method for ByEvidence {
         learner.one_hot(&learner.architecture.derive().genotype)
     }
 
-    fn sureness(&self, learner: &Learner) -> Vec<Sureness> {
-        self.evidence.sureness(&learner.architecture)
+    fn sureness(&self, learner: &Learner, cell: &Genotype) -> Vec<Sureness> {
+        self.evidence.sureness(&learner.architecture, cell)
     }
 
     fn state(&self) -> serde_json::Value {

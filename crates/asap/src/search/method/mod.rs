@@ -20,7 +20,8 @@ mod xnas;
 use std::ops::Range;
 
 use asap_core::{
-    Architecture, CellKind, Derived, Evidence, MixingTables, NetworkShape, Pruned, Sureness,
+    Architecture, CellKind, Derived, Evidence, Genotype, MixingTables, NetworkShape, Pruned,
+    Sureness,
 };
 use asap_data::Batch;
 use rand::SeedableRng;
@@ -182,7 +183,7 @@ pub trait Method: Send {
     }
 
     /// How sure each choice is, if the method knows.
-    fn sureness(&self, _: &Learner) -> Vec<Sureness> {
+    fn sureness(&self, _: &Learner, _: &Genotype) -> Vec<Sureness> {
         Vec::new()
     }
 
