@@ -56,7 +56,10 @@ impl Evaluation {
             confusion[label][predicted] += 1;
             let broken = row.iter().any(|p| p.is_nan());
             errors += usize::from(broken || predicted != label);
-            let above = row.iter().filter(|&&p| p > row[label]).count();
+            // Of equals the first ones count as predicted first, here as above.
+            let ahead =
+                |(k, p): &(usize, &f32)| **p > row[label] || **p == row[label] && *k < label;
+            let above = row.iter().enumerate().filter(ahead).count();
             outside_five += usize::from(broken || above >= 5);
             loss -= f64::from(row[label]).max(f64::MIN_POSITIVE).ln();
         }
@@ -144,6 +147,9 @@ mod tests {
         };
         let evaluation = Evaluation::new(&names(7), &[4, 5], &[row(0), row(0)]);
         assert_eq!(evaluation.top5_error, Some(0.5));
+        let flat = vec![1.0 / 7.0; 7];
+        let constant = Evaluation::new(&names(7), &[4, 5], &[flat.clone(), flat]);
+        assert_eq!(constant.top5_error, Some(0.5), "of equals the first five");
         assert!((evaluation.loss + (0.1f64.ln() + 0.08f64.ln()) / 2.0).abs() < 1e-6);
     }
 

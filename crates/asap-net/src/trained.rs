@@ -234,10 +234,11 @@ impl TrainedNetwork {
         let shared = data.classes().iter().filter(|name| known.contains(name)).count();
         // Numbers in place of names, as of files of labels without names, say no more than the order does.
         let numbered = |names: &[String]| (0..).zip(names).all(|(i, name)| *name == i.to_string());
-        if data.classes().len() == known.len() && (numbered(data.classes()) || numbered(known)) {
+        let all_are_foreign = shared == 0 && data.classes().len() == known.len();
+        if all_are_foreign && (numbered(data.classes()) || numbered(known)) {
             return Ok((0..known.len() as u16).collect());
         }
-        if shared == 0 && data.classes().len() == known.len() {
+        if all_are_foreign {
             return Err(Error::Network(format!(
                 "expected images of the classes {}, found as many of other names: {}; rename the classes as the network knows them",
                 known.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),

@@ -29,6 +29,14 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
+/// A number of threads that a machine may have.
+fn threads(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|&threads| threads <= 1024)
+        .ok_or("expected 0 to 1024 threads".to_owned())
+}
+
 /// The options of every command.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Common options")]
@@ -37,7 +45,7 @@ pub(crate) struct Common {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Number of worker threads; does not affect the result [default: one per core]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
     /// Seed for initial weights, splits, shuffling and augmentation [default: 0]
     #[arg(long, global = true, value_name = "N")]
@@ -160,6 +168,16 @@ impl Command {
                 | Self::Cells(CellsArgs { command: CellsCommand::Draw { .. } })
                 | Self::Data(DataArgs { command: DataCommand::Convert { .. } })
         )
+    }
+
+    /// True if chance plays a part in the command, and so `--seed`. An evaluation splits images as its training did.
+    pub(crate) fn draws(&self) -> bool {
+        !matches!(self, Self::Evaluate(_) | Self::Predict(_) | Self::Export(_) | Self::Cells(_))
+    }
+
+    /// True if the command computes networks on a device, and so `--device`.
+    pub(crate) fn computes(&self) -> bool {
+        !matches!(self, Self::Cells(_) | Self::Data(_) | Self::Docs(_) | Self::Pac(_))
     }
 
     /// True if the command reads a configuration, and so `--config` and `--set`.

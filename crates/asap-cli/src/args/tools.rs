@@ -72,9 +72,9 @@ pub(crate) enum CellsCommand {
         /// Cell to draw
         #[arg(long, default_value = "normal", value_parser = one_of([CellKind::Normal, CellKind::Reduction], CellKind::name))]
         kind: CellKind,
-        /// Picture format; png needs --out
-        #[arg(long, value_enum, default_value_t = PictureFormat::Svg)]
-        format: PictureFormat,
+        /// Picture format [default: by the ending of --out, or svg]
+        #[arg(long, value_enum)]
+        format: Option<PictureFormat>,
     },
     /// Count the parameters and multiply-adds of the network built from a cell
     Cost {
@@ -103,7 +103,7 @@ pub(crate) enum CellsCommand {
 }
 
 /// A format of the picture of a cell.
-#[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum PictureFormat {
     Svg,

@@ -9,6 +9,7 @@ use asap_core::plan::Plan;
 use asap_core::{
     CellKind, Design, Family, Genotype, NetworkShape, PlainNetwork, PublishedCell, Stem,
 };
+use clap::ValueEnum as _;
 use serde::Serialize;
 
 use crate::args::{CellsArgs, CellsCommand, Common, NetworkSize, Notation, PictureFormat};
@@ -91,7 +92,16 @@ pub(crate) fn read_of(cell: &str, space: Option<Family>) -> anyhow::Result<Genot
 /// Reads a cell from a published name, a file, a run folder, or text.
 pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
     if let Ok(published) = PublishedCell::find(cell) {
-        return Ok(published.genotype());
+        if !Path::new(cell).exists() {
+            return Ok(published.genotype());
+        }
+        if cell == published.name {
+            return Err(Usage(format!(
+                "{cell}: expected one cell, found the published one and a file or folder of that name; write ./{cell} for the latter, and for \
+                 the former rename it or go to another folder"
+            ))
+            .into());
+        }
     }
     let mut path = Path::new(cell).to_owned();
     if path.is_dir() {
@@ -162,9 +172,10 @@ struct Drawing {
 fn draw(
     genotype: &Genotype,
     kind: CellKind,
-    format: PictureFormat,
+    format: Option<PictureFormat>,
     common: &Common,
 ) -> anyhow::Result<()> {
+    let format = picture_format(format, common.out.as_deref())?;
     let family = genotype.family();
     if !family.kinds().contains(&kind) {
         let kinds: Vec<&str> = family.kinds().iter().map(|kind| kind.name()).collect();
@@ -195,6 +206,26 @@ fn draw(
     crate::files::write(path, &bytes)?;
     let shown = Drawing { format, drawing: text, path: Some(path.clone()) };
     output::print(common.json, &shown, &path.display().to_string())
+}
+
+/// The format of a picture: as asked for, or that of the file's ending, which must not contradict each other; otherwise SVG.
+fn picture_format(
+    asked: Option<PictureFormat>,
+    path: Option<&Path>,
+) -> anyhow::Result<PictureFormat> {
+    let ending = path.and_then(|path| path.extension()?.to_str()).unwrap_or_default();
+    let of_ending = PictureFormat::from_str(ending, true).ok();
+    match (asked, of_ending) {
+        (Some(asked), Some(other)) if asked != other => Err(Usage(format!(
+            "--format: expected that of the file's ending, .{ending}; leave one of them out"
+        ))
+        .into()),
+        (None, None) if !ending.is_empty() => Err(Usage(format!(
+            "--out: expected a file that ends in .svg, .png or .dot, or --format, found .{ending}"
+        ))
+        .into()),
+        (asked, of_ending) => Ok(asked.or(of_ending).unwrap_or(PictureFormat::Svg)),
+    }
 }
 
 #[derive(Serialize)]

@@ -30,8 +30,8 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
         (None, Some(config)) => &config.data.source,
         (None, None) => &network.card().data,
     };
-    // Without the run's folder, the network knows which images it was tested on.
-    let tested = network.card().test.as_ref().filter(|_| config.is_some() || given.is_none());
+    // A folder is split as it was for the training, wherever it is now.
+    let tested = network.card().test.as_ref();
     let options = match (&config, tested) {
         (Some(config), _) => config.load_options(),
         (None, Some(TestImages { seed, limit, .. })) => LoadOptions {
@@ -45,7 +45,6 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
         size: Some((height, width)),
         channels: Some(channels),
         skip_corrupt: args.skip_corrupt || options.skip_corrupt,
-        seed: common.seed.unwrap_or(options.seed),
         ..options
     };
     let own_dir = config.as_ref().and_then(Config::data_dir);
@@ -54,10 +53,17 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     for warning in &splits.warnings {
         eprintln!("note: {warning}");
     }
-    let (part, images) = match args.split {
-        Split::Train => ("train", Some(splits.train)),
-        Split::Valid => ("valid", splits.valid),
-        Split::Test => ("test", splits.test),
+    // Of its own images a training holds some out.
+    let held_out = config.as_ref().filter(|_| splits.valid.is_none());
+    let held_out = held_out.map(|config| asap::train::parts(config, &splits.train)).transpose()?;
+    let (part, images) = match (args.split, held_out) {
+        (Split::Train, Some((used, _))) => ("train", Some(splits.train.subset(&used)?)),
+        (Split::Train, None) => ("train", Some(splits.train)),
+        (Split::Valid, Some((_, out))) if !out.is_empty() => {
+            ("valid", Some(splits.train.subset(&out)?))
+        }
+        (Split::Valid, _) => ("valid", splits.valid),
+        (Split::Test, _) => ("test", splits.test),
     };
     let images = images.ok_or_else(|| {
         Usage(format!("{source}: expected {part} images, found none; choose another --split"))
@@ -65,11 +71,16 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(tested) = tested.filter(|_| part == "test")
         && tested.checksum != images.checksum()?
     {
-        eprintln!(
-            "note: these are not the test images of the training: it had {}, there are {} now, and they may have changed",
-            tested.images,
-            images.len()
-        );
+        let (then, now) = (tested.images, images.len());
+        match config {
+            Some(_) => eprintln!(
+                "note: these are not the test images of the training: it had {then}, there are {now} now, and they may have changed"
+            ),
+            None => eprintln!(
+                "note: these {now} images are not the {then} test images of the training; if they are from the same data, it may have \
+                 been trained on some of them"
+            ),
+        }
     }
     if config.is_some() && network.card().test.is_none() && part == "test" {
         eprintln!(
@@ -77,12 +88,11 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
              folder, others are chosen now, and it may have been trained on them"
         );
     }
-    if *images.classes() != network.card().classes
-        && images.classes().iter().all(|name| !network.card().classes.contains(name))
-    {
+    let by_number = images.classes().iter().all(|name| !network.card().classes.contains(name));
+    let evaluation = network.evaluate(images)?;
+    if by_number {
         eprintln!("note: classes are matched by their number, since names of one side are numbers");
     }
-    let evaluation = network.evaluate(images)?;
     output::print(common.json, &evaluation, &text(&evaluation)?)
 }
 

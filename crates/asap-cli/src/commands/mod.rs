@@ -156,20 +156,32 @@ pub(crate) fn start_threads(threads: usize) -> anyhow::Result<()> {
 
 /// Refuses settings together with `--resume`.
 pub(crate) fn no_settings(common: &Common) -> anyhow::Result<()> {
-    if common.set.is_empty() && common.config.is_none() && common.seed.is_none() {
+    let Common { set, config, seed, device, .. } = common;
+    if set.is_empty() && config.is_none() && seed.is_none() && device.is_none() {
         return Ok(());
     }
     let fault = "--resume: a run continues with its own configuration; \
-                 expected no --set, --config or --seed with it";
+                 expected no --set, --config, --seed or --device with it";
     Err(crate::failure::Usage(fault.to_owned()).into())
 }
 
-/// Refuses settings for a command that reads no configuration, and `--out` for one that writes nothing: it would run without them.
+/// Refuses settings for a command that reads no configuration, and `--out`, `--seed` and `--device` for one that has no use for them: it would
+/// run without them.
 pub(crate) fn no_unread_settings(command: &Command, common: &Common) -> anyhow::Result<()> {
     if let Some(out) = common.out.as_ref().filter(|_| !command.writes()) {
         return Err(crate::failure::Usage(format!(
             "--out {}: this command has nothing to write there; its result is printed, as JSON with --json",
             out.display()
+        ))
+        .into());
+    }
+    let unread = [
+        ("--seed", common.seed.is_some() && !command.draws()),
+        ("--device", common.device.is_some() && !command.computes()),
+    ];
+    if let Some((flag, _)) = unread.into_iter().find(|(_, is_unread)| *is_unread) {
+        return Err(crate::failure::Usage(format!(
+            "{flag}: would change nothing in this command; leave it out"
         ))
         .into());
     }

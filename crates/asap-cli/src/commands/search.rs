@@ -111,7 +111,11 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
     }
     let (sure, choices) = result.sure_choices();
     let decided = if choices > 0 {
-        format!("{sure} of {choices} choices are at least {:.0} % sure", 100.0 * SURE)
+        format!(
+            "{sure} of {choices} choices are at least {:.0} % sure; {} were still open and went to the best candidate",
+            100.0 * SURE,
+            result.fallback.len()
+        )
     } else if result.decided_by_annealing {
         "every choice made by annealing".to_owned()
     } else if result.fallback.is_empty() {
@@ -119,19 +123,21 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
     } else {
         format!("{} choices made by largest probability", result.fallback.len())
     };
+    let accuracies = result.valid_accuracy.zip(result.derived_valid_accuracy);
+    let accuracy = accuracies.map_or("not measured by this method".to_owned(), |(whole, cell)| {
+        format!("{:.2} % (search network), {:.2} % (final cell only)", 100.0 * whole, 100.0 * cell)
+    });
     let kinds = result.genotype.family().kinds().iter();
     let pictures: Vec<String> = kinds.map(|kind| format!("{path}/{kind}.svg")).collect();
     let text = format!(
         "{}\n\n\
-         validation accuracy  {:.2} % (search network), {:.2} % (final cell only)\n\
+         validation accuracy  {accuracy}\n\
          decisions            {decided}\n\
          time                 {} for {}\n\
          pictures             {}\n\
          report               {path}/report.html\n\
          to train it          asap train --cell {path} --data {}",
         result.genotype,
-        100.0 * result.valid_accuracy,
-        100.0 * result.derived_valid_accuracy,
         duration(result.seconds),
         counted(result.epochs, "epoch"),
         pictures.join(", "),

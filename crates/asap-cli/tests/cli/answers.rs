@@ -64,6 +64,30 @@ fn cells_are_listed_shown_drawn_and_converted() {
     assert!(asap(&png, here.path()).status.success());
     assert!(fs::read(here.path().join("cell.png")).unwrap().starts_with(b"\x89PNG"));
     refused(&png[..5], here.path(), &["--out cell.png"]);
+    let by_ending = ["cells", "draw", "ASAP", "--out", "other.png"];
+    assert!(asap(&by_ending, here.path()).status.success());
+    let read = |name: &str| fs::read(here.path().join(name)).unwrap();
+    assert_eq!(read("other.png"), read("cell.png"));
+    let jpeg = ["cells", "draw", "ASAP", "--out", "cell.jpg"];
+    refused(&jpeg, here.path(), &[".svg, .png or .dot", ".jpg"]);
+    let both = ["cells", "draw", "ASAP", "--format", "png", "--out", "cell2.svg"];
+    refused(&both, here.path(), &["--format", ".svg"]);
+
+    // A folder with the name of a published cell is not that cell.
+    let random = ["search", "--set", "search.method=random", "--seed", "5", "--out", "asap"];
+    assert!(asap(&random, here.path()).status.success());
+    let shown = |cell: &str| asap(&["cells", "show", cell], here.path()).stdout;
+    assert_eq!(shown("asap"), read("asap/genotype.txt"));
+    assert_ne!(shown("asap"), shown("ASAP"));
+    // What is exported for Python is read again.
+    let export = ["export", "asap", "--format", "darts", "--out", "genotypes.py"];
+    assert!(asap(&export, here.path()).status.success());
+    assert_eq!(shown("genotypes.py"), shown("asap"));
+    fs::rename(here.path().join("asap"), here.path().join("ASAP")).unwrap();
+    refused(&["cells", "show", "ASAP"], here.path(), &["found the published one", "./ASAP"]);
+    assert_eq!(shown("./ASAP"), shown("genotypes.py"));
+    fs::rename(here.path().join("ASAP"), here.path().join("asap")).unwrap();
+
     let again = ["cells", "draw", "ASAP", "--out", "cell.svg"];
     refused(&again, here.path(), &["cell.svg", "expected a new file"]);
     refused(&["cells", "show", "no_such"], here.path(), &["no_such", "DARTS_V2"]);

@@ -65,6 +65,11 @@ fn a_network_is_tested_on_the_images_of_its_own_run() {
     }
     let other = tested(&["../run", "--data", "photos"], &elsewhere);
     assert_ne!(other["loss"], own["loss"]);
+    // Moved images are split as before, and none of the training is tested on.
+    let moved = at.join("moved");
+    fs::rename(at.join("photos"), &moved).unwrap();
+    assert_eq!(tested(&["run", "--data", "moved"], at), own);
+    fs::rename(&moved, at.join("photos")).unwrap();
 
     // Images that are added change sides with no other one, and are told.
     stripes(&at.join("photos"), ["lying", "standing"], 60, 40);
@@ -88,6 +93,11 @@ fn classes_are_matched_by_name_and_never_by_their_place_alone() {
     let output = asap(&["evaluate", "run", "--data", "numbers"], at);
     let note = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && note.contains("matched by their number"), "{note}");
+    // Numbers that are names on both sides are names.
+    stripes(&at.join("later"), ["1", "2"], 0, 30);
+    let numbered = ["--data", "numbers", "--out", "numbered"];
+    json(&asap(&[&TRAIN[..3], &numbered, &TRAIN[5..]].concat(), at));
+    refused(&["evaluate", "numbered", "--data", "later"], at, &["classes", "among them 2"]);
 }
 
 #[test]

@@ -27,6 +27,20 @@ fn a_dry_run_goes_through_everything_and_leaves_nothing() {
 fn a_killed_search_resumes_to_the_same_result() {
     let here = tempfile::tempdir().unwrap();
     let whole = outcome(json(&asap(&tiny(&["--json", "--out", "whole"]), here.path())));
+    // What is said of certainty is said of the cell that was found, also where alpha and not evidence chose it.
+    for choice in whole["choices"].as_array().unwrap() {
+        let name = choice["choice"].as_str().unwrap();
+        let Some((node, input)) = name.split_once("<-") else { continue };
+        let (kind, state) = node.split_once(' ').unwrap();
+        let cell = if kind == "normal" { "normal" } else { "reduce" };
+        let first = 2 * (state.parse::<usize>().unwrap() - 2);
+        let genes = &whole["genotype"][cell].as_array().unwrap()[first..first + 2];
+        let input: u64 = input.parse().unwrap();
+        assert!(
+            genes.iter().any(|gene| gene[0] == choice["chosen"] && gene[1] == input),
+            "{choice}"
+        );
+    }
 
     let mut child = command(&tiny(&["--out", "killed"]), here.path())
         .stdout(Stdio::null())
@@ -203,6 +217,8 @@ fn methods_are_compared_and_failures_reported() {
     let of_images = ["all.csv", "--methods", "random,asap", "--evaluations", "9"];
     wrong(&of_images, &["asap trains a search network on images", "random", "evolution"]);
     wrong(&["all.csv", "--methods", "random", "--evaluations", "0"], &["at least 1, found 0"]);
+    let none = ["all.csv", "--methods", "random", "--evaluations", "9", "--seeds", "0"];
+    wrong(&none, &["at least one seed"]);
     let few = ["some.csv", "--methods", "random", "--evaluations", "99"];
     wrong(&few, &["some.csv", "expected every cell of the space, found none of |"]);
     let column = ["all.csv", "--methods", "random", "--evaluations", "9", "--ask-column", "x"];

@@ -64,7 +64,24 @@ fn a_cell_is_trained_evaluated_and_used() {
     );
     let text = asap(&["evaluate", "run/weights.safetensors", "--split", "train"], at).stdout;
     let text = String::from_utf8(text).unwrap();
-    assert!(text.contains("of 200 images") && text.contains("Ankle boot"), "{text}");
+    // Of 200 images a tenth was held out.
+    assert!(text.contains("of 180 images") && text.contains("Ankle boot"), "{text}");
+    let held_out = json(&asap(&["evaluate", "run", "--split", "valid", "--json"], at));
+    assert_eq!(held_out["images"], 20);
+    let accuracy = 1.0 - held_out["error"].as_f64().unwrap();
+    assert!((accuracy - trained["valid_accuracy"].as_f64().unwrap()).abs() < 1e-9);
+    refused(&["evaluate", "run", "--seed", "3"], at, &["--seed: would change nothing"]);
+    refused(&["cells", "list", "--device", "cpu"], at, &["--device: would change nothing"]);
+
+    // A result without its network is made again.
+    let weights = fs::read(at.join("run/weights.safetensors")).unwrap();
+    fs::remove_file(at.join("run/weights.safetensors")).unwrap();
+    let again = json(&asap(&["train", "--resume", "run", "--json"], at));
+    assert_eq!(again["test"], trained["test"]);
+    let trained = again;
+    assert_eq!(fs::read(at.join("run/weights.safetensors")).unwrap(), weights);
+    let device = ["train", "--resume", "run", "--device", "cpu"];
+    refused(&device, at, &["--resume", "no --set, --config, --seed or --device"]);
 
     fs::create_dir(at.join("photos")).unwrap();
     for (name, side) in [("photos/b.png", 64u32), ("photos/a.jpg", 28)] {
@@ -142,6 +159,20 @@ fn a_cell_is_trained_evaluated_and_used() {
     refused(&["evaluate", "run", "--split", "valid"], at, &["valid images, found none"]);
     refused(&["train", "--resume", "nowhere"], at, &["nowhere"]);
     refused(&["search", "--resume", "run"], at, &["search"]);
+}
+
+/// As `2>&1 | head` does it.
+#[test]
+fn a_training_goes_on_when_nobody_reads_its_progress() {
+    let here = tempfile::tempdir().unwrap();
+    let mut child = command(&small(&["train", "--cell", "ASAP", "--out", "run"]), here.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert!(here.path().join("run/result.json").exists());
 }
 
 #[test]

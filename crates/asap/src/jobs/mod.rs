@@ -245,6 +245,12 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     observer: &mut dyn Observer,
     make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
+    // A result without what it tells of is made again from the checkpoint.
+    if R::MADE.iter().all(|name| folder.file(name).exists())
+        && let Some(result) = folder.read_json(RESULT)?
+    {
+        return Ok(Resumed::Finished(folder, Box::new(result)));
+    }
     let state: Tensors<R::State> = match driver::last_good(&folder, observer) {
         // Nothing to lose, and nothing but fresh weights to begin with.
         Err(_) if is_untouched(folder.path()) && !config.train.inherit => {
@@ -256,9 +262,6 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
         }
         state => state?,
     };
-    if let Some(result) = folder.read_json(RESULT)? {
-        return Ok(Resumed::Finished(folder, Box::new(result)));
-    }
     let mut run = prepare(config, images, observer, make)?;
     driver::restore(&mut run, &mut folder, state, observer)?;
     Ok(Resumed::Job(Box::new(Job { run, folder, _lock: lock, begun: true })))

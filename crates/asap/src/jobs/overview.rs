@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use asap_core::Design;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -159,12 +160,16 @@ fn read(path: &Path, summary: &mut RunSummary) -> Result<(), Error> {
     if searched {
         summary.of = config.search.epochs;
         if let Some(result) = folder.read_json::<SearchResult>(RESULT)? {
-            summary.accuracy = Some(result.derived_valid_accuracy);
+            summary.accuracy = result.derived_valid_accuracy;
         }
     } else {
         let planned = events.last().and_then(|event| event.get("epochs")?.as_u64());
         (summary.kind, summary.of) =
             (Kind::Training, planned.map_or(config.train.epochs, |planned| planned as usize));
+        summary.method = match folder.read_json::<Design>(GENOTYPE_JSON)? {
+            Some(Design::Plain(network)) => network.to_string(),
+            _ => "a cell".to_owned(),
+        };
         let result = folder.read_json::<TrainResult>(RESULT)?;
         summary.test_error = result.and_then(|result| Some(result.test?.error));
     }

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use super::annealing::annealing;
 use super::decisions::decisions;
 use super::{cells, curves, next, notes, page, percent, table};
+use asap_core::SURE;
+
 use crate::error::Error;
 use crate::run::folder::{REPORT, RunFolder};
 use crate::run::record::{DataSummary, EpochRecord, SearchResult};
@@ -52,16 +54,27 @@ pub(crate) fn write(
 fn outcome(html: &mut String, result: &SearchResult) {
     let _ = write!(
         html,
-        "<p>Validation accuracy {}, and {} with only the final cell. {} epochs, {:.0} s. {}</p>",
-        percent(result.valid_accuracy),
-        percent(result.derived_valid_accuracy),
+        "<p>{}{} epochs, {:.0} s. {}</p>",
+        result.valid_accuracy.zip(result.derived_valid_accuracy).map_or(
+            String::new(),
+            |(whole, cell)| {
+                format!(
+                    "Validation accuracy {}, and {} with only the final cell. ",
+                    percent(whole),
+                    percent(cell)
+                )
+            }
+        ),
         result.epochs,
         result.seconds,
         match result.sure_choices() {
             (_, 0) if result.decided_by_annealing =>
                 "Every choice was made by annealing.".to_owned(),
             (_, 0) => "Some choices were still open at the end.".to_owned(),
-            (sure, all) => format!("{sure} of {all} choices are at least 95 % sure."),
+            (sure, all) => format!(
+                "{sure} of {all} choices are at least 95 % sure; {} were still open at the end and went to the best candidate.",
+                result.fallback.len()
+            ),
         },
     );
     notes(html, &result.warnings);
@@ -77,8 +90,9 @@ fn certainty(html: &mut String, result: &SearchResult) {
         return;
     }
     html.push_str(
-        "<h2>Certainty</h2><p>The probability that a search with another seed makes the same choice, by the mean and the \
-         variance of what this search measured. 50 % between two is a coin toss.</p>",
+        "<h2>Certainty</h2><p>The probability that a search with another seed measures the same candidate to be the best, by \
+         the mean and the variance of what this one measured. 50 % between two is a coin toss; far less is a choice that the \
+         measurements are against, as alpha of a mixture can make one.</p>",
     );
     let rows = result.choices.iter().map(|choice| {
         vec![
@@ -86,7 +100,11 @@ fn certainty(html: &mut String, result: &SearchResult) {
             choice.chosen.clone(),
             format!("{:.1} %", 100.0 * choice.sure),
             choice.rival.clone().unwrap_or_default(),
-            choice.missing.map_or(String::new(), |times| format!("{times:.1} x")),
+            match choice.missing {
+                Some(times) => format!("{times:.1} x"),
+                None if choice.sure < SURE => "none will do".to_owned(),
+                None => String::new(),
+            },
         ]
     });
     let head = ["choice", "chosen", "sure", "against", "steps for 95 %"];

@@ -74,8 +74,7 @@ fn final_round(body: &mut String, outcome: &Final) {
         let head = ["candidate", "accuracy", "weights", "multiply-adds", "epochs", "seconds"];
         table(body, &head, rows);
         body.push_str(
-            "<p>Accuracy on held-out training images after a short training. The best is trained; differences of a \
-             fraction of a percent are luck.</p>",
+            "<p>Accuracy on held-out training images after a short training. The best is trained.</p>",
         );
         for left in &outcome.left_out {
             let (name, reason) = (escape(&left.name), escape(&left.reason));

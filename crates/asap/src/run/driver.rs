@@ -90,6 +90,8 @@ pub(crate) trait Epochs {
     const VALIDATION: &'static str;
     /// Which of the two it is.
     const RUN: Kind;
+    /// The files that it has made when it has a result.
+    const MADE: &'static [&'static str];
 
     /// The configuration, with everything decided that depended on the images. Its `threads` is 0 for those of the pool in
     /// which the run is started.

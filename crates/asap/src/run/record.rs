@@ -31,6 +31,13 @@ pub struct DataSummary {
     pub std: Vec<f32>,
 }
 
+impl DataSummary {
+    /// True if these are the same images, wherever they are.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        Self { name: other.name.clone(), ..self.clone() } == *other
+    }
+}
+
 /// Key numbers of a search before its first step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -198,9 +205,9 @@ pub struct SearchResult {
     /// Seconds of search.
     pub seconds: f64,
     /// Validation accuracy of the search network at its end.
-    pub valid_accuracy: f64,
+    pub valid_accuracy: Option<f64>,
     /// The same after everything that is not in the genotype is removed.
-    pub derived_valid_accuracy: f64,
+    pub derived_valid_accuracy: Option<f64>,
     /// Both again, with recomputed statistics.
     #[serde(default)]
     pub relaxation_gap: Option<RelaxationGap>,

@@ -65,29 +65,48 @@ pub struct Final {
 }
 
 impl Final {
-    /// What the final says of the search, as a sentence; nothing if a cell found won.
+    /// What the final says of the search, as a sentence; nothing if there was none, or nothing to compare it with.
+    ///
+    /// A difference counts if it is larger than chance makes it between as many networks that are equally good, at 5 %: the candidates'
+    /// errors are taken for independent, which makes this cautious, since they are measured on the same images.
     pub fn verdict(&self) -> Option<String> {
-        let of = |name: &str| self.candidates.iter().find(|candidate| candidate.name == name);
-        let winner = of(&self.winner)?;
         let is_found = |name: &str| name.starts_with("search-");
-        let found = self.candidates.iter().filter(|c| is_found(&c.name));
-        let Some(best) = found.map(|candidate| candidate.accuracy).reduce(f64::max) else {
-            let found = self.left_out.iter().find(|left| is_found(&left.name))?;
+        let (found, others): (Vec<_>, Vec<_>) =
+            self.candidates.iter().partition(|candidate| is_found(&candidate.name));
+        let best = |of: &[&'_ Candidate]| -> Option<Candidate> {
+            let all = of.iter().copied();
+            all.max_by(|a, b| a.accuracy.total_cmp(&b.accuracy)).cloned()
+        };
+        let other = best(&others)?;
+        let Some(found) = best(&found) else {
+            let left = self.left_out.iter().find(|left| is_found(&left.name))?;
             return Some(format!(
                 "{} won with {:.2} %, without the cell found, which could not be compared: {}",
-                winner.name,
-                100.0 * winner.accuracy,
-                found.reason
+                self.winner,
+                100.0 * self.candidates.iter().find(|c| c.name == self.winner)?.accuracy,
+                left.reason
             ));
         };
-        (!is_found(&winner.name)).then(|| {
-            format!(
-                "{} won with {:.2} %, before the best cell found with {:.2} %: here the search was not worth its time.",
-                winner.name,
-                100.0 * winner.accuracy,
-                100.0 * best
-            )
-        })
+        let found_won = is_found(&self.winner);
+        let (first, second) = if found_won { (&found, &other) } else { (&other, &found) };
+        let images = first.held_out.min(second.held_out) as f64;
+        let variance = |candidate: &Candidate| candidate.accuracy * (1.0 - candidate.accuracy);
+        let error = ((variance(first) + variance(second)) / images).sqrt();
+        let z = (first.accuracy - second.accuracy).abs() / error;
+        let chance = others.len() as f64 * libm::erfc(z / std::f64::consts::SQRT_2);
+        let meaning = match chance < 0.05 {
+            true if found_won => "the search found the better network.".to_owned(),
+            true => "here the search was not worth its time.".to_owned(),
+            false => format!("{images} images cannot tell them apart."),
+        };
+        let [first_accuracy, second_accuracy] = [first, second].map(|c| 100.0 * c.accuracy);
+        let [first, second] = [first, second].map(|candidate| match is_found(&candidate.name) {
+            true => "the best cell found",
+            false => candidate.name.as_str(),
+        });
+        Some(format!(
+            "{first} won with {first_accuracy:.2} %, before {second} with {second_accuracy:.2} %: {meaning}"
+        ))
     }
 }
 
@@ -122,6 +141,9 @@ pub struct Candidate {
     pub seconds: f64,
     /// Accuracy on held-out training images after its last epoch.
     pub accuracy: f64,
+    /// The number of these images.
+    #[serde(default)]
+    pub held_out: usize,
 }
 
 /// A search with the trainings of its cell.
@@ -308,4 +330,52 @@ pub struct Found {
     pub accuracy: f64,
     /// The accuracy that the search saw.
     pub asked: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(name: &str, accuracy: f64) -> Candidate {
+        Candidate {
+            name: name.to_owned(),
+            folder: String::new(),
+            design: Design::Plain("resnet-9".parse().unwrap()),
+            params: 1,
+            multiply_adds: 1,
+            epochs: 1,
+            seconds: 1.0,
+            accuracy,
+            held_out: 500,
+        }
+    }
+
+    #[test]
+    fn a_verdict_says_no_more_than_the_images_do() {
+        let verdict = |found: Option<f64>, other: f64, left_out: &[&str]| {
+            let mut candidates = vec![candidate("resnet-9", other), candidate("ASAP", 0.5)];
+            candidates.extend(found.map(|accuracy| candidate("search-0", accuracy)));
+            let best = candidates.iter().max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
+            let winner = best.unwrap().name.clone();
+            let left_out = left_out
+                .iter()
+                .map(|name| LeftOut { name: (*name).to_owned(), reason: "too heavy".to_owned() });
+            let left_out = left_out.collect();
+            Final { candidates, winner, left_out, ..Final::default() }.verdict()
+        };
+        // 500 images tell 80 from 90 %, and not 88 from 90.
+        let text = verdict(Some(0.8), 0.9, &[]).unwrap();
+        assert!(
+            text.contains("resnet-9 won with 90.00 %, before the best cell found with 80.00 %")
+        );
+        assert!(text.ends_with("the search was not worth its time."), "{text}");
+        let text = verdict(Some(0.88), 0.9, &[]).unwrap();
+        assert!(text.ends_with("500 images cannot tell them apart."), "{text}");
+        let text = verdict(Some(0.9), 0.8, &[]).unwrap();
+        assert!(text.starts_with("the best cell found won"), "{text}");
+        assert!(text.ends_with("the search found the better network."), "{text}");
+        assert!(verdict(Some(0.9), 0.9, &[]).unwrap().contains("cannot tell"), "equals");
+        assert!(verdict(None, 0.9, &["search-0"]).unwrap().ends_with("too heavy"));
+        assert_eq!(verdict(None, 0.9, &[]), None);
+    }
 }

@@ -96,7 +96,7 @@ impl Config {
             ("annealing.grace_temperature", self.annealing.grace_temperature, positive, 1e6),
             ("annealing.threshold", self.annealing.threshold, not_negative, 0.999),
             ("annealing.delta", self.annealing.delta, positive, 1.0),
-            ("annealing.memory", self.annealing.memory, positive, 1e6),
+            ("annealing.memory", self.annealing.memory, 0.25, 1e6),
             ("search.cost", self.search.cost, not_negative, 100.0),
             ("search.held_out", self.search.held_out, not_negative, 0.9),
             ("search.seconds", self.search.seconds, not_negative, 1e9),
@@ -166,6 +166,11 @@ impl Config {
                 "annealing.order: expected together unless search.relaxation = \"mixture\" and the space's edges are annealed \
                  (search.edge_policy = \"anneal\")"
                     .to_owned(),
+            ));
+        }
+        if self.annealing.veto && self.search.method == MethodName::Placebo {
+            return Err(Error::Config(
+                "annealing.veto: expected false with placebo, whose prunings it would confirm by true losses; found true".to_owned(),
             ));
         }
         let parts = space.partial;

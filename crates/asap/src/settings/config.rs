@@ -258,7 +258,8 @@ pub struct AnnealingConfig {
     /// `together`.
     #[serde(default)]
     pub order: Order,
-    /// Steps on alpha after which evidence counts less by a factor of e, as a fraction of all of them.
+    /// Steps on alpha after which evidence counts less by a factor of e, as a fraction of all of them; at least 0.25, since `delta` holds for
+    /// about one memory.
     #[serde(default = "half")]
     pub memory: f64,
 }

@@ -48,7 +48,7 @@ pub enum MethodName {
     PrDarts,
     /// A model of cells as vectors improves a pool of cells that share weights.
     NaonetWs,
-    /// Control: `asap` whose gradients for alpha are shuffled among the operations of each edge, so that they say nothing.
+    /// Control: `asap` whose gradients for alpha, or losses of paths, are shuffled, so that they say nothing. A cost is added after it.
     Placebo,
     /// One cell drawn at random; no search.
     Random,
@@ -188,9 +188,10 @@ impl MethodName {
                 "A model of cells as vectors improves a pool of cells with shared weights",
                 "Luo et al. 2018, arXiv 1808.07233; size of pool and final choice are ours",
             ],
-            Self::Placebo => {
-                ["asap with its gradients shuffled: what it finds, noise finds", "control, ours"]
-            }
+            Self::Placebo => [
+                "asap with what it measures shuffled: it finds what chance and search.cost find",
+                "control, ours",
+            ],
             Self::Random => ["One cell drawn at random; no search", "control"],
             Self::RandomTrained => {
                 ["The best of some random cells, each trained for a share of the epochs", "control"]

@@ -75,6 +75,7 @@ impl Epochs for Training {
     const RATE_KEY: &'static str = "train.lr";
     const VALIDATION: &'static str = "the validation images";
     const RUN: Kind = Kind::Training;
+    const MADE: &'static [&'static str] = &[WEIGHTS];
 
     fn config(&self) -> &Config {
         self.config()
@@ -243,7 +244,7 @@ impl Epochs for Training {
                 "the checkpoint is of another network than genotype.json; restore the original file",
             ));
         }
-        if state.data != self.data {
+        if !state.data.is_of(&self.data) {
             return Err(refuse(
                 "expected the images that the training began with, found others (their number, \
                  classes, size or mean has changed); restore them, or start a new training",

@@ -30,6 +30,35 @@ use crate::settings::config::Config;
 pub(crate) use self::limits::check as check_limits;
 pub(crate) use self::time::{MOST_EPOCHS, closest};
 
+/// The training images that a training uses, and those that it holds out, if the data comes without validation images.
+///
+/// # Errors
+/// If none are left to train on.
+pub fn parts(config: &Config, images: &Dataset) -> Result<(Vec<usize>, Vec<usize>), Error> {
+    divided(config, images, config.train.validation)
+}
+
+fn divided(
+    config: &Config,
+    images: &Dataset,
+    share: f64,
+) -> Result<(Vec<usize>, Vec<usize>), Error> {
+    let (labels, classes) = (images.labels(), images.classes().len());
+    let (mut used, held_out) = stratified_halves(labels, classes, 1.0 - share, config.seed);
+    let most = config.train.images;
+    if most > 0 && most < used.len() {
+        let fraction = most as f64 / used.len() as f64;
+        used = stratified_parts_of(&used, labels, classes, fraction, config.seed).0;
+    }
+    if used.is_empty() {
+        return Err(Error::Config(format!(
+            "train.validation: expected a fraction that leaves images to train on, found {share} of {}",
+            images.len()
+        )));
+    }
+    Ok((used, held_out))
+}
+
 /// A training: a network, its images, and its position.
 pub struct Training {
     config: Config,
@@ -62,21 +91,7 @@ impl Training {
         let Splits { name, train, valid, test, .. } = splits;
         let images = Arc::new(train);
         let share = if valid.is_some() { 0.0 } else { config.train.validation };
-        let classes = images.classes().len();
-        let (mut used, held_out) =
-            stratified_halves(images.labels(), classes, 1.0 - share, config.seed);
-        let most = config.train.images;
-        if most > 0 && most < used.len() {
-            let fraction = most as f64 / used.len() as f64;
-            let labels = images.labels();
-            used = stratified_parts_of(&used, labels, classes, fraction, config.seed).0;
-        }
-        if used.is_empty() {
-            return Err(Error::Config(format!(
-                "train.validation: expected a fraction that leaves images to train on, found {share} of {}",
-                images.len()
-            )));
-        }
+        let (used, held_out) = divided(&config, &images, share)?;
         let normalization = normalization(&images.subset(&used)?)?;
         let data = DataSummary {
             name,

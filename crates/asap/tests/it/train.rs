@@ -225,7 +225,7 @@ fn without_pools_the_derived_network_inherits_the_accuracy_of_the_search() {
     let network = TrainedNetwork::new(card, values, &Device::flex()).unwrap();
     let (_, valid) = stratified_halves(data().train.labels(), 3, 0.5, config.seed);
     let error = network.evaluate(data().train.subset(&valid).unwrap()).unwrap().error;
-    assert_eq!(1.0 - error, found.derived_valid_accuracy);
+    assert_eq!(Some(1.0 - error), found.derived_valid_accuracy);
 
     config.train.channels += 1;
     let message = searched_weights(&folder, &config, &found.genotype).unwrap_err().to_string();

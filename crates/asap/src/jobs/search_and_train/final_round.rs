@@ -93,6 +93,7 @@ impl Progress<'_> {
             epochs: result.epochs,
             seconds: result.seconds,
             accuracy: result.valid_accuracy.unwrap_or(0.0),
+            held_out: result.data.valid_images,
         }))
     }
 
