@@ -245,9 +245,9 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     observer: &mut dyn Observer,
     make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
-    // A result without what it tells of is made again from the checkpoint.
+    // A result without what it tells of, or that cannot be read, is made again from the checkpoint.
     if R::MADE.iter().all(|name| folder.file(name).exists())
-        && let Some(result) = folder.read_json(RESULT)?
+        && let Ok(Some(result)) = folder.read_json(RESULT)
     {
         return Ok(Resumed::Finished(folder, Box::new(result)));
     }
