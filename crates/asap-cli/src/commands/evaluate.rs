@@ -53,6 +53,7 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     for warning in &splits.warnings {
         eprintln!("note: {warning}");
     }
+    let all: usize = splits.parts().map(|(_, images)| images.len()).sum();
     // Of its own images a training holds some out.
     let held_out = config.as_ref().filter(|_| splits.valid.is_none());
     let held_out = held_out.map(|config| asap::train::parts(config, &splits.train)).transpose()?;
@@ -68,6 +69,12 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     let images = images.ok_or_else(|| {
         Usage(format!("{source}: expected {part} images, found none; choose another --split"))
     })?;
+    if config.is_none() && images.len() < all {
+        eprintln!(
+            "note: these are {} of the {all} images of {source}; --split names the other parts",
+            images.len()
+        );
+    }
     if let Some(tested) = tested.filter(|_| part == "test")
         && tested.checksum != images.checksum()?
     {
