@@ -55,8 +55,9 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     }
     let all: usize = splits.parts().map(|(_, images)| images.len()).sum();
     // Of its own images a training holds some out.
-    let held_out = config.as_ref().filter(|_| splits.valid.is_none());
-    let held_out = held_out.map(|config| asap::train::parts(config, &splits.train)).transpose()?;
+    let has_valid = splits.valid.is_some();
+    let parts = |config| asap::train::parts(config, &splits.train, has_valid);
+    let held_out = config.as_ref().map(parts).transpose()?;
     let (part, images) = match (args.split, held_out) {
         (Split::Train, Some((used, _))) => ("train", Some(splits.train.subset(&used)?)),
         (Split::Train, None) => ("train", Some(splits.train)),

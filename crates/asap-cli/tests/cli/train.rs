@@ -345,6 +345,9 @@ fn a_final_decides_what_is_trained() {
     assert!(page.contains("Without resnet-9: "));
     let impossible = run(&["--max-weights", "20", "--out", "impossible"]);
     refused(&impossible, at, &["limits.weights: expected at least 582", "mobilenet-20"]);
+    let slow = run(&["--max-latency", "1us", "--out", "slow"]);
+    refused(&slow, at, &["limits.latency_ms: expected at least", "resnet-9"]);
+    assert!(!at.join("slow/search-0").exists(), "nothing is searched for that cannot be trained");
     let inherit = run(&["--set", "train.inherit=true", "--out", "impossible"]);
     refused(&inherit, at, &["train.inherit", "network.channels = 2"]);
     assert!(!at.join("impossible").exists());

@@ -28,7 +28,7 @@ pub fn follow(ranks: &Arc<dyn Ranks>, threads: usize) -> Result<(), Error> {
         }
         // Rank 0 reports what all ranks know.
         match follow_one(ranks, threads, &sent) {
-            Err(Error::Rank(_)) | Ok(()) => {}
+            Err(Error::Rank(_) | Error::NonFinite { .. }) | Ok(()) => {}
             Err(error) => return Err(error),
         }
     }

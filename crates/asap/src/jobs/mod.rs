@@ -245,11 +245,16 @@ fn resume<R: Epochs<Result: DeserializeOwned> + Send>(
     observer: &mut dyn Observer,
     make: impl FnOnce(Config, Splits) -> Result<R, Error> + Send,
 ) -> Result<Resumed<R, R::Result>, Error> {
-    // A result without what it tells of, or that cannot be read, is made again from the checkpoint.
-    if R::MADE.iter().all(|name| folder.file(name).exists())
-        && let Ok(Some(result)) = folder.read_json(RESULT)
-    {
-        return Ok(Resumed::Finished(folder, Box::new(result)));
+    // A result without what it tells of, or of another form, is made again from the checkpoint.
+    if R::MADE.iter().all(|name| folder.file(name).exists()) {
+        match folder.read_json(RESULT) {
+            Ok(Some(result)) => return Ok(Resumed::Finished(folder, Box::new(result))),
+            Ok(None) => {}
+            Err(error @ Error::RunFolder { .. }) => {
+                observer.on_event(Event::Note(&format!("{error}; it is made again")));
+            }
+            Err(error) => return Err(error),
+        }
     }
     let state: Tensors<R::State> = match driver::last_good(&folder, observer) {
         // Nothing to lose, and nothing but fresh weights to begin with.

@@ -74,7 +74,8 @@ impl Final {
         let (found, others): (Vec<_>, Vec<_>) =
             self.candidates.iter().partition(|candidate| is_found(&candidate.name));
         let best = |of: &[&'_ Candidate]| -> Option<Candidate> {
-            let all = of.iter().copied();
+            // The first of equals, as in the choice of the winner.
+            let all = of.iter().rev().copied();
             all.max_by(|a, b| a.accuracy.total_cmp(&b.accuracy)).cloned()
         };
         let other = best(&others)?;
@@ -95,6 +96,8 @@ impl Final {
         let z = (first.accuracy - second.accuracy).abs() / error;
         let chance = others.len() as f64 * libm::erfc(z / std::f64::consts::SQRT_2);
         let meaning = match chance < 0.05 {
+            // Earlier versions did not note how many.
+            _ if images == 0.0 => "of an unknown number of images.".to_owned(),
             true if found_won => "the search found the better network.".to_owned(),
             true => "here the search was not worth its time.".to_owned(),
             false => format!("{images} images cannot tell them apart."),
@@ -355,7 +358,8 @@ mod tests {
         let verdict = |found: Option<f64>, other: f64, left_out: &[&str]| {
             let mut candidates = vec![candidate("resnet-9", other), candidate("ASAP", 0.5)];
             candidates.extend(found.map(|accuracy| candidate("search-0", accuracy)));
-            let best = candidates.iter().max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
+            let first = candidates.iter().rev();
+            let best = first.max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
             let winner = best.unwrap().name.clone();
             let left_out = left_out
                 .iter()
@@ -376,6 +380,9 @@ mod tests {
         assert!(text.ends_with("the search found the better network."), "{text}");
         assert!(verdict(Some(0.9), 0.9, &[]).unwrap().contains("cannot tell"), "equals");
         assert!(verdict(None, 0.9, &["search-0"]).unwrap().ends_with("too heavy"));
+        // The first of equals is named, as it is the one that is trained.
+        let text = verdict(Some(0.4), 0.5, &[]).unwrap();
+        assert!(text.starts_with("resnet-9 won with 50.00 %"), "{text}");
         assert_eq!(verdict(None, 0.9, &[]), None);
     }
 }

@@ -61,6 +61,23 @@ impl Config {
         )))
     }
 
+    /// [`Config::check`], and what a new run is refused for, but not one that was begun by an earlier version.
+    pub(crate) fn check_new(&self) -> Result<(), Error> {
+        self.check()?;
+        if self.annealing.memory < 0.25 {
+            return Err(Error::Config(format!(
+                "annealing.memory: expected at least 0.25, since annealing.delta holds for about one memory; found {}",
+                self.annealing.memory
+            )));
+        }
+        if self.annealing.veto && self.search.method == MethodName::Placebo {
+            return Err(Error::Config(
+                "annealing.veto: expected false with placebo, whose prunings it would confirm by true losses; found true".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         let train = &self.train;
         check_precision(self.device, self.precision)?;
@@ -96,7 +113,7 @@ impl Config {
             ("annealing.grace_temperature", self.annealing.grace_temperature, positive, 1e6),
             ("annealing.threshold", self.annealing.threshold, not_negative, 0.999),
             ("annealing.delta", self.annealing.delta, positive, 1.0),
-            ("annealing.memory", self.annealing.memory, 0.25, 1e6),
+            ("annealing.memory", self.annealing.memory, positive, 1e6),
             ("search.cost", self.search.cost, not_negative, 100.0),
             ("search.held_out", self.search.held_out, not_negative, 0.9),
             ("search.seconds", self.search.seconds, not_negative, 1e9),
@@ -166,11 +183,6 @@ impl Config {
                 "annealing.order: expected together unless search.relaxation = \"mixture\" and the space's edges are annealed \
                  (search.edge_policy = \"anneal\")"
                     .to_owned(),
-            ));
-        }
-        if self.annealing.veto && self.search.method == MethodName::Placebo {
-            return Err(Error::Config(
-                "annealing.veto: expected false with placebo, whose prunings it would confirm by true losses; found true".to_owned(),
             ));
         }
         let parts = space.partial;

@@ -213,7 +213,7 @@ impl Layers {
         let config: Config = Value::Table(self.merged().table)
             .try_into()
             .map_err(|error: toml::de::Error| Error::Config(in_words(&error)))?;
-        config.check()?;
+        config.check_new()?;
         Ok(config)
     }
 

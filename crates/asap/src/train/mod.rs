@@ -30,19 +30,16 @@ use crate::settings::config::Config;
 pub(crate) use self::limits::check as check_limits;
 pub(crate) use self::time::{MOST_EPOCHS, closest};
 
-/// The training images that a training uses, and those that it holds out, if the data comes without validation images.
+/// The training images that a training uses, and those that it holds out; none if the data has validation images.
 ///
 /// # Errors
 /// If none are left to train on.
-pub fn parts(config: &Config, images: &Dataset) -> Result<(Vec<usize>, Vec<usize>), Error> {
-    divided(config, images, config.train.validation)
-}
-
-fn divided(
+pub fn parts(
     config: &Config,
     images: &Dataset,
-    share: f64,
+    has_valid: bool,
 ) -> Result<(Vec<usize>, Vec<usize>), Error> {
+    let share = if has_valid { 0.0 } else { config.train.validation };
     let (labels, classes) = (images.labels(), images.classes().len());
     let (mut used, held_out) = stratified_halves(labels, classes, 1.0 - share, config.seed);
     let most = config.train.images;
@@ -90,8 +87,7 @@ impl Training {
         let (device, design) = (config.device.open()?, design.into());
         let Splits { name, train, valid, test, .. } = splits;
         let images = Arc::new(train);
-        let share = if valid.is_some() { 0.0 } else { config.train.validation };
-        let (used, held_out) = divided(&config, &images, share)?;
+        let (used, held_out) = parts(&config, &images, valid.is_some())?;
         let normalization = normalization(&images.subset(&used)?)?;
         let data = DataSummary {
             name,

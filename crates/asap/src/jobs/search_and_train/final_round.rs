@@ -5,13 +5,14 @@ use asap_data::Splits;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Progress, SIMPLE};
+use serde::{Deserialize, Serialize};
+
+use super::{FINAL, Progress, SIMPLE};
 use crate::error::Error;
 use crate::jobs::fit::{self, Share, Size};
-use crate::run::folder::RunFolder;
 use crate::run::tables::{Candidate, SearchAndTrainings};
 use crate::settings::config::Config;
-use crate::train;
+use crate::train::{self, Training};
 
 /// Fraction of the time that the final takes.
 const SHARE: f64 = 0.15;
@@ -106,9 +107,8 @@ impl Progress<'_> {
     /// With a time, decides how many images the final trains on: cells, the slowest candidates, must see them several times.
     pub(super) fn decide_images(&mut self) -> Result<(), Error> {
         let Some(seconds) = self.run.plan.seconds else { return Ok(()) };
-        let first = self.run.path(format!("{CANDIDATES}/{SIMPLE}"));
-        if let Ok((_, begun)) = RunFolder::open(&first) {
-            self.images_to_compare = begun.train.images;
+        if let Some(Decided { images }) = self.run.folder.read_json(FINAL)? {
+            self.images_to_compare = images;
             return Ok(());
         }
         let (_, cell) = others(&self.config)?.swap_remove(0);
@@ -121,7 +121,18 @@ impl Progress<'_> {
             ));
         }
         self.images_to_compare = most;
-        Ok(())
+        self.run.folder.write_json(FINAL, &Decided { images: most })
+    }
+
+    /// If the simplest candidate could not be trained for another reason than time, makes sure before a search that another one can.
+    pub(super) fn refuse_if_none_fits(&mut self) -> Result<(), Error> {
+        if self.left_out.first().is_none_or(|(_, error)| is_short(error)) {
+            return Ok(());
+        }
+        let (short, images) = (self.short(), Splits { test: None, ..self.images.clone() });
+        let mut known = plain()?.into_iter().chain(others(&self.config)?);
+        let fits = |(_, design)| Training::new(short.clone(), design, images.clone()).is_ok();
+        if known.any(fits) { Ok(()) } else { Err(self.left_out.swap_remove(0).1) }
     }
 
     /// The settings of a short training.
@@ -155,6 +166,13 @@ impl Progress<'_> {
         }
         Ok(())
     }
+}
+
+/// What is decided before the first candidate.
+#[derive(Serialize, Deserialize)]
+struct Decided {
+    /// The most training images of each; 0: all.
+    images: usize,
 }
 
 /// Candidates that were judged.

@@ -42,6 +42,8 @@ const SIMPLE: &str = "resnet-9";
 const MOST_SIZES: u32 = 8;
 /// The seconds spent until the last search or training ended.
 const SPENT: &str = "spent.json";
+/// The images on which the candidates of a final are trained.
+const FINAL: &str = "final.json";
 
 /// The searches, trainings and the time of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -218,6 +220,7 @@ impl Progress<'_> {
         let Judged::Done(mut candidates) = self.judge(0, SIMPLE, &simple)? else {
             return Ok(None);
         };
+        self.refuse_if_none_fits()?;
         let counts = self.images.train.class_counts();
         let largest = counts.iter().max().map_or(0.0, |&most| most as f64 / images as f64);
         let allowed = EASY.0.min(EASY.1 * (1.0 - largest));
