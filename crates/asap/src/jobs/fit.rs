@@ -10,7 +10,7 @@ use crate::duration::{counted, duration};
 use crate::error::Error;
 use crate::memory::{Footprint, available_mb};
 use crate::search::Search;
-use crate::settings::config::{Config, LimitsConfig};
+use crate::settings::config::Config;
 use crate::settings::usual_search_epochs;
 use crate::train::{MOST_EPOCHS, Training, closest};
 
@@ -234,8 +234,7 @@ impl Speed {
         let mut probe = config.clone();
         let most = PROBE.max(smallest);
         probe.train.multiply_adds = within_memory(config, design, images, most, smallest)?;
-        let memory_mb = config.limits.memory_mb;
-        probe.limits = LimitsConfig { memory_mb, ..LimitsConfig::default() };
+        probe.limits = config.limits.of_memory();
         Self::of(probe, design, images)
     }
 

@@ -73,13 +73,8 @@ impl Final {
         let is_found = |name: &str| name.starts_with("search-");
         let (found, others): (Vec<_>, Vec<_>) =
             self.candidates.iter().partition(|candidate| is_found(&candidate.name));
-        let best = |of: &[&'_ Candidate]| -> Option<Candidate> {
-            // The first of equals, as in the choice of the winner.
-            let all = of.iter().rev().copied();
-            all.max_by(|a, b| a.accuracy.total_cmp(&b.accuracy)).cloned()
-        };
-        let other = best(&others)?;
-        let Some(found) = best(&found) else {
+        let other = Candidate::best(others.iter().copied())?;
+        let Some(found) = Candidate::best(found) else {
             let left = self.left_out.iter().find(|left| is_found(&left.name))?;
             return Some(format!(
                 "{} won with {:.2} %, without the cell found, which could not be compared: {}",
@@ -89,7 +84,7 @@ impl Final {
             ));
         };
         let found_won = is_found(&self.winner);
-        let (first, second) = if found_won { (&found, &other) } else { (&other, &found) };
+        let (first, second) = if found_won { (found, other) } else { (other, found) };
         let images = first.held_out.min(second.held_out) as f64;
         let variance = |candidate: &Candidate| candidate.accuracy * (1.0 - candidate.accuracy);
         let error = ((variance(first) + variance(second)) / images).sqrt();
@@ -147,6 +142,17 @@ pub struct Candidate {
     /// The number of these images.
     #[serde(default)]
     pub held_out: usize,
+}
+
+impl Candidate {
+    /// The one with the best accuracy; the first of equals.
+    pub(crate) fn best<'a>(all: impl IntoIterator<Item = &'a Self>) -> Option<&'a Self> {
+        let better = |best: &'a Self, other: &'a Self| match other.accuracy > best.accuracy {
+            true => other,
+            false => best,
+        };
+        all.into_iter().reduce(better)
+    }
 }
 
 /// A search with the trainings of its cell.
@@ -358,9 +364,7 @@ mod tests {
         let verdict = |found: Option<f64>, other: f64, left_out: &[&str]| {
             let mut candidates = vec![candidate("resnet-9", other), candidate("ASAP", 0.5)];
             candidates.extend(found.map(|accuracy| candidate("search-0", accuracy)));
-            let first = candidates.iter().rev();
-            let best = first.max_by(|a, b| a.accuracy.total_cmp(&b.accuracy));
-            let winner = best.unwrap().name.clone();
+            let winner = Candidate::best(&candidates).unwrap().name.clone();
             let left_out = left_out
                 .iter()
                 .map(|name| LeftOut { name: (*name).to_owned(), reason: "too heavy".to_owned() });

@@ -11,7 +11,8 @@ use asap_net::optimizer::Sgd;
 use schemars::schema_for;
 
 use super::config::{
-    AugmentConfig, Config, NetworkConfig, QueryConfig, Relaxation, SearchConfig, TrainConfig,
+    AugmentConfig, Config, LimitsConfig, NetworkConfig, QueryConfig, Relaxation, SearchConfig,
+    TrainConfig,
 };
 use crate::error::Error;
 use crate::memory::memory_for_images;
@@ -192,6 +193,13 @@ impl AugmentConfig {
     /// AutoAugment's policy, if there is one.
     pub(super) fn policy(&self) -> Option<Policy> {
         self.auto_augment.parse().ok()
+    }
+}
+
+impl LimitsConfig {
+    /// The limit on memory alone.
+    pub(crate) fn of_memory(&self) -> Self {
+        Self { memory_mb: self.memory_mb, ..Self::default() }
     }
 }
 

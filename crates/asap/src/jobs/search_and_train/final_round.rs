@@ -227,9 +227,3 @@ pub(super) fn is_short(error: &Error) -> bool {
 fn published(family: Family) -> Option<&'static PublishedCell> {
     PublishedCell::find(PUBLISHED).ok().filter(|cell| cell.genotype().family() == family)
 }
-
-/// The candidate with the best accuracy; the first of equals.
-pub(super) fn best(candidates: &[Candidate]) -> &Candidate {
-    let better = |best: &&Candidate, other: &&Candidate| best.accuracy.total_cmp(&other.accuracy);
-    candidates.iter().rev().max_by(better).expect("a final has candidates")
-}

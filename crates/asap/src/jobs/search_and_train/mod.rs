@@ -25,7 +25,7 @@ use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::spread::Spread;
 use crate::run::tables::{Candidate, Final, LeftOut, RunResult, SearchAndTrainings};
-use crate::settings::config::{Config, LimitsConfig};
+use crate::settings::config::Config;
 use final_round::{Judged, is_short};
 
 /// Fewer training images than this are not searched on: half of them could not tell operations apart.
@@ -112,9 +112,7 @@ impl planned::Plan for Repeats {
             let simple = Design::Plain(SIMPLE.parse()?);
             let share = Share { seconds: seconds / f64::from(self.trainings), must: false };
             // Another candidate may keep limits that this one cannot.
-            let memory_mb = config.limits.memory_mb;
-            let limits = LimitsConfig { memory_mb, ..LimitsConfig::default() };
-            let config = Config { limits, ..config.clone() };
+            let config = Config { limits: config.limits.of_memory(), ..config.clone() };
             fit::training(&config, &simple, &images, share, Size::Decided)?;
         }
         Ok(Some(images))
@@ -247,14 +245,13 @@ impl Progress<'_> {
         }
         let Judged::Done(others) = self.compare(&searches)? else { return Ok(None) };
         candidates.extend(others);
-        if candidates.is_empty() {
+        let Some(winner) = Candidate::best(&candidates) else {
             if let Some(place) = self.left_out.iter().position(|(_, error)| !is_short(error)) {
                 return Err(self.left_out.swap_remove(place).1);
             }
             let note = format!("the time is too short for a final: training {SIMPLE}");
             return self.simple(searches, candidates, note);
-        }
-        let winner = final_round::best(&candidates);
+        };
         self.say(&format!("winner of the final: {}", winner.name));
         let (name, design) = (winner.name.clone(), winner.design.clone());
         let seed = searches.iter().find(|s| s.folder == name).map(|s| s.search.seed);
