@@ -29,6 +29,8 @@ const FEWEST_TO_COMPARE: usize = 500;
 /// Steps that an epoch should have, and the smallest batch that may be needed for them.
 const STEPS: usize = 20;
 const SMALLEST_BATCH: usize = 16;
+/// The most training images that are held out where test images measure the network, since then they only show how it goes.
+const ENOUGH_TO_WATCH: f64 = 1000.0;
 /// Multiply-adds of the network whose speed is measured first.
 const PROBE: u64 = 10_000_000;
 /// The fewest channels of a network.
@@ -100,7 +102,7 @@ pub fn search(config: &Config, images: &Splits, seconds: f64, usual: bool) -> Re
 }
 
 /// A training that fits into its share of the time. If its size is not given, its network gets as many channels as go with the
-/// number of epochs.
+/// number of epochs. Where there are test images, hardly any others are held out.
 ///
 /// # Errors
 /// Those of [`Training::new`], or if the time is too short for an epoch.
@@ -122,6 +124,9 @@ pub fn training(
     let batch = (batch - batch % config.workers).max(config.workers);
     train.lr *= batch as f64 / train.batch as f64;
     train.batch = batch;
+    if images.test.is_some() {
+        train.validation = train.validation.min(ENOUGH_TO_WATCH / images.train.len() as f64);
+    }
     if size == Size::Decided {
         config.train.multiply_adds = multiply_adds(&config, design, images, share.seconds)?;
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use asap::jobs::fit::{self, Share, Size};
 use asap::jobs::searched_weights;
 use asap::run::folder::{BEST, CHECKPOINT, CONFIG, REPORT, RESULT, WEIGHTS};
 use asap::run::record::TrainRecord;
@@ -352,6 +353,22 @@ fn limits_are_kept_by_as_many_channels_as_they_allow() {
     );
     let least = refused(|c| c.limits.latency_ms = 1e-7);
     assert!(least.contains("limits.latency_ms: expected at least"), "{least}");
+}
+
+#[test]
+fn a_training_within_a_time_keeps_its_images_where_test_images_judge_it() {
+    let held_out = |images: usize, test: Option<Dataset>| {
+        let images = Splits { test, ..stripes(images) };
+        let mut config = settings();
+        config.train.validation = 0.25;
+        let share = Share { seconds: 3600.0, must: false };
+        let resnet = Design::Plain("resnet-8".parse().unwrap());
+        let fit = fit::training(&config, &resnet, &images, share, Size::Given).unwrap();
+        Training::new(fit.config, resnet, images).unwrap().data().valid_images
+    };
+    assert_eq!(held_out(6000, Some(stripes(30).train)), 1000);
+    assert_eq!(held_out(600, Some(stripes(30).train)), 150, "they are few anyway");
+    assert_eq!(held_out(6000, None), 1500, "nothing else says how good it is");
 }
 
 #[test]
