@@ -158,9 +158,9 @@ impl Command {
     pub(crate) fn writes(&self) -> bool {
         matches!(
             self,
-            Self::Search(_)
-                | Self::Train(_)
-                | Self::Run(_)
+            Self::Search(SearchArgs { dry_run: false, .. })
+                | Self::Train(TrainArgs { dry_run: false, .. })
+                | Self::Run(RunArgs { dry_run: false, .. })
                 | Self::Transfer(_)
                 | Self::Compare(_)
                 | Self::Reproduce(_)
@@ -172,12 +172,28 @@ impl Command {
 
     /// True if chance plays a part in the command, and so `--seed`. An evaluation splits images as its training did.
     pub(crate) fn draws(&self) -> bool {
-        !matches!(self, Self::Evaluate(_) | Self::Predict(_) | Self::Export(_) | Self::Cells(_))
+        !matches!(
+            self,
+            Self::Evaluate(_)
+                | Self::Predict(_)
+                | Self::Export(_)
+                | Self::Cells(_)
+                | Self::Bench(_)
+                | Self::Docs(_)
+        )
     }
 
-    /// True if the command computes networks on a device, and so `--device`.
+    /// True if the command computes networks on a device, and so `--device`. Latencies are those of this CPU.
     pub(crate) fn computes(&self) -> bool {
-        !matches!(self, Self::Cells(_) | Self::Data(_) | Self::Docs(_) | Self::Pac(_))
+        use BenchCommand::{Data, Latency};
+        !matches!(
+            self,
+            Self::Cells(_)
+                | Self::Data(_)
+                | Self::Docs(_)
+                | Self::Pac(_)
+                | Self::Bench(BenchArgs { command: Data { .. } | Latency { .. } })
+        )
     }
 
     /// True if the command reads a configuration, and so `--config` and `--set`.

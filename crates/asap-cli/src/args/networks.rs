@@ -32,6 +32,8 @@ pub(crate) enum Split {
     Test,
     Valid,
     Train,
+    /// All images, those of training among them
+    All,
 }
 
 #[derive(Debug, Args)]

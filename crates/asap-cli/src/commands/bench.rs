@@ -24,12 +24,13 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
         }
         BenchCommand::Eval { size, cell } => {
             let design = super::cells::read_design(cell)?;
+            super::cells::no_cells_of_plain(&design, size.cells)?;
             let [channels, cells] = super::cells::network_size(&design);
             bench::evaluation(&config(size, [channels, cells, 32], common)?, &design)?
         }
         BenchCommand::Latency { cell, size, anew } => {
             let design = super::cells::read_design(cell)?;
-            let shape = super::cells::shape(&design, size, Stem::Small);
+            let shape = super::cells::shape(&design, size, Stem::Small)?;
             let threads = common.threads.filter(|&threads| threads > 0).unwrap_or(1);
             let found = NetworkLatency::of(&design, shape, threads, *anew)?;
             return output::print(common.json, &found, &pieces(&found));

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
                 None => read_design(cell)?,
             };
             let stem = if *imagenet { Stem::Large } else { Stem::Small };
-            cost(&design, &shape(&design, size, stem), common)
+            cost(&design, &shape(&design, size, stem)?, common)
         }
         CellsCommand::Convert { cell, space, to } => {
             let genotype = read_of(cell, *space)?;
@@ -53,10 +53,26 @@ pub(crate) fn network_size(design: &Design) -> [usize; 2] {
     }
 }
 
+/// Refuses a number of cells for a network that consists of none.
+pub(crate) fn no_cells_of_plain(design: &Design, cells: Option<usize>) -> anyhow::Result<()> {
+    match (design, cells) {
+        (Design::Plain(network), Some(cells)) => Err(Usage(format!(
+            "--cells {cells}: {network} has no cells, its name gives its depth; leave it out"
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}
+
 /// The shape of the network of a design; its published size where none is given.
-pub(crate) fn shape(design: &Design, size: &NetworkSize, stem: Stem) -> NetworkShape {
+pub(crate) fn shape(
+    design: &Design,
+    size: &NetworkSize,
+    stem: Stem,
+) -> anyhow::Result<NetworkShape> {
+    no_cells_of_plain(design, size.cells)?;
     let [channels, cells] = network_size(design);
-    NetworkShape {
+    Ok(NetworkShape {
         channels: size.channels.unwrap_or(channels),
         cells: size.cells.unwrap_or(cells),
         height: size.size,
@@ -64,7 +80,7 @@ pub(crate) fn shape(design: &Design, size: &NetworkSize, stem: Stem) -> NetworkS
         in_channels: size.in_channels,
         classes: size.classes,
         stem,
-    }
+    })
 }
 
 /// Reads a cell as [`read`] does, or the name of a plain network.

@@ -46,6 +46,9 @@ pub(crate) fn run(args: &DataArgs, common: &Common) -> anyhow::Result<()> {
 }
 
 pub(super) fn load(source: &DataSource, options: &LoadOptions) -> anyhow::Result<Splits> {
+    if let Some(dir) = &source.data_dir {
+        super::no_unused_folder(Some(&source.data), dir)?;
+    }
     let spec: DataSpec = source.data.parse()?;
     Ok(asap_data::load(&spec, source.data_dir.as_deref(), options)?)
 }

@@ -47,6 +47,9 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
         skip_corrupt: args.skip_corrupt || options.skip_corrupt,
         ..options
     };
+    if let Some(dir) = &args.data_dir {
+        super::no_unused_folder(Some(source), dir)?;
+    }
     let own_dir = config.as_ref().and_then(Config::data_dir);
     let dir = args.data_dir.as_deref().or(own_dir);
     let splits = asap_data::load(&source.parse::<DataSpec>()?, dir, &options)?;
@@ -66,13 +69,14 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
         }
         (Split::Valid, _) => ("valid", splits.valid),
         (Split::Test, _) => ("test", splits.test),
+        (Split::All, _) => ("all", Some(splits.joined()?)),
     };
     let images = images.ok_or_else(|| {
         Usage(format!("{source}: expected {part} images, found none; choose another --split"))
     })?;
     if config.is_none() && images.len() < all {
         eprintln!(
-            "note: these are {} of the {all} images of {source}; --split names the other parts",
+            "note: these are {} of the {all} images of {source}; --split names the other parts, and --split all takes all",
             images.len()
         );
     }
@@ -95,6 +99,9 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
             "note: an older version trained this network and did not note its test images; if they were chosen from one \
              folder, others are chosen now, and it may have been trained on them"
         );
+    }
+    if config.is_some() && part == "all" {
+        eprintln!("note: the network was trained on most of these images");
     }
     let by_number = images.classes().iter().all(|name| !network.card().classes.contains(name));
     let evaluation = network.evaluate(images)?;

@@ -19,7 +19,7 @@ pub(crate) mod transfer;
 #[cfg(feature = "watch")]
 pub(crate) mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,7 +30,7 @@ use asap::run::folder::Place;
 use asap::settings::Origin;
 use asap::settings::config::Config;
 use asap::{Layers, Outcome, Preset, RunFolder};
-use asap_data::DataSpec;
+use asap_data::{DataSpec, DatasetName};
 
 use crate::args::{Command, Common, Limits, MemoryLimit, Part, Settings, TimeLimit};
 use crate::output::shell_word;
@@ -43,6 +43,8 @@ pub(crate) fn layers(settings: &Settings, common: &Common) -> anyhow::Result<Lay
         layers.put("data.source", anywhere(data));
     }
     if let Some(dir) = &settings.data_dir {
+        let source = layers.effective().into_iter().find(|(key, ..)| key == "data.source");
+        no_unused_folder(source.as_ref().and_then(|(_, value, _)| value.as_str()), dir)?;
         layers.put("data.dir", dir.to_string_lossy().as_ref());
     }
     if let Some(space) = settings.space {
@@ -59,6 +61,19 @@ pub(crate) fn anywhere(data: &str) -> String {
     };
     let found = std::fs::canonicalize(&path).or_else(|_| std::path::absolute(&path));
     found.ok().and_then(|path| path.to_str().map(str::to_owned)).unwrap_or(data.to_owned())
+}
+
+/// Refuses the folder of a known data set for other images, or none: those of the folder would not be read.
+pub(crate) fn no_unused_folder(data: Option<&str>, dir: &Path) -> anyhow::Result<()> {
+    let (data, dir) = (data.unwrap_or(DatasetName::Embedded.as_str()), dir.display());
+    match data.parse::<DataSpec>()? {
+        DataSpec::Named(name) if name != DatasetName::Embedded => Ok(()),
+        _ => Err(crate::failure::Usage(format!(
+            "--data-dir {dir}: is the folder of a data set known by name, as in --data cifar10, and would not be read for --data {data}; \
+             for your own images use --data {dir}"
+        ))
+        .into()),
+    }
 }
 
 /// Adds the limits of the trained network.

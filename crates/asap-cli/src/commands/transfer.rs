@@ -30,7 +30,15 @@ pub(crate) fn prepare(
             transfer.with_shard(shard)?
         }
         None => {
-            let config = super::shared_layers(args.preset, common)?.resolve()?;
+            let layers = super::shared_layers(args.preset, common)?;
+            if let Some((key, value, origin)) = super::given(&layers, &["data.source", "data.dir"])
+            {
+                return Err(crate::failure::Usage(format!(
+                    "{key} = {value} ({origin}): would change nothing; --data gives the data sets here"
+                ))
+                .into());
+            }
+            let config = layers.resolve()?;
             let named = |cell: &String| -> anyhow::Result<NamedCell> {
                 Ok(NamedCell { name: cell_name(cell), design: super::cells::read_design(cell)? })
             };

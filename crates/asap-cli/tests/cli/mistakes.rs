@@ -76,6 +76,28 @@ fn mistakes_are_named_and_end_with_2() {
 }
 
 #[test]
+fn options_that_would_change_nothing_are_refused() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    refused(&["search", "--dry-run", "--out", "o"], at, &["--out o", "nothing to write"]);
+    refused(&["bench", "latency", "--device", "wgpu"], at, &["--device: would change nothing"]);
+    refused(&["bench", "data", "embedded", "--device", "wgpu"], at, &["--device: would change"]);
+    refused(&["bench", "search", "--seed", "1"], at, &["--seed: would change nothing"]);
+    for command in [&["cells", "cost"][..], &["bench", "latency", "--cell"]] {
+        let cells = [command, &["resnet-20", "--cells", "9"]].concat();
+        refused(&cells, at, &["--cells 9: resnet-20 has no cells", "leave it out"]);
+    }
+    let folder = ["search", "--data-dir", "photos"];
+    refused(&folder, at, &["would not be read for --data embedded", "--data photos"]);
+    let folder = ["data", "check", "photos/", "--data-dir", "cifar"];
+    refused(&folder, at, &["would not be read for --data photos/", "--data cifar"]);
+    let named = ["search", "--set", "data.source=cifar10", "--data-dir", "nowhere"];
+    refused(&named, at, &["cifar10", "nowhere"]);
+    let source = ["transfer", "--cells", "ASAP", "--set", "data.source=cifar10"];
+    refused(&source, at, &["data.source = \"cifar10\" (command line)", "--data gives"]);
+}
+
+#[test]
 fn mistakes_of_a_training_are_named_and_end_with_2() {
     let here = tempfile::tempdir().unwrap();
     let at = here.path();

@@ -70,6 +70,8 @@ fn a_cell_is_trained_evaluated_and_used() {
     assert_eq!(held_out["images"], 20);
     let accuracy = 1.0 - held_out["error"].as_f64().unwrap();
     assert!((accuracy - trained["valid_accuracy"].as_f64().unwrap()).abs() < 1e-9);
+    let whole = json(&asap(&["evaluate", "run", "--split", "all", "--json"], at));
+    assert_eq!(whole["images"], 400, "of training, held out, and for testing");
     refused(&["evaluate", "run", "--seed", "3"], at, &["--seed: would change nothing"]);
     refused(&["cells", "list", "--device", "cpu"], at, &["--device: would change nothing"]);
 
@@ -155,7 +157,7 @@ fn a_cell_is_trained_evaluated_and_used() {
     refused(&["predict", "run", "photos/a.jpg", "--top", "0"], at, &["--top"]);
     refused(&["predict", "photos", "photos/a.jpg"], at, &["photos", "finished training"]);
     refused(&["evaluate", "run", "--data", "nowhere"], at, &["nowhere"]);
-    refused(&["evaluate", "run", "--split", "all"], at, &["--split", "test, valid, train"]);
+    refused(&["evaluate", "run", "--split", "half"], at, &["--split", "test, valid, train, all"]);
     refused(&["train", "--resume", "nowhere"], at, &["nowhere"]);
     refused(&["search", "--resume", "run"], at, &["search"]);
 }
