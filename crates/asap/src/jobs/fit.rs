@@ -5,11 +5,14 @@ use std::time::Instant;
 use asap_core::plan::Plan;
 use asap_core::{Cost, Design};
 use asap_data::Splits;
+use asap_kernels::{Level, Precision};
+use asap_net::device::DeviceName;
 
 use crate::duration::{counted, duration};
 use crate::error::Error;
 use crate::memory::{Footprint, available_mb};
 use crate::search::Search;
+use crate::settings::AutoPrecision;
 use crate::settings::config::Config;
 use crate::settings::usual_search_epochs;
 use crate::train::{MOST_EPOCHS, Training, closest};
@@ -114,7 +117,7 @@ pub fn training(
     size: Size,
 ) -> Result<Fit, Error> {
     let started = Instant::now();
-    let mut config = config.clone();
+    let mut config = in_fastest_precision(config.clone());
     let train = &mut config.train;
     (train.epochs, train.warmup_epochs, train.cycles, train.seconds) = (1, 0.0, 1, 0.0);
     // Few images need small batches, or there would be few steps; the rate follows the batch.
@@ -132,6 +135,7 @@ pub fn training(
     }
     let Speed { mut config, cost, channels, steps, seconds_per_epoch, .. } =
         Speed::of(config, design, images)?;
+    let mixed = if config.precision() == Precision::Bf16 { ", in bf16" } else { "" };
     let seconds = share.seconds - started.elapsed().as_secs_f64();
     let epochs = closest(0.0, seconds_per_epoch, seconds);
     if epochs == 0 && !share.must {
@@ -151,13 +155,22 @@ pub fn training(
     let expected = train.epochs as f64 * seconds_per_epoch;
     train.seconds = if train.epochs == epochs { seconds } else { expected };
     let plan = format!(
-        "{channels} channels ({} weights, {:.1} M multiply-adds), {} of {steps} steps of {batch} images{without}, about {}",
+        "{channels} channels ({} weights, {:.1} M multiply-adds), {} of {steps} steps of {batch} images{without}{mixed}, about {}",
         cost.params,
         cost.multiply_adds as f64 / 1e6,
         counted(train.epochs, "epoch"),
         duration(expected)
     );
     Ok(Fit { config, plan })
+}
+
+/// With `precision = "auto"`, the one that is faster here.
+fn in_fastest_precision(mut config: Config) -> Config {
+    let mixed = config.device == DeviceName::Cpu && Level::available()[0].multiplies_bf16();
+    if mixed && config.precision == AutoPrecision::Auto {
+        config.precision = AutoPrecision::Value(Precision::Bf16);
+    }
+    config
 }
 
 /// The images on which trainings of `seconds` are compared, so few that each is seen several times; `train.images` if that is fewer.
@@ -170,6 +183,7 @@ pub fn images_to_compare(
     images: &Splits,
     seconds: f64,
 ) -> Result<usize, Error> {
+    let config = &in_fastest_precision(config.clone());
     let probe = Speed::of_probe(config, design, images)?;
     let images_seen = seconds * probe.images as f64 / probe.seconds_per_epoch;
     let all = images_seen * probe.cost.multiply_adds as f64;
@@ -208,7 +222,7 @@ fn within_memory(
     let free = available_mb().map(|available| MEMORY * available);
     let limit = Some(config.limits.memory_mb as f64).filter(|&limit| limit > 0.0);
     let allowed = free.into_iter().chain(limit).reduce(f64::min);
-    let footprint = Footprint::of_training(design, config.precision);
+    let footprint = Footprint::of_training(design, config.precision());
     while let Some(allowed) = allowed.filter(|_| found > smallest) {
         let cost = Plan::of(design, &shape.closest(design, found)?, false)?.cost();
         if footprint.mb(&cost, config.train.batch.min(data.len())) <= allowed {

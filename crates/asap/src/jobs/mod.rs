@@ -314,7 +314,7 @@ pub fn load(config: &Config, observer: &mut dyn Observer) -> Result<Splits, Erro
     for warning in &splits.warnings {
         observer.on_event(Event::Note(warning));
     }
-    if config.precision == Precision::Bf16 && !Level::available()[0].multiplies_bf16() {
+    if config.precision() == Precision::Bf16 && !Level::available()[0].multiplies_bf16() {
         observer.on_event(Event::Note(SLOWER));
     }
     Ok(splits)

@@ -120,7 +120,7 @@ impl Search {
             &shape,
             architecture.space(),
             policy,
-            Engine::with_precision(&device, config.precision),
+            Engine::with_precision(&device, config.precision()),
             &device,
             config.seed,
         )?;
@@ -312,5 +312,5 @@ fn memory_mb(
         cost.activations = paths.map(of_path).max().unwrap_or(cost.activations);
     }
     let family = architecture.space().family;
-    Footprint::of_search(family, config.samples_paths(), config.precision).mb(&cost, batch)
+    Footprint::of_search(family, config.samples_paths(), config.precision()).mb(&cost, batch)
 }

@@ -1,6 +1,40 @@
-//! Numbers that are given, or derived.
+//! Values that are given, or derived.
 
+use std::fmt;
+use std::str::FromStr;
+
+use asap_kernels::Precision;
 use serde::{Deserialize, Serialize};
+
+/// A precision, or `auto`: `f32`, but for trainings within a time whatever is faster on this processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoPrecision {
+    /// Derived.
+    #[default]
+    Auto,
+    /// Given.
+    Value(Precision),
+}
+
+impl fmt::Display for AutoPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Value(precision) => precision.fmt(f),
+        }
+    }
+}
+
+impl FromStr for AutoPrecision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Value).map_err(|error| format!("{error}, or auto")),
+        }
+    }
+}
 
 /// A number, or `auto`: derived from the rest of the configuration and the data.
 #[derive(Clone, Copy, Debug, PartialEq)]

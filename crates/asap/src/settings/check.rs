@@ -80,7 +80,7 @@ impl Config {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         let train = &self.train;
-        check_precision(self.device, self.precision)?;
+        check_precision(self.device, self.precision())?;
         let at_least_one = [
             ("network.channels", self.network.channels),
             ("network.cells", self.network.cells),

@@ -7,6 +7,7 @@ use asap_core::{
     TemperatureSchedule, ThresholdPolicy,
 };
 use asap_data::{Augment, DataSpec, LoadOptions, Policy};
+use asap_kernels::Precision;
 use asap_net::optimizer::Sgd;
 use schemars::schema_for;
 
@@ -16,7 +17,7 @@ use super::config::{
 };
 use crate::error::Error;
 use crate::memory::memory_for_images;
-use crate::settings::{Auto, MethodName};
+use crate::settings::{Auto, AutoPrecision, MethodName};
 
 /// Total movement of an alpha that the paper's search allows: 3e-4 per step, 45 epochs of 260 steps.
 const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
@@ -55,6 +56,14 @@ impl Config {
         match self.search.epochs {
             0 => usual_search_epochs(steps),
             epochs => epochs,
+        }
+    }
+
+    /// The precision of searches and trainings; `auto` is `f32`.
+    pub fn precision(&self) -> Precision {
+        match self.precision {
+            AutoPrecision::Auto => Precision::F32,
+            AutoPrecision::Value(precision) => precision,
         }
     }
 

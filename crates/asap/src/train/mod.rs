@@ -111,9 +111,9 @@ impl Training {
         let batch = config.batch_of(config.train.batch, data.train_images)?;
         memory::check(config.limits.memory_mb, "train.batch", batch, |batch| {
             let part = config.part_of(batch);
-            Footprint::of_training(&design, config.precision).mb(&cost, part)
+            Footprint::of_training(&design, config.precision()).mb(&cost, part)
         })?;
-        let network = Network::new(plan, Engine::with_precision(&device, config.precision));
+        let network = Network::new(plan, Engine::with_precision(&device, config.precision()));
         let parameters = network.parameters(&device, config.seed);
         let loader = |images: Arc<Dataset>, indices, augment, shuffle| {
             let (batch, seed) = (config.train.batch, config.seed);
@@ -212,7 +212,7 @@ impl Training {
     pub fn memory_estimate_mb(&self) -> f64 {
         let batch = self.config.train.batch.min(self.data.train_images);
         let part = self.config.part_of(batch);
-        Footprint::of_training(&self.design, self.config.precision).mb(&self.cost, part)
+        Footprint::of_training(&self.design, self.config.precision()).mb(&self.cost, part)
     }
 
     /// Key numbers of the training before it starts.

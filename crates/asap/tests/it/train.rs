@@ -8,9 +8,13 @@ use asap::jobs::searched_weights;
 use asap::run::folder::{BEST, CHECKPOINT, CONFIG, REPORT, RESULT, WEIGHTS};
 use asap::run::record::TrainRecord;
 use asap::settings::config::Config;
-use asap::{DeviceName, Memory, Outcome, RunFolder, Search, TrainResult, TrainedNetwork, Training};
+use asap::{
+    DeviceName, Layers, Memory, Outcome, Precision, Preset, RunFolder, Search, TrainResult,
+    TrainedNetwork, Training,
+};
 use asap_core::{Design, Family, Genotype, NetworkShape, PublishedCell, SearchSpace, Stem};
 use asap_data::{Dataset, Normalization, Splits, stratified_halves};
+use asap_kernels::Level;
 use asap_net::trained::NetworkCard;
 use burn::tensor::Device;
 use rand::{RngExt, SeedableRng};
@@ -369,6 +373,25 @@ fn a_training_within_a_time_keeps_its_images_where_test_images_judge_it() {
     assert_eq!(held_out(6000, Some(stripes(30).train)), 1000);
     assert_eq!(held_out(600, Some(stripes(30).train)), 150, "they are few anyway");
     assert_eq!(held_out(6000, None), 1500, "nothing else says how good it is");
+}
+
+#[test]
+fn a_training_within_a_time_takes_the_faster_precision_unless_one_is_given() {
+    let precision = |given: &str| {
+        let mut layers = Layers::preset(Preset::Quick);
+        layers.set(&format!("precision={given}")).unwrap();
+        let config = layers.resolve().unwrap();
+        assert_eq!(config.precision() == Precision::Bf16, given == "bf16", "without a time");
+        let share = Share { seconds: 60.0, must: false };
+        let resnet = Design::Plain("resnet-8".parse().unwrap());
+        let fit = fit::training(&config, &resnet, &data(), share, Size::Decided).unwrap();
+        assert_eq!(fit.plan.contains("in bf16"), fit.config.precision() == Precision::Bf16);
+        fit.config.precision()
+    };
+    let mixed = Level::available()[0].multiplies_bf16();
+    assert_eq!(precision("auto"), if mixed { Precision::Bf16 } else { Precision::F32 });
+    assert_eq!(precision("f32"), Precision::F32);
+    assert_eq!(precision("bf16"), Precision::Bf16);
 }
 
 #[test]

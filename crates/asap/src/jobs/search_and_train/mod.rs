@@ -2,6 +2,7 @@
 //! the best, within a time if one is given.
 
 mod final_round;
+mod trainings;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -22,11 +23,12 @@ use crate::jobs::planned::{self, Planned};
 use crate::report;
 use crate::run::driver::with_threads;
 use crate::run::folder::{self as run_folder, RunFolder};
-use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
+use crate::run::record::{Event, Observer, Outcome, SearchResult};
 use crate::run::spread::Spread;
 use crate::run::tables::{Candidate, Final, LeftOut, RunResult, SearchAndTrainings};
 use crate::settings::config::Config;
 use final_round::{Judged, is_short};
+use trainings::training_folder;
 
 /// Fewer training images than this are not searched on: half of them could not tell operations apart.
 pub const FEWEST_IMAGES: usize = 500;
@@ -322,82 +324,8 @@ impl Progress<'_> {
         self.finish(searches, Final { candidates, winner, note, ..Final::default() }, &design, None)
     }
 
-    /// Trains the winner, in every size.
-    fn finish(
-        &mut self,
-        searches: Vec<SearchAndTrainings>,
-        mut outcome: Final,
-        design: &Design,
-        found_by: Option<u64>,
-    ) -> Result<Option<RunResult>, Error> {
-        let winner = &outcome.winner;
-        // Of the time, the largest network takes as much as all smaller ones together, and a little more.
-        let of_largest = time_of_sizes(0..1) / time_of_sizes(0..self.run.plan.sizes);
-        let trainings = self.train(winner, design, found_by, of_largest)?;
-        let Some(trainings) = trainings else { return Ok(None) };
-        let largest = trainings[0].1.multiply_adds;
-        for size in 1..self.run.plan.sizes {
-            let made = self.train_smaller(&outcome.winner, design, largest, size)?;
-            let Some(made) = made else {
-                return Ok(None);
-            };
-            outcome.smaller.push(made);
-        }
-        outcome.trainings = trainings;
-        Ok(Some(self.result(searches, Some(outcome))))
-    }
-
-    /// The training of a network with fewer multiply-adds than the `largest`: half of them for size 1, and so on.
-    fn train_smaller(
-        &mut self,
-        name: &str,
-        design: &Design,
-        largest: u64,
-        size: u32,
-    ) -> Result<Option<(String, TrainResult)>, Error> {
-        let (run, images) = (self.run, self.images);
-        let folder = format!("smaller/{size}");
-        let mut config = self.config.clone();
-        config.train.inherit = false;
-        config.train.multiply_adds = (largest >> size).max(1);
-        let path = run.path(&folder);
-        let fitting = |progress: &Self, seconds: f64| {
-            let left = seconds * (1.0 - fit::REST) - progress.spent();
-            let share = time_of_sizes(size..size + 1) / time_of_sizes(size..run.plan.sizes);
-            fit::training(
-                &config,
-                design,
-                images,
-                Share { seconds: left * share, must: true },
-                Size::Given,
-            )
-        };
-        let title = format!("training of a smaller {name}, {size} of {}", run.plan.sizes - 1);
-        let config = self.decided(&path, &title, config.clone(), fitting)?;
-        let made = self.train_in(&path, &config, design, images, None)?;
-        Ok(made.map(|result| (folder, result)))
-    }
-
     fn say(&mut self, text: &str) {
         self.observer.on_event(Event::Begin(text));
-    }
-
-    /// Trains in a folder; `None` if asked to stop.
-    fn train_in(
-        &mut self,
-        path: &Path,
-        config: &Config,
-        design: &Design,
-        images: &Splits,
-        inherit: Option<&Path>,
-    ) -> Result<Option<TrainResult>, Error> {
-        let (observer, stop) = (&mut *self.observer, self.stop);
-        let made = jobs::train(path, config, design, Some(images), inherit, observer, stop)?;
-        self.note_time()?;
-        Ok(match made {
-            Outcome::Finished(result) => Some(*result),
-            Outcome::Stopped => None,
-        })
     }
 
     /// Keeps the time spent, for a process that resumes the run. What a search or a training that is not finished has spent is in
@@ -460,50 +388,6 @@ impl Progress<'_> {
         })
     }
 
-    /// The trainings of a design, which the search of that seed found, if any did, in this part of the time that is left. All of them
-    /// are of one size.
-    fn train(
-        &mut self,
-        name: &str,
-        design: &Design,
-        found_by: Option<u64>,
-        part: f64,
-    ) -> Result<Option<Vec<(String, TrainResult)>>, Error> {
-        let (run, images) = (self.run, self.images);
-        let count = run.plan.trainings;
-        let mut trainings: Vec<(String, TrainResult)> = Vec::new();
-        for (number, seed) in (0..count).zip(run.config.seeds(count)) {
-            let folder = training_folder(found_by.filter(|_| !run.plan.with_final), seed);
-            let mut config = Config { seed, ..self.config.clone() };
-            let search = found_by.map(|seed| run.path(search_folder(seed)));
-            let inherit = search.filter(|_| config.train.inherit);
-            config.train.inherit = inherit.is_some();
-            if inherit.is_some() {
-                // The weights fit the channels of the search network only.
-                config.train.multiply_adds = 0;
-            }
-            let mut size = if inherit.is_some() { Size::Given } else { Size::Decided };
-            if let Some((first, _)) = trainings.first() {
-                let (_, first) = RunFolder::open(&run.path(first))?;
-                config.train.multiply_adds = first.train.multiply_adds;
-                (config.limits, size) = (first.limits, Size::Given);
-            }
-            let path = run.path(&folder);
-            let fitting = |progress: &Self, seconds: f64| {
-                let left = seconds * (1.0 - fit::REST) - progress.spent();
-                let seconds = seconds_each(left, part, number, count);
-                fit::training(&config, design, images, Share { seconds, must: true }, size)
-            };
-            let title = format!("training of {name}, seed {seed}");
-            let config = self.decided(&path, &title, config.clone(), fitting)?;
-            match self.train_in(&path, &config, design, images, inherit.as_deref())? {
-                Some(result) => trainings.push((folder, result)),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(trainings))
-    }
-
     fn result(&self, searches: Vec<SearchAndTrainings>, outcome: Option<Final>) -> RunResult {
         let trainings = searches.iter().map(|search| &search.trainings);
         let errors: Vec<Vec<f64>> = trainings
@@ -542,25 +426,6 @@ fn search_folder(seed: u64) -> String {
     format!("search-{seed}")
 }
 
-/// The folder of a training of what one of several searches found, or of a winner.
-fn training_folder(search: Option<u64>, seed: u64) -> String {
-    match search {
-        Some(search) => format!("train-{search}-{seed}"),
-        None => format!("train-{seed}"),
-    }
-}
-
-/// Seconds of each training of a group of `count`, `done` of them, that had `part` of what was left before its first: the same for all.
-fn seconds_each(left: f64, part: f64, done: u32, count: u32) -> f64 {
-    let (rest, count) = (f64::from(count - done), f64::from(count));
-    left / (rest + count * (1.0 - part) / part)
-}
-
-/// The time of networks of these sizes, in that of the largest one.
-fn time_of_sizes(sizes: std::ops::Range<u32>) -> f64 {
-    sizes.map(|size| 0.5_f64.powi(size as i32)).sum()
-}
-
 /// Seconds of the epochs of the runs under a folder that have no result yet.
 fn seconds_of_unfinished(folder: &Path) -> f64 {
     #[derive(Deserialize)]
@@ -578,22 +443,4 @@ fn seconds_of_unfinished(folder: &Path) -> f64 {
         epochs.iter().map(|epoch| epoch.epoch_seconds).sum()
     };
     inside.map(|path| of_run(&path) + seconds_of_unfinished(&path)).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trainings_of_a_group_get_equal_times_and_the_rest_its_part() {
-        for (part, count) in [(1.0, 3), (4.0 / 7.0, 3), (0.5, 2), (0.25, 1)] {
-            let mut left = 100.0;
-            for done in 0..count {
-                let seconds = seconds_each(left, part, done, count);
-                assert!((seconds - 100.0 * part / f64::from(count)).abs() < 1e-9, "{seconds}");
-                left -= seconds;
-            }
-            assert!((left - 100.0 * (1.0 - part)).abs() < 1e-9, "{left}");
-        }
-    }
 }
