@@ -90,7 +90,7 @@ fn begin(config: &Config) -> Result<(Learner, Loader, Loader), Box<dyn Error>> {
     };
     let shape = config.network.shape(data.image_shape(), data.classes().len());
     let device = config.device.open()?;
-    let engine = Engine::with_precision(&device, config.precision);
+    let engine = Engine::with_precision(&device, config.precision());
     let (space, policy) = (config.space()?, EdgePolicy::Anneal);
     let learner = Learner::new(&shape, &space, policy, engine, &device, config.seed)?;
     Ok((learner, loader(&train, 0)?, loader(&valid, 1)?))
