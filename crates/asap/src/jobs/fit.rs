@@ -18,12 +18,12 @@ use crate::settings::usual_search_epochs;
 use crate::train::{MOST_EPOCHS, Training, closest};
 
 /// Multiply-adds of the network that a training is given, for each image that it will see: one of 800,000 images, 16 epochs of
-/// CIFAR-10, gets 93 M. More time thus makes network and training larger by the same factor.
-const MULTIPLY_ADDS_PER_IMAGE_SEEN: f64 = 116.0;
+/// CIFAR-10, gets 32 M. More time thus makes network and training larger by the same factor. Measured in docs/results/time.md.
+const MULTIPLY_ADDS_PER_IMAGE_SEEN: f64 = 40.0;
 /// Epochs beyond which more time makes the network larger only: to see few images more often teaches little.
 const ENOUGH_EPOCHS: f64 = 120.0;
 /// The most epochs of a training that cutout does not help: docs/results/time.md.
-const TOO_SHORT_FOR_CUTOUT: usize = 10;
+const TOO_SHORT_FOR_CUTOUT: usize = 20;
 /// The epochs that a network is made small enough for, if it can be.
 const FEW_EPOCHS: f64 = 3.0;
 /// How often a training that is compared with others should see its images, and the fewest images of one.
@@ -199,8 +199,7 @@ fn multiply_adds(
     images: &Splits,
     seconds: f64,
 ) -> Result<u64, Error> {
-    let data = &images.train;
-    let shape = config.train.shape(data.image_shape(), data.classes().len());
+    let shape = config.train.shape_for(&images.train);
     let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
     let probe = Speed::of_probe(config, design, images)?;
     let per_image = seconds * probe.cost.multiply_adds as f64 / probe.seconds_per_epoch;
@@ -217,15 +216,14 @@ fn within_memory(
     mut found: u64,
     smallest: u64,
 ) -> Result<u64, Error> {
-    let data = &images.train;
-    let shape = config.train.shape(data.image_shape(), data.classes().len());
+    let shape = config.train.shape_for(&images.train);
     let free = available_mb().map(|available| MEMORY * available);
     let limit = Some(config.limits.memory_mb as f64).filter(|&limit| limit > 0.0);
     let allowed = free.into_iter().chain(limit).reduce(f64::min);
     let footprint = Footprint::of_training(design, config.precision());
     while let Some(allowed) = allowed.filter(|_| found > smallest) {
         let cost = Plan::of(design, &shape.closest(design, found)?, false)?.cost();
-        if footprint.mb(&cost, config.train.batch.min(data.len())) <= allowed {
+        if footprint.mb(&cost, config.train.batch.min(images.train.len())) <= allowed {
             break;
         }
         found = (found / 2).max(smallest);
@@ -247,8 +245,7 @@ struct Speed {
 impl Speed {
     /// That of a network of [`PROBE`] multiply-adds, or of the smallest.
     fn of_probe(config: &Config, design: &Design, images: &Splits) -> Result<Self, Error> {
-        let data = &images.train;
-        let shape = config.train.shape(data.image_shape(), data.classes().len());
+        let shape = config.train.shape_for(&images.train);
         let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
         let mut probe = config.clone();
         let most = PROBE.max(smallest);

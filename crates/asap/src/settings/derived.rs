@@ -6,7 +6,7 @@ use asap_core::{
     Adam, Annealing, EvolutionSettings, NetworkShape, PowerCosineLearningRate, SearchSpace, Stem,
     TemperatureSchedule, ThresholdPolicy,
 };
-use asap_data::{Augment, DataSpec, LoadOptions, Policy};
+use asap_data::{Augment, DataSpec, Dataset, LoadOptions, Policy};
 use asap_kernels::Precision;
 use asap_net::optimizer::Sgd;
 use schemars::schema_for;
@@ -238,6 +238,11 @@ impl TrainConfig {
     pub fn shape(&self, [height, width, in_channels]: [usize; 3], classes: usize) -> NetworkShape {
         let Self { channels, cells, stem, .. } = *self;
         NetworkShape { channels, cells, height, width, in_channels, classes, stem }
+    }
+
+    /// The network to be trained on these images, but for [`TrainConfig::multiply_adds`].
+    pub fn shape_for(&self, images: &Dataset) -> NetworkShape {
+        self.shape(images.image_shape(), images.classes().len())
     }
 
     /// The learning rate over the epochs.

@@ -158,8 +158,7 @@ impl Progress<'_> {
     pub(super) fn equal_cost(&mut self) -> Result<(), Error> {
         let train = &mut self.config.train;
         if train.multiply_adds == 0 && self.run.plan.seconds.is_none() {
-            let images = &self.images.train;
-            let shape = train.shape(images.image_shape(), images.classes().len());
+            let shape = train.shape_for(&self.images.train);
             let usual = published(self.config.space).unwrap_or(PublishedCell::find(PUBLISHED)?);
             let cost = shape.cost_with(&usual.genotype().into(), shape.channels)?;
             train.multiply_adds = cost.multiply_adds;
@@ -203,8 +202,7 @@ fn others(config: &Config) -> Result<Vec<Named>, Error> {
 
 /// Refuses limits that no candidate known so far can keep. Latencies are not measured here.
 pub(super) fn check_limits(config: &Config, images: &Splits) -> Result<(), Error> {
-    let data = &images.train;
-    let shape = config.train.shape(data.image_shape(), data.classes().len());
+    let shape = config.train.shape_for(&images.train);
     let known = others(config)?.into_iter().chain(plain()?);
     let designs: Vec<Design> = known.map(|(_, design)| design).collect();
     train::check_limits(&config.limits, &designs, shape)
