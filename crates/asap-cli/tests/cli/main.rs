@@ -24,7 +24,9 @@ fn asap(args: &[&str], directory: &Path) -> Output {
 
 fn command(args: &[&str], directory: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("asap"));
-    command.args(args).current_dir(directory);
+    // Tables of latencies and unpacked archives stay out of the user's own cache.
+    let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
+    command.args(args).current_dir(directory).env("XDG_CACHE_HOME", cache);
     command
 }
 

@@ -423,7 +423,7 @@ pub struct TrainConfig {
     /// Images per step.
     pub batch: usize,
     /// Fraction of the training images that is held out to monitor the training and to select its best
-    /// epoch; 0: none, unless the data set comes with validation images.
+    /// epoch; 0: none, unless the data set comes with validation images. Within a time at most 1,000 images, if there are test images.
     pub validation: f64,
     /// The most images to train on, in equal shares of every class; 0: all that are not held out.
     #[serde(default)]
