@@ -122,6 +122,16 @@ pub enum DataError {
         /// The decoder's finding.
         found: String,
     },
+    /// Something in an archive, which is unpacked in the user's cache.
+    #[error(
+        "{archive}: {fault} (it was unpacked there; correct the archive, or unpack it yourself and give the folder)"
+    )]
+    InArchive {
+        /// The archive.
+        archive: PathBuf,
+        /// What is wrong in it.
+        fault: Box<DataError>,
+    },
     /// An argument out of range.
     #[error("{name}: expected {expected}, found {found}")]
     Argument {

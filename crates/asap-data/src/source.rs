@@ -102,7 +102,9 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
         load_folder(path, options, DEEPEST)?
     } else if archive::is_archive(path) {
         let folder = archive::unpacked(path, options.cache.as_deref())?;
-        let mut splits = load_folder(&folder, options, DEEPEST)?;
+        let in_archive =
+            |fault| DataError::InArchive { archive: path.to_owned(), fault: Box::new(fault) };
+        let mut splits = load_folder(&folder, options, DEEPEST).map_err(in_archive)?;
         splits.warnings.push(format!("the archive is unpacked in {}", folder.display()));
         splits
     } else {

@@ -89,6 +89,16 @@ fn zip_and_tar_of_class_folders() {
     assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 4, "one folder per archive");
 }
 
+#[test]
+fn a_fault_in_an_archive_names_the_archive() {
+    let (content, out, cache) = (pets(), Folder::new(), Folder::new());
+    content.write("pets/cat/broken.png", "no image");
+    let zip = out.path().join("pets.zip");
+    write_zip(content.path(), &zip);
+    let error = read_in(cache.path(), &zip).unwrap_err();
+    says(&error, &[&zip.display().to_string(), "pets/cat/broken.png", "give the folder"]);
+}
+
 /// The split into training and test images is that of the folder.
 #[test]
 fn an_archive_is_split_as_its_folder() {
