@@ -183,13 +183,14 @@ pub fn images_to_compare(
     images: &Splits,
     seconds: f64,
 ) -> Result<usize, Error> {
-    let config = &in_fastest_precision(config.clone());
-    let probe = Speed::of_probe(config, design, images)?;
-    let images_seen = seconds * probe.images as f64 / probe.seconds_per_epoch;
-    let all = images_seen * probe.cost.multiply_adds as f64;
-    let seen_by_balanced = (all / MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
-    let fitting = ((seen_by_balanced / EPOCHS_TO_COMPARE) as usize).max(FEWEST_TO_COMPARE);
-    Ok(if fitting < probe.images { fitting } else { config.train.images })
+    let mut config = in_fastest_precision(config.clone());
+    let given = config.train.images;
+    config.train.multiply_adds = multiply_adds(&config, design, images, seconds)?;
+    config.limits = config.limits.of_memory();
+    let Speed { images: all, seconds_per_epoch, .. } = Speed::of(config, design, images)?;
+    let seen = seconds * all as f64 / seconds_per_epoch;
+    let fitting = ((seen / EPOCHS_TO_COMPARE) as usize).max(FEWEST_TO_COMPARE);
+    Ok(if fitting < all { fitting } else { given })
 }
 
 /// The multiply-adds of the network that goes with a training of `seconds`.
