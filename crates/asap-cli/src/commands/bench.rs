@@ -24,8 +24,7 @@ pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
         }
         BenchCommand::Eval { size, cell } => {
             let design = super::cells::read_design(cell)?;
-            super::cells::no_cells_of_plain(&design, size.cells)?;
-            let [channels, cells] = super::cells::network_size(&design);
+            let [channels, cells] = super::cells::network_size(&design, size.cells)?;
             bench::evaluation(&config(size, [channels, cells, 32], common)?, &design)?
         }
         BenchCommand::Latency { cell, size, anew } => {

@@ -45,23 +45,20 @@ pub(crate) fn run(args: &CellsArgs, common: &Common) -> anyhow::Result<()> {
     }
 }
 
-/// Channels and cells of the published network of a design; a plain network takes its depth from its name.
-pub(crate) fn network_size(design: &Design) -> [usize; 2] {
-    match design.family() {
-        Some(Family::Darts) => [36, 20],
-        _ => [16, 15],
-    }
-}
-
-/// Refuses a number of cells for a network that consists of none.
-pub(crate) fn no_cells_of_plain(design: &Design, cells: Option<usize>) -> anyhow::Result<()> {
-    match (design, cells) {
-        (Design::Plain(network), Some(cells)) => Err(Usage(format!(
+/// Channels of the published network of a design, and its cells if no number is given. A plain network takes its depth from its name, and
+/// a number of cells for one is refused.
+pub(crate) fn network_size(design: &Design, cells: Option<usize>) -> anyhow::Result<[usize; 2]> {
+    if let (Design::Plain(network), Some(cells)) = (design, cells) {
+        return Err(Usage(format!(
             "--cells {cells}: {network} has no cells, its name gives its depth; leave it out"
         ))
-        .into()),
-        _ => Ok(()),
+        .into());
     }
+    let [channels, usual] = match design.family() {
+        Some(Family::Darts) => [36, 20],
+        _ => [16, 15],
+    };
+    Ok([channels, cells.unwrap_or(usual)])
 }
 
 /// The shape of the network of a design; its published size where none is given.
@@ -70,11 +67,10 @@ pub(crate) fn shape(
     size: &NetworkSize,
     stem: Stem,
 ) -> anyhow::Result<NetworkShape> {
-    no_cells_of_plain(design, size.cells)?;
-    let [channels, cells] = network_size(design);
+    let [channels, cells] = network_size(design, size.cells)?;
     Ok(NetworkShape {
         channels: size.channels.unwrap_or(channels),
-        cells: size.cells.unwrap_or(cells),
+        cells,
         height: size.size,
         width: size.size,
         in_channels: size.in_channels,

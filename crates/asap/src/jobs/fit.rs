@@ -12,7 +12,7 @@ use crate::duration::{counted, duration};
 use crate::error::Error;
 use crate::memory::{Footprint, available_mb};
 use crate::search::Search;
-use crate::settings::AutoPrecision;
+use crate::settings::Auto;
 use crate::settings::config::Config;
 use crate::settings::usual_search_epochs;
 use crate::train::{MOST_EPOCHS, Training, closest};
@@ -167,8 +167,8 @@ pub fn training(
 /// With `precision = "auto"`, the one that is faster here.
 fn in_fastest_precision(mut config: Config) -> Config {
     let mixed = config.device == DeviceName::Cpu && Level::available()[0].multiplies_bf16();
-    if mixed && config.precision == AutoPrecision::Auto {
-        config.precision = AutoPrecision::Value(Precision::Bf16);
+    if mixed && config.precision == Auto::Auto {
+        config.precision = Auto::Value(Precision::Bf16);
     }
     config
 }

@@ -3,29 +3,28 @@
 use std::fmt;
 use std::str::FromStr;
 
-use asap_kernels::Precision;
 use serde::{Deserialize, Serialize};
 
-/// A precision, or `auto`: `f32`, but for trainings within a time whatever is faster on this processor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AutoPrecision {
+/// A value, or `auto`: derived from the rest of the configuration, the data and, for a precision, this processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Auto<T = f64> {
     /// Derived.
     #[default]
     Auto,
     /// Given.
-    Value(Precision),
+    Value(T),
 }
 
-impl fmt::Display for AutoPrecision {
+impl<T: fmt::Display> fmt::Display for Auto<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
-            Self::Value(precision) => precision.fmt(f),
+            Self::Value(value) => value.fmt(f),
         }
     }
 }
 
-impl FromStr for AutoPrecision {
+impl<T: FromStr<Err = String>> FromStr for Auto<T> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -34,15 +33,6 @@ impl FromStr for AutoPrecision {
             _ => text.parse().map(Self::Value).map_err(|error| format!("{error}, or auto")),
         }
     }
-}
-
-/// A number, or `auto`: derived from the rest of the configuration and the data.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Auto {
-    /// Derived.
-    Auto,
-    /// Given.
-    Value(f64),
 }
 
 impl Serialize for Auto {

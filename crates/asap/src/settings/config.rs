@@ -1,11 +1,12 @@
 //! Every value that a search and a training depend on.
 
 use asap_core::{EdgePolicy, EvolutionSettings, Family, Operation, Stem};
+use asap_kernels::Precision;
 use asap_net::device::DeviceName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{Auto, AutoPrecision, MethodName};
+use crate::settings::{Auto, MethodName};
 
 /// All settings of a search and of a training, resolved; `config.toml` of a run folder holds exactly this.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,7 +31,7 @@ pub struct Config {
     /// multiply bf16. `auto` is `f32`, but on such processors `bf16` for trainings within a time. Inference is always in `f32`.
     #[schemars(with = "String")]
     #[serde(with = "as_text", default)]
-    pub precision: AutoPrecision,
+    pub precision: Auto<Precision>,
     /// Search space: `darts` or `nas-bench-201`.
     #[schemars(with = "String")]
     #[serde(default)]

@@ -17,7 +17,7 @@ use super::config::{
 };
 use crate::error::Error;
 use crate::memory::memory_for_images;
-use crate::settings::{Auto, AutoPrecision, MethodName};
+use crate::settings::{Auto, MethodName};
 
 /// Total movement of an alpha that the paper's search allows: 3e-4 per step, 45 epochs of 260 steps.
 const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
@@ -62,8 +62,8 @@ impl Config {
     /// The precision of searches and trainings; `auto` is `f32`.
     pub fn precision(&self) -> Precision {
         match self.precision {
-            AutoPrecision::Auto => Precision::F32,
-            AutoPrecision::Value(precision) => precision,
+            Auto::Auto => Precision::F32,
+            Auto::Value(precision) => precision,
         }
     }
 

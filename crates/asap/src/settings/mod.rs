@@ -15,7 +15,7 @@ use toml::{Table, Value};
 use crate::error::Error;
 use crate::settings::config::Config;
 
-pub use auto::{Auto, AutoPrecision};
+pub use auto::Auto;
 pub(crate) use derived::usual_search_epochs;
 pub use method::MethodName;
 

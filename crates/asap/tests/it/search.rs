@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 use asap::Precision;
 use asap::run::folder::{CHECKPOINT, CONFIG, EVENTS, GENOTYPE_JSON, GENOTYPE_TEXT, REPORT, RESULT};
 use asap::run::record::{EpochRecord, Event, Observer};
+use asap::settings::Auto;
 use asap::settings::config::Config;
-use asap::settings::{Auto, AutoPrecision};
 use asap::{Error, Outcome, RunFolder, Search, SearchResult};
 use asap_core::{EdgePolicy, Genotype};
 
@@ -88,7 +88,7 @@ fn threads_do_not_change_the_result() {
     let scratch = tempfile::tempdir().unwrap();
     let run = |threads: usize, precision| {
         let path = scratch.path().join(format!("{threads}-{precision}"));
-        let precision = AutoPrecision::Value(precision);
+        let precision = Auto::Value(precision);
         let config = Config { precision, threads, ..tiny() };
         let (result, records) = search(&config, &path);
         trace(&result, &records)

@@ -4,10 +4,9 @@ use asap_core::{Design, Family, Genotype, PlainNetwork, PublishedCell};
 use asap_data::Splits;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-
 use serde::{Deserialize, Serialize};
 
-use super::{FINAL, Progress, SIMPLE};
+use super::{Progress, SIMPLE};
 use crate::error::Error;
 use crate::jobs::fit::{self, Share, Size};
 use crate::run::tables::{Candidate, SearchAndTrainings};
@@ -24,6 +23,8 @@ const HELD_OUT: f64 = 0.1;
 const HELD_OUT_OF_FEW: f64 = 0.5;
 /// The published cell of the final.
 const PUBLISHED: &str = "ASAP";
+/// The file of what is decided before the first candidate.
+const FINAL: &str = "final.json";
 /// The folder of the trainings of the final.
 const CANDIDATES: &str = "candidates";
 

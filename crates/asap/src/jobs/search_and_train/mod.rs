@@ -44,8 +44,6 @@ const SIMPLE: &str = "resnet-9";
 const MOST_SIZES: u32 = 8;
 /// The seconds spent until the last search or training ended.
 const SPENT: &str = "spent.json";
-/// The images on which the candidates of a final are trained.
-const FINAL: &str = "final.json";
 
 /// The searches, trainings and the time of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
