@@ -23,7 +23,7 @@ pub struct Parameter {
     pub name: String,
     /// Logical shape; convolutions are `[out, in / groups, height, width]`.
     pub shape: Vec<usize>,
-    /// Weight or buffer.
+    /// What it is for.
     pub role: Role,
     /// The elements.
     pub value: Tensor<1>,
@@ -122,7 +122,7 @@ impl Parameters {
     /// Number of trained elements.
     pub fn weight_count(&self) -> usize {
         self.iter()
-            .filter(|(_, p)| p.role == Role::Weight)
+            .filter(|(_, p)| p.role.is_trained())
             .map(|(_, p)| p.shape.iter().product::<usize>())
             .sum()
     }

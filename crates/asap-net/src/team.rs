@@ -440,7 +440,7 @@ mod tests {
     /// The weights and statistics after five steps of a network with everything that has batch norms, and the losses.
     fn five_steps(team: &Team) -> Vec<f32> {
         let (network, mut parameters, batch) = crate::steps::tests::network();
-        let sgd = Sgd { momentum: 0.9, nesterov: true, weight_decay: 3e-4, gradient_clip: 5.0 };
+        let sgd = Sgd { nesterov: true, ..Sgd::default() };
         let mut numbers = Vec::new();
         for step in 0..5 {
             let drop_path = DropPath { probability: 0.2, seed: 1, step, first: 0 };

@@ -93,7 +93,7 @@ impl<'a> Chain<'a> {
         let mut parameters =
             vec![of("running_mean", Role::Buffer, 0.0), of("running_var", Role::Buffer, 1.0)];
         if affine {
-            parameters.extend([of("gamma", Role::Weight, 1.0), of("beta", Role::Weight, 0.0)]);
+            parameters.extend([of("gamma", Role::Weight, 1.0), of("beta", Role::Bias, 0.0)]);
         }
         let map = self.map;
         self.step(Primitive::BatchNorm { affine }, map, parameters)
@@ -139,7 +139,7 @@ impl<'a> Chain<'a> {
     pub fn linear(self, out: usize) -> Self {
         let (features, init) = (self.map.channels, Init::fan_in(self.map.channels));
         let weight = self.weight("weight", vec![out, features], init);
-        let bias = self.weight("bias", vec![out], init);
+        let bias = Parameter { role: Role::Bias, ..self.weight("bias", vec![out], init) };
         self.step(Primitive::Linear, Map::flat(out), vec![weight, bias])
     }
 

@@ -98,10 +98,19 @@ pub struct Parameter {
 /// The purpose of a tensor of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Trained by the optimizer.
+    /// Trained by the optimizer, and multiplied with its input.
     Weight,
+    /// Trained by the optimizer, and added: the shift of a batch norm, the bias of a linear layer.
+    Bias,
     /// Kept by the network itself: the running mean and variance of a batch norm.
     Buffer,
+}
+
+impl Role {
+    /// True if the optimizer moves the tensor.
+    pub fn is_trained(self) -> bool {
+        self != Self::Buffer
+    }
 }
 
 /// The initial value of a tensor.
@@ -145,8 +154,7 @@ impl Map {
 impl Step {
     /// The exact cost of the step for one image; `parameters` are those of the whole plan.
     pub fn cost(&self, parameters: &[Parameter]) -> Cost {
-        let trained =
-            || parameters[self.parameters.clone()].iter().filter(|p| p.role == Role::Weight);
+        let trained = || parameters[self.parameters.clone()].iter().filter(|p| p.role.is_trained());
         let weights = |p: &Parameter| {
             p.shape.iter().fold(1, |product: u64, &side| product.saturating_mul(side as u64))
         };

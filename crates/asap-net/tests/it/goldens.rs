@@ -574,7 +574,7 @@ fn table(shapes: [Vec<usize>; 3]) -> Parameters {
 fn sgd_matches_pytorch() {
     let goldens = Goldens::open("optimizers.safetensors");
     for (method, nesterov) in [("sgd", false), ("nesterov", true)] {
-        let sgd = Sgd { momentum: 0.9, weight_decay: 3e-4, gradient_clip: 5.0, nesterov };
+        let sgd = Sgd { nesterov, ..Sgd::default() };
         let initial = |k: usize| goldens.get(&format!("{method}.param.{k}.init")).unwrap();
         let mut parameters = table([0, 1, 2].map(|k| initial(k).0));
         let ids = [0, 1, 2];

@@ -81,7 +81,9 @@ fn check_computed(genotype: &Genotype, counts: impl Fn(&str) -> bool) {
         for (_, p) in parameters.iter() {
             let name = p.name.as_str();
             match p.role {
-                Role::Weight => assert_eq!(trained.contains(&name), counts(name), "{name}"),
+                Role::Weight | Role::Bias => {
+                    assert_eq!(trained.contains(&name), counts(name), "{name}")
+                }
                 Role::Buffer => {
                     let start = if name.ends_with("running_var") { 1.0 } else { 0.0 };
                     let moved = host(p.value.clone()).iter().any(|&v| v != start);

@@ -401,6 +401,21 @@ pub struct AugmentConfig {
     pub random_erasing: f64,
 }
 
+/// The initial filters of the first convolution of a network that is trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StemFilters {
+    /// Drawn as those of every other convolution.
+    #[default]
+    Random,
+    /// Principal components of the images' patches, each with both signs.
+    Patches,
+}
+
+fn unchanged() -> f64 {
+    1.0
+}
+
 /// Training of the evaluation network (section 4.2 of the paper).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -416,8 +431,14 @@ pub struct TrainConfig {
     /// Layers before the cells: `small`, or `large` for images of ImageNet's size.
     #[schemars(with = "String")]
     pub stem: Stem,
+    /// Initial filters of the first convolution: `random`, or `patches`, the principal components of the training images' patches.
+    #[serde(default)]
+    pub stem_filters: StemFilters,
     /// Number of epochs.
     pub epochs: usize,
+    /// Side to which images are scaled down in the first half of the epochs, as a fraction of their own, but not below 12 pixels; 1: their own.
+    #[serde(default = "unchanged")]
+    pub growth: f64,
     /// Seconds that the training may take: if epochs turn out faster or slower, their number is changed; 0: no limit.
     #[serde(default)]
     pub seconds: f64,
@@ -447,6 +468,9 @@ pub struct TrainConfig {
     pub nesterov: bool,
     /// L2 weight decay.
     pub weight_decay: f64,
+    /// Learning rate of biases, those of batch norms included, as a multiple of that of the weights; they decay as these do.
+    #[serde(default = "unchanged")]
+    pub bias_rate: f64,
     /// Largest global gradient norm.
     pub gradient_clip: f64,
     /// Fraction of the target spread over all classes.

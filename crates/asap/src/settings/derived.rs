@@ -126,7 +126,7 @@ impl Config {
             momentum: self.weights.momentum,
             weight_decay: self.weights.weight_decay,
             gradient_clip: self.weights.gradient_clip,
-            nesterov: false,
+            ..Sgd::default()
         }
     }
 
@@ -265,6 +265,7 @@ impl TrainConfig {
             weight_decay: self.weight_decay,
             gradient_clip: self.gradient_clip,
             nesterov: self.nesterov,
+            bias_rate: self.bias_rate,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Training of an evaluation network (ASAP section 4.2): the loop, its records, and its ending.
 
 mod epochs;
+mod filters;
+mod growth;
 mod limits;
 mod time;
 
@@ -25,8 +27,9 @@ use crate::memory::{self, Footprint};
 use crate::run::driver::{self, Position};
 use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResult};
 use crate::run::sink::Sink;
-use crate::settings::config::Config;
+use crate::settings::config::{Config, StemFilters};
 
+use self::growth::Small;
 pub(crate) use self::limits::check as check_limits;
 pub(crate) use self::time::{MOST_EPOCHS, closest};
 
@@ -69,6 +72,8 @@ pub struct Training {
     team: Team,
     rate: PowerCosineLearningRate,
     train: Loader,
+    /// The first epochs, if they are of smaller images.
+    small: Option<Small>,
     valid: Option<Loader>,
     test: Option<Dataset>,
     /// Once it is known: it takes as long as reading all test images.
@@ -114,15 +119,37 @@ impl Training {
             Footprint::of_training(&design, config.precision()).mb(&cost, part)
         })?;
         let network = Network::new(plan, Engine::with_precision(&device, config.precision()));
-        let parameters = network.parameters(&device, config.seed);
+        let mut parameters = network.parameters(&device, config.seed);
+        if config.train.stem_filters == StemFilters::Patches {
+            filters::start(
+                network.plan(),
+                &mut parameters,
+                &images.subset(&used)?,
+                &normalization,
+            )?;
+        }
         let loader = |images: Arc<Dataset>, indices, augment, shuffle| {
             let (batch, seed) = (config.train.batch, config.seed);
             let normalization = normalization.clone();
             Loader::new(images, indices, batch, augment, normalization, seed, shuffle)
         };
-        let augment = config.train.augment.changes(shape.height.min(shape.width));
+        let augment = |side| config.train.augment.changes(side);
+        let (side, pixels) = (shape.height.min(shape.width), shape.height * shape.width);
+        let small = growth::sides(config.train.growth, &shape)
+            .map(|[height, width]| {
+                let shape = NetworkShape { height, width, ..shape };
+                let images = Dataset::clone(&images);
+                let images = images.with_image_shape([height, width, shape.in_channels])?;
+                let augment = augment(height.min(width));
+                let train = loader(Arc::new(images), used.clone(), augment, true)?.drop_last(true);
+                let plan = Plan::of(&design, &shape, auxiliary)?;
+                let network = Network::new(plan, network.engine().clone());
+                let work = (height * width) as f64 / pixels as f64;
+                Ok::<_, Error>(Small { network, train, until: config.train.epochs / 2, work })
+            })
+            .transpose()?;
         // A last step with few images would disturb the batch norms.
-        let train = loader(Arc::clone(&images), used, augment, true)?.drop_last(true);
+        let train = loader(Arc::clone(&images), used, augment(side), true)?.drop_last(true);
         let valid = match valid {
             Some(valid) => {
                 let all = (0..valid.len()).collect();
@@ -143,6 +170,7 @@ impl Training {
             network,
             parameters,
             train,
+            small,
             valid,
             test,
             test_checksum: OnceLock::new(),
@@ -206,6 +234,10 @@ impl Training {
     fn set_epochs(&mut self, epochs: usize) {
         self.config.train.epochs = epochs;
         self.rate = self.config.train.learning_rate();
+        let done = self.position.epoch;
+        if let Some(small) = self.small.as_mut().filter(|small| done < small.until) {
+            small.until = (epochs / 2).max(done + 1);
+        }
     }
 
     /// Estimated memory of the training, in MiB.
@@ -229,12 +261,21 @@ impl Training {
         }
     }
 
-    /// Estimated seconds of an epoch here. It takes a few steps.
+    /// Estimated seconds of an epoch here, on average over all of them. It takes a few steps.
     ///
     /// # Errors
     /// If a number is not finite.
-    pub fn seconds_per_epoch(self) -> Result<f64, Error> {
-        driver::seconds_per_epoch(self)
+    pub fn seconds_per_epoch(mut self) -> Result<f64, Error> {
+        let epochs = self.epochs() as f64;
+        let work = self.work(epochs) / epochs;
+        self.position.epoch = self.small.as_ref().map_or(0, |small| small.until);
+        Ok(work * driver::seconds_per_epoch(self)?)
+    }
+
+    /// Work of the first `epochs`, in epochs of images in their own size.
+    fn work(&self, epochs: f64) -> f64 {
+        let saved = |small: &Small| (1.0 - small.work) * epochs.min(small.until as f64);
+        epochs - self.small.as_ref().map_or(0.0, saved)
     }
 
     /// Trains to the end, or until `stop` is set.

@@ -2,7 +2,6 @@
 
 use asap::Precision;
 use asap::search::learner::Learner;
-use asap_core::plan::Role;
 use asap_core::{
     Adam, Annealed, EdgePolicy, Family, MixingTables, NetworkShape, Pruned, SearchSpace, Stem,
     ThresholdPolicy, search_cost,
@@ -70,7 +69,7 @@ fn a_step_on_the_weights_leaves_alpha_and_the_reverse_to_the_bit() {
             let name = &parameter.name;
             assert_ne!(before[name], after[name], "{name} has not moved");
             let momentum = after.contains_key(&format!("{name}:momentum"));
-            assert_eq!(momentum, parameter.role == Role::Weight, "{name}");
+            assert_eq!(momentum, parameter.role.is_trained(), "{name}");
         }
 
         learner.alpha_step(&pictures, 0.9, &Adam::default()).unwrap();
