@@ -47,14 +47,14 @@ impl Progress {
         Self { bar, started: false }
     }
 
-    /// Moves the bar to this fraction of so many steps; a run may change their number to keep to its time.
-    fn bar(&mut self, [epoch, epochs, steps]: [usize; 3], done: f64, message: String) {
-        let all = epochs * steps;
-        let position = (done * all as f64).round() as u64;
-        self.bar.set_length(all as u64);
+    /// Moves the bar to step `made` of `steps` in `epoch` of `epochs`.
+    fn bar(&mut self, [epoch, epochs, made, steps]: [usize; 4], message: String) {
+        let position = (epoch * steps + made) as u64;
+        // A training that keeps to its time changes its number of epochs.
+        self.bar.set_length((epochs * steps) as u64);
         if !self.started {
             self.started = true;
-            self.bar.set_position(position.saturating_sub(1));
+            self.bar.set_position(position - 1);
             self.bar.reset_elapsed();
             self.bar.reset_eta();
             self.bar.enable_steady_tick(Duration::from_millis(500));
@@ -70,9 +70,7 @@ impl Progress {
             report.alive_ops,
             100.0 * report.train_accuracy,
         );
-        let &StepReport { epoch, epochs, step, steps, .. } = report;
-        let done = (epoch * steps + step) as f64 / (epochs * steps) as f64;
-        self.bar([epoch, epochs, steps], done, message);
+        self.bar([report.epoch, report.epochs, report.step, report.steps], message);
     }
 
     fn train_step(&mut self, step: &TrainStep) {
@@ -82,7 +80,7 @@ impl Progress {
             step.train_loss,
             100.0 * step.train_accuracy,
         );
-        self.bar([step.epoch, step.epochs, step.steps], step.done, message);
+        self.bar([step.epoch, step.epochs, step.step, step.steps], message);
     }
 
     fn epoch(&self, record: &EpochRecord) {

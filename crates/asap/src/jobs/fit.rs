@@ -119,8 +119,7 @@ pub fn training(
     let started = Instant::now();
     let mut config = in_fastest_precision(config.clone());
     let train = &mut config.train;
-    // Two epochs are the shortest training with both sizes of images that grow.
-    (train.epochs, train.warmup_epochs, train.cycles, train.seconds) = (2, 0.0, 1, 0.0);
+    (train.epochs, train.warmup_epochs, train.cycles, train.seconds) = (1, 0.0, 1, 0.0);
     // Few images need small batches, or there would be few steps; the rate follows the batch.
     let seen = Some(train.images).filter(|&most| most > 0).unwrap_or(usize::MAX);
     let batch = train.batch.min((images.train.len().min(seen) / STEPS).max(SMALLEST_BATCH));

@@ -399,8 +399,6 @@ pub struct TrainStep {
     pub step: usize,
     /// Steps per epoch.
     pub steps: usize,
-    /// Fraction of the training's work that is done; steps on smaller images are less work.
-    pub done: f64,
     /// Learning rate of the step.
     pub lr: f64,
     /// Mean cross entropy of the epoch's steps so far.

@@ -137,7 +137,6 @@ impl Config {
             ("augment.cutout", self.augment.cutout, not_negative, 1.0),
             ("augment.random_erasing", self.augment.random_erasing, not_negative, 1.0),
             ("train.validation", train.validation, not_negative, 0.9),
-            ("train.growth", train.growth, 0.25, 1.0),
             ("train.lr", train.lr, positive, 100.0),
             ("train.lr_min", train.lr_min, not_negative, 100.0),
             ("train.amplitude_decay", train.amplitude_decay, positive, 1.0),

@@ -436,9 +436,6 @@ pub struct TrainConfig {
     pub stem_filters: StemFilters,
     /// Number of epochs.
     pub epochs: usize,
-    /// Side to which images are scaled down in the first half of the epochs, as a fraction of their own, but not below 12 pixels; 1: their own.
-    #[serde(default = "unchanged")]
-    pub growth: f64,
     /// Seconds that the training may take: if epochs turn out faster or slower, their number is changed; 0: no limit.
     #[serde(default)]
     pub seconds: f64,

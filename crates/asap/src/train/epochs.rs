@@ -13,7 +13,7 @@ use asap_net::tensor_file::Header;
 use asap_net::trained::{NetworkCard, TrainedNetwork};
 use serde::{Deserialize, Serialize};
 
-use super::{Training, growth, time};
+use super::{Training, time};
 use crate::error::Error;
 use crate::latency;
 use crate::memory::peak_rss_mb;
@@ -58,9 +58,6 @@ pub(crate) struct Progress {
     /// Number of epochs, if it was changed to keep to the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     epochs: Option<usize>,
-    /// The first epoch of images in their own size, if they grow.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    small_until: Option<usize>,
 }
 
 /// A file of a trained network.
@@ -121,7 +118,7 @@ impl Epochs for Training {
     }
 
     fn train(&self) -> &Loader {
-        growth::at(&self.small, self.position.epoch).map_or(&self.train, |small| &small.train)
+        &self.train
     }
 
     fn step(&mut self, batch: &Batch, _: Option<&Batch>) -> Result<f64, NonFinite> {
@@ -141,9 +138,7 @@ impl Epochs for Training {
             label_smoothing: settings.label_smoothing,
             auxiliary_weight: settings.auxiliary_weight,
         };
-        let small = growth::at(&self.small, epoch);
-        let network = small.map_or(&self.network, |small| &small.network);
-        let score = descend(network, &mut self.parameters, &[], batch, &descent, &self.team)?;
+        let score = descend(&self.network, &mut self.parameters, &[], batch, &descent, &self.team)?;
         self.position.add_score(score)?;
         if settings.average > 0.0 {
             // The first steps are too different from the last ones to be averaged for long.
@@ -154,15 +149,11 @@ impl Epochs for Training {
     }
 
     fn step_event<'a>(&'a self, lr: &'a f64) -> Event<'a> {
-        let Position { epoch, step, .. } = self.position;
-        let steps = self.steps_per_epoch();
-        let made = epoch as f64 + step as f64 / steps as f64;
         Event::TrainStep(TrainStep {
-            epoch,
+            epoch: self.position.epoch,
             epochs: self.epochs(),
-            step,
-            steps,
-            done: self.work(made) / self.work(self.epochs() as f64),
+            step: self.position.step,
+            steps: self.steps_per_epoch(),
             lr: *lr,
             train_loss: self.position.train.mean_loss().unwrap_or(0.0),
             train_accuracy: self.position.train.accuracy().unwrap_or(0.0),
@@ -209,12 +200,14 @@ impl Epochs for Training {
     /// Keeps the network of the best epoch, and to the time.
     fn close(&mut self, record: &TrainRecord, sink: &mut dyn Sink) -> Result<(), Error> {
         let Position { epoch, seconds, epoch_seconds, .. } = self.position;
-        let (done, limit) = (epoch + 1, self.config.train.seconds);
-        let (seconds, epoch_seconds) = match growth::at(&self.small, epoch) {
-            Some(small) => growth::evened(small.work, done, seconds, epoch_seconds),
-            None => (seconds, epoch_seconds),
-        };
-        self.set_epochs(time::epochs(done, self.epochs(), seconds, epoch_seconds, limit));
+        let kept = time::epochs(
+            epoch + 1,
+            self.epochs(),
+            seconds,
+            epoch_seconds,
+            self.config.train.seconds,
+        );
+        self.set_epochs(kept);
         let Some(accuracy) = record.valid_accuracy else { return Ok(()) };
         if self.best.is_none_or(|(_, best)| accuracy > best) {
             self.best = Some((record.epoch, accuracy));
@@ -236,7 +229,6 @@ impl Epochs for Training {
                 epoch_seconds,
                 seconds,
                 epochs: (self.config.train.seconds > 0.0).then(|| self.epochs()),
-                small_until: self.small.as_ref().map(|small| small.until),
             },
         };
         (state, self.parameters.to_named())
@@ -259,12 +251,8 @@ impl Epochs for Training {
             ));
         }
         self.parameters.load_named(&values)?;
-        let Progress { epoch, step, train, best, epoch_seconds, seconds, epochs, small_until } =
-            state.progress;
+        let Progress { epoch, step, train, best, epoch_seconds, seconds, epochs } = state.progress;
         self.set_epochs(epochs.unwrap_or(self.epochs()));
-        if let (Some(small), Some(until)) = (&mut self.small, small_until) {
-            small.until = until;
-        }
         self.position =
             Position { epoch, step, train, epoch_seconds, seconds, ..Position::default() };
         self.best = best;

@@ -2,7 +2,6 @@
 
 mod epochs;
 mod filters;
-mod growth;
 mod limits;
 mod time;
 
@@ -29,7 +28,6 @@ use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResu
 use crate::run::sink::Sink;
 use crate::settings::config::{Config, StemFilters};
 
-use self::growth::Small;
 pub(crate) use self::limits::check as check_limits;
 pub(crate) use self::time::{MOST_EPOCHS, closest};
 
@@ -72,8 +70,6 @@ pub struct Training {
     team: Team,
     rate: PowerCosineLearningRate,
     train: Loader,
-    /// The first epochs, if they are of smaller images.
-    small: Option<Small>,
     valid: Option<Loader>,
     test: Option<Dataset>,
     /// Once it is known: it takes as long as reading all test images.
@@ -93,7 +89,8 @@ impl Training {
         let Splits { name, train, valid, test, .. } = splits;
         let images = Arc::new(train);
         let (used, held_out) = parts(&config, &images, valid.is_some())?;
-        let normalization = normalization(&images.subset(&used)?)?;
+        let seen = images.subset(&used)?;
+        let normalization = normalization(&seen)?;
         let data = DataSummary {
             name,
             image: images.image_shape(),
@@ -121,35 +118,16 @@ impl Training {
         let network = Network::new(plan, Engine::with_precision(&device, config.precision()));
         let mut parameters = network.parameters(&device, config.seed);
         if config.train.stem_filters == StemFilters::Patches {
-            filters::start(
-                network.plan(),
-                &mut parameters,
-                &images.subset(&used)?,
-                &normalization,
-            )?;
+            filters::start(network.plan(), &mut parameters, &seen, &normalization)?;
         }
         let loader = |images: Arc<Dataset>, indices, augment, shuffle| {
             let (batch, seed) = (config.train.batch, config.seed);
             let normalization = normalization.clone();
             Loader::new(images, indices, batch, augment, normalization, seed, shuffle)
         };
-        let augment = |side| config.train.augment.changes(side);
-        let (side, pixels) = (shape.height.min(shape.width), shape.height * shape.width);
-        let small = growth::sides(config.train.growth, &shape)
-            .map(|[height, width]| {
-                let shape = NetworkShape { height, width, ..shape };
-                let images = Dataset::clone(&images);
-                let images = images.with_image_shape([height, width, shape.in_channels])?;
-                let augment = augment(height.min(width));
-                let train = loader(Arc::new(images), used.clone(), augment, true)?.drop_last(true);
-                let plan = Plan::of(&design, &shape, auxiliary)?;
-                let network = Network::new(plan, network.engine().clone());
-                let work = (height * width) as f64 / pixels as f64;
-                Ok::<_, Error>(Small { network, train, until: config.train.epochs / 2, work })
-            })
-            .transpose()?;
+        let augment = config.train.augment.changes(shape.height.min(shape.width));
         // A last step with few images would disturb the batch norms.
-        let train = loader(Arc::clone(&images), used, augment(side), true)?.drop_last(true);
+        let train = loader(Arc::clone(&images), used, augment, true)?.drop_last(true);
         let valid = match valid {
             Some(valid) => {
                 let all = (0..valid.len()).collect();
@@ -170,7 +148,6 @@ impl Training {
             network,
             parameters,
             train,
-            small,
             valid,
             test,
             test_checksum: OnceLock::new(),
@@ -234,10 +211,6 @@ impl Training {
     fn set_epochs(&mut self, epochs: usize) {
         self.config.train.epochs = epochs;
         self.rate = self.config.train.learning_rate();
-        let done = self.position.epoch;
-        if let Some(small) = self.small.as_mut().filter(|small| done < small.until) {
-            small.until = (epochs / 2).max(done + 1);
-        }
     }
 
     /// Estimated memory of the training, in MiB.
@@ -261,21 +234,12 @@ impl Training {
         }
     }
 
-    /// Estimated seconds of an epoch here, on average over all of them. It takes a few steps.
+    /// Estimated seconds of an epoch here. It takes a few steps.
     ///
     /// # Errors
     /// If a number is not finite.
-    pub fn seconds_per_epoch(mut self) -> Result<f64, Error> {
-        let epochs = self.epochs() as f64;
-        let work = self.work(epochs) / epochs;
-        self.position.epoch = self.small.as_ref().map_or(0, |small| small.until);
-        Ok(work * driver::seconds_per_epoch(self)?)
-    }
-
-    /// Work of the first `epochs`, in epochs of images in their own size.
-    fn work(&self, epochs: f64) -> f64 {
-        let saved = |small: &Small| (1.0 - small.work) * epochs.min(small.until as f64);
-        epochs - self.small.as_ref().map_or(0.0, saved)
+    pub fn seconds_per_epoch(self) -> Result<f64, Error> {
+        driver::seconds_per_epoch(self)
     }
 
     /// Trains to the end, or until `stop` is set.
