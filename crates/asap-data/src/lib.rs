@@ -41,7 +41,7 @@ pub use describe::{Description, Fault, FaultKind, SplitDescription, describe};
 pub use error::DataError;
 pub use listing::is_litter;
 pub use loader::{Batch, EpochIter, Loader};
-pub use normalization::{Normalization, normalization};
+pub use normalization::{Normalization, normalization, normalization_of};
 pub use options::LoadOptions;
 pub use packed::pack;
 pub use picture::{FEW_BITS, IMAGE_ENDINGS, Picture, read_image, read_picture};

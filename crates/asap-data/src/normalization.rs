@@ -26,6 +26,14 @@ pub struct Normalization {
 /// # Errors
 /// An image that is not in memory and cannot be read.
 pub fn normalization(data: &Dataset) -> Result<Normalization, DataError> {
+    normalization_of(data, &(0..data.len()).collect::<Vec<_>>())
+}
+
+/// The same over the images at these places.
+///
+/// # Errors
+/// Those of [`normalization`].
+pub fn normalization_of(data: &Dataset, chosen: &[usize]) -> Result<Normalization, DataError> {
     let channels = data.channels();
     let none = || vec![[0u64; 256]; channels];
     let count = |mut histograms: Vec<[u64; 256]>, index: usize| {
@@ -40,8 +48,8 @@ pub fn normalization(data: &Dataset) -> Result<Normalization, DataError> {
         a.as_flattened_mut().iter_mut().zip(b.as_flattened()).for_each(|(a, b)| *a += b);
         a
     };
-    let step = data.len().div_ceil(MOST);
-    let histograms = (0..data.len()).into_par_iter().step_by(step).try_fold(none, count);
+    let step = chosen.len().div_ceil(MOST);
+    let histograms = chosen.par_iter().copied().step_by(step).try_fold(none, count);
     let histograms = histograms.try_reduce(none, |a, b| Ok::<_, DataError>(add(a, b)))?;
     let (mean, std) = histograms.iter().map(moments).unzip();
     Ok(Normalization { mean, std })

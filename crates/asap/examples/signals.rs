@@ -10,7 +10,7 @@ use std::sync::Arc;
 use asap::settings::config::{Config, Trained};
 use asap::{Layers, Learner, Preset, jobs};
 use asap_core::{Architecture, CosineLearningRate, EdgePolicy, Evidence, Sureness};
-use asap_data::{Augment, Loader, normalization, stratified_halves};
+use asap_data::{Augment, Loader, normalization_of, stratified_halves};
 use asap_net::engine::Engine;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -81,7 +81,7 @@ fn run(config: &Config) -> Result<(), Box<dyn Error>> {
 fn begin(config: &Config) -> Result<(Learner, Loader, Loader), Box<dyn Error>> {
     let data = Arc::new(jobs::load(config, &mut ())?.train);
     let (train, valid) = stratified_halves(data.labels(), data.classes().len(), 0.5, config.seed);
-    let scale = normalization(&data.subset(&train)?)?;
+    let scale = normalization_of(&data, &train)?;
     let loader = |indices: &[usize], stream| {
         let augment: Augment = config.augment.changes(data.height().min(data.width()));
         let (data, scale) = (Arc::clone(&data), scale.clone());

@@ -333,6 +333,13 @@ fn a_final_decides_what_is_trained() {
     };
     assert_eq!(without_times(&resumed), without_times(&whole));
 
+    // What the final decided stays, although a candidate that was left out might do better now.
+    fs::remove_file(at.join("broken/result.json")).unwrap();
+    fs::remove_dir_all(at.join("broken/candidates")).unwrap();
+    let decided = json(&asap(&["run", "--resume", "broken", "--json"], at));
+    assert_eq!(without_times(&decided), without_times(&whole));
+    assert!(!at.join("broken/candidates").exists());
+
     refused(&["run", "--sizes", "9"], at, &["sizes: expected 1 to 8", "found 9"]);
 
     // A candidate that cannot keep a limit is left out with its reason; a limit that none can keep is refused at once.

@@ -107,6 +107,9 @@ impl planned::Plan for Plan {
             )));
         }
         for (i, method) in self.methods.iter().enumerate() {
+            let mut of_method = config.clone();
+            of_method.search.method = *method;
+            of_method.check_new()?;
             if self.methods[..i].contains(method) {
                 return Err(Error::Config(format!(
                     "expected each method once, found {method} twice"

@@ -14,8 +14,8 @@ use crate::memory::{Footprint, available_mb};
 use crate::search::Search;
 use crate::settings::Auto;
 use crate::settings::config::Config;
-use crate::settings::usual_search_epochs;
-use crate::train::{MOST_EPOCHS, Training, closest};
+use crate::settings::{MOST_EPOCHS, usual_search_epochs};
+use crate::train::{Training, epochs_to_fill};
 
 /// Multiply-adds of the network that a training is given, for each image that it will see: one of 800,000 images, 16 epochs of
 /// CIFAR-10, gets 32 M. More time thus makes network and training larger by the same factor. Measured in docs/results/time.md.
@@ -137,7 +137,7 @@ pub fn training(
         Speed::of(config, design, images)?;
     let mixed = if config.precision() == Precision::Bf16 { ", in bf16" } else { "" };
     let seconds = share.seconds - started.elapsed().as_secs_f64();
-    let epochs = closest(0.0, seconds_per_epoch, seconds);
+    let epochs = epochs_to_fill(0.0, seconds_per_epoch, seconds);
     if epochs == 0 && !share.must {
         let least = match size {
             Size::Decided => "one epoch of the smallest network",
@@ -218,13 +218,16 @@ fn within_memory(
     smallest: u64,
 ) -> Result<u64, Error> {
     let shape = config.train.shape_for(&images.train);
-    let free = available_mb().map(|available| MEMORY * available);
+    // A graphics card has memory of its own.
+    let free = available_mb().filter(|_| config.device == DeviceName::Cpu);
+    let free = free.map(|available| MEMORY * available);
     let limit = Some(config.limits.memory_mb as f64).filter(|&limit| limit > 0.0);
     let allowed = free.into_iter().chain(limit).reduce(f64::min);
     let footprint = Footprint::of_training(design, config.precision());
     while let Some(allowed) = allowed.filter(|_| found > smallest) {
         let cost = Plan::of(design, &shape.closest(design, found)?, false)?.cost();
-        if footprint.mb(&cost, config.train.batch.min(images.train.len())) <= allowed {
+        let batch = config.part_of(config.train.batch.min(images.train.len()));
+        if footprint.mb(&cost, batch) <= allowed {
             break;
         }
         found = (found / 2).max(smallest);

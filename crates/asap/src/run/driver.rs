@@ -498,11 +498,8 @@ pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, 
         let (least_steps, least_seconds) = TIMED;
         let mut started = Instant::now();
         let mut steps = 0;
+        let per_epoch = epochs.train().batches_per_epoch();
         for (made, batch) in epochs.train().epoch(epoch).enumerate() {
-            if made == 1 {
-                // The first step allocates its memory.
-                (started, steps) = (Instant::now(), 0);
-            }
             let batch = batch?;
             let companion = companions.as_mut().and_then(Iterator::next).transpose()?;
             let step = epochs.step(&batch, companion.as_ref());
@@ -511,14 +508,19 @@ pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, 
             // Steps differ by what they are due for, and by their path.
             epochs.position_mut().step += 1;
             steps += 1;
-            let enough = steps >= least_steps && started.elapsed().as_secs_f64() >= least_seconds;
-            if made > 0 && enough {
+            if made == 0 && per_epoch > 1 {
+                // The first step allocates its memory.
+                (started, steps) = (Instant::now(), 0);
+            } else if steps >= least_steps && started.elapsed().as_secs_f64() >= least_seconds {
                 break;
             }
         }
         let step = started.elapsed().as_secs_f64() / f64::from(steps.max(1));
         let share = ranks::led().map_or(1.0, |ranks| 1.0 / ranks.count() as f64);
-        let training = share * step * epochs.train().batches_per_epoch() as f64;
+        let started = Instant::now();
+        epochs.prepare_validation()?;
+        let prepared = started.elapsed().as_secs_f64();
+        let training = share * (step * per_epoch as f64 + prepared);
         let Some(images) = epochs.validation() else { return Ok(training) };
         let started = Instant::now();
         epochs.validate(&mut images.epoch(0).take(1))?;

@@ -14,8 +14,8 @@ use asap_core::{
     evaluation_cost, search_cost,
 };
 use asap_data::{
-    Augment, DataError, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
-    stratified_parts_of,
+    Augment, DataError, Dataset, Loader, Normalization, Splits, normalization_of,
+    stratified_halves, stratified_parts_of,
 };
 use asap_net::engine::Engine;
 use asap_net::steps::Score;
@@ -83,7 +83,7 @@ impl Search {
             .filter(|&class| has(&train, class) != has(&valid, class))
             .map(|class| data.classes()[class].clone())
             .collect();
-        let normalization = normalization(&data.subset(&train)?)?;
+        let normalization = normalization_of(&data, &train)?;
         let summary = DataSummary {
             name: splits.name,
             image: data.image_shape(),
@@ -113,7 +113,7 @@ impl Search {
         let architecture = Architecture::new(config.space()?, policy);
         config.batch_of(config.search.batch, valid.len())?;
         let batch = config.batch_of(config.search.batch, train.len())?;
-        memory::check(config.limits.memory_mb, "search.batch", batch, |batch| {
+        memory::check(config.device, config.limits.memory_mb, "search.batch", batch, |batch| {
             memory_mb(&config, &architecture, &summary, config.part_of(batch))
         })?;
         let mut learner = Learner::new(

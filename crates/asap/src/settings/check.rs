@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use asap_core::{EdgePolicy, Ending};
+use asap_core::{EdgePolicy, Ending, Stem};
 use asap_kernels::Precision;
 use asap_net::device::DeviceName;
 use asap_net::team::{Ranks, Team};
 
 use super::auto::Auto;
-use super::config::{Config, Order, Relaxation};
+use super::config::{Config, Order};
 use super::method::MethodName;
 use crate::error::Error;
 
@@ -74,6 +74,18 @@ impl Config {
             return Err(Error::Config(
                 "annealing.veto: expected false with placebo, whose prunings it would confirm by true losses; found true".to_owned(),
             ));
+        }
+        if self.train.inherit && self.train.stem != Stem::Small {
+            return Err(Error::Config(
+                "train.inherit: expected false with train.stem = \"large\", since search networks have the small stem; found true"
+                    .to_owned(),
+            ));
+        }
+        if self.train.inherit && !self.search.method.shares_weights() {
+            return Err(Error::Config(format!(
+                "train.inherit: expected false with {}, which trains every cell from fresh weights; found true",
+                self.search.method
+            )));
         }
         Ok(())
     }
@@ -163,7 +175,7 @@ impl Config {
             }
         }
         let space = self.space()?;
-        let by_evidence = self.search.relaxation != Relaxation::Mixture;
+        let by_evidence = self.goes_by_evidence();
         if by_evidence
             && matches!(space.family.ending(), Ending::Inputs(_))
             && self.search.edge_policy != EdgePolicy::Anneal
@@ -173,13 +185,12 @@ impl Config {
                 self.search.edge_policy
             )));
         }
-        let anneals = matches!(
-            self.search.method,
-            MethodName::Asap | MethodName::AsapPac | MethodName::Placebo
-        );
         let chooses_edges = matches!(space.family.ending(), Ending::Inputs(_))
             && self.search.edge_policy == EdgePolicy::Anneal;
-        if anneals && self.annealing.order != Order::Together && (by_evidence || !chooses_edges) {
+        if self.search.method.anneals()
+            && self.annealing.order != Order::Together
+            && (by_evidence || !chooses_edges)
+        {
             return Err(Error::Config(
                 "annealing.order: expected together unless search.relaxation = \"mixture\" and the space's edges are annealed \
                  (search.edge_policy = \"anneal\")"
@@ -234,4 +245,42 @@ pub(crate) fn check_precision(device: DeviceName, precision: Precision) -> Resul
     Err(Error::Config(format!(
         "precision: expected f32 on the device {device}, found {precision}; other precisions need the kernels of the CPU"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Layers, Preset};
+
+    fn refusal(change: impl FnOnce(&mut Config)) -> Option<String> {
+        let mut config = Layers::preset(Preset::Quick).resolve().expect("a preset");
+        change(&mut config);
+        config.check_new().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_that_need_evidence_are_refused_where_evidence_prunes_only() {
+        for (method, expected) in [(MethodName::Asap, true), (MethodName::AsapPac, false)] {
+            let refused = refusal(|config| {
+                config.search.method = method;
+                config.search.edge_policy = EdgePolicy::Strength;
+            });
+            assert_eq!(refused.is_some(), expected, "{method}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn weights_that_do_not_exist_are_not_inherited() {
+        let inherit = |method, stem| {
+            refusal(|config| {
+                (config.search.method, config.train.stem) = (method, stem);
+                config.train.inherit = true;
+            })
+        };
+        assert_eq!(inherit(MethodName::Asap, Stem::Small), None);
+        let large = inherit(MethodName::Asap, Stem::Large).expect("a refusal");
+        assert!(large.contains("train.stem"), "{large}");
+        let fresh = inherit(MethodName::Evolution, Stem::Small).expect("a refusal");
+        assert!(fresh.contains("evolution, which trains every cell from fresh weights"), "{fresh}");
+    }
 }

@@ -25,8 +25,8 @@ const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
 const ALPHA_LR_LIMIT: f64 = 0.02;
 /// Steps of a search without a number of epochs: what single paths need (docs/results/quality.md), close to the paper's 11,700.
 const SEARCH_STEPS: usize = 12_500;
-/// And the most epochs, each of which is validated and recorded.
-const MOST_EPOCHS: usize = 500;
+/// The most epochs that are decided for a search or a training: each is validated and recorded.
+pub(crate) const MOST_EPOCHS: usize = 500;
 
 /// The number of epochs of a search whose configuration has 0 of them, if one has `steps` steps.
 pub(crate) fn usual_search_epochs(steps: usize) -> usize {
@@ -114,8 +114,14 @@ impl Config {
         match self.alpha.lr {
             Auto::Value(lr) => lr,
             Auto::Auto => {
-                let epochs = self.search.epochs - self.grace_epochs();
-                (ALPHA_MOVEMENT / (epochs * steps).max(1) as f64).min(ALPHA_LR_LIMIT)
+                let (epochs, grace) = (self.search.epochs as f64, self.grace_epochs() as f64);
+                // Only methods that anneal have a warm-up and steps without alpha.
+                let (first, every) = match self.search.method.anneals() {
+                    true => (grace.max(self.search.warmup * epochs), self.alpha.every),
+                    false => (grace, 1),
+                };
+                let moves = (epochs - first) * steps as f64 / every as f64;
+                (ALPHA_MOVEMENT / moves.max(1.0)).min(ALPHA_LR_LIMIT)
             }
         }
     }
@@ -272,5 +278,28 @@ impl TrainConfig {
     /// Probability of drop-path in an epoch, from 0 (DARTS `train.py`).
     pub fn drop_path_at(&self, epoch: usize) -> f64 {
         self.drop_path * epoch as f64 / self.epochs as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Layers, Preset};
+
+    #[test]
+    fn an_automatic_alpha_rate_allows_the_movement_of_the_paper_in_the_steps_that_alpha_has() {
+        let mut config = Layers::preset(Preset::Quick).resolve().expect("a preset");
+        config.search.relaxation = Relaxation::Mixture;
+        (config.alpha.lr, config.search.epochs) = (Auto::Auto, 50);
+        let steps = 10_000;
+        let movement = |config: &Config, moves: usize| config.alpha_lr(steps) * moves as f64;
+        // Of 50 epochs the first fifth is warm-up, and every third step moves alpha.
+        assert_eq!((config.search.warmup, config.alpha.every), (0.2, 3));
+        let of_asap = movement(&config, 40 * steps / 3);
+        config.search.method = MethodName::Darts;
+        let of_darts = movement(&config, (50 - config.grace_epochs()) * steps);
+        for movement in [of_asap, of_darts] {
+            assert!((movement / ALPHA_MOVEMENT - 1.0).abs() < 1e-3, "{movement}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::settings::config::Config;
 
 pub use auto::Auto;
-pub(crate) use derived::usual_search_epochs;
+pub(crate) use derived::{MOST_EPOCHS, usual_search_epochs};
 pub use method::MethodName;
 
 /// Named settings: changes of a preset to the paper's.

@@ -23,6 +23,7 @@ pub(super) fn start(
     plan: &Plan,
     parameters: &mut Parameters,
     images: &Dataset,
+    chosen: &[usize],
     normalization: &Normalization,
 ) -> Result<(), DataError> {
     let Some(Parameter { name, shape, .. }) = first_convolution(plan) else { return Ok(()) };
@@ -32,7 +33,7 @@ pub(super) fn start(
     if images.height() < height || images.width() < width {
         return Ok(());
     }
-    let components = components(images, normalization, [channels, height, width])?;
+    let components = components(images, chosen, normalization, [channels, height, width])?;
     let mut values: NamedValues = parameters.values();
     let filters = &mut values.get_mut(name).expect("a network has the tensors of its plan").1;
     let norm = (filters.iter().map(|v| v * v).sum::<f32>() / shape[0] as f32).sqrt();
@@ -58,9 +59,11 @@ fn first_convolution(plan: &Plan) -> Option<&Parameter> {
     })
 }
 
-/// The principal components of patches `[channels, height, width]` of normalized images, of norm 1, those of the largest variance first.
+/// The principal components of patches `[channels, height, width]` of the normalized images at these places, of norm 1, those of the
+/// largest variance first.
 fn components(
     images: &Dataset,
+    chosen: &[usize],
     normalization: &Normalization,
     [channels, height, width]: [usize; 3],
 ) -> Result<Vec<DVector<f64>>, DataError> {
@@ -68,7 +71,7 @@ fn components(
     let (mut sum, mut squares) = (DVector::zeros(size), DMatrix::zeros(size, size));
     let mut count = 0.0;
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    for index in (0..images.len()).step_by(images.len().div_ceil(IMAGES)) {
+    for &index in chosen.iter().step_by(chosen.len().div_ceil(IMAGES)) {
         let values = normalization.apply(&images.image(index)?);
         for _ in 0..PATCHES {
             let top = rng.random_range(0..=images.height() - height);
@@ -111,11 +114,15 @@ mod tests {
         Dataset::new(bytes, labels, [8, 8, 1], vec!["a".into(), "b".into()]).unwrap()
     }
 
+    fn all(images: &Dataset) -> Vec<usize> {
+        (0..images.len()).collect()
+    }
+
     #[test]
     fn components_are_orthonormal_and_see_what_varies() {
         let images = striped(300);
         let normalization = asap_data::normalization(&images).unwrap();
-        let found = components(&images, &normalization, [1, 3, 3]).unwrap();
+        let found = components(&images, &all(&images), &normalization, [1, 3, 3]).unwrap();
         for (i, a) in found.iter().enumerate() {
             for (j, b) in found.iter().enumerate() {
                 let expected = if i == j { 1.0 } else { 0.0 };
@@ -148,7 +155,7 @@ mod tests {
             let plan = Plan::of(&design, &shape, false).unwrap();
             let before = Parameters::new(&plan, &Device::flex(), 3);
             let mut after = before.clone();
-            start(&plan, &mut after, &images, &normalization).unwrap();
+            start(&plan, &mut after, &images, &all(&images), &normalization).unwrap();
             let (before, after) = (before.values(), after.values());
             let changed: Vec<_> = before.keys().filter(|&k| before[k] != after[k]).collect();
             assert_eq!(changed, ["stem.conv"]);

@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use asap_core::plan::Plan;
 use asap_core::{Cost, Design, NetworkShape, PowerCosineLearningRate};
 use asap_data::{
-    Augment, Dataset, Loader, Normalization, Splits, normalization, stratified_halves,
+    Augment, Dataset, Loader, Normalization, Splits, normalization_of, stratified_halves,
     stratified_parts_of,
 };
 use asap_net::engine::Engine;
@@ -29,7 +29,7 @@ use crate::run::sink::Sink;
 use crate::settings::config::{Config, StemFilters};
 
 pub(crate) use self::limits::check as check_limits;
-pub(crate) use self::time::{MOST_EPOCHS, closest};
+pub(crate) use self::time::epochs_to_fill;
 
 /// The training images that a training uses, and those that it holds out; none if the data has validation images.
 ///
@@ -89,8 +89,7 @@ impl Training {
         let Splits { name, train, valid, test, .. } = splits;
         let images = Arc::new(train);
         let (used, held_out) = parts(&config, &images, valid.is_some())?;
-        let seen = images.subset(&used)?;
-        let normalization = normalization(&seen)?;
+        let normalization = normalization_of(&images, &used)?;
         let data = DataSummary {
             name,
             image: images.image_shape(),
@@ -111,14 +110,14 @@ impl Training {
         let plan = Plan::of(&design, &shape, auxiliary)?;
         let cost = plan.cost();
         let batch = config.batch_of(config.train.batch, data.train_images)?;
-        memory::check(config.limits.memory_mb, "train.batch", batch, |batch| {
+        memory::check(config.device, config.limits.memory_mb, "train.batch", batch, |batch| {
             let part = config.part_of(batch);
             Footprint::of_training(&design, config.precision()).mb(&cost, part)
         })?;
         let network = Network::new(plan, Engine::with_precision(&device, config.precision()));
         let mut parameters = network.parameters(&device, config.seed);
         if config.train.stem_filters == StemFilters::Patches {
-            filters::start(network.plan(), &mut parameters, &seen, &normalization)?;
+            filters::start(network.plan(), &mut parameters, &images, &used, &normalization)?;
         }
         let loader = |images: Arc<Dataset>, indices, augment, shuffle| {
             let (batch, seed) = (config.train.batch, config.seed);

@@ -1,7 +1,6 @@
 //! The number of epochs that fits into a time, when a training is planned and after each of its epochs.
 
-/// The most epochs that a time makes of a training, and of a search.
-pub(crate) const MOST_EPOCHS: usize = 500;
+use crate::settings::MOST_EPOCHS;
 
 /// Fraction of the time by which the end may miss it before a planned number of epochs is changed.
 const TOLERANCE: f64 = 0.03;
@@ -10,7 +9,7 @@ const EXCESS: f64 = 0.1;
 
 /// The whole number of epochs of `epoch_seconds` that comes closest to filling what is left of `limit` seconds after the first
 /// `seconds`.
-pub(crate) fn closest(seconds: f64, epoch_seconds: f64, limit: f64) -> usize {
+pub(crate) fn epochs_to_fill(seconds: f64, epoch_seconds: f64, limit: f64) -> usize {
     let epochs = ((limit - seconds) / epoch_seconds).round().max(0.0) as usize;
     let end = seconds + epochs as f64 * epoch_seconds;
     if end > (1.0 + EXCESS) * limit { epochs.saturating_sub(1) } else { epochs }
@@ -33,7 +32,7 @@ pub(super) fn epochs(
     if (end - limit).abs() <= slack && end <= (1.0 + EXCESS) * limit {
         return planned;
     }
-    (done + closest(seconds, epoch_seconds, limit)).min(planned.max(MOST_EPOCHS))
+    (done + epochs_to_fill(seconds, epoch_seconds, limit)).min(planned.max(MOST_EPOCHS))
 }
 
 #[cfg(test)]
@@ -54,7 +53,7 @@ mod tests {
     #[test]
     fn the_plan_stays_if_the_speed_does() {
         for epoch in [3.0, 5.0, 17.0, 30.0, 47.0, 60.0, 90.0, 105.0] {
-            let planned = closest(0.0, epoch, 100.0);
+            let planned = epochs_to_fill(0.0, epoch, 100.0);
             assert!(planned as f64 * epoch <= 110.0, "{epoch}");
             assert_eq!(run(planned, 100.0, |_| epoch).1, planned, "{epoch}");
             assert_eq!(run(planned, 100.0, |_| 1.01 * epoch).1, planned, "{epoch}");
@@ -80,8 +79,8 @@ mod tests {
 
     #[test]
     fn an_epoch_that_does_not_fit_is_none_but_one_that_is_begun_is_completed() {
-        assert_eq!(closest(0.0, 120.0, 100.0), 0);
-        assert_eq!(closest(0.0, 105.0, 100.0), 1);
+        assert_eq!(epochs_to_fill(0.0, 120.0, 100.0), 0);
+        assert_eq!(epochs_to_fill(0.0, 105.0, 100.0), 1);
         assert_eq!(run(5, 1.0, |_| 10.0), (10.0, 1));
     }
 }

@@ -150,6 +150,7 @@ impl Progress<'_> {
             let train = &mut config.train;
             train.epochs = ((share * train.epochs as f64) as usize).clamp(1, most);
             train.warmup_epochs = train.warmup_epochs.min(0.2 * train.epochs as f64);
+            train.seconds = 0.0;
         }
         config
     }

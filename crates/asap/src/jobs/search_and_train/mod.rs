@@ -42,6 +42,8 @@ const EASY: (f64, f64) = (0.01, 0.1);
 const SIMPLE: &str = "resnet-9";
 /// The most sizes of a network; the smallest then has a hundredth of the multiply-adds.
 const MOST_SIZES: u32 = 8;
+/// What the final found, and what is trained.
+const OUTCOME: &str = "outcome.json";
 /// The seconds spent until the last search or training ended.
 const SPENT: &str = "spent.json";
 
@@ -128,6 +130,17 @@ struct Spent {
     seconds: f64,
 }
 
+/// What a run has decided before the training of the winner.
+#[derive(Serialize, Deserialize)]
+struct Decided {
+    searches: Vec<SearchAndTrainings>,
+    #[serde(rename = "final")]
+    outcome: Final,
+    design: Design,
+    /// The seed of the search that found it, if one did.
+    found_by: Option<u64>,
+}
+
 /// A run in progress.
 struct Progress<'a> {
     run: &'a Run,
@@ -204,6 +217,12 @@ impl Progress<'_> {
             return self.without_final();
         }
         self.equal_cost()?;
+        // What was left out in an earlier process, for want of time, would be tried again, and another might win.
+        if let Some(Decided { searches, outcome, design, found_by }) =
+            self.run.folder.read_json(OUTCOME)?
+        {
+            return self.finish(searches, outcome, &design, found_by);
+        }
         let images = self.images.train.len();
         if images < FEWEST_IMAGES {
             let note = format!(
@@ -250,18 +269,37 @@ impl Progress<'_> {
                 return Err(self.left_out.swap_remove(place).1);
             }
             let note = format!("the time is too short for a final: training {SIMPLE}");
-            return self.simple(searches, candidates, note);
+            return self.simple(searches, Vec::new(), note);
         };
         self.say(&format!("winner of the final: {}", winner.name));
         let (name, design) = (winner.name.clone(), winner.design.clone());
         let seed = searches.iter().find(|s| s.folder == name).map(|s| s.search.seed);
+        let left_out = self.left_out();
+        let outcome = Final { candidates, left_out, winner: name, ..Final::default() };
+        self.decide(searches, outcome, design, seed)
+    }
+
+    /// The candidates that were left out, with the reasons.
+    fn left_out(&self) -> Vec<LeftOut> {
         let of = |(name, error): &(String, Error)| LeftOut {
             name: name.clone(),
             reason: error.to_string(),
         };
-        let left_out = self.left_out.iter().map(of).collect();
-        let outcome = Final { candidates, left_out, winner: name, ..Final::default() };
-        self.finish(searches, outcome, &design, seed)
+        self.left_out.iter().map(of).collect()
+    }
+
+    /// Writes down what is trained, and trains it.
+    fn decide(
+        &mut self,
+        searches: Vec<SearchAndTrainings>,
+        outcome: Final,
+        design: Design,
+        found_by: Option<u64>,
+    ) -> Result<Option<RunResult>, Error> {
+        let decided = Decided { searches, outcome, design, found_by };
+        self.run.folder.write_json(OUTCOME, &decided)?;
+        let Decided { searches, outcome, design, found_by } = decided;
+        self.finish(searches, outcome, &design, found_by)
     }
 
     /// Searches, and trains what each finds.
@@ -318,8 +356,9 @@ impl Progress<'_> {
     ) -> Result<Option<RunResult>, Error> {
         self.say(&note);
         let design = Design::Plain(SIMPLE.parse()?);
-        let (winner, note) = (SIMPLE.to_owned(), Some(note));
-        self.finish(searches, Final { candidates, winner, note, ..Final::default() }, &design, None)
+        let (winner, note, left_out) = (SIMPLE.to_owned(), Some(note), self.left_out());
+        let outcome = Final { candidates, left_out, winner, note, ..Final::default() };
+        self.decide(searches, outcome, design, None)
     }
 
     fn say(&mut self, text: &str) {
