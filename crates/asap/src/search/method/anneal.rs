@@ -128,7 +128,8 @@ impl Anneal {
         match self.time {
             Time::Epochs => clock.epoch as f64,
             Time::Steps => clock.epochs(),
-            Time::AlphaSteps => (clock.alpha_steps + 1) as f64,
+            // The clock counts every step at which alpha could move.
+            Time::AlphaSteps => (clock.alpha_steps / self.turns.every + 1) as f64,
         }
     }
 }
