@@ -1,6 +1,5 @@
 //! New files that a command writes.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Usage;
@@ -8,7 +7,7 @@ use crate::failure::Usage;
 /// Writes a new file; an existing one is an error.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<PathBuf> {
     refuse_existing(path)?;
-    fs::write(path, bytes).map_err(|error| cannot_write(path, &error))?;
+    asap_net::files::replace(path, bytes)?;
     Ok(path.to_owned())
 }
 

@@ -55,6 +55,7 @@ fn one_of_several() -> bool {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     commands::no_unread_settings(&arguments.command, &arguments.common)?;
+    commands::start_threads(arguments.common.threads.unwrap_or(0))?;
     if let Some(card) = arguments.common.device.and_then(asap::DeviceName::card) {
         let software = ["llvmpipe", "SwiftShader"].iter().any(|name| card.contains(name));
         let slow = if software { ", a software renderer; --device cpu is faster" } else { "" };

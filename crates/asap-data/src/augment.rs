@@ -49,11 +49,11 @@ impl Augment {
         if let Some(policy) = self.auto.filter(|_| !matches!(channels, 1 | 3)) {
             let expected =
                 format!("no policy for images with {channels} channels; policies need 1 or 3");
-            return Err(DataError::argument("augment.auto", expected, policy));
+            return Err(DataError::argument("augment.auto_augment", expected, policy));
         }
         if !(0.0..=1.0).contains(&self.erase) {
             return Err(DataError::argument(
-                "augment.erase",
+                "augment.random_erasing",
                 "a probability from 0 to 1",
                 self.erase,
             ));

@@ -259,8 +259,8 @@ impl Part {
         Ok((data.with_names(self.names()), self.skipped))
     }
 
-    /// The images as a source that decodes one when it is needed. If unreadable ones are to be skipped, all are decoded once, to find
-    /// them.
+    /// The images as a source that decodes one when it is needed. All are decoded once before if unreadable ones are to be skipped, or if
+    /// none is to stay in memory, as for a file that is made of them: what it loses must be told.
     fn leave(
         mut self,
         shape: [usize; 3],
@@ -269,12 +269,12 @@ impl Part {
         cache: Arc<AtomicU64>,
         warnings: &mut Vec<String>,
     ) -> Result<(Dataset, Vec<DataError>), DataError> {
-        if options.skip_corrupt {
+        if options.skip_corrupt || options.memory == Some(0) {
             let decode = |(file, _): &(Encoded, u16)| {
                 Ok(Picture { bytes: Vec::new(), ..picture(file, shape)? })
             };
             let results: Vec<_> = self.files.par_iter().map(decode).collect();
-            let kept = self.keep(results, true)?;
+            let kept = self.keep(results, options.skip_corrupt)?;
             note_pictures(kept.iter().map(|(_, picture)| picture), warnings);
         }
         self.finish(warnings)?;

@@ -39,7 +39,7 @@ pub use catalogue::{DatasetName, KnownDataset, known};
 pub use dataset::{Dataset, ImageSource, Splits};
 pub use describe::{Description, Fault, FaultKind, SplitDescription, describe};
 pub use error::DataError;
-pub use listing::is_litter;
+pub use listing::{is_image, is_litter};
 pub use loader::{Batch, EpochIter, Loader};
 pub use normalization::{Normalization, normalization, normalization_of};
 pub use options::LoadOptions;

@@ -66,7 +66,7 @@ pub(crate) fn part_of(name: &str) -> Option<usize> {
 }
 
 /// True for a file with an image's extension, or with none if it begins like an image.
-pub(crate) fn is_image(path: &Path) -> bool {
+pub fn is_image(path: &Path) -> bool {
     let known = match path.extension() {
         Some(ending) => {
             let ending = ending.to_string_lossy().to_lowercase();

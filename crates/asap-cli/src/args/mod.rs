@@ -56,7 +56,7 @@ pub(crate) struct Common {
     /// Configuration file; overrides the preset
     #[arg(long, global = true, value_name = "FILE.toml")]
     pub(crate) config: Option<PathBuf>,
-    /// Set one configuration key, such as search.epochs=20; overrides everything else; repeatable
+    /// Set one configuration key, such as search.epochs=20; overrides the preset and --config, and is overridden by flags; repeatable
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Where to write the results; must not exist yet [default: runs/<command>-1, -2, ...]
@@ -179,6 +179,7 @@ impl Command {
                 | Self::Export(_)
                 | Self::Cells(_)
                 | Self::Bench(_)
+                | Self::Jobs(_)
                 | Self::Docs(_)
         )
     }
@@ -191,6 +192,7 @@ impl Command {
             Self::Cells(_)
                 | Self::Data(_)
                 | Self::Docs(_)
+                | Self::Jobs(_)
                 | Self::Pac(_)
                 | Self::Bench(BenchArgs { command: Data { .. } | Latency { .. } })
         )

@@ -22,7 +22,7 @@ pub(crate) struct SearchArgs {
     #[arg(long, conflicts_with = "resume", value_parser = one_of(MethodName::ALL, described))]
     pub(crate) method: Option<MethodName>,
     /// Resume an interrupted run; the result is the same as without the interruption
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "space", "preset", "out", "dry_run"])]
     pub(crate) resume: Option<PathBuf>,
     /// Try everything on two batches and report the expected time and memory; keeps nothing
     #[arg(long)]
@@ -45,7 +45,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "space")]
     pub(crate) network: Option<PlainNetwork>,
     /// Resume an interrupted run; the result is the same as without the interruption
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out", "dry_run"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "space", "preset", "out", "dry_run"])]
     pub(crate) resume: Option<PathBuf>,
     /// Train this many times, with consecutive seeds from --seed on; reports mean and spread
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
@@ -75,7 +75,7 @@ pub(crate) struct RunArgs {
     pub(crate) sizes: u32,
     /// Resume an interrupted run; the result is the same as without the interruption. With --time, what is begun goes on
     /// as planned, and the rest gets the time that is left
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "preset", "out"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["data", "data_dir", "space", "preset", "out"])]
     pub(crate) resume: Option<PathBuf>,
     /// Search this many times, with consecutive seeds from --seed on
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "resume")]
@@ -146,7 +146,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "NAME", requires = "table")]
     pub(crate) table_column: Option<String>,
     /// Read no images: each method asks the table for the accuracies of so many cells (random, evolution, pnas, nao, nasnet)
-    #[arg(long, value_name = "N", requires = "table", conflicts_with_all = ["data", "data_dir", "minutes", "time", "shard"])]
+    #[arg(long, value_name = "N", requires = "table", conflicts_with_all = ["data", "data_dir", "minutes", "time", "shard", "no_train", "max_multiply_adds", "max_weights", "max_latency", "max_memory"])]
     pub(crate) evaluations: Option<usize>,
     /// Column that they see [default: the first that begins with `validation`, or --table-column]
     #[arg(long, value_name = "NAME", requires = "evaluations")]
@@ -154,7 +154,7 @@ pub(crate) struct CompareArgs {
     #[command(flatten)]
     pub(crate) part: Part,
     /// Resume an interrupted comparison; the result is the same as without the interruption
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "preset", "methods", "seeds", "minutes", "no_train", "table", "table_column", "evaluations", "ask_column", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["data", "data_dir", "space", "preset", "methods", "seeds", "minutes", "no_train", "table", "table_column", "evaluations", "ask_column", "out"])]
     pub(crate) resume: Option<PathBuf>,
 }
 

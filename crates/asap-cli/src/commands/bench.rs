@@ -13,7 +13,6 @@ use crate::failure::Usage;
 use crate::output;
 
 pub(crate) fn run(args: &BenchArgs, common: &Common) -> anyhow::Result<()> {
-    super::start_threads(common.threads.unwrap_or(0))?;
     let measured = match &args.command {
         BenchCommand::Search { size, space, alive } => {
             let whole = SearchSpace::of(*space);

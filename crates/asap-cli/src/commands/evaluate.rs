@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use asap::Evaluation;
+use asap::memory::memory_for_images;
 use asap::run::folder as run_folder;
 use asap::settings::config::Config;
 use asap_data::{DataSpec, LoadOptions};
@@ -16,7 +17,6 @@ use crate::output::{self, percent};
 const MOST_CLASSES: usize = 20;
 
 pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
-    super::start_threads(common.threads.unwrap_or(0))?;
     let network = asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default())?;
     let network = network.averaging_flips(args.flips);
     let [height, width, channels] = network.image_shape();
@@ -37,10 +37,16 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
         (None, Some(TestImages { seed, limit, .. })) => LoadOptions {
             seed: *seed,
             limit: Some(*limit).filter(|&limit| limit > 0),
+            memory: memory_for_images(0),
             ..LoadOptions::default()
         },
-        (None, None) => LoadOptions::default(),
+        (None, None) => LoadOptions { memory: memory_for_images(0), ..LoadOptions::default() },
     };
+    if let (None, Some(limit)) = (&config, options.limit) {
+        eprintln!(
+            "note: at most {limit} images of each part are read, as in the training (data.limit)"
+        );
+    }
     let options = LoadOptions {
         size: Some((height, width)),
         channels: Some(channels),

@@ -22,6 +22,11 @@ pub(crate) fn run(args: &JobsArgs, common: &Common) -> anyhow::Result<()> {
         JobsCommand::List { divided } => list(&Job::of(divided)?, common),
         JobsCommand::Script { scheduler, cpus, image, claim, divided } => {
             let job = Job::of(divided)?;
+            if job.has_threads {
+                return Err(usage(
+                    "the command after --: expected no --threads, which the script adds from --cpus",
+                ));
+            }
             let script = match scheduler {
                 Scheduler::Slurm => slurm(&job, *cpus)?,
                 Scheduler::Kubernetes => {
@@ -45,6 +50,8 @@ struct Job {
     name: String,
     arguments: Vec<String>,
     shards: usize,
+    /// True if they say how many threads there are.
+    has_threads: bool,
 }
 
 impl Job {
@@ -78,6 +85,11 @@ impl Job {
         };
         let (resume, runs) = match &parsed.command {
             Command::Compare(args) => {
+                if args.evaluations.is_some() {
+                    return Err(usage(
+                        "the command after --: searches with --evaluations take one process; run it as it is",
+                    ));
+                }
                 part(args.part)?;
                 time(args.limit.time)?;
                 let resumed = args.resume.as_deref();
@@ -151,7 +163,8 @@ impl Job {
                 "--shards: expected 1 to {runs}, the number of runs, found {shards}"
             )));
         }
-        Ok(Self { name: arguments[0].clone(), arguments, shards })
+        let has_threads = parsed.common.threads.is_some();
+        Ok(Self { name: arguments[0].clone(), arguments, shards, has_threads })
     }
 
     fn words(&self) -> String {
@@ -217,7 +230,7 @@ fn slurm(job: &Job, cpus: u32) -> anyhow::Result<String> {
 }
 
 fn kubernetes(job: &Job, cpus: u32, image: &str, claim: &str) -> String {
-    let Job { name, shards, arguments } = job;
+    let Job { name, shards, arguments, .. } = job;
     // A string of JSON is one of YAML.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut words = vec!["asap".to_owned()];

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use asap_data::{DataError, FEW_BITS, IMAGE_ENDINGS, is_litter, read_picture};
+use asap_data::{DataError, FEW_BITS, IMAGE_ENDINGS, is_image, is_litter, read_picture};
 use asap_net::evaluation::softmax;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -36,7 +36,6 @@ struct Ranked<'a> {
 }
 
 pub(crate) fn run(args: &PredictArgs, common: &Common) -> anyhow::Result<()> {
-    super::start_threads(common.threads.unwrap_or(0))?;
     let network = asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default())?;
     let network = network.averaging_flips(args.flips);
     let classes = &network.card().classes;
@@ -183,13 +182,17 @@ fn pictures(
     };
     let mut entries =
         list().map_err(|error| Usage(format!("cannot read {}: {error}", folder.display())))?;
+    let all = entries.len();
     entries.retain(|entry| !entry.file_name().is_some_and(is_litter));
+    if entries.len() < all {
+        let (count, folder) = (all - entries.len(), folder.display());
+        eprintln!("note: left out {count} hidden entries, or ones that systems make, in {folder}");
+    }
     entries.sort();
     for entry in entries {
-        let ending = entry.extension().map(|e| e.to_string_lossy().to_lowercase());
         if entry.is_dir() {
             pictures(&entry, seen, files)?;
-        } else if ending.is_some_and(|ending| IMAGE_ENDINGS.contains(&ending.as_str())) {
+        } else if is_image(&entry) {
             files.push(entry);
         }
     }

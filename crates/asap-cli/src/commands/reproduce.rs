@@ -47,7 +47,7 @@ fn searched(args: &ReproduceArgs, common: &Common) -> anyhow::Result<()> {
         part: args.part,
         resume: args.resume.clone(),
     };
-    let common = &with_the_papers_method(common, args.resume.is_some());
+    let common = &with_the_papers_method(args.preset, common, args.resume.is_some())?;
     let compare = super::compare::prepare(&of_compare, common, item.name())?;
     let (found, expected) = (&compare.plan().methods, item.methods());
     if *found != expected {
@@ -82,14 +82,24 @@ fn searched(args: &ReproduceArgs, common: &Common) -> anyhow::Result<()> {
 }
 
 /// Presets prune by evidence where that is better; what is reproduced is the method of the paper, unless it is asked for otherwise.
-fn with_the_papers_method(common: &Common, resumed: bool) -> Common {
-    const PAPER: [&str; 4] =
-        ["search.relaxation=mixture", "search.cost=0", "alpha.lr=auto", "annealing.decay=auto"];
-    let mut common = common.clone();
+fn with_the_papers_method(
+    preset: asap::Preset,
+    common: &Common,
+    resumed: bool,
+) -> anyhow::Result<Common> {
+    const PAPER: [(&str, &str); 4] = [
+        ("search.relaxation", "mixture"),
+        ("search.cost", "0"),
+        ("alpha.lr", "auto"),
+        ("annealing.decay", "auto"),
+    ];
+    let mut own = common.clone();
     if !resumed {
-        common.set.splice(0..0, PAPER.map(str::to_owned));
+        let layers = super::shared_layers(preset, common)?;
+        let open = PAPER.into_iter().filter(|(key, _)| super::given(&layers, &[key]).is_none());
+        own.set.extend(open.map(|(key, value)| format!("{key}={value}")));
     }
-    common
+    Ok(own)
 }
 
 /// Each method of ours with the paper's rows of it.

@@ -72,12 +72,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
         let transfer = Transfer::create(&place, &config, plan, shard, &mut progress)?;
         return super::transfer::to_the_end(&transfer, "train", common);
     }
-    if let Some(shard) = args.part.shard.filter(|shard| !shard.is_whole()) {
-        let fault = format!(
-            "--shard {shard}: there is one training, which cannot be divided; expected --repeat N"
-        );
-        return Err(crate::failure::Usage(fault).into());
-    }
+    refuse_part(args.part)?;
     if args.dry_run {
         let costs = dry_run::train(&config, &design, &mut progress)?;
         eprintln!("{}", summary(&costs.outline));
@@ -97,6 +92,15 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     to_the_end(job, common)
 }
 
+/// Refuses a part of one training.
+fn refuse_part(part: Part) -> anyhow::Result<()> {
+    let Some(shard) = part.shard.filter(|shard| !shard.is_whole()) else { return Ok(()) };
+    let fault = format!(
+        "--shard {shard}: there is one training, which cannot be divided; expected --repeat N"
+    );
+    Err(crate::failure::Usage(fault).into())
+}
+
 fn resume(path: &Path, part: Part, common: &Common) -> anyhow::Result<()> {
     super::no_settings(common)?;
     if let Ok(repeats) = Transfer::open(path) {
@@ -104,6 +108,7 @@ fn resume(path: &Path, part: Part, common: &Common) -> anyhow::Result<()> {
         let repeats = repeats.with_threads(common.threads).with_shard(shard)?;
         return super::transfer::to_the_end(&repeats, "train", common);
     }
+    refuse_part(part)?;
     match Job::<Training>::resume(path, common.threads, &mut Progress::new())? {
         Resumed::Finished(folder, result) => {
             eprintln!("{}: this run has finished", path.display());

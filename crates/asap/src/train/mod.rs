@@ -11,8 +11,8 @@ use std::sync::{Arc, OnceLock};
 use asap_core::plan::Plan;
 use asap_core::{Cost, Design, NetworkShape, PowerCosineLearningRate};
 use asap_data::{
-    Augment, Dataset, Loader, Normalization, Splits, normalization_of, stratified_halves,
-    stratified_parts_of,
+    Augment, DataError, Dataset, Loader, Normalization, Splits, normalization_of,
+    stratified_halves, stratified_parts_of,
 };
 use asap_net::engine::Engine;
 use asap_net::network::Network;
@@ -55,6 +55,16 @@ pub fn parts(
         )));
     }
     Ok((used, held_out))
+}
+
+/// An error of the augmentation under the name that its setting has for trainings.
+fn of_training(error: DataError) -> Error {
+    match error {
+        DataError::Argument { name, expected, found } if name.starts_with("augment.") => {
+            Error::Config(format!("train.{name}: expected {expected}, found {found}"))
+        }
+        error => error.into(),
+    }
 }
 
 /// A training: a network, its images, and its position.
@@ -126,7 +136,8 @@ impl Training {
         };
         let augment = config.train.augment.changes(shape.height.min(shape.width));
         // A last step with few images would disturb the batch norms.
-        let train = loader(Arc::clone(&images), used, augment, true)?.drop_last(true);
+        let train = loader(Arc::clone(&images), used, augment, true);
+        let train = train.map_err(of_training)?.drop_last(true);
         let valid = match valid {
             Some(valid) => {
                 let all = (0..valid.len()).collect();
