@@ -119,6 +119,13 @@ impl Architecture {
         self.prune_each(|_, _, choice| choice.prune_ln(temperature, policy.ln_at(t, choice.len())))
     }
 
+    /// What is below the threshold: edges, and operations of all edges, also of those that are below it themselves.
+    pub fn below(&self, temperature: f64, policy: &ThresholdPolicy, t: f64) -> Vec<Pruned> {
+        let below =
+            |choice: &Choice| choice.clone().prune_ln(temperature, policy.ln_at(t, choice.len()));
+        self.clone().prune_each(|_, _, choice| below(choice))
+    }
+
     /// Calls `prune`, which returns the candidates that it removes, on every choice: the inputs of each node if they are
     /// annealed, then the operations of the edges that are left.
     pub(super) fn prune_each(

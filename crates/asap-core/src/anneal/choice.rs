@@ -151,13 +151,14 @@ impl Choice {
             .collect()
     }
 
-    /// One Adam step on the logits of the remaining candidates; a decided choice does not move.
+    /// One Adam step on the logits of the remaining candidates; a decided choice does not move, nor does one without any gradient, which
+    /// rests.
     ///
     /// # Panics
     /// If `logit_gradient` does not have one entry per candidate.
     pub fn step(&mut self, logit_gradient: &[f64], adam: &Adam) {
         assert_eq!(logit_gradient.len(), self.len(), "one gradient per candidate");
-        if self.is_decided() {
+        if self.is_decided() || logit_gradient.iter().all(|gradient| *gradient == 0.0) {
             return;
         }
         let alive = &self.alive;

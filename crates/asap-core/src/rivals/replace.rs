@@ -123,14 +123,14 @@ fn only(space: &SearchSpace, alive: &[usize]) -> Choice {
     choice
 }
 
-/// What is left of a choice without its `drop` least probable operations; at least one, and the most probable convolution if it is
-/// protected.
+/// What is left of a choice without its `drop` least probable operations; at least half of them, and the most probable convolution if it
+/// is protected.
 fn survivors(space: &SearchSpace, choice: &Choice, drop: usize, protects: bool) -> Vec<usize> {
     let ranked = choice.ranked();
     let best = ranked.iter().copied().find(|&c| protects && is_convolution(space.candidates[c]));
     let goes = |candidate: &&usize| Some(**candidate) != best;
     let gone: Vec<usize> =
-        ranked.iter().rev().filter(goes).take(drop.min(ranked.len() - 1)).copied().collect();
+        ranked.iter().rev().filter(goes).take(drop.min(ranked.len() / 2)).copied().collect();
     ranked.into_iter().filter(|candidate| !gone.contains(candidate)).collect()
 }
 

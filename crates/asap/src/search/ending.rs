@@ -115,11 +115,11 @@ impl Search {
             ));
         }
         if method.has_alpha()
-            && self.learner.architecture.sparsity() == 0.0
+            && !self.learner.architecture.is_decided()
             && self.alpha_spread() < 1e-3
         {
             warnings.push(format!(
-                "alpha has hardly moved and nothing was pruned: the largest difference between two alphas of an edge is {:.2e} \
+                "alpha has hardly moved: the largest difference between two alphas of an edge is {:.2e} \
                  after {} steps on alpha; the cell is nearly arbitrary",
                 self.alpha_spread(),
                 self.alpha_steps

@@ -90,7 +90,7 @@ impl Epochs for Search {
         let step = Step { clock, train, sgd: &sgd, learning_rate: self.learning_rate(&clock) };
         self.position.add_score(self.method.weight_step(&mut self.learner, &step)?)?;
         let mut pruned = Vec::new();
-        if let Some(valid) = valid {
+        if let Some(valid) = valid.filter(|_| self.method.is_due(&clock)) {
             pruned = self.method.architecture_step(&mut self.learner, &step, valid)?;
             self.alpha_steps += 1;
         }
@@ -116,7 +116,7 @@ impl Epochs for Search {
     }
 
     fn cuts_epoch_short(&self) -> bool {
-        self.learner.architecture.is_decided()
+        self.learner.architecture.is_decided() && self.method.is_over(&self.learner)
     }
 
     fn prepare_validation(&mut self) -> Result<(), Error> {

@@ -272,9 +272,7 @@ impl Learner {
 
     /// Mixing weights of 1 everywhere: the derived network, once everything else is removed.
     pub fn unmixed(&self) -> MixingTables {
-        let space = self.architecture.space();
-        let ones = vec![vec![1.0; space.candidates.len()]; space.edge_count()];
-        vec![ones; space.kinds().len()]
+        self.architecture.space().tables(|| 1.0)
     }
 
     /// A pass over a worker's part of a batch.

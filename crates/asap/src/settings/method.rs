@@ -162,7 +162,7 @@ impl MethodName {
             ],
             Self::Snas => [
                 "Samples relaxed architectures with Gumbel noise, annealed",
-                "Xie et al. 2019, arXiv 1812.09926",
+                "Xie et al. 2019, arXiv 1812.09926; alpha's steps on the other half, with noise of their own, are ours",
             ],
             Self::Xnas => [
                 "Exponentiated gradients, with wipeout of what cannot win any more",

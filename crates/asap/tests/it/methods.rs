@@ -165,6 +165,10 @@ fn settings(method: MethodName) -> Config {
         // It replaces convolutions by others.
         config.network.candidates = Family::Darts.candidates().to_vec();
     }
+    if method == MethodName::PDarts {
+        // Its stages have 3, 4 and 6.
+        config.network.cells = 6;
+    }
     config
 }
 
@@ -186,8 +190,12 @@ fn every_method_finds_a_cell_and_goes_on_where_it_was_broken_off() {
         let whole = trace(result, records);
 
         let path = scratch.path().join(format!("{method}-broken"));
-        // In the second epoch, except of the one that ends with the first.
-        let steps = if method == MethodName::DartsPlus { 7 } else { 17 };
+        // In the second epoch, but in the third, of a deeper network, and in the first of a search that ends with it.
+        let steps = match method {
+            MethodName::DartsPlus => 7,
+            MethodName::PDarts => 25,
+            _ => 17,
+        };
         assert_eq!(resumed(&config, &path, steps), whole, "{method}");
     }
 }

@@ -128,8 +128,7 @@ impl Anneal {
         match self.time {
             Time::Epochs => clock.epoch as f64,
             Time::Steps => clock.epochs(),
-            // The clock counts every step at which alpha could move.
-            Time::AlphaSteps => (clock.alpha_steps / self.turns.every + 1) as f64,
+            Time::AlphaSteps => (clock.alpha_steps + 1) as f64,
         }
     }
 }
@@ -201,7 +200,7 @@ impl Annealed for Proven<'_> {
         temperature: f64,
         time: f64,
     ) -> Vec<Pruned> {
-        let mut pruned = self.learner.architecture.clone().prune(temperature, threshold, time);
+        let mut pruned = self.learner.architecture.below(temperature, threshold, time);
         pruned.retain(|pruned| self.moving.includes(pruned));
         if let Some(delta) = self.delta {
             let architecture = &self.learner.architecture;
@@ -210,6 +209,10 @@ impl Annealed for Proven<'_> {
         if let Some(images) = self.veto {
             pruned.retain(|pruned| self.confirms(images, pruned, temperature));
         }
+        // An edge that goes takes its operations with it.
+        let edges = pruned.iter().filter(|pruned| pruned.operation.is_none());
+        let edges: Vec<_> = edges.map(|pruned| (pruned.kind, pruned.edge)).collect();
+        pruned.retain(|p| p.operation.is_none() || !edges.contains(&(p.kind, p.edge)));
         self.evidence.remove(&mut self.learner.architecture, &pruned);
         self.learner.remove(&pruned);
         pruned
@@ -233,6 +236,10 @@ impl Method for Anneal {
         self.turns.moves(clock)
     }
 
+    fn is_due(&self, clock: &Clock) -> bool {
+        self.turns.is_due(clock)
+    }
+
     fn weight_step(
         &mut self,
         learner: &mut Learner,
@@ -252,9 +259,6 @@ impl Method for Anneal {
         step: &Step<'_>,
         valid: &Batch,
     ) -> Result<Vec<Pruned>, NonFinite> {
-        if !self.turns.is_due(&step.clock) {
-            return Ok(Vec::new());
-        }
         let (annealing, time) = (self.annealing, self.time(&step.clock));
         let moving = self.moving(&step.clock);
         let Self { seed, adam, optimizer, shuffled, delta, veto, ref cost, .. } = *self;

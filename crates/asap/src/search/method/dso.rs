@@ -7,10 +7,10 @@
 //! regularization (0.001, the authors' code for CIFAR-10); removal at exactly 0, between epochs. Ours: this space of cells in place of
 //! theirs, so that in the end a node keeps the inputs with the largest factors; and a rate that follows the length of the search.
 
-use asap_core::{Derived, MixingTables, ProximalStep, Pruned, SearchSpace, SparseScales};
+use asap_core::{MixingTables, ProximalStep, Pruned, SearchSpace, SparseScales};
 use asap_data::Batch;
 
-use super::{Clock, Method, Step};
+use super::{Clock, Method, Step, Turns};
 use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::{NonFinite, StepScore};
@@ -26,7 +26,7 @@ const LARGEST_RATE: f64 = 1.0;
 
 /// The factors of the operations.
 pub(super) struct Dso {
-    first: f64,
+    turns: Turns,
     step: ProximalStep,
     scales: SparseScales,
 }
@@ -39,13 +39,17 @@ impl Dso {
         // Without a gradient a factor falls by rate * gamma / (1 - momentum) per step.
         let rate = (1.0 - MOMENTUM) / (GAMMA * FALL * on_factors.max(1.0));
         let step = ProximalStep { rate: rate.min(LARGEST_RATE), gamma: GAMMA, momentum: MOMENTUM };
-        Self { first, step, scales: SparseScales::new(space) }
+        Self { turns: Turns { first, every: 1 }, step, scales: SparseScales::new(space) }
     }
 }
 
 impl Method for Dso {
     fn moves(&self, clock: &Clock) -> bool {
-        (clock.epoch + 1) as f64 > self.first
+        self.turns.moves(clock)
+    }
+
+    fn is_due(&self, clock: &Clock) -> bool {
+        self.turns.is_due(clock)
     }
 
     fn weight_step(
@@ -59,12 +63,9 @@ impl Method for Dso {
     fn architecture_step(
         &mut self,
         learner: &mut Learner,
-        step: &Step<'_>,
+        _: &Step<'_>,
         valid: &Batch,
     ) -> Result<Vec<Pruned>, NonFinite> {
-        if step.clock.epochs() < self.first {
-            return Ok(Vec::new());
-        }
         let (_, gradients) = learner.mixing_gradients(valid, self.scales.factors())?;
         self.scales.step(&gradients, &self.step);
         self.scales.place(&mut learner.architecture);
@@ -79,12 +80,6 @@ impl Method for Dso {
 
     fn mixing(&self, _: &Learner, _: &Clock) -> MixingTables {
         self.scales.factors().clone()
-    }
-
-    fn derive(&self, learner: &Learner) -> Derived {
-        let mut architecture = learner.architecture.clone();
-        self.scales.place(&mut architecture);
-        architecture.derive()
     }
 
     fn state(&self) -> serde_json::Value {

@@ -115,6 +115,10 @@ impl Method for ByEvidence {
         self.turns.moves(clock)
     }
 
+    fn is_due(&self, clock: &Clock) -> bool {
+        self.turns.is_due(clock)
+    }
+
     fn weight_step(
         &mut self,
         learner: &mut Learner,
@@ -133,9 +137,6 @@ impl Method for ByEvidence {
         step: &Step<'_>,
         valid: &Batch,
     ) -> Result<Vec<Pruned>, NonFinite> {
-        if !self.turns.is_due(&step.clock) {
-            return Ok(Vec::new());
-        }
         match self.paths {
             true => self.compare_paths(learner, &step.clock, valid)?,
             false => self.follow_gradients(learner, &step.clock, valid)?,

@@ -127,6 +127,11 @@ pub trait Method: Send {
         true
     }
 
+    /// True if the architecture makes a step after that on the weights, in an epoch in which it moves.
+    fn is_due(&self, _: &Clock) -> bool {
+        true
+    }
+
     /// A step on the weights.
     ///
     /// # Errors
@@ -255,7 +260,8 @@ pub fn build(
 fn generator(seed: u64, clock: &Clock, purpose: &str) -> ChaCha8Rng {
     let mut random = seeded(seed, purpose);
     // A step draws far fewer numbers than this reserves for it.
-    random.set_word_pos((clock.alpha_steps as u128) << 32);
+    let number = clock.epoch * clock.steps + clock.step;
+    random.set_word_pos((number as u128) << 32);
     random
 }
 

@@ -114,8 +114,6 @@ impl Method for NaonetWs {
         step: &Step<'_>,
     ) -> Result<StepScore, NonFinite> {
         let mut random = generator(self.seed, &step.clock, "weights");
-        // Many steps share a place among those on the architecture.
-        random.set_word_pos((self.made(&step.clock) as u128) << 32);
         let cell = &self.state.pool[random.random_range(0..self.state.pool.len())];
         let mixing = learner.one_hot(cell);
         learner.weight_step(step.train, &mixing, step.sgd, step.learning_rate)

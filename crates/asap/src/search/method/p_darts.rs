@@ -5,6 +5,8 @@
 //! The unit of dropout is the whole output of a skip connection on an edge in a step; the published code drops single
 //! values.
 
+use std::ops::Range;
+
 use asap_core::{Adam, Derived, MixingTables, Operation, Pruned};
 use asap_data::Batch;
 use rand::RngExt;
@@ -21,7 +23,7 @@ const DEPTHS: [usize; 3] = [5, 11, 17];
 const OPERATIONS: [usize; 3] = [8, 5, 3];
 /// Probability that a skip connection drops out at the start of a stage.
 const DROP: [f64; 3] = [0.0, 0.4, 0.7];
-/// Rate at which that probability decays, per epoch out of a stage's 25.
+/// Rate at which that probability decays once alpha moves, per epoch out of a stage's 25.
 const DROP_DECAY: f64 = 0.2;
 /// Fraction of a stage's epochs in which alpha does not move.
 const WARMUP: f64 = 0.4;
@@ -60,7 +62,16 @@ impl PDarts {
 
     /// True if an epoch is the last of its stage, and another stage follows.
     fn ends_stage(&self, epoch: usize) -> bool {
-        self.stage(epoch + 1) > self.stage(epoch)
+        epoch + 1 < self.epochs && self.stage(epoch + 1) > self.stage(epoch)
+    }
+
+    /// The fraction of a stage's dropout in an epoch: it falls while alpha rests, and again from the whole once alpha moves, as in the
+    /// authors' `train_search.py`.
+    fn decay(&self, epoch: usize) -> f64 {
+        match self.progress(epoch) {
+            progress if progress < WARMUP => 1.0 - progress,
+            progress => (-25.0 * DROP_DECAY * (progress - WARMUP)).exp(),
+        }
     }
 
     /// Number of operations on each edge in a stage.
@@ -70,8 +81,7 @@ impl PDarts {
 
     /// The factor of each operation's mixing weight in a step: 0 for a skip connection that drops out.
     fn factors(&self, learner: &Learner, clock: &Clock, purpose: &str) -> MixingTables {
-        let drop =
-            DROP[self.stage(clock.epoch)] * (-25.0 * DROP_DECAY * self.progress(clock.epoch)).exp();
+        let drop = DROP[self.stage(clock.epoch)] * self.decay(clock.epoch);
         let mut random = generator(self.seed, clock, purpose);
         let mut factor = |operation: &Operation| match operation {
             Operation::SkipConnect if random.random::<f64>() < drop => 0.0,
@@ -79,9 +89,8 @@ impl PDarts {
             _ => 1.0,
         };
         let space = learner.architecture.space();
-        let mut row = || space.candidates.iter().map(&mut factor).collect();
-        let mut table = || (0..space.edge_count()).map(|_| row()).collect();
-        space.kinds().iter().map(|_| table()).collect()
+        let mut all = space.candidates.iter().cycle();
+        space.tables(|| factor(all.next().expect("a space has candidates")))
     }
 }
 
@@ -89,6 +98,13 @@ impl Method for PDarts {
     fn cells(&self, epoch: usize, cells: usize) -> usize {
         // At least three, so that there is a normal cell, if the last stage has that many.
         (cells * DEPTHS[self.stage(epoch)]).div_ceil(DEPTHS[2]).max(3).min(cells)
+    }
+
+    /// Each stage trains fresh weights.
+    fn training(&self, epoch: usize, epochs: usize) -> Range<usize> {
+        let first = |stage: usize| (stage * epochs).div_ceil(DEPTHS.len());
+        let stage = self.stage(epoch);
+        first(stage)..first(stage + 1)
     }
 
     fn moves(&self, clock: &Clock) -> bool {

@@ -37,8 +37,7 @@ impl Pruning {
 
     /// Removes the operations whose alphas had the smallest gradients so far.
     pub(super) fn accumulated_gradient(config: &Config, space: &SearchSpace, adam: Adam) -> Self {
-        let zeros = vec![vec![0.0; space.candidates.len()]; space.edge_count()];
-        let accumulated = Some(vec![zeros; space.kinds().len()]);
+        let accumulated = Some(space.tables(|| 0.0));
         Self { accumulated, ..Self::magnitude(config, adam) }
     }
 }

@@ -99,7 +99,7 @@ impl Method for Queried {
     }
 
     fn validated(&mut self, learner: &mut Learner, clock: &Clock, accuracy: f64) {
-        if clock.epoch + 1 < self.epochs && self.turn(clock.epoch + 1) == self.turn(clock.epoch) {
+        if self.turn(clock.epoch + 1) == self.turn(clock.epoch) {
             return;
         }
         let State { query, cell, evaluated } = &mut self.state;

@@ -23,9 +23,7 @@ impl Snas {
     }
 
     fn noise(&self, space: &SearchSpace, mut random: ChaCha8Rng) -> MixingTables {
-        let mut row = || space.candidates.iter().map(|_| gumbel_noise(random.random())).collect();
-        let mut table = || (0..space.edge_count()).map(|_| row()).collect();
-        space.kinds().iter().map(|_| table()).collect()
+        space.tables(|| gumbel_noise(random.random()))
     }
 }
 
