@@ -81,8 +81,11 @@ impl Network {
                     Value::Map(layers.concat(pass, maps))
                 }
                 Body::Sum { inputs } => {
-                    let maps = inputs.iter().map(|&input| map(input).clone());
-                    Value::Map(maps.reduce(|sum, map| sum + map).expect("a sum has terms"))
+                    let maps: Vec<_> = inputs.iter().map(|&input| map(input).clone()).collect();
+                    release(engine, &mut values, layer.inputs(), id, &last_reader);
+                    Value::Map(
+                        maps.into_iter().reduce(|sum, map| sum + map).expect("a sum has terms"),
+                    )
                 }
                 body => unreachable!("{body:?} has an arm above"),
             };

@@ -124,10 +124,16 @@ impl Sgd {
     }
 }
 
+/// Values that are summed at once: Burn sums 4 Mi or more in an order that depends on the threads.
+const PART: usize = 1 << 20;
+
 /// The Euclidean norm of all gradients together.
 pub fn global_norm(gradients: &WeightGradients) -> f64 {
-    let squares: Vec<Tensor<1>> =
-        gradients.par_iter().map(|(_, g)| (g.clone() * g.clone()).sum()).collect();
+    let squares: Vec<Tensor<1>> = gradients
+        .par_iter()
+        .flat_map_iter(|(_, g)| (g.clone() * g.clone()).split(PART, 0))
+        .map(|part| part.sum())
+        .collect();
     if squares.is_empty() {
         return 0.0;
     }

@@ -8,6 +8,7 @@
 `asap evaluate` and `asap predict` read.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -139,6 +140,8 @@ def load(path=None, train=False):
 def save(network, path, like=None):
     """Writes weights that asap can read; the network's description is copied from the file next to this one."""
     with safe_open(like or Path(__file__).with_name(WEIGHTS), "pt") as file:
-        metadata = file.metadata()
+        label = json.loads(file.metadata()["asap"])
+    # The first format, which has no checksum: the label's is that of the old weights.
+    metadata = {"asap.format": "1", "asap.kind": label["kind"], "asap.state": label["state"]}
     tensors = {asap_name(k): v.detach().cpu().contiguous() for k, v in parameters_of(network).items()}
     save_file(tensors, path, metadata)
