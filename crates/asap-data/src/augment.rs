@@ -387,7 +387,7 @@ mod tests {
         );
         for erase in [-0.1, 1.1, f64::NAN] {
             let text = refuse(Augment { erase, ..Augment::none() });
-            assert!(text.contains("augment.erase: expected a probability"), "{text}");
+            assert!(text.contains("augment.random_erasing: expected a probability"), "{text}");
         }
         assert!(Augment::search().check([5, 5, 1]).is_ok());
         assert!(Augment::none().check([1, 1, 1]).is_ok());
