@@ -32,15 +32,13 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     };
     // A folder is split as it was for the training, wherever it is now.
     let tested = network.card().test.as_ref();
+    let others = LoadOptions { memory: memory_for_images(0), ..LoadOptions::default() };
     let options = match (&config, tested) {
         (Some(config), _) => config.load_options(),
-        (None, Some(TestImages { seed, limit, .. })) => LoadOptions {
-            seed: *seed,
-            limit: Some(*limit).filter(|&limit| limit > 0),
-            memory: memory_for_images(0),
-            ..LoadOptions::default()
-        },
-        (None, None) => LoadOptions { memory: memory_for_images(0), ..LoadOptions::default() },
+        (None, Some(TestImages { seed, limit, .. })) => {
+            LoadOptions { seed: *seed, limit: Some(*limit).filter(|&limit| limit > 0), ..others }
+        }
+        (None, None) => others,
     };
     if let (None, Some(limit)) = (&config, options.limit) {
         eprintln!(

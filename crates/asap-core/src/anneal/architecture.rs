@@ -121,9 +121,9 @@ impl Architecture {
 
     /// What is below the threshold: edges, and operations of all edges, also of those that are below it themselves.
     pub fn below(&self, temperature: f64, policy: &ThresholdPolicy, t: f64) -> Vec<Pruned> {
-        let below =
-            |choice: &Choice| choice.clone().prune_ln(temperature, policy.ln_at(t, choice.len()));
-        self.clone().prune_each(|_, _, choice| below(choice))
+        self.clone().prune_each(|_, _, choice| {
+            choice.clone().prune_ln(temperature, policy.ln_at(t, choice.len()))
+        })
     }
 
     /// Calls `prune`, which returns the candidates that it removes, on every choice: the inputs of each node if they are

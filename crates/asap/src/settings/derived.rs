@@ -98,6 +98,11 @@ impl Config {
         temperature.grace_epochs(grace, self.search.epochs)
     }
 
+    /// The time from which annealing moves alpha, in epochs: after grace and warm-up.
+    pub(crate) fn first_annealing(&self) -> f64 {
+        (self.grace_epochs() as f64).max(self.search.warmup * self.search.epochs as f64)
+    }
+
     /// The optimizer of alpha, for `steps` steps on it per epoch.
     pub fn adam(&self, steps: usize) -> Adam {
         Adam {
@@ -114,13 +119,12 @@ impl Config {
         match self.alpha.lr {
             Auto::Value(lr) => lr,
             Auto::Auto => {
-                let (epochs, grace) = (self.search.epochs as f64, self.grace_epochs() as f64);
                 // Only methods that anneal have a warm-up and steps without alpha.
                 let (first, every) = match self.search.method.anneals() {
-                    true => (grace.max(self.search.warmup * epochs), self.alpha.every),
-                    false => (grace, 1),
+                    true => (self.first_annealing(), self.alpha.every),
+                    false => (self.grace_epochs() as f64, 1),
                 };
-                let moves = (epochs - first) * steps as f64 / every as f64;
+                let moves = (self.search.epochs as f64 - first) * steps as f64 / every as f64;
                 (ALPHA_MOVEMENT / moves.max(1.0)).min(ALPHA_LR_LIMIT)
             }
         }

@@ -218,10 +218,8 @@ impl Progress<'_> {
         }
         self.equal_cost()?;
         // What was left out in an earlier process, for want of time, would be tried again, and another might win.
-        if let Some(Decided { searches, outcome, design, found_by }) =
-            self.run.folder.read_json(OUTCOME)?
-        {
-            return self.finish(searches, outcome, &design, found_by);
+        if let Some(decided) = self.run.folder.read_json(OUTCOME)? {
+            return self.finish(decided);
         }
         let images = self.images.train.len();
         if images < FEWEST_IMAGES {
@@ -276,7 +274,7 @@ impl Progress<'_> {
         let seed = searches.iter().find(|s| s.folder == name).map(|s| s.search.seed);
         let left_out = self.left_out();
         let outcome = Final { candidates, left_out, winner: name, ..Final::default() };
-        self.decide(searches, outcome, design, seed)
+        self.decide(Decided { searches, outcome, design, found_by: seed })
     }
 
     /// The candidates that were left out, with the reasons.
@@ -289,17 +287,9 @@ impl Progress<'_> {
     }
 
     /// Writes down what is trained, and trains it.
-    fn decide(
-        &mut self,
-        searches: Vec<SearchAndTrainings>,
-        outcome: Final,
-        design: Design,
-        found_by: Option<u64>,
-    ) -> Result<Option<RunResult>, Error> {
-        let decided = Decided { searches, outcome, design, found_by };
+    fn decide(&mut self, decided: Decided) -> Result<Option<RunResult>, Error> {
         self.run.folder.write_json(OUTCOME, &decided)?;
-        let Decided { searches, outcome, design, found_by } = decided;
-        self.finish(searches, outcome, &design, found_by)
+        self.finish(decided)
     }
 
     /// Searches, and trains what each finds.
@@ -358,7 +348,7 @@ impl Progress<'_> {
         let design = Design::Plain(SIMPLE.parse()?);
         let (winner, note, left_out) = (SIMPLE.to_owned(), Some(note), self.left_out());
         let outcome = Final { candidates, left_out, winner, note, ..Final::default() };
-        self.decide(searches, outcome, design, None)
+        self.decide(Decided { searches, outcome, design, found_by: None })
     }
 
     fn say(&mut self, text: &str) {

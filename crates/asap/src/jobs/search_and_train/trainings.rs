@@ -5,24 +5,19 @@ use std::path::Path;
 use asap_core::Design;
 use asap_data::Splits;
 
-use super::{Progress, search_folder};
+use super::{Decided, Progress, search_folder};
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::fit::{self, Share, Size};
 use crate::run::folder::RunFolder;
 use crate::run::record::{Outcome, TrainResult};
-use crate::run::tables::{Final, RunResult, SearchAndTrainings};
+use crate::run::tables::RunResult;
 use crate::settings::config::Config;
 
 impl Progress<'_> {
     /// Trains the winner, in every size.
-    pub(super) fn finish(
-        &mut self,
-        searches: Vec<SearchAndTrainings>,
-        mut outcome: Final,
-        design: &Design,
-        found_by: Option<u64>,
-    ) -> Result<Option<RunResult>, Error> {
+    pub(super) fn finish(&mut self, decided: Decided) -> Result<Option<RunResult>, Error> {
+        let Decided { searches, mut outcome, ref design, found_by } = decided;
         let winner = &outcome.winner;
         // Of the time, the largest network takes as much as all smaller ones together, and a little more.
         let of_largest = time_of_sizes(0..1) / time_of_sizes(0..self.run.plan.sizes);

@@ -54,9 +54,7 @@ impl Anneal {
         steps: usize,
         trained: &NetworkShape,
     ) -> Result<Self, Error> {
-        let warmup = config.search.warmup * config.search.epochs as f64;
-        let turns =
-            Turns { first: (config.grace_epochs() as f64).max(warmup), every: config.alpha.every };
+        let turns = Turns { first: config.first_annealing(), every: config.alpha.every };
         Ok(Self {
             seed: config.seed,
             annealing: config.annealing(),

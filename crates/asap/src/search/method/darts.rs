@@ -71,12 +71,13 @@ impl Method for Darts {
     }
 
     fn is_over(&self, learner: &Learner) -> bool {
+        if !self.early_stopping {
+            return false;
+        }
         // Before alpha has moved the first candidate of every edge would be the choice.
         let logits = learner.architecture.operation_logits();
         let moved = logits.iter().flatten().flatten().any(|logit| *logit != 0.0);
-        self.early_stopping
-            && moved
-            && learner.architecture.derive().genotype.cells()[0].skip_count() >= SKIPS
+        moved && learner.architecture.derive().genotype.cells()[0].skip_count() >= SKIPS
     }
 }
 

@@ -256,6 +256,13 @@ pub fn build(
     })
 }
 
+/// The epochs of the part to which an epoch belongs, if all `epochs` are divided into so many equal parts.
+fn part(epoch: usize, parts: usize, epochs: usize) -> Range<usize> {
+    let first = |part: usize| (part * epochs).div_ceil(parts);
+    let part = epoch * parts / epochs.max(1);
+    first(part)..first(part + 1)
+}
+
 /// Random numbers for one step and purpose.
 fn generator(seed: u64, clock: &Clock, purpose: &str) -> ChaCha8Rng {
     let mut random = seeded(seed, purpose);

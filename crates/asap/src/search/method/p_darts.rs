@@ -12,7 +12,7 @@ use asap_data::Batch;
 use rand::RngExt;
 
 use super::darts::TEMPERATURE;
-use super::{Clock, Method, Step, generator};
+use super::{Clock, Method, Step, generator, part};
 use crate::search::learner::Learner;
 use crate::settings::config::Config;
 use asap_net::steps::{NonFinite, StepScore};
@@ -102,9 +102,7 @@ impl Method for PDarts {
 
     /// Each stage trains fresh weights.
     fn training(&self, epoch: usize, epochs: usize) -> Range<usize> {
-        let first = |stage: usize| (stage * epochs).div_ceil(DEPTHS.len());
-        let stage = self.stage(epoch);
-        first(stage)..first(stage + 1)
+        part(epoch, DEPTHS.len(), epochs)
     }
 
     fn moves(&self, clock: &Clock) -> bool {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use asap_core::{Derived, Genotype, MixingTables, Query, SearchSpace};
 use serde::{Deserialize, Serialize};
 
-use super::{Clock, Method, Step};
+use super::{Clock, Method, Step, part};
 use crate::error::Error;
 use crate::search::learner::Learner;
 use crate::settings::MethodName;
@@ -94,8 +94,7 @@ impl Method for Queried {
     }
 
     fn training(&self, epoch: usize, epochs: usize) -> Range<usize> {
-        let first = |turn: usize| (turn * epochs).div_ceil(self.evaluations);
-        first(self.turn(epoch))..first(self.turn(epoch) + 1)
+        part(epoch, self.evaluations, epochs)
     }
 
     fn validated(&mut self, learner: &mut Learner, clock: &Clock, accuracy: f64) {
