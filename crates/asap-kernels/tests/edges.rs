@@ -174,14 +174,21 @@ fn close<'a>(
     }
 }
 
-/// The length of the difference stays below `tolerance` times that of what is expected, or times `least`. A single value
-/// says little of bf16: the ReLU between two convolutions may see the other sign of a number near zero.
-fn near(what: &str, found: &[f32], expected: &[f64], least: f64, tolerance: f64) {
+/// The length of the difference stays below `tolerance` times that of what is expected, or times `least`: a single value
+/// says little of bf16.
+fn near(
+    what: &str,
+    found: &[f32],
+    expected: &[f64],
+    least: f64,
+    tolerance: f64,
+) -> Result<(), String> {
     assert_eq!(found.len(), expected.len(), "{what}: length");
     let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
     let difference = length(&mut found.iter().zip(expected).map(|(a, b)| f64::from(*a) - b));
     let error = difference / length(&mut expected.iter().copied()).max(least);
-    assert!(error <= tolerance, "{what} in bf16: error {error:.1e}");
+    // A NaN is not near.
+    if error <= tolerance { Ok(()) } else { Err(format!("{what} in bf16: error {error:.1e}")) }
 }
 
 /// 1e-4, unless a batch norm divides by next to nothing: over the two values of a tiny image it multiplies the
@@ -240,10 +247,28 @@ fn check(problem: &Problem, level: Option<Level>) {
     }
 }
 
-/// Compares mixed precision with the reference.
+/// Compares mixed precision with the reference. A ReLU between two convolutions may see the other sign of a number near
+/// zero, and then half of a gradient and more is another: of the reference, too, when its input moves by the rounding of
+/// bf16. So what is found must be near the reference of one of the inputs that round to the same.
 fn check_bf16(problem: &Problem, level: Level) {
     let values = problem.values();
     let found = fused(problem, &values, Some(level), Precision::Bf16);
+    let mut noise = Noise(problem.seed);
+    let mut round = |v: &mut Vec<f32>| v.iter_mut().for_each(|v| *v *= 1.0 + noise.next() / 512.0);
+    let exact = near_in_bf16(problem, &values, &found);
+    let mut near_another = || {
+        (0..64).any(|_| {
+            let mut values = problem.values();
+            round(&mut values.x);
+            values.convs.iter_mut().flatten().for_each(&mut round);
+            near_in_bf16(problem, &values, &found).is_ok()
+        })
+    };
+    assert!(exact.is_ok() || near_another(), "{}", exact.unwrap_err());
+}
+
+/// Whether what mixed precision found is near the reference of `values`.
+fn near_in_bf16(problem: &Problem, values: &Values, found: &Fused) -> Result<(), String> {
     let params: Vec<Params> = values.params().iter().map(Params::new).collect();
     let x = Tensor::new(&values.x, problem.shape);
     let grad_out = Tensor::new(&values.grad_out, problem.out_shape());
@@ -255,29 +280,28 @@ fn check_bf16(problem: &Problem, level: Level) {
     let magnified = tolerance(&run) / 1e-4;
     let norms = problem.spec.ops.iter().map(|op| problem.spec.norm_channels(*op).len());
     let last = norms.max().unwrap_or(0).saturating_sub(1);
-    // Behind the ReLU between two convolutions come gradients of other pixels, where it saw the other sign: of one in ten
-    // thousand such small problems half of the gradient is another, of nearly all a tenth. Without a gradient it is 1.
-    // The other bounds are twice what the worst of 60,000 problems needed: 0.02 for the weights of a 1x1 convolution
-    // of three channels (nine sums that cancel), 0.01 for mixing.
-    let behind = |relu| magnified * if relu { 0.7 } else { 0.04 + 0.03 * last as f64 };
+    // The bounds are twice what the worst of 60,000 problems needed: 0.02 for the weights of a 1x1 convolution of three
+    // channels (nine sums that cancel), 0.01 for mixing. Without a gradient it is 1.
+    let behind = |relu| magnified * if relu { 0.3 } else { 0.04 + 0.03 * last as f64 };
     let products = (grad_out.data.len() as f64).sqrt();
-    near("output", &added(&found.out), &run.out.data, 1.0, 0.01 * magnified);
-    near("input gradient", &added(&found.dx), &grads.input.data, 1e-3, behind(last > 0));
-    near("mixing gradient", &found.grads.mixing, &grads.mixing, products, 0.02 * magnified);
+    near("output", &added(&found.out), &run.out.data, 1.0, 0.01 * magnified)?;
+    near("input gradient", &added(&found.dx), &grads.input.data, 1e-3, behind(last > 0))?;
+    near("mixing gradient", &found.grads.mixing, &grads.mixing, products, 0.02 * magnified)?;
     let ops = found.grads.ops.iter().zip(&grads.ops);
     for ((found, expected), weight) in ops.zip(&values.weights) {
         // A sum of products of numbers around one, whose signs cancel, times the weight of the operation.
         let weighted = 0.3 * products * f64::from(*weight).abs();
         for (i, (found, expected)) in found.convs.iter().zip(&expected.convs).enumerate() {
-            near("weight gradient", found, expected, weighted, behind(i < 2 * last));
+            near("weight gradient", found, expected, weighted, behind(i < 2 * last))?;
         }
         for (i, ((gamma, beta), (expected_gamma, expected_beta))) in
             found.affine.iter().zip(&expected.affine).enumerate()
         {
-            near("gamma gradient", gamma, expected_gamma, weighted, behind(i < last));
-            near("beta gradient", beta, expected_beta, weighted, behind(i < last));
+            near("gamma gradient", gamma, expected_gamma, weighted, behind(i < last))?;
+            near("beta gradient", beta, expected_beta, weighted, behind(i < last))?;
         }
     }
+    Ok(())
 }
 
 /// An edge that is possible for an operation: as many channels out as in where they must be.
@@ -701,4 +725,16 @@ fn faults_are_named() {
     assert!(backward(other, &x, &mut [0.0; 36]).contains("input of the edge"));
     assert!(backward(images, &x[..35], &mut [0.0; 36]).contains("gradient of the output"));
     assert!(backward(images, &x, &mut [0.0; 35]).contains("gradient of the input"));
+}
+
+#[test]
+fn a_relu_that_sees_another_sign_in_bf16_is_no_fault() {
+    let problem = Problem {
+        spec: spec(OpKind::SepConv3x3, 4, 5, 2, true),
+        shape: [4, 9, 8, 4],
+        affine: true,
+        drop_path: false,
+        seed: 16_646_014_970_458_468_391,
+    };
+    check_bf16(&problem, Level::available()[0]);
 }
