@@ -21,13 +21,9 @@ pub(crate) enum Gather {
     Average,
     /// Nothing: a pixel is multiplied as it is.
     Pixel,
-    /// Nothing: windows of the image are multiplied in place. Only weight gradients in bf16 need the channels of
-    /// all taps (down, right) side by side.
-    Windows {
-        taps: Vec<(isize, isize)>,
-        /// The data gradient, for each parity of row and column of the input, as for a depthwise convolution.
-        classes: Vec<WindowClass>,
-    },
+    /// Nothing: windows of the image are multiplied in place. The data gradient is given for each parity of row and
+    /// column of the input, as for a depthwise convolution.
+    Windows(Vec<WindowClass>),
 }
 
 /// Like [`Class`], for a full convolution: windows of the gradient of the result are multiplied.

@@ -13,6 +13,10 @@ use crate::window::{Places, Taps, Windows};
 /// Number of packed gradients that a task adds.
 const PART: usize = 4096;
 
+/// Number of rows (or columns) of a matrix that a task packs (or unpacks): few enough for the first-level cache to hold
+/// a line of each.
+const BLOCK: usize = 16;
+
 /// Weights from some of the gathered values to some of the output channels.
 #[derive(Debug)]
 pub(crate) struct Matrix {
@@ -62,12 +66,15 @@ impl Matrix {
     /// The inverse of [`Matrix::pack`], for gradients.
     pub(crate) fn unpack(&self, packed: &[f32], cin: usize, grads: &mut [f32]) {
         let k = self.rows.1;
-        for (row, packed) in packed.chunks_exact(self.np.max(1)).enumerate() {
-            let at = row % cin * (k / cin) + row / cin;
-            for (column, grad) in packed[..self.columns.1].iter().enumerate() {
-                grads[column * k + at] = *grad;
+        let blocks = grads[..self.columns.1 * k].par_chunks_mut(BLOCK * k.max(1)).enumerate();
+        blocks.for_each(|(block, grads)| {
+            for (row, packed) in packed.chunks_exact(self.np.max(1)).enumerate() {
+                let at = row % cin * (k / cin) + row / cin;
+                for (grads, value) in grads.chunks_exact_mut(k).zip(&packed[block * BLOCK..]) {
+                    grads[at] = *value;
+                }
             }
-        }
+        });
     }
 }
 
@@ -77,7 +84,7 @@ impl Factor {
         level: Level,
         precision: Precision,
         [taps, terms, columns]: [usize; 3],
-        value: impl Fn(usize, usize, usize) -> f32,
+        value: impl Fn(usize, usize, usize) -> f32 + Sync,
     ) -> Self {
         let row = level.pad(columns);
         // A tap has whole pairs.
@@ -86,14 +93,16 @@ impl Factor {
             Precision::Bf16 => terms.next_multiple_of(2),
         };
         let mut values = vec![0.0; taps * rows * row];
-        for tap in 0..taps {
-            for term in 0..terms {
-                let to = &mut values[(tap * rows + term) * row..][..columns];
-                for (column, to) in to.iter_mut().enumerate() {
-                    *to = value(tap, term, column);
+        let all = values.par_chunks_mut((rows * row).max(1)).enumerate();
+        all.for_each(|(tap, values)| {
+            let blocks = values.par_chunks_mut(BLOCK * row).enumerate();
+            blocks.for_each(|(block, values)| {
+                for column in 0..columns {
+                    let rows = values.chunks_exact_mut(row).zip(block * BLOCK..terms);
+                    rows.for_each(|(to, term)| to[column] = value(tap, term, column));
                 }
-            }
-        }
+            });
+        });
         Self::new(level, precision, values, row)
     }
 
@@ -104,7 +113,17 @@ impl Factor {
             Precision::Bf16 => {
                 let rows = values.len() / row.max(1);
                 let mut out = vec![0; rows.div_ceil(2) * row];
-                level.round(PairRows { x: &values, ldx: row, rows, n: row, out: &mut out, row });
+                let (x, to) = (&values[..], &mut out[..]);
+                level.round(PairRows {
+                    x,
+                    ldx: row,
+                    rows,
+                    step: 2,
+                    distance: 1,
+                    n: row,
+                    out: to,
+                    row,
+                });
                 Self::Pairs(out)
             }
         }
@@ -186,13 +205,33 @@ impl PairScratch {
         Self([buffers.buffer(room), buffers.buffer(room)])
     }
 
+    /// Rounds lines of `width` pixels of `n` values to pairs of neighbouring pixels, a last one alone with zeros, and
+    /// returns them with their stride.
+    pub(crate) fn lines(
+        &mut self,
+        level: Level,
+        x: &[f32],
+        width: usize,
+        n: usize,
+    ) -> (&[Pair], usize) {
+        let row = whole(level, n);
+        // Lines of whole pairs are one long line.
+        let width = if width.is_multiple_of(2) { x.len() / n.max(1) } else { width };
+        let out: &mut [Pair] = cast_slice_mut(&mut self.0[0]);
+        let lines = x.chunks(width * n).zip(out.chunks_mut(width.div_ceil(2) * row));
+        lines.for_each(|(x, out)| {
+            level.round(PairRows { x, ldx: n, rows: width, step: 2, distance: 1, n, out, row });
+        });
+        (cast_slice(&self.0[0]), row)
+    }
+
     /// Runs an outer product on pairs of neighbouring pixels.
     pub(crate) fn outer_product(&mut self, level: Level, product: OuterProduct<'_>) {
         let OuterProduct { a, lda, d, ldd, w, ldw, add, rows, k, n, .. } = product;
         let mut pair = |x, ldx, n, which: usize| {
             let row = whole(level, n);
             let out = cast_slice_mut(&mut self.0[which]);
-            level.round(PairRows { x, ldx, rows, n, out, row });
+            level.round(PairRows { x, ldx, rows, step: 2, distance: 1, n, out, row });
             row
         };
         let (lda, ldd) = (pair(a, lda, k, 0), pair(d, ldd, n, 1));

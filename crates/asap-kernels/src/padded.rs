@@ -3,7 +3,7 @@
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 
 use crate::buffers::{Buffer, Buffers};
-use crate::simd::{Affine, Level, LoadRows, Pair, RoundRows, Value};
+use crate::simd::{Affine, Level, LoadRows, Pair, PairRows, RoundRows, Value};
 use crate::stored::Stored;
 
 /// An image with a border of zeros and its channels padded to whole vectors: scratch that many convolutions read.
@@ -68,6 +68,19 @@ impl Padded {
         } else {
             level.round(RoundRows { x, ldx: cp, rows: x.len() / cp, k: cp, out, row: cp + 1 });
         }
+        cast_slice(words)
+    }
+
+    /// Rounds the image, including its border, to pairs of each pixel with the one `distance` pixels further on.
+    pub(crate) fn pair_pixels<'a>(
+        &self,
+        level: Level,
+        distance: usize,
+        words: &'a mut [f32],
+    ) -> &'a [Pair] {
+        let (x, cp, out) = (&self.data[..], self.cp, cast_slice_mut(&mut *words));
+        let rows = x.len() / cp;
+        level.round(PairRows { x, ldx: cp, rows, step: 1, distance, n: cp, out, row: cp });
         cast_slice(words)
     }
 

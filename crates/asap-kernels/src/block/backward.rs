@@ -7,7 +7,7 @@ use crate::norm::NormGrad;
 use crate::padded::Padded;
 use crate::simd::{
     Accumulate, Ahead, Depthwise, DepthwiseGrad, Level, Lines, LoadRows, MaskedAdd, OuterProduct,
-    Pair, Product, Tap,
+    Pair, Product, Tap, Term,
 };
 use crate::spec::Precision;
 use crate::stored::Stored;
@@ -70,6 +70,12 @@ impl Conv {
         if let (Some(d_image), true) = (&mut d_image, fresh && !overwrite) {
             d_image.fill(0.0);
         }
+        let pixel_pairs = match self.precision {
+            Precision::Bf16 if self.has_windows() && grads.is_some() => {
+                image.pair_pixels(self.level, self.block.stride.1, pairs)
+            }
+            _ => &[],
+        };
         for row in (0..self.oh).step_by(self.rows()) {
             let rows = self.rows().min(self.oh - row);
             let pixels = rows * self.ow;
@@ -77,8 +83,21 @@ impl Conv {
             grad.fill(self.level, self.block.cout, row * self.ow, pixels, d);
             if let Some(grads) = &mut grads {
                 let add = row > 0 || !fresh_grads;
-                if self.has_windows() && self.precision == Precision::F32 {
-                    self.outer_products_of_windows(image, row, rows, d, &mut grads.values, add);
+                if self.has_windows() {
+                    let place = (image, row, rows);
+                    let to = (&mut grads.values[..], add);
+                    match self.precision {
+                        Precision::F32 => {
+                            let d = (&d[..], self.block.cout, self.ow);
+                            self.outer_products_of_windows(place, &image.data, d, to);
+                        }
+                        Precision::Bf16 => {
+                            let d = &d[..pixels * self.block.cout];
+                            let (d, ldd) = rounded.lines(self.level, d, self.ow, self.block.cout);
+                            let d = (d, ldd, self.ow.div_ceil(2));
+                            self.outer_products_of_windows(place, pixel_pairs, d, to);
+                        }
+                    }
                 } else {
                     self.gather_image(image, row, rows, gathered);
                     self.outer_products(gathered, d, pixels, &mut grads.values, add, rounded);
@@ -89,7 +108,7 @@ impl Conv {
                     let (at, line) = (d_gathered.at(row as isize, 0), d_gathered.row());
                     self.multiply_back(d, &mut d_gathered.data[at..], line, rows, rounded, ahead);
                 }
-                (Gather::Windows { .. }, Some(_)) => {
+                (Gather::Windows(_), Some(_)) => {
                     let (first, dst_row) = (d_gathered.at(row as isize, 0), d_gathered.row());
                     self.level.run(LoadRows {
                         x: &d[..],
@@ -108,11 +127,11 @@ impl Conv {
                     self.multiply_back(d, &mut d_gathered.data, line, rows, rounded, ahead);
                     self.spread(d_gathered, row, pixels, d_image);
                 }
-                (Gather::Average | Gather::Windows { .. }, None) => {}
+                (Gather::Average | Gather::Windows(_), None) => {}
                 (Gather::Pixel, _) => unreachable!("has a backward pass of its own"),
             }
         }
-        if let (Gather::Windows { classes, .. }, Some(d_image)) = (&self.gather, &mut d_image) {
+        if let (Gather::Windows(classes), Some(d_image)) = (&self.gather, &mut d_image) {
             let pairs = match self.precision {
                 Precision::F32 => &[],
                 Precision::Bf16 => d_gathered.round(self.level, pairs),
@@ -269,15 +288,15 @@ impl Conv {
         }
     }
 
-    /// Like [`Conv::outer_products`], for `rows` rows of windows from row `row` of the result on.
-    fn outer_products_of_windows(
+    /// Like [`Conv::outer_products`], for `rows` rows of windows of an image, from row `row` of the result on. The terms are
+    /// those of the image, `a`, and of the gradient, `d`, with a stride of `ldd`, `width` of them in a line: pixels, or pairs
+    /// of them.
+    fn outer_products_of_windows<T: Term>(
         &self,
-        image: &Padded,
-        row: usize,
-        rows: usize,
-        d: &[f32],
-        grads: &mut [f32],
-        add: bool,
+        (image, row, rows): (&Padded, usize, usize),
+        a: &[T],
+        (d, ldd, width): (&[T], usize, usize),
+        (grads, add): (&mut [f32], bool),
     ) {
         for matrix in &self.matrices {
             let Some(taps) = &matrix.taps else { continue };
@@ -293,15 +312,15 @@ impl Conv {
                     continue;
                 }
                 self.level.outer_product(OuterProduct {
-                    a: &image.data[places.first + tap.at + from * places.line..],
-                    lda: places.step,
-                    line: (self.ow, places.line),
-                    d: &d[from * self.ow * self.block.cout + matrix.columns.0..],
-                    ldd: self.block.cout,
+                    a: &a[places.first + tap.at + from * places.line..],
+                    lda: places.step * self.ow.div_ceil(width),
+                    line: (width, places.line),
+                    d: &d[from * width * ldd + matrix.columns.0..],
+                    ldd,
                     w,
                     ldw: matrix.np,
                     add,
-                    rows: (to - from) * self.ow,
+                    rows: (to - from) * width,
                     k: places.k,
                     n: matrix.columns.1,
                 });

@@ -76,6 +76,7 @@ impl Conv {
         let (cin, cout) = (block.cin, block.cout);
         let cp = level.pad(cin);
         let (oh, ow) = (h.div_ceil(block.stride.0), w.div_ceil(block.stride.1));
+        let mut of_windows = vec![];
         let (mut gather, pad, k) = match block.conv {
             ConvKind::Separable { kernel, dilation } => {
                 let gather = depthwise(params[0], cin, cp, kernel, dilation, block.stride.0);
@@ -87,13 +88,17 @@ impl Conv {
                     .flat_map(|i| (0..kw as isize).map(move |j| (i - down, j - right)));
                 let gather = match (kh, kw, block.stride) {
                     (1, 1, (1, 1)) => Gather::Pixel,
-                    _ => Gather::Windows { taps: taps.collect(), classes: vec![] },
+                    _ => {
+                        of_windows = taps.collect();
+                        Gather::Windows(vec![])
+                    }
                 };
                 (gather, down.max(right) as usize, kh * kw * cin)
             }
             ConvKind::Average => (Gather::Average, 0, cin),
             ConvKind::Reduce => {
-                (Gather::Windows { taps: vec![(0, 0), (1, 1)], classes: vec![] }, 1, 2 * cin)
+                of_windows = vec![(0, 0), (1, 1)];
+                (Gather::Windows(vec![]), 1, 2 * cin)
             }
         };
         let half = cout.div_ceil(2);
@@ -110,12 +115,9 @@ impl Conv {
             let grads = used..used + rows.1 * np;
             used = grads.end;
             let [weights, transposed] = [const { Factor::Values(vec![]) }; 2];
-            let of_windows = |taps: &[(isize, isize)]| match block.conv {
-                ConvKind::Reduce => Taps::new(vec![taps[part]]),
-                _ => Taps::new(taps.to_vec()),
-            };
-            let taps = match &gather {
-                Gather::Windows { taps, .. } => Some(of_windows(taps)),
+            let taps = match (&gather, block.conv) {
+                (Gather::Windows(_), ConvKind::Reduce) => Some(Taps::new(vec![of_windows[part]])),
+                (Gather::Windows(_), _) => Some(Taps::new(of_windows.clone())),
                 _ => None,
             };
             let mut matrix =
@@ -124,7 +126,7 @@ impl Conv {
             matrix
         });
         let matrices: Vec<Matrix> = matrices.collect();
-        if let Gather::Windows { classes, .. } = &mut gather {
+        if let Gather::Windows(classes) = &mut gather {
             *classes = window_classes(level, precision, &block, &matrices, params);
         }
         let kp = level.pad(k);
@@ -151,7 +153,7 @@ impl Conv {
             Gather::Average | Gather::Pixel => {
                 Padded::new(&self.buffers, self.rows(), self.ow, 0, self.kp)
             }
-            Gather::Windows { .. } => {
+            Gather::Windows(_) => {
                 let cp = self.level.pad(self.block.cout);
                 Padded::new(&self.buffers, self.oh, self.ow, self.pad, cp)
             }
@@ -159,16 +161,15 @@ impl Conv {
         let (cin, windows) = (self.level.pad(self.block.cin), self.has_windows());
         let pairs = match self.precision {
             Precision::Bf16 if windows => {
+                // A pair for each value: see [`Padded::pair_pixels`].
                 let border = 2 * MOST_PAD;
                 let image = (self.h + border) * (self.w + border) * cin;
-                let image = Padded::pair_words(self.level, image, cin);
                 image.max(Padded::pair_words(self.level, d_gathered.data.len(), d_gathered.cp))
             }
             _ => 0,
         };
-        let gathers = !windows || self.precision == Precision::Bf16;
         Scratch {
-            gathered: self.buffers.buffer(if gathers { pixels * self.kp } else { 0 }),
+            gathered: self.buffers.buffer(if windows { 0 } else { pixels * self.kp }),
             // One more vector: that of the last channels may reach beyond the last pixel.
             d: self.buffers.buffer(pixels * self.block.cout + self.level.lanes()),
             d_gathered,
@@ -178,28 +179,33 @@ impl Conv {
                 Precision::F32 => 0,
                 Precision::Bf16 => pixels * self.block.cout,
             }),
-            rounded: self.pair_scratch(pixels),
+            rounded: self.pair_scratch(self.rows()),
         }
     }
 
-    pub(super) fn pair_scratch(&self, pixels: usize) -> PairScratch {
-        PairScratch::new(
-            &self.buffers,
-            self.level,
-            self.precision,
-            pixels,
-            self.kp.max(self.block.cout),
-        )
+    /// Scratch for some rows of the result.
+    pub(super) fn pair_scratch(&self, rows: usize) -> PairScratch {
+        let (pixels, k) = match self.gather {
+            // Lines of whole pairs: see [`PairScratch::lines`].
+            Gather::Windows(_) => (rows * self.ow.next_multiple_of(2), self.block.cout),
+            _ => (rows * self.ow, self.kp.max(self.block.cout)),
+        };
+        PairScratch::new(&self.buffers, self.level, self.precision, pixels, k)
     }
 
     /// Room for the gradients of some images; none unless `wanted`.
     pub(crate) fn packed_grads(&self, wanted: bool) -> PackedGrads {
+        let room = if wanted { self.grads_len() } else { 0 };
+        PackedGrads { values: self.buffers.buffer(room), fresh: true }
+    }
+
+    /// Number of packed gradients.
+    pub(crate) fn grads_len(&self) -> usize {
         let depthwise = match &self.gather {
             Gather::Depthwise { weights, .. } => weights.len(),
-            Gather::Average | Gather::Pixel | Gather::Windows { .. } => 0,
+            Gather::Average | Gather::Pixel | Gather::Windows(_) => 0,
         };
-        let room = if wanted { self.matrix_grads() + depthwise } else { 0 };
-        PackedGrads { values: self.buffers.buffer(room), fresh: true }
+        self.matrix_grads() + depthwise
     }
 
     /// Number of packed gradients that belong to matrices; those of a depthwise convolution follow.
@@ -233,7 +239,7 @@ impl Conv {
 
     /// True if the convolution multiplies windows of a loaded image in place.
     pub(super) fn has_windows(&self) -> bool {
-        matches!(self.gather, Gather::Windows { .. })
+        matches!(self.gather, Gather::Windows(_))
     }
 
     /// The windows of a matrix from row `y` of the result on.
@@ -306,30 +312,15 @@ impl Conv {
                 }
             }
             Gather::Pixel => unreachable!("pixels are read from a dense image"),
-            Gather::Windows { taps, .. } => {
-                for (pixel, out) in gathered[..rows * ow * kp].chunks_exact_mut(kp).enumerate() {
-                    let (iy, ix) = self.corner(y, pixel);
-                    for ((down, right), out) in
-                        taps.iter().zip(out.chunks_exact_mut(self.block.cin))
-                    {
-                        let from = image.at(iy + down, ix + right);
-                        out.copy_from_slice(&image.data[from..from + out.len()]);
-                    }
-                }
-            }
+            Gather::Windows(_) => unreachable!("windows are multiplied in place"),
         }
-    }
-
-    /// The pixel of the input under pixel `pixel` of a chunk from row `y` on.
-    pub(super) fn corner(&self, y: usize, pixel: usize) -> (isize, isize) {
-        let (sh, sw) = self.block.stride;
-        (((y + pixel / self.ow) * sh) as isize, (pixel % self.ow * sw) as isize)
     }
 
     /// The four pixels under pixel `pixel` of an average. A window that the border cuts off has its pixels twice or
     /// four times, which leaves the mean as it is.
     pub(super) fn window(&self, y: usize, pixel: usize) -> [(isize, isize); 4] {
-        let (top, left) = self.corner(y, pixel);
+        let (sh, sw) = self.block.stride;
+        let (top, left) = (((y + pixel / self.ow) * sh) as isize, (pixel % self.ow * sw) as isize);
         let (bottom, right) =
             ((top + 1).min(self.h as isize - 1), (left + 1).min(self.w as isize - 1));
         [(top, left), (top, right), (bottom, left), (bottom, right)]

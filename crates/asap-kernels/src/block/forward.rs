@@ -59,8 +59,9 @@ impl Conv {
     /// The result for an image whose rows are distributed over `tasks` threads or more.
     pub(crate) fn infer(&self, source: Source<'_>, y: &mut [f32], tasks: usize) {
         let rows = self.rows().min(self.oh.div_ceil(tasks));
-        let pixels = if self.has_windows() { 0 } else { rows * self.ow };
-        let scratch = || (self.buffers.buffer(pixels * self.kp), self.pair_scratch(pixels));
+        let gathered = if self.has_windows() { 0 } else { rows };
+        let room = gathered * self.ow * self.kp;
+        let scratch = || (self.buffers.buffer(room), self.pair_scratch(gathered));
         let chunks = y.par_chunks_mut(rows * self.ow * self.block.cout).enumerate();
         chunks.for_each_init(scratch, |(gathered, rounded), (chunk, y)| {
             let row = chunk * rows;

@@ -8,7 +8,10 @@
 use rayon::prelude::*;
 
 use super::forward::{CHUNK, Results, scaled, weight};
-use super::plan::{Direction, Loaded, Op, Plan, Pooling, join, next, over_groups, part, split};
+use super::plan::{
+    Direction, Loaded, Op, Plan, Pooling, group_size, group_size_with, join, next, over_groups,
+    part, split,
+};
 use super::types::{Grads, Mixing, Needs, OpGrads, Target};
 use crate::block::{Conv, ResultGrad, Scratch};
 use crate::buffers::Buffer;
@@ -106,7 +109,8 @@ impl Plan {
             (self.poolings(), zeros(), zeros())
         };
         let items = (0..self.n).collect();
-        let groups = over_groups(Direction::Up, items, scratch, |scratch, images, _| {
+        let walk = (Direction::Down, group_size(self.n));
+        let groups = over_groups(walk, items, scratch, |scratch, images, _| {
             let (pooling, sums, dots) = scratch;
             let mut totals = vec![GradSums::new(c); self.ops.len()];
             for i in images {
@@ -170,7 +174,9 @@ impl Plan {
         let scratch = || -> Vec<Middle> {
             twos().map(|(_, [one, two])| Middle::new(self, one, two)).collect()
         };
-        let groups = over_groups(Direction::Down, items, scratch, |middles, images, items| {
+        let sums = if weights { twos().map(|(_, [_, two])| two.grads_len()).sum() } else { 0 };
+        let walk = (Direction::Up, group_size_with(self.n, sums, self.pixels));
+        let groups = over_groups(walk, items, scratch, |middles, images, items| {
             let back = |(index, ((op, [one, two]), middle)): (
                 usize,
                 ((usize, &[Conv; 2]), &mut Middle),
@@ -257,8 +263,11 @@ impl Plan {
             .collect();
         let (dx, add) = dx.map(Target::parts).unzip();
         let items = split(self.n, dx.into_iter());
+        let convs = self.chains().map(|(_, convs)| &convs[0]);
+        let sums = if weights { convs.map(Conv::grads_len).sum() } else { 0 };
+        let direction = if self.has_second() { Direction::Down } else { Direction::Up };
         let groups = over_groups(
-            Direction::Up,
+            (direction, group_size_with(self.n, sums, self.pixels)),
             items,
             || Walk::new(self),
             |walk, images, items| {

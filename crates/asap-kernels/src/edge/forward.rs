@@ -9,7 +9,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::plan::{Direction, Loaded, Op, Plan, Pooling, join, next, over_groups, part, split};
+use super::plan::{
+    Direction, Loaded, Op, Plan, Pooling, group_size, join, next, over_groups, part, split,
+};
 use super::types::{Images, Mixing, Target};
 use crate::block::{Conv, Scratch, Source};
 use crate::buffers::Buffer;
@@ -72,7 +74,7 @@ impl Plan {
         }
         let first = self.first_convs(x, &mut results);
         self.add_norms(first, affine, &mut results);
-        if self.chains().any(|(_, convs)| convs.len() > 1) {
+        if self.has_second() {
             let second = self.second_convs(&mut results);
             self.add_norms(second, affine, &mut results);
         }
@@ -125,26 +127,22 @@ impl Plan {
             (Loaded::new(self), runs, Pooling::new(self), pools)
         };
         let items = split(self.n, chains.map(|raw| &mut raw[..]));
-        over_groups(
-            Direction::Up,
-            items,
-            scratch,
-            |(loaded, runs, pooling, pools), images, items| {
-                for (i, raw) in images.zip(items) {
-                    let (given, x) = (x, part(x, i, self.n));
-                    loaded.load(self, x);
-                    let mut ahead = [next(given, i, self.n), &[]];
-                    for (run, raw) in runs.iter_mut().zip(raw) {
-                        run.forward(loaded.source(run.conv, x), raw, std::mem::take(&mut ahead));
-                    }
-                    for (_, shape, tracker) in pools.iter_mut() {
-                        tracker.image(pooling.run(*shape, x));
-                    }
+        let walk = (Direction::Up, group_size(self.n));
+        over_groups(walk, items, scratch, |(loaded, runs, pooling, pools), images, items| {
+            for (i, raw) in images.zip(items) {
+                let (given, x) = (x, part(x, i, self.n));
+                loaded.load(self, x);
+                let mut ahead = [next(given, i, self.n), &[]];
+                for (run, raw) in runs.iter_mut().zip(raw) {
+                    run.forward(loaded.source(run.conv, x), raw, std::mem::take(&mut ahead));
                 }
-                let pools = pools.iter_mut().map(|(slot, _, tracker)| (*slot, tracker.take()));
-                runs.iter_mut().filter_map(Run::take).chain(pools).collect()
-            },
-        )
+                for (_, shape, tracker) in pools.iter_mut() {
+                    tracker.image(pooling.run(*shape, x));
+                }
+            }
+            let pools = pools.iter_mut().map(|(slot, _, tracker)| (*slot, tracker.take()));
+            runs.iter_mut().filter_map(Run::take).chain(pools).collect()
+        })
     }
 
     /// The second convolution of each chain that has one.
@@ -166,7 +164,8 @@ impl Plan {
             .collect()
         };
         let items = split(self.n, second.into_iter());
-        over_groups(Direction::Down, items, scratch, |runs, images, items| {
+        let walk = (Direction::Down, group_size(self.n));
+        over_groups(walk, items, scratch, |runs, images, items| {
             let runs = runs.iter_mut().zip(&first).enumerate();
             let sums = runs.filter_map(|(index, ((run, image), given))| {
                 for (i, raw) in images.clone().zip(items.iter_mut()) {
@@ -203,7 +202,9 @@ impl Plan {
         let terms = self.terms(&results.norms, mixing.weights);
         let (out, add) = out.parts();
         let (items, scratch) = (split(self.n, std::iter::once(out)), || self.poolings());
-        over_groups(Direction::Up, items, scratch, |pooling, images, items| {
+        let direction = if self.has_second() { Direction::Up } else { Direction::Down };
+        let walk = (direction, group_size(self.n));
+        over_groups(walk, items, scratch, |pooling, images, items| {
             for (i, out) in images.zip(items) {
                 let results = self.of_image(part(x, i, self.n), results, i, pooling);
                 self.sum_image(&terms, &results, true, weight(mixing, i), out[0], add);
@@ -316,7 +317,8 @@ impl Plan {
         let items = split(n, std::iter::once(out));
         // Threads without an image help with the rows of another.
         let tasks = rayon::current_num_threads().div_ceil(n.max(1));
-        over_groups(Direction::Up, items, scratch, |(loaded, chains, pooling), images, items| {
+        let walk = (Direction::Up, group_size(n));
+        over_groups(walk, items, scratch, |(loaded, chains, pooling), images, items| {
             for (i, out) in images.zip(items) {
                 let x = part(x, i, n);
                 loaded.load(self, x);

@@ -18,6 +18,12 @@ use crate::stored::Stored;
 /// Largest number of groups of images with separate sums; the sums do not depend on who computes which group.
 const GROUPS: usize = 32;
 
+/// Number of gradients of weights, those of all groups together, up to which they stay in the cache.
+const CACHED: usize = 1 << 18;
+
+/// Number of pixels whose gradients are worth a sum of their own in memory.
+const WORTH: usize = 512;
+
 /// An operation on images of a given size.
 #[derive(Debug)]
 pub(super) enum Op {
@@ -145,6 +151,11 @@ impl Plan {
         })
     }
 
+    /// True if an operation has two convolutions.
+    pub(super) fn has_second(&self) -> bool {
+        self.chains().any(|(_, convs)| convs.len() > 1)
+    }
+
     /// Image `i` of stored results.
     pub(super) fn stored<'a>(&self, words: &'a [f32], i: usize) -> Stored<'a> {
         Stored::new(self.precision, part(words, i, self.n))
@@ -270,17 +281,30 @@ pub(super) enum Direction {
     Down,
 }
 
-/// Runs `f` on groups of consecutive images, on all threads, and returns its results in the order of the groups. Each
-/// group gets the numbers of its images and their `items`, and scratch that `init` makes for some groups in a row.
+/// Number of images in a group: at least two where that leaves many groups, since each has sums of its own to write and
+/// to join.
+pub(super) fn group_size(n: usize) -> usize {
+    n.div_ceil(GROUPS).max(n.div_ceil(GROUPS / 2).clamp(1, 2))
+}
+
+/// The same for groups that sum the gradients of `weights` weights, over results of `pixels` pixels: more where weights are
+/// many and pixels few, as long as that leaves eight groups.
+pub(super) fn group_size_with(n: usize, weights: usize, pixels: usize) -> usize {
+    let size = group_size(n);
+    if weights * n.div_ceil(size) <= CACHED {
+        return size;
+    }
+    WORTH.div_ceil(pixels).min(n.div_ceil(8)).max(size)
+}
+
+/// Runs `f` on groups of `size` consecutive images, on all threads, and returns its results in the order of the groups.
+/// Each group gets the numbers of its images and their `items`, and scratch that `init` makes for some groups in a row.
 pub(super) fn over_groups<T: Send, S, R: Send>(
-    direction: Direction,
+    (direction, size): (Direction, usize),
     mut items: Vec<T>,
     init: impl Fn() -> S + Send + Sync,
     f: impl Fn(&mut S, Range<usize>, &mut [T]) -> R + Send + Sync,
 ) -> Vec<R> {
-    // At least two images per group where that leaves many groups: each has sums of its own to write and to join.
-    let n = items.len();
-    let size = n.div_ceil(GROUPS).max(n.div_ceil(GROUPS / 2).clamp(1, 2));
     let groups = items.par_chunks_mut(size).enumerate();
     let run = |scratch: &mut S, (group, items): (usize, &mut [T])| {
         f(scratch, group * size..group * size + items.len(), items)
@@ -335,4 +359,18 @@ pub(super) fn part(values: &[f32], i: usize, n: usize) -> &[f32] {
 /// The part after part `i`, empty after the last.
 pub(super) fn next(values: &[f32], i: usize, n: usize) -> &[f32] {
     if i + 1 < n { part(values, i + 1, n) } else { &[] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_groups_sum_many_weights_over_few_pixels() {
+        assert_eq!([1, 3, 16, 17, 64, 65, 256].map(group_size), [1, 1, 1, 2, 2, 3, 8]);
+        let many = |n, pixels| group_size_with(n, CACHED, pixels);
+        assert_eq!([16, 64, 128, 256, 1024].map(|pixels| many(64, pixels)), [8, 8, 4, 2, 2]);
+        assert_eq!([1, 8, 9, 16, 512].map(|n| many(n, 16)), [1, 1, 2, 2, 32]);
+        assert_eq!(group_size_with(64, CACHED / 32, 16), 2);
+    }
 }

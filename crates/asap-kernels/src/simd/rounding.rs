@@ -44,12 +44,15 @@ impl RoundingKernel for RoundRows<'_> {
     }
 }
 
-/// Pairs `rows` rows, each with the next, the last of an odd number with zeros: `[ceil(rows / 2), row]`.
+/// Pairs every `step`-th of `rows` rows with the one `distance` further on, or with zeros after the last:
+/// `[ceil(rows / step), row]`.
 pub(crate) struct PairRows<'a> {
     /// Rows of stride `ldx`.
     pub(crate) x: &'a [f32],
     pub(crate) ldx: usize,
     pub(crate) rows: usize,
+    pub(crate) step: usize,
+    pub(crate) distance: usize,
     pub(crate) n: usize,
     pub(crate) out: &'a mut [Pair],
     /// A multiple of the lanes; the values after the `n` columns are zero.
@@ -59,36 +62,38 @@ pub(crate) struct PairRows<'a> {
 impl RoundingKernel for PairRows<'_> {
     #[inline(always)]
     fn compute<R: Rounding>(self, rounding: R) {
-        let Self { x, ldx, rows, n, out, row } = self;
+        let Self { x, ldx, rows, step, distance, n, out, row } = self;
         if rows == 0 {
             return;
         }
+        let (pairs, alone) = (rows.saturating_sub(distance).div_ceil(step), rows.div_ceil(step));
         assert!(x.len() >= reach(n, [(rows - 1, ldx)]), "pair: x is too short");
         assert!(row >= n && row.is_multiple_of(R::LANES), "pair: rows end within a vector");
-        assert!(out.len() >= size([rows.div_ceil(2), row]), "pair: out is too short");
+        assert!(out.len() >= size([alone, row]), "pair: out is too short");
         let zeros = [0.0; 64];
         const { assert!(R::LANES <= 64) };
         for first in (0..row).step_by(R::LANES) {
             let count = n.saturating_sub(first).min(R::LANES);
             let (x, out) = (x.as_ptr().wrapping_add(first), out[first..].as_mut_ptr());
             let at = |row: usize| x.wrapping_add(row * ldx);
+            let two = |pair: usize| [at(pair * step), at(pair * step + distance)];
             // SAFETY: the extents were asserted; beyond column n nothing is read, and of the zeros no more than LANES.
             unsafe {
                 // A constant number of values needs no mask.
                 if count == R::LANES {
-                    for pair in 0..rows / 2 {
-                        let terms = rounding.pair([at(2 * pair), at(2 * pair + 1)], R::LANES);
+                    for pair in 0..pairs {
+                        let terms = rounding.pair(two(pair), R::LANES);
                         rounding.store_terms(out.add(pair * row), terms);
                     }
                 } else {
-                    for pair in 0..rows / 2 {
-                        let terms = rounding.pair([at(2 * pair), at(2 * pair + 1)], count);
+                    for pair in 0..pairs {
+                        let terms = rounding.pair(two(pair), count);
                         rounding.store_terms(out.add(pair * row), terms);
                     }
                 }
-                if !rows.is_multiple_of(2) {
-                    let terms = rounding.pair([at(rows - 1), zeros.as_ptr()], count);
-                    rounding.store_terms(out.add(rows / 2 * row), terms);
+                for pair in pairs..alone {
+                    let terms = rounding.pair([at(pair * step), zeros.as_ptr()], count);
+                    rounding.store_terms(out.add(pair * row), terms);
                 }
             }
         }
@@ -136,6 +141,28 @@ mod tests {
                 );
             }
             assert!(out[k..].iter().all(|zero| zero.0 == 0), "{level}");
+        }
+    }
+
+    #[test]
+    fn rows_are_paired_with_the_one_a_distance_further_on_or_with_zeros() {
+        for level in Level::with_and_without_bf16() {
+            let (rows, n) = (7, 20);
+            let row = level.pad(n);
+            let x: Vec<f32> = (0..rows * n).map(|i| i as f32).collect();
+            for (step, distance) in [(2, 1), (1, 1), (1, 2), (1, 9), (2, 2)] {
+                let pairs = rows.div_ceil(step);
+                let mut out = vec![7; pairs * row];
+                let to = &mut out[..];
+                level.round(PairRows { x: &x, ldx: n, rows, step, distance, n, out: to, row });
+                for (i, pair) in out.iter().enumerate() {
+                    let (first, column) = (i / row * step, i % row);
+                    let value =
+                        |at: usize| if at < rows && column < n { x[at * n + column] } else { 0.0 };
+                    let expected = value(first).to_bits() >> 16 | value(first + distance).to_bits();
+                    assert_eq!(*pair, expected, "{level}, {step}, {distance}: {i}");
+                }
+            }
         }
     }
 }

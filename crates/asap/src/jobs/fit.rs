@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use asap_core::plan::Plan;
-use asap_core::{Cost, Design};
+use asap_core::{Cost, Design, NetworkShape};
 use asap_data::Splits;
 use asap_kernels::{Level, Precision};
 use asap_net::device::DeviceName;
@@ -35,7 +35,11 @@ const SMALLEST_BATCH: usize = 16;
 /// The most training images that are held out where test images measure the network, since then they only show how it goes.
 const ENOUGH_TO_WATCH: f64 = 1000.0;
 /// Multiply-adds of the network whose speed is measured first.
-const PROBE: u64 = 10_000_000;
+const PROBE: f64 = 10e6;
+/// Networks whose speed is measured before the size is decided: the speed of the first is only about that of others.
+const PROBES: usize = 2;
+/// Channels are computed together in vectors: 17 take nearly the time of 24, and 5 that of 8 (docs/results/time.md).
+const VECTOR: usize = 8;
 /// The fewest channels of a network.
 const FEWEST_CHANNELS: usize = 4;
 /// The fewest epochs of a search, one of them to train the weights before anything is compared.
@@ -193,7 +197,7 @@ pub fn images_to_compare(
     Ok(if fitting < all { fitting } else { given })
 }
 
-/// The multiply-adds of the network that goes with a training of `seconds`.
+/// The multiply-adds of the network that goes with a training of `seconds`: if possible one whose channels fill vectors.
 fn multiply_adds(
     config: &Config,
     design: &Design,
@@ -202,11 +206,44 @@ fn multiply_adds(
 ) -> Result<u64, Error> {
     let shape = config.train.shape_for(&images.train);
     let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
-    let probe = Speed::of_probe(config, design, images)?;
-    let per_image = seconds * probe.cost.multiply_adds as f64 / probe.seconds_per_epoch;
-    let balanced = (per_image * probe.images as f64 * MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
-    let balanced = balanced.max(per_image / ENOUGH_EPOCHS).min(per_image / FEW_EPOCHS);
-    within_memory(config, design, images, (balanced as u64).max(smallest), smallest)
+    let in_memory = |wanted: f64, most: f64| {
+        let found = in_whole_vectors(shape, design, wanted, most)?.max(smallest);
+        within_memory(config, design, images, found, smallest)
+    };
+    let mut found = in_memory(PROBE, f64::INFINITY)?;
+    for _ in 0..PROBES {
+        let mut probe = config.clone();
+        probe.train.multiply_adds = found;
+        probe.limits = config.limits.of_memory();
+        let Speed { cost, images, seconds_per_epoch, .. } = Speed::of(probe, design, images)?;
+        let per_image = seconds * cost.multiply_adds as f64 / seconds_per_epoch;
+        let balanced = (per_image * images as f64 * MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
+        let (least, most) = (per_image / ENOUGH_EPOCHS, per_image / FEW_EPOCHS);
+        let measured = found;
+        found = in_memory(balanced.max(least).min(most), most)?;
+        if found == measured {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The multiply-adds, at most `most`, that are closest to those `wanted` as a ratio, of a network whose channels fill
+/// vectors; those wanted if already the first vector is too much.
+fn in_whole_vectors(
+    shape: NetworkShape,
+    design: &Design,
+    wanted: f64,
+    most: f64,
+) -> Result<u64, Error> {
+    let below = shape.closest(design, wanted as u64)?.channels / VECTOR * VECTOR;
+    let costs = [below, below + VECTOR].into_iter().filter(|&channels| channels > 0);
+    let costs = costs.map(|channels| Ok(shape.cost_with(design, channels)?.multiply_adds));
+    let costs = costs.collect::<Result<Vec<_>, Error>>()?;
+    let distance = |cost: &u64| (*cost as f64 / wanted).ln().abs();
+    let fitting = costs.into_iter().filter(|&cost| cost as f64 <= most);
+    let found = fitting.min_by(|a, b| distance(a).total_cmp(&distance(b)));
+    Ok(found.unwrap_or(wanted as u64))
 }
 
 /// These multiply-adds, halved until the network fits into the memory, but no fewer than the smallest.
@@ -247,17 +284,6 @@ struct Speed {
 }
 
 impl Speed {
-    /// That of a network of [`PROBE`] multiply-adds, or of the smallest.
-    fn of_probe(config: &Config, design: &Design, images: &Splits) -> Result<Self, Error> {
-        let shape = config.train.shape_for(&images.train);
-        let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
-        let mut probe = config.clone();
-        let most = PROBE.max(smallest);
-        probe.train.multiply_adds = within_memory(config, design, images, most, smallest)?;
-        probe.limits = config.limits.of_memory();
-        Self::of(probe, design, images)
-    }
-
     fn of(config: Config, design: &Design, images: &Splits) -> Result<Self, Error> {
         let training = Training::new(config, design.clone(), images.clone())?;
         Ok(Self {
@@ -268,5 +294,41 @@ impl Speed {
             steps: training.steps_per_epoch(),
             seconds_per_epoch: training.seconds_per_epoch()?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use asap_core::{PublishedCell, Stem};
+
+    use super::*;
+
+    #[test]
+    fn channels_fill_vectors_unless_the_first_is_too_much() -> Result<(), Error> {
+        let shape = NetworkShape {
+            channels: 1,
+            cells: 8,
+            height: 32,
+            width: 32,
+            in_channels: 3,
+            classes: 10,
+            stem: Stem::Small,
+        };
+        let nine = Design::Plain("resnet-9".parse()?);
+        let asap = Design::from(PublishedCell::find("ASAP")?.genotype());
+        for design in [nine, asap] {
+            let cost = |channels| Ok::<_, Error>(shape.cost_with(&design, channels)?.multiply_adds);
+            let found = |wanted: u64, most: u64| -> Result<usize, Error> {
+                let found = in_whole_vectors(shape, &design, wanted as f64, most as f64)?;
+                Ok(shape.closest(&design, found)?.channels)
+            };
+            let all = [1, 5, 8, 11, 12, 16, 19, 20, 31]
+                .map(|wanted| cost(wanted).and_then(|wanted| found(wanted, u64::MAX)));
+            let all = all.into_iter().collect::<Result<Vec<_>, _>>()?;
+            assert_eq!(all, [8, 8, 8, 8, 16, 16, 16, 24, 32], "{design}");
+            assert_eq!(found(cost(31)?, cost(31)?)?, 24);
+            assert_eq!(found(cost(6)?, cost(7)?)?, 6);
+        }
+        Ok(())
     }
 }
