@@ -216,11 +216,11 @@ impl PairScratch {
     ) -> (&[Pair], usize) {
         let row = whole(level, n);
         // Lines of whole pairs are one long line.
-        let width = if width.is_multiple_of(2) { x.len() / n.max(1) } else { width };
+        let rows = if width.is_multiple_of(2) { x.len() / n.max(1) } else { width };
         let out: &mut [Pair] = cast_slice_mut(&mut self.0[0]);
-        let lines = x.chunks(width * n).zip(out.chunks_mut(width.div_ceil(2) * row));
+        let lines = x.chunks(rows * n).zip(out.chunks_mut(rows.div_ceil(2) * row));
         lines.for_each(|(x, out)| {
-            level.round(PairRows { x, ldx: n, rows: width, step: 2, distance: 1, n, out, row });
+            level.round(PairRows { x, ldx: n, rows, step: 2, distance: 1, n, out, row });
         });
         (cast_slice(&self.0[0]), row)
     }

@@ -81,7 +81,7 @@ impl Padded {
         let (x, cp, out) = (&self.data[..], self.cp, cast_slice_mut(&mut *words));
         let rows = x.len() / cp;
         level.round(PairRows { x, ldx: cp, rows, step: 1, distance, n: cp, out, row: cp });
-        cast_slice(words)
+        &cast_slice(words)[..x.len()]
     }
 
     /// The interior from its first pixel on.

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::args::{Common, DataArgs, DataCommand, DataSource};
 use crate::failure::Usage;
+use crate::files::refuse_existing;
 use crate::output::{self, shell_word};
 use crate::progress::Count;
 
@@ -27,10 +28,7 @@ pub(crate) fn run(args: &DataArgs, common: &Common) -> anyhow::Result<()> {
             output::print(common.json, &description, &description.to_string())
         }
         DataCommand::Convert { source, out, size, skip_corrupt } => {
-            if out.exists() {
-                let expected = "expected the name of a new file, found one that exists; remove it or choose another";
-                return Err(Usage(format!("--out {}: {expected}", out.display())).into());
-            }
+            refuse_existing(out)?;
             let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
             if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
                 let expected = "expected a folder that exists; make it first";

@@ -165,7 +165,7 @@ fn a_check_names_every_image_that_is_wrong_and_a_packed_file_is_the_same_data_se
     let packed = json(&asap(&convert, at));
     let count = |part: &str| packed["images"][part].as_u64().unwrap();
     assert_eq!(count("train") + count("test"), 61);
-    refused(&convert, at, &["all.asap", "one that exists"]);
+    refused(&convert, at, &["all.asap", "an existing one"]);
     let again = json(&asap(&["data", "check", "all.asap", "--json"], at));
     for key in ["classes", "normalization", "splits", "height", "width", "channels"] {
         assert_eq!(again[key], checked[key], "{key}");

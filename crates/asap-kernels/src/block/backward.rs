@@ -88,14 +88,13 @@ impl Conv {
                     let to = (&mut grads.values[..], add);
                     match self.precision {
                         Precision::F32 => {
-                            let d = (&d[..], self.block.cout, self.ow);
-                            self.outer_products_of_windows(place, &image.data, d, to);
+                            let d = (&d[..], self.block.cout);
+                            self.outer_products_of_windows(place, &image.data, d, 1, to);
                         }
                         Precision::Bf16 => {
                             let d = &d[..pixels * self.block.cout];
-                            let (d, ldd) = rounded.lines(self.level, d, self.ow, self.block.cout);
-                            let d = (d, ldd, self.ow.div_ceil(2));
-                            self.outer_products_of_windows(place, pixel_pairs, d, to);
+                            let d = rounded.lines(self.level, d, self.ow, self.block.cout);
+                            self.outer_products_of_windows(place, pixel_pairs, d, 2, to);
                         }
                     }
                 } else {
@@ -288,16 +287,18 @@ impl Conv {
         }
     }
 
-    /// Like [`Conv::outer_products`], for `rows` rows of windows of an image, from row `row` of the result on. The terms are
-    /// those of the image, `a`, and of the gradient, `d`, with a stride of `ldd`, `width` of them in a line: pixels, or pairs
-    /// of them.
+    /// Like [`Conv::outer_products`], for `rows` rows of windows of an image, from row `row` of the result on. A term of the
+    /// image, `a`, and one of the gradient, `d` with stride `ldd`, is of one pixel or a pair. If a line ends with half a pair,
+    /// the other half has a gradient of zero; that of the image is whatever pixel follows.
     fn outer_products_of_windows<T: Term>(
         &self,
         (image, row, rows): (&Padded, usize, usize),
         a: &[T],
-        (d, ldd, width): (&[T], usize, usize),
+        (d, ldd): (&[T], usize),
+        pixels_per_term: usize,
         (grads, add): (&mut [f32], bool),
     ) {
+        let width = self.ow.div_ceil(pixels_per_term);
         for matrix in &self.matrices {
             let Some(taps) = &matrix.taps else { continue };
             let windows = self.windows(taps, image, &[], row);
@@ -313,7 +314,7 @@ impl Conv {
                 }
                 self.level.outer_product(OuterProduct {
                     a: &a[places.first + tap.at + from * places.line..],
-                    lda: places.step * self.ow.div_ceil(width),
+                    lda: places.step * pixels_per_term,
                     line: (width, places.line),
                     d: &d[from * width * ldd + matrix.columns.0..],
                     ldd,

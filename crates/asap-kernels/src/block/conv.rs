@@ -76,7 +76,7 @@ impl Conv {
         let (cin, cout) = (block.cin, block.cout);
         let cp = level.pad(cin);
         let (oh, ow) = (h.div_ceil(block.stride.0), w.div_ceil(block.stride.1));
-        let mut of_windows = vec![];
+        let mut taps_of_windows = vec![];
         let (mut gather, pad, k) = match block.conv {
             ConvKind::Separable { kernel, dilation } => {
                 let gather = depthwise(params[0], cin, cp, kernel, dilation, block.stride.0);
@@ -89,7 +89,7 @@ impl Conv {
                 let gather = match (kh, kw, block.stride) {
                     (1, 1, (1, 1)) => Gather::Pixel,
                     _ => {
-                        of_windows = taps.collect();
+                        taps_of_windows = taps.collect();
                         Gather::Windows(vec![])
                     }
                 };
@@ -97,7 +97,7 @@ impl Conv {
             }
             ConvKind::Average => (Gather::Average, 0, cin),
             ConvKind::Reduce => {
-                of_windows = vec![(0, 0), (1, 1)];
+                taps_of_windows = vec![(0, 0), (1, 1)];
                 (Gather::Windows(vec![]), 1, 2 * cin)
             }
         };
@@ -116,8 +116,10 @@ impl Conv {
             used = grads.end;
             let [weights, transposed] = [const { Factor::Values(vec![]) }; 2];
             let taps = match (&gather, block.conv) {
-                (Gather::Windows(_), ConvKind::Reduce) => Some(Taps::new(vec![of_windows[part]])),
-                (Gather::Windows(_), _) => Some(Taps::new(of_windows.clone())),
+                (Gather::Windows(_), ConvKind::Reduce) => {
+                    Some(Taps::new(vec![taps_of_windows[part]]))
+                }
+                (Gather::Windows(_), _) => Some(Taps::new(taps_of_windows.clone())),
                 _ => None,
             };
             let mut matrix =

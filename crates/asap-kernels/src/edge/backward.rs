@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::forward::{CHUNK, Results, scaled, weight};
 use super::plan::{
-    Direction, Loaded, Op, Plan, Pooling, group_size, group_size_with, join, next, over_groups,
+    Direction, Loaded, Op, Plan, Pooling, gradient_group_size, group_size, join, next, over_groups,
     part, split,
 };
 use super::types::{Grads, Mixing, Needs, OpGrads, Target};
@@ -175,7 +175,7 @@ impl Plan {
             twos().map(|(_, [one, two])| Middle::new(self, one, two)).collect()
         };
         let sums = if weights { twos().map(|(_, [_, two])| two.grads_len()).sum() } else { 0 };
-        let walk = (Direction::Up, group_size_with(self.n, sums, self.pixels));
+        let walk = (Direction::Up, gradient_group_size(self.n, sums, self.pixels));
         let groups = over_groups(walk, items, scratch, |middles, images, items| {
             let back = |(index, ((op, [one, two]), middle)): (
                 usize,
@@ -267,7 +267,7 @@ impl Plan {
         let sums = if weights { convs.map(Conv::grads_len).sum() } else { 0 };
         let direction = if self.has_second() { Direction::Down } else { Direction::Up };
         let groups = over_groups(
-            (direction, group_size_with(self.n, sums, self.pixels)),
+            (direction, gradient_group_size(self.n, sums, self.pixels)),
             items,
             || Walk::new(self),
             |walk, images, items| {

@@ -18,11 +18,14 @@ use crate::stored::Stored;
 /// Largest number of groups of images with separate sums; the sums do not depend on who computes which group.
 const GROUPS: usize = 32;
 
-/// Number of gradients of weights, those of all groups together, up to which they stay in the cache.
-const CACHED: usize = 1 << 18;
+/// Sums of gradients of weights, those of all groups together, that the cache holds.
+const CACHED_SUMS: usize = 1 << 18;
 
-/// Number of pixels whose gradients are worth a sum of their own in memory.
-const WORTH: usize = 512;
+/// Pixels of a group from which on it takes long enough to make up for sums that the cache does not hold.
+const PIXELS_PER_SUM: usize = 512;
+
+/// Groups that are left in any case, for as many threads.
+const FEWEST_GROUPS: usize = 16;
 
 /// An operation on images of a given size.
 #[derive(Debug)]
@@ -287,14 +290,12 @@ pub(super) fn group_size(n: usize) -> usize {
     n.div_ceil(GROUPS).max(n.div_ceil(GROUPS / 2).clamp(1, 2))
 }
 
-/// The same for groups that sum the gradients of `weights` weights, over results of `pixels` pixels: more where weights are
-/// many and pixels few, as long as that leaves eight groups.
-pub(super) fn group_size_with(n: usize, weights: usize, pixels: usize) -> usize {
-    let size = group_size(n);
-    if weights * n.div_ceil(size) <= CACHED {
-        return size;
-    }
-    WORTH.div_ceil(pixels).min(n.div_ceil(8)).max(size)
+/// The same for groups that also sum the gradients of `weights` weights, over results of `pixels` pixels: more images where
+/// weights are many and pixels few.
+pub(super) fn gradient_group_size(n: usize, weights: usize, pixels: usize) -> usize {
+    let cached = (n * weights).div_ceil(CACHED_SUMS);
+    let worth = PIXELS_PER_SUM.div_ceil(pixels);
+    cached.min(worth).min(n / FEWEST_GROUPS).max(group_size(n))
 }
 
 /// Runs `f` on groups of `size` consecutive images, on all threads, and returns its results in the order of the groups.
@@ -368,9 +369,10 @@ mod tests {
     #[test]
     fn few_groups_sum_many_weights_over_few_pixels() {
         assert_eq!([1, 3, 16, 17, 64, 65, 256].map(group_size), [1, 1, 1, 2, 2, 3, 8]);
-        let many = |n, pixels| group_size_with(n, CACHED, pixels);
-        assert_eq!([16, 64, 128, 256, 1024].map(|pixels| many(64, pixels)), [8, 8, 4, 2, 2]);
-        assert_eq!([1, 8, 9, 16, 512].map(|n| many(n, 16)), [1, 1, 2, 2, 32]);
-        assert_eq!(group_size_with(64, CACHED / 32, 16), 2);
+        let many = |n, pixels| gradient_group_size(n, CACHED_SUMS, pixels);
+        assert_eq!([16, 64, 128, 256, 1024].map(|pixels| many(64, pixels)), [4, 4, 4, 2, 2]);
+        assert_eq!([1, 8, 31, 32, 128, 512].map(|n| many(n, 16)), [1, 1, 2, 2, 8, 32]);
+        let of = |groups| gradient_group_size(64, CACHED_SUMS / groups, 16);
+        assert_eq!([16, 21, 22, 32, 64].map(of), [4, 4, 3, 2, 2]);
     }
 }

@@ -66,10 +66,10 @@ impl RoundingKernel for PairRows<'_> {
         if rows == 0 {
             return;
         }
-        let (pairs, alone) = (rows.saturating_sub(distance).div_ceil(step), rows.div_ceil(step));
+        let (full, all) = (rows.saturating_sub(distance).div_ceil(step), rows.div_ceil(step));
         assert!(x.len() >= reach(n, [(rows - 1, ldx)]), "pair: x is too short");
         assert!(row >= n && row.is_multiple_of(R::LANES), "pair: rows end within a vector");
-        assert!(out.len() >= size([alone, row]), "pair: out is too short");
+        assert!(out.len() >= size([all, row]), "pair: out is too short");
         let zeros = [0.0; 64];
         const { assert!(R::LANES <= 64) };
         for first in (0..row).step_by(R::LANES) {
@@ -81,17 +81,17 @@ impl RoundingKernel for PairRows<'_> {
             unsafe {
                 // A constant number of values needs no mask.
                 if count == R::LANES {
-                    for pair in 0..pairs {
+                    for pair in 0..full {
                         let terms = rounding.pair(two(pair), R::LANES);
                         rounding.store_terms(out.add(pair * row), terms);
                     }
                 } else {
-                    for pair in 0..pairs {
+                    for pair in 0..full {
                         let terms = rounding.pair(two(pair), count);
                         rounding.store_terms(out.add(pair * row), terms);
                     }
                 }
-                for pair in pairs..alone {
+                for pair in full..all {
                     let terms = rounding.pair([at(pair * step), zeros.as_ptr()], count);
                     rounding.store_terms(out.add(pair * row), terms);
                 }

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use asap_core::plan::Plan;
 use asap_core::{Cost, Design, NetworkShape};
 use asap_data::Splits;
 use asap_kernels::{Level, Precision};
@@ -13,7 +12,7 @@ use crate::error::Error;
 use crate::memory::{Footprint, available_mb};
 use crate::search::Search;
 use crate::settings::Auto;
-use crate::settings::config::Config;
+use crate::settings::config::{Config, LimitsConfig};
 use crate::settings::{MOST_EPOCHS, usual_search_epochs};
 use crate::train::{Training, epochs_to_fill};
 
@@ -36,14 +35,16 @@ const SMALLEST_BATCH: usize = 16;
 const ENOUGH_TO_WATCH: f64 = 1000.0;
 /// Multiply-adds of the network whose speed is measured first.
 const PROBE: f64 = 10e6;
-/// Networks whose speed is measured before the size is decided: the speed of the first is only about that of others.
+/// Networks whose speed is measured before the size is decided: that of one only approximates that of another size.
 const PROBES: usize = 2;
 /// Channels are computed together in vectors: 17 take nearly the time of 24, and 5 that of 8 (docs/results/time.md).
 const VECTOR: usize = 8;
-/// The fewest channels of a network.
+/// The fewest channels of a network, where memory is short.
 const FEWEST_CHANNELS: usize = 4;
 /// The fewest epochs of a search, one of them to train the weights before anything is compared.
 const FEWEST_SEARCH_EPOCHS: usize = 2;
+/// Time of an image that is tested, in that of one that is trained on.
+const INFERENCE: f64 = 0.5;
 /// Fraction of the free memory that a training may take.
 const MEMORY: f64 = 0.6;
 /// Fraction of a time that is left for reading images, tests and reports.
@@ -134,14 +135,27 @@ pub fn training(
     if images.test.is_some() {
         train.validation = train.validation.min(ENOUGH_TO_WATCH / images.train.len() as f64);
     }
-    if size == Size::Decided {
-        config.train.multiply_adds = multiply_adds(&config, design, images, share.seconds)?;
-    }
-    let Speed { mut config, cost, channels, steps, seconds_per_epoch, .. } =
-        Speed::of(config, design, images)?;
+    let measured = match size {
+        Size::Decided => sized(&config, design, images, share.seconds)?,
+        Size::Given => Speed::of(config, design, images)?,
+    };
+    let Speed { mut config, cost, channels, images: all, mut steps, mut seconds_per_epoch } =
+        measured;
     let mixed = if config.precision() == Precision::Bf16 { ", in bf16" } else { "" };
-    let seconds = share.seconds - started.elapsed().as_secs_f64();
-    let epochs = epochs_to_fill(0.0, seconds_per_epoch, seconds);
+    let tested = images.test.as_ref().map_or(0.0, |test| test.len() as f64 / all as f64);
+    let seconds =
+        share.seconds - started.elapsed().as_secs_f64() - INFERENCE * tested * seconds_per_epoch;
+    let mut epochs = epochs_to_fill(seconds_per_epoch, seconds);
+    let mut of_images = String::new();
+    let fitting = (seconds / seconds_per_epoch * all as f64) as usize;
+    let fitting = fitting.max(STEPS * batch);
+    if epochs == 0 && share.must && fitting < all {
+        // What was chosen among others, on fewer images, is not given up.
+        config.train.images = fitting;
+        steps = fitting.div_ceil(batch);
+        (epochs, seconds_per_epoch) = (1, seconds_per_epoch * fitting as f64 / all as f64);
+        of_images = format!(" ({fitting} of {all} images, since an epoch of all does not fit)");
+    }
     if epochs == 0 && !share.must {
         let least = match size {
             Size::Decided => "one epoch of the smallest network",
@@ -159,7 +173,7 @@ pub fn training(
     let expected = train.epochs as f64 * seconds_per_epoch;
     train.seconds = if train.epochs == epochs { seconds } else { expected };
     let plan = format!(
-        "{channels} channels ({} weights, {:.1} M multiply-adds), {} of {steps} steps of {batch} images{without}{mixed}, about {}",
+        "{channels} channels ({} weights, {:.1} M multiply-adds), {} of {steps} steps of {batch} images{of_images}{without}{mixed}, about {}",
         cost.params,
         cost.multiply_adds as f64 / 1e6,
         counted(train.epochs, "epoch"),
@@ -189,87 +203,85 @@ pub fn images_to_compare(
 ) -> Result<usize, Error> {
     let mut config = in_fastest_precision(config.clone());
     let given = config.train.images;
-    config.train.multiply_adds = multiply_adds(&config, design, images, seconds)?;
     config.limits = config.limits.of_memory();
-    let Speed { images: all, seconds_per_epoch, .. } = Speed::of(config, design, images)?;
+    let Speed { images: all, seconds_per_epoch, .. } = sized(&config, design, images, seconds)?;
     let seen = seconds * all as f64 / seconds_per_epoch;
     let fitting = ((seen / EPOCHS_TO_COMPARE) as usize).max(FEWEST_TO_COMPARE);
     Ok(if fitting < all { fitting } else { given })
 }
 
-/// The multiply-adds of the network that goes with a training of `seconds`: if possible one whose channels fill vectors.
-fn multiply_adds(
-    config: &Config,
-    design: &Design,
-    images: &Splits,
-    seconds: f64,
-) -> Result<u64, Error> {
+/// The training whose network goes with `seconds`, counted from this call. Its channels fill vectors, if memory and limits
+/// allow it.
+fn sized(config: &Config, design: &Design, images: &Splits, seconds: f64) -> Result<Speed, Error> {
+    let started = Instant::now();
     let shape = config.train.shape_for(&images.train);
-    let smallest = shape.cost_with(design, FEWEST_CHANNELS)?.multiply_adds;
-    let in_memory = |wanted: f64, most: f64| {
-        let found = in_whole_vectors(shape, design, wanted, most)?.max(smallest);
-        within_memory(config, design, images, found, smallest)
+    let with = |channels, limits: &LimitsConfig| {
+        let mut config = Config { limits: limits.clone(), ..config.clone() };
+        config.train.multiply_adds = shape.cost_with(design, channels)?.multiply_adds;
+        Speed::of(config, design, images)
     };
-    let mut found = in_memory(PROBE, f64::INFINITY)?;
+    let in_memory = |wanted, most| {
+        within_memory(config, design, images, in_whole_vectors(shape, design, wanted, most)?)
+    };
+    let without_limits = config.limits.of_memory();
+    let mut channels = in_memory(PROBE, f64::INFINITY)?;
     for _ in 0..PROBES {
-        let mut probe = config.clone();
-        probe.train.multiply_adds = found;
-        probe.limits = config.limits.of_memory();
-        let Speed { cost, images, seconds_per_epoch, .. } = Speed::of(probe, design, images)?;
-        let per_image = seconds * cost.multiply_adds as f64 / seconds_per_epoch;
-        let balanced = (per_image * images as f64 * MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
+        let speed = with(channels, &without_limits)?;
+        let left = seconds - started.elapsed().as_secs_f64();
+        let per_image = left * speed.cost.multiply_adds as f64 / speed.seconds_per_epoch;
+        let balanced = (per_image * speed.images as f64 * MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
         let (least, most) = (per_image / ENOUGH_EPOCHS, per_image / FEW_EPOCHS);
-        let measured = found;
-        found = in_memory(balanced.max(least).min(most), most)?;
-        if found == measured {
+        let measured = channels;
+        channels = in_memory(balanced.max(least).min(most), most)?;
+        if channels == measured {
+            if config.limits == without_limits {
+                return Ok(speed);
+            }
             break;
         }
     }
-    Ok(found)
+    with(channels, &config.limits)
 }
 
-/// The multiply-adds, at most `most`, that are closest to those `wanted` as a ratio, of a network whose channels fill
-/// vectors; those wanted if already the first vector is too much.
+/// Channels that fill vectors, whose multiply-adds are as a ratio closest to those `wanted`. They are at most `most`, except
+/// those of one vector.
 fn in_whole_vectors(
     shape: NetworkShape,
     design: &Design,
     wanted: f64,
     most: f64,
-) -> Result<u64, Error> {
+) -> Result<usize, Error> {
+    let cost = |channels| {
+        let cost = shape.cost_with(design, channels)?;
+        Ok::<_, Error>(cost.multiply_adds as f64)
+    };
     let below = shape.closest(design, wanted as u64)?.channels / VECTOR * VECTOR;
-    let costs = [below, below + VECTOR].into_iter().filter(|&channels| channels > 0);
-    let costs = costs.map(|channels| Ok(shape.cost_with(design, channels)?.multiply_adds));
-    let costs = costs.collect::<Result<Vec<_>, Error>>()?;
-    let distance = |cost: &u64| (*cost as f64 / wanted).ln().abs();
-    let fitting = costs.into_iter().filter(|&cost| cost as f64 <= most);
-    let found = fitting.min_by(|a, b| distance(a).total_cmp(&distance(b)));
-    Ok(found.unwrap_or(wanted as u64))
+    let (below, above) = (below.max(VECTOR), below + VECTOR);
+    let above_is_closer = cost(above)? / wanted < wanted / cost(below)?;
+    Ok(if above_is_closer && cost(above)? <= most { above } else { below })
 }
 
-/// These multiply-adds, halved until the network fits into the memory, but no fewer than the smallest.
+/// These channels, or so many fewer that the network fits into the memory.
 fn within_memory(
     config: &Config,
     design: &Design,
     images: &Splits,
-    mut found: u64,
-    smallest: u64,
-) -> Result<u64, Error> {
+    mut channels: usize,
+) -> Result<usize, Error> {
     let shape = config.train.shape_for(&images.train);
     // A graphics card has memory of its own.
     let free = available_mb().filter(|_| config.device == DeviceName::Cpu);
     let free = free.map(|available| MEMORY * available);
     let limit = Some(config.limits.memory_mb as f64).filter(|&limit| limit > 0.0);
-    let allowed = free.into_iter().chain(limit).reduce(f64::min);
+    let allowed = free.into_iter().chain(limit).reduce(f64::min).unwrap_or(f64::INFINITY);
     let footprint = Footprint::of_training(design, config.precision());
-    while let Some(allowed) = allowed.filter(|_| found > smallest) {
-        let cost = Plan::of(design, &shape.closest(design, found)?, false)?.cost();
-        let batch = config.part_of(config.train.batch.min(images.train.len()));
-        if footprint.mb(&cost, batch) <= allowed {
-            break;
-        }
-        found = (found / 2).max(smallest);
+    let batch = config.part_of(config.train.batch.min(images.train.len()));
+    while channels > FEWEST_CHANNELS
+        && footprint.mb(&shape.cost_with(design, channels)?, batch) > allowed
+    {
+        channels -= if channels > VECTOR { VECTOR } else { 1 };
     }
-    Ok(found)
+    Ok(channels)
 }
 
 /// A training whose speed was measured.
@@ -304,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn channels_fill_vectors_unless_the_first_is_too_much() -> Result<(), Error> {
+    fn channels_fill_vectors() -> Result<(), Error> {
         let shape = NetworkShape {
             channels: 1,
             cells: 8,
@@ -318,16 +330,15 @@ mod tests {
         let asap = Design::from(PublishedCell::find("ASAP")?.genotype());
         for design in [nine, asap] {
             let cost = |channels| Ok::<_, Error>(shape.cost_with(&design, channels)?.multiply_adds);
-            let found = |wanted: u64, most: u64| -> Result<usize, Error> {
-                let found = in_whole_vectors(shape, &design, wanted as f64, most as f64)?;
-                Ok(shape.closest(&design, found)?.channels)
+            let found = |wanted: u64, most: u64| {
+                in_whole_vectors(shape, &design, wanted as f64, most as f64)
             };
             let all = [1, 5, 8, 11, 12, 16, 19, 20, 31]
                 .map(|wanted| cost(wanted).and_then(|wanted| found(wanted, u64::MAX)));
             let all = all.into_iter().collect::<Result<Vec<_>, _>>()?;
             assert_eq!(all, [8, 8, 8, 8, 16, 16, 16, 24, 32], "{design}");
             assert_eq!(found(cost(31)?, cost(31)?)?, 24);
-            assert_eq!(found(cost(6)?, cost(7)?)?, 6);
+            assert_eq!(found(cost(6)?, cost(7)?)?, 8);
         }
         Ok(())
     }

@@ -172,7 +172,13 @@ impl Search {
     /// # Errors
     /// If a number is not finite.
     pub fn seconds_per_epoch(mut self) -> Result<f64, Error> {
-        self.position.epoch = self.grace_epochs();
+        // Alpha may begin to move in the middle of an epoch; a whole one with its steps is measured.
+        let begins_with_alpha = |&epoch: &usize| {
+            let clock = Clock { epoch, step: 0, ..self.clock() };
+            self.method.moves(&clock) && self.method.is_due(&clock)
+        };
+        let whole = (0..self.epochs()).find(begins_with_alpha);
+        self.position.epoch = whole.unwrap_or_else(|| self.grace_epochs());
         driver::seconds_per_epoch(self)
     }
 

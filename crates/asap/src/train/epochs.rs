@@ -270,6 +270,14 @@ impl Epochs for Training {
         let test: Option<Evaluation> =
             self.test.clone().map(|images| trained.evaluate(images)).transpose()?;
         let mut warnings = Vec::new();
+        if let Some(last) = last.filter(|last| last.epochs > last.epoch + 1) {
+            warnings.push(format!(
+                "the machine was so much slower than planned that the training ended after {} of {} epochs, before its learning \
+                 rate had fallen; give it more time",
+                last.epoch + 1,
+                last.epochs
+            ));
+        }
         if test.is_none() {
             warnings.push(format!(
                 "{} has no test images, so there is no test error; measure one with asap evaluate",

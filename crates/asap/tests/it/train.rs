@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use asap::jobs::fit::{self, Share, Size};
+use asap::jobs::fit::{self, Fit, Share, Size};
 use asap::jobs::searched_weights;
 use asap::run::folder::{BEST, CHECKPOINT, CONFIG, REPORT, RESULT, WEIGHTS};
 use asap::run::record::TrainRecord;
 use asap::settings::config::{Config, StemFilters};
 use asap::{
-    DeviceName, Layers, Memory, Outcome, Precision, Preset, RunFolder, Search, TrainResult,
+    DeviceName, Error, Layers, Memory, Outcome, Precision, Preset, RunFolder, Search, TrainResult,
     TrainedNetwork, Training,
 };
 use asap_core::{Design, Family, Genotype, NetworkShape, PublishedCell, SearchSpace, Stem};
@@ -375,6 +375,27 @@ fn a_training_within_a_time_keeps_its_images_where_test_images_judge_it() {
     assert_eq!(held_out(6000, Some(stripes(30).train)), 1000);
     assert_eq!(held_out(600, Some(stripes(30).train)), 150, "they are few anyway");
     assert_eq!(held_out(6000, None), 1500, "nothing else says how good it is");
+}
+
+#[test]
+fn a_training_that_must_be_made_has_fewer_images_where_an_epoch_does_not_fit() {
+    let fit = |images: usize, must| {
+        let resnet = Design::Plain("resnet-8".parse().unwrap());
+        let share = Share { seconds: 0.01, must };
+        let config = settings();
+        let images = Splits { test: Some(stripes(30).train), ..stripes(images) };
+        fit::training(&config, &resnet, &images, share, Size::Decided)
+    };
+    let Fit { config, plan } = fit(6000, true).unwrap();
+    let batch = config.train.batch;
+    assert_eq!((config.train.epochs, config.train.images), (1, 20 * batch));
+    assert!(
+        plan.contains(&format!("1 epoch of 20 steps of {batch} images ({} of", 20 * batch)),
+        "{plan}"
+    );
+    let few = fit(60, true).unwrap();
+    assert_eq!((few.config.train.epochs, few.config.train.images), (1, 0), "they are few anyway");
+    assert!(matches!(fit(6000, false), Err(Error::TooShort { .. })));
 }
 
 #[test]

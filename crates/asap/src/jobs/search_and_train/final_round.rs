@@ -14,12 +14,12 @@ use crate::settings::config::Config;
 use crate::train::{self, Training};
 
 /// Fraction of the time that the final takes.
-const SHARE: f64 = 0.15;
+pub(super) const SHARE: f64 = 0.15;
 /// Without a time, the epochs of the trainings of the final: this fraction of those of the training, and no more than that.
 const SHORT: (f64, usize) = (0.2, 10);
-/// Fraction of the training images on which the final judges, unless more are held out anyway.
+/// Fraction of the training images on which the final judges, unless the configuration holds out more.
 const HELD_OUT: f64 = 0.1;
-/// The same as a fraction of the images that the final trains on: to judge must not take longer than to train.
+/// Its limit as a fraction of the images that the final trains on: to judge must not take longer than to train.
 const HELD_OUT_OF_FEW: f64 = 0.5;
 /// The published cell of the final.
 const PUBLISHED: &str = "ASAP";
@@ -126,14 +126,14 @@ impl Progress<'_> {
     }
 
     /// If the simplest candidate could not be trained for another reason than time, makes sure before a search that another one can.
-    pub(super) fn refuse_if_none_fits(&mut self) -> Result<(), Error> {
-        if self.left_out.first().is_none_or(|(_, error)| is_short(error)) {
-            return Ok(());
+    pub(super) fn refuse_if_none_fits(&self) -> Result<(), Error> {
+        match self.left_out.first() {
+            Some((_, error)) if !is_short(error) => {
+                let images = Splits { test: None, ..self.images.clone() };
+                simplest(&self.short(), &images).map(drop)
+            }
+            _ => Ok(()),
         }
-        let (short, images) = (self.short(), Splits { test: None, ..self.images.clone() });
-        let mut known = plain()?.into_iter().chain(others(&self.config)?);
-        let fits = |(_, design)| Training::new(short.clone(), design, images.clone()).is_ok();
-        if known.any(fits) { Ok(()) } else { Err(self.left_out.swap_remove(0).1) }
     }
 
     /// The settings of a short training.
@@ -142,8 +142,8 @@ impl Progress<'_> {
         config.train.images = self.images_to_compare;
         let images = self.images.train.len();
         let trained_on = Some(self.images_to_compare).filter(|&most| most > 0).unwrap_or(images);
-        let held_out = HELD_OUT.min(HELD_OUT_OF_FEW * trained_on as f64 / images as f64);
-        config.train.validation = config.train.validation.max(held_out);
+        let most = HELD_OUT_OF_FEW * trained_on as f64 / images as f64;
+        config.train.validation = config.train.validation.max(HELD_OUT).min(most);
         config.train.inherit = false;
         if self.run.plan.seconds.is_none() {
             let (share, most) = SHORT;
@@ -185,7 +185,7 @@ pub(super) enum Judged {
 }
 
 /// A candidate of a final by its name.
-type Named = (String, Design);
+pub(super) type Named = (String, Design);
 
 /// The plain networks, the simplest first.
 fn plain() -> Result<Vec<Named>, Error> {
@@ -202,16 +202,29 @@ fn others(config: &Config) -> Result<Vec<Named>, Error> {
     Ok(published.into_iter().chain([("random".to_owned(), random.into())]).collect())
 }
 
+/// The first of the plain networks, and then of the cells that need no search, that can be trained with these settings; the error of
+/// the first if none can.
+pub(super) fn simplest(config: &Config, images: &Splits) -> Result<Named, Error> {
+    let mut first = None;
+    for (name, design) in plain()?.into_iter().chain(others(config)?) {
+        match Training::new(config.clone(), design.clone(), images.clone()) {
+            Ok(_) => return Ok((name, design)),
+            Err(error) => drop(first.get_or_insert(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| unreachable!("there are plain networks")))
+}
+
 /// Refuses limits that no candidate known so far can keep. Latencies are not measured here.
 pub(super) fn check_limits(config: &Config, images: &Splits) -> Result<(), Error> {
     let shape = config.train.shape_for(&images.train);
-    let known = others(config)?.into_iter().chain(plain()?);
+    let known = plain()?.into_iter().chain(others(config)?);
     let designs: Vec<Design> = known.map(|(_, design)| design).collect();
     train::check_limits(&config.limits, &designs, shape)
 }
 
-/// True for an error that leaves other candidates a chance: of time, limits, memory or numbers, and not of files.
-fn is_its_own(error: &Error) -> bool {
+/// True for an error of a candidate or a search that leaves other candidates a chance: of time, limits, memory or numbers, and not of files.
+pub(super) fn is_its_own(error: &Error) -> bool {
     matches!(
         error,
         Error::TooShort { .. } | Error::Config(_) | Error::Core(_) | Error::NonFinite { .. }

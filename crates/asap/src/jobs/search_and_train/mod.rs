@@ -27,7 +27,7 @@ use crate::run::record::{Event, Observer, Outcome, SearchResult};
 use crate::run::spread::Spread;
 use crate::run::tables::{Candidate, Final, LeftOut, RunResult, SearchAndTrainings};
 use crate::settings::config::Config;
-use final_round::{Judged, is_short};
+use final_round::{Judged, is_its_own, is_short, simplest};
 use trainings::training_folder;
 
 /// Fewer training images than this are not searched on: half of them could not tell operations apart.
@@ -111,11 +111,11 @@ impl planned::Plan for Repeats {
         }
         // Refuses what cannot work before anything is written.
         if let Some(seconds) = self.seconds {
-            let simple = Design::Plain(SIMPLE.parse()?);
             let share = Share { seconds: seconds / f64::from(self.trainings), must: false };
             // Another candidate may keep limits that this one cannot.
             let config = Config { limits: config.limits.of_memory(), ..config.clone() };
-            fit::training(&config, &simple, &images, share, Size::Decided)?;
+            let (_, design) = simplest(&config, &images)?;
+            fit::training(&config, &design, &images, share, Size::Decided)?;
         }
         Ok(Some(images))
     }
@@ -224,10 +224,16 @@ impl Progress<'_> {
         let images = self.images.train.len();
         if images < FEWEST_IMAGES {
             let note = format!(
-                "{images} training images are too few to search on (expected at least {FEWEST_IMAGES}): training {SIMPLE} instead; \
-                 use --no-final to search anyway"
+                "{images} training images are too few to search on (expected at least {FEWEST_IMAGES}); use --no-final to search anyway"
             );
             return self.simple(Vec::new(), Vec::new(), note);
+        }
+        if let Some(seconds) = plan.seconds {
+            let [all, short, search] =
+                [1.0, final_round::SHARE, SHARE].map(|share| duration(share * seconds));
+            self.say(&format!(
+                "plan for {all}: at most {search} for the search, {short} to compare what it finds with simpler answers, the rest to train the best"
+            ));
         }
         self.decide_images()?;
         // The simplest candidate comes first: it may show that a search is not needed.
@@ -242,7 +248,7 @@ impl Progress<'_> {
         if let Some(easy) = candidates.pop_if(|made| 1.0 - made.accuracy <= allowed) {
             let note = format!(
                 "these images are too easy to search on: a short training of {SIMPLE} classifies {:.2} % of the held-out ones; \
-                 training it; use --no-final to search anyway",
+                 use --no-final to search anyway",
                 100.0 * easy.accuracy
             );
             return self.simple(Vec::new(), vec![easy], note);
@@ -251,8 +257,9 @@ impl Progress<'_> {
         for seed in self.run.config.seeds(plan.searches) {
             let folder = search_folder(seed);
             let search = match self.search(&folder, seed) {
-                Err(error @ Error::TooShort { .. }) => {
+                Err(error) if is_its_own(&error) => {
                     self.say(&format!("no search, seed {seed}: {error}"));
+                    self.left_out.push((folder, error));
                     continue;
                 }
                 search => search?,
@@ -266,7 +273,7 @@ impl Progress<'_> {
             if let Some(place) = self.left_out.iter().position(|(_, error)| !is_short(error)) {
                 return Err(self.left_out.swap_remove(place).1);
             }
-            let note = format!("the time is too short for a final: training {SIMPLE}");
+            let note = "the time is too short for a final".to_owned();
             return self.simple(searches, Vec::new(), note);
         };
         self.say(&format!("winner of the final: {}", winner.name));
@@ -344,9 +351,9 @@ impl Progress<'_> {
         candidates: Vec<Candidate>,
         note: String,
     ) -> Result<Option<RunResult>, Error> {
-        self.say(&note);
-        let design = Design::Plain(SIMPLE.parse()?);
-        let (winner, note, left_out) = (SIMPLE.to_owned(), Some(note), self.left_out());
+        let (winner, design) = simplest(&self.config, self.images)?;
+        self.say(&format!("{note}; training {winner}"));
+        let (note, left_out) = (Some(note), self.left_out());
         let outcome = Final { candidates, left_out, winner, note, ..Final::default() };
         self.decide(Decided { searches, outcome, design, found_by: None })
     }
