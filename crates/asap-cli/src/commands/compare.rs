@@ -9,7 +9,8 @@ use asap::jobs::queries;
 use asap::run::spread::Spread;
 use asap::run::tables::{Comparison, QueryTable, TabularSummary};
 
-use crate::args::{Common, CompareArgs};
+use crate::args::{Common, CompareArgs, Limits};
+use crate::failure::Usage;
 use crate::output::{self, duration, megabytes, percent};
 use crate::progress::Progress;
 
@@ -21,6 +22,21 @@ pub(crate) fn run(args: &CompareArgs, common: &Common) -> anyhow::Result<()> {
     let (table, path) = (to_the_end(&compare, "compare")?, super::shell_path(compare.folder()));
     output::print(common.json, &table, &text(&table, &path)?)?;
     after(&compare, &table, "compare")
+}
+
+/// Refuses limits of trained networks where nothing is trained.
+fn no_limits_of_trainings(limits: Limits) -> anyhow::Result<()> {
+    let given = [
+        ("--max-multiply-adds", limits.max_multiply_adds.is_some()),
+        ("--max-weights", limits.max_weights.is_some()),
+    ];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Usage(format!(
+            "{flag}: limits the networks that are trained, and with --no-train or --table none is; leave it out"
+        ))
+        .into()),
+        None => Ok(()),
+    }
 }
 
 /// A new comparison in its folder, or the one to resume.
@@ -37,6 +53,10 @@ pub(crate) fn prepare(
             compare.with_shard(shard)?
         }
         None => {
+            let train = !args.no_train && args.table.is_none();
+            if !train {
+                no_limits_of_trainings(args.limits)?;
+            }
             let mut layers = super::layers(&args.settings, common)?;
             super::limit(&mut layers, args.limits);
             super::no_decided_settings(args.limit, &layers, &super::decided())?;
@@ -47,7 +67,7 @@ pub(crate) fn prepare(
             let plan = Plan {
                 methods: args.methods.clone(),
                 seeds: config.seeds(args.seeds),
-                train: !args.no_train && args.table.is_none(),
+                train,
                 minutes: args.minutes,
                 seconds: args.limit.time,
                 table,

@@ -70,8 +70,10 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         }
     }
     let outcome = result.outcome.as_ref();
-    if let Some(note) = outcome.and_then(|outcome| outcome.note.as_ref()) {
-        writeln!(text, "{note}\n")?;
+    if let Some((outcome, note)) =
+        outcome.and_then(|outcome| Some((outcome, outcome.note.as_ref()?)))
+    {
+        writeln!(text, "{note}; trained {}\n", outcome.winner)?;
     }
     if let Some(Final { candidates, winner, left_out, .. }) =
         outcome.filter(|o| !o.candidates.is_empty())
@@ -101,7 +103,7 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         let error = training.test.as_ref().map_or("no test images".to_owned(), |test| {
             format!("{} ({})", percent(test.error), output::interval(test))
         });
-        writeln!(text, "{folder:<20} test error {error}")?;
+        writeln!(text, "{folder:<20} test error {error}; {}", training.network())?;
         for warning in &training.warnings {
             eprintln!("warning: {folder}: {warning}");
         }

@@ -27,6 +27,8 @@ fn mistakes_are_named_and_end_with_2() {
     refused(&["search", "--resume", "x", "--preset", "paper"], at, &["--resume"]);
     refused(&["search", "--config", "none.toml"], at, &["none.toml"]);
     refused(&["bench", "search", "--channels", "0"], at, &["channels"]);
+    let untrained = ["compare", "--methods", "random", "--no-train", "--max-weights", "20k"];
+    refused(&untrained, at, &["--max-weights", "--no-train"]);
     refused(&["search", "--max-memory", "2"], at, &["at least 1 MiB", "2GiB"]);
     let little = ["--set", "train.channels=16", "--set", "train.batch=200", "--max-memory"];
     let train = [&["train", "--cell", "ASAP"][..], &little, &["200MiB"]].concat();

@@ -366,6 +366,10 @@ fn a_final_decides_what_is_trained() {
     assert_eq!(small["searches"].as_array().unwrap().len(), 0);
     assert_eq!(small["final"]["winner"], "resnet-9");
     assert_eq!(small["final"]["trainings"][0][1]["genotype"], "resnet-9");
+    let limits = ["--out", "few-weights", "--set", "data.limit=200", "--max-weights", "1500"];
+    let small = json(&asap(&run(&limits), at));
+    assert_ne!(small["final"]["winner"], "resnet-9", "its smallest network has more weights");
+    assert!(small["final"]["trainings"][0][1]["params"].as_u64() <= Some(1500));
 }
 
 #[test]

@@ -120,13 +120,12 @@ fn trainings(body: &mut String, trainings: &[(String, TrainResult)]) {
     let rows = trainings.iter().map(|(_, training)| {
         vec![
             training.seed.to_string(),
-            training.params.to_string(),
-            format!("{:.1} M", training.multiply_adds as f64 / 1e6),
+            training.network(),
             training.test.as_ref().map_or("-".to_owned(), |test| percent(test.error)),
             format!("{:.0}", training.seconds),
         ]
     });
-    let head = ["seed", "weights", "multiply-adds", "test error", "seconds"];
+    let head = ["seed", "network", "test error", "seconds"];
     table(body, &head, rows);
     for (folder, training) in trainings {
         let title = format!("training with seed {}", training.seed);

@@ -315,7 +315,8 @@ pub struct TrainResult {
 impl TrainResult {
     /// The size of the network beside its limits, as text.
     pub fn network(&self) -> String {
-        let LimitsConfig { multiply_adds, weights, latency_ms, latency_threads, .. } = self.limits;
+        let LimitsConfig { multiply_adds, weights, latency_ms, latency_threads, memory_mb, .. } =
+            self.limits;
         let millions = |count: u64| format!("{:.1} M", count as f64 / 1e6);
         let of = |limit: u64, text: String| {
             if limit > 0 { format!(" of {text}") } else { String::new() }
@@ -331,6 +332,9 @@ impl TrainResult {
             let plural = if latency_threads == 1 { "" } else { "s" };
             text +=
                 &format!(", {latency:.2} of {latency_ms} ms with {latency_threads} thread{plural}");
+        }
+        if let Some(peak) = self.peak_rss_mb.filter(|_| memory_mb > 0) {
+            text += &format!(", {peak:.0} of {memory_mb} MiB to train");
         }
         text
     }
