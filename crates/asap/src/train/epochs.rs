@@ -273,7 +273,7 @@ impl Epochs for Training {
         if let Some(last) = last.filter(|last| last.epochs > last.epoch + 1) {
             warnings.push(format!(
                 "the machine was so much slower than planned that the training ended after {} of {} epochs, before its learning \
-                 rate had fallen; give it more time",
+                 rate had fallen to the end; give it more time",
                 last.epoch + 1,
                 last.epochs
             ));
