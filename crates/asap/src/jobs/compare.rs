@@ -313,7 +313,7 @@ impl Compare {
             return Ok(epochs);
         }
         let search = Search::new(config.clone(), images.clone())?;
-        let epochs = ((60.0 * minutes / search.seconds_per_epoch()?) as usize).max(1);
+        let epochs = ((60.0 * minutes / search.seconds_per_epoch(60.0 * minutes)?) as usize).max(1);
         let time = duration(60.0 * minutes);
         let note = format!("{method}: {} in {time}", counted(epochs, "epoch"));
         observer.on_event(Event::Note(&note));

@@ -103,7 +103,7 @@ fn search_on(config: &Config, splits: Splits) -> Result<(SearchCosts, Genotype),
         search.run(folder, &mut (), &AtomicBool::new(false))
     })?;
     let costs = SearchCosts {
-        seconds_at_most: whole.seconds_per_epoch()? * outline.epochs as f64,
+        seconds_at_most: whole.seconds_per_epoch(f64::INFINITY)? * outline.epochs as f64,
         outline,
         peak_rss_mb: peak_rss_mb(),
         config: config.clone(),
@@ -138,7 +138,7 @@ fn train_on(config: &Config, design: &Design, splits: Splits) -> Result<TrainCos
         training.run(folder, &mut (), &AtomicBool::new(false))
     })?;
     Ok(TrainCosts {
-        seconds: whole.seconds_per_epoch()? * outline.epochs as f64,
+        seconds: whole.seconds_per_epoch(f64::INFINITY)? * outline.epochs as f64,
         outline,
         peak_rss_mb: peak_rss_mb(),
         config: config.clone(),

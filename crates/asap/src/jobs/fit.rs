@@ -88,7 +88,7 @@ pub fn search(config: &Config, images: &Splits, seconds: f64, usual: bool) -> Re
     let started = Instant::now();
     let search = Search::new(config.clone(), images.clone())?;
     let steps = search.steps_per_epoch();
-    let seconds_per_epoch = search.seconds_per_epoch()?;
+    let seconds_per_epoch = search.seconds_per_epoch(seconds)?;
     let seconds = seconds - started.elapsed().as_secs_f64();
     let fitting = (seconds / seconds_per_epoch) as usize;
     if fitting < FEWEST_SEARCH_EPOCHS {
@@ -137,7 +137,7 @@ pub fn training(
     }
     let measured = match size {
         Size::Decided => sized(&config, design, images, share.seconds)?,
-        Size::Given => Speed::of(config, design, images)?,
+        Size::Given => Speed::of(config, design, images, share.seconds)?,
     };
     let Speed { mut config, cost, channels, images: all, mut steps, mut seconds_per_epoch } =
         measured;
@@ -218,7 +218,7 @@ fn sized(config: &Config, design: &Design, images: &Splits, seconds: f64) -> Res
     let with = |channels, limits: &LimitsConfig| {
         let mut config = Config { limits: limits.clone(), ..config.clone() };
         config.train.multiply_adds = shape.cost_with(design, channels)?.multiply_adds;
-        Speed::of(config, design, images)
+        Speed::of(config, design, images, seconds)
     };
     let in_memory = |wanted, most| {
         within_memory(config, design, images, in_whole_vectors(shape, design, wanted, most)?)
@@ -296,7 +296,8 @@ struct Speed {
 }
 
 impl Speed {
-    fn of(config: Config, design: &Design, images: &Splits) -> Result<Self, Error> {
+    /// That of a training of about `seconds`.
+    fn of(config: Config, design: &Design, images: &Splits, seconds: f64) -> Result<Self, Error> {
         let training = Training::new(config, design.clone(), images.clone())?;
         Ok(Self {
             config: training.config().clone(),
@@ -304,7 +305,7 @@ impl Speed {
             channels: training.channels(),
             images: training.data().train_images,
             steps: training.steps_per_epoch(),
-            seconds_per_epoch: training.seconds_per_epoch()?,
+            seconds_per_epoch: training.seconds_per_epoch(seconds)?,
         })
     }
 }

@@ -22,8 +22,9 @@ use crate::run::record::{Curves, Event, Observer, Outcome, Record};
 use crate::run::sink::{Sink, Tensors};
 use crate::settings::config::Config;
 
-/// The fewest steps, and seconds, from which the seconds of an epoch are estimated.
-const TIMED: (u32, f64) = (3, 1.0);
+/// The fewest steps, and seconds, from which the seconds of an epoch are estimated; and the part of the time that they may take if
+/// that is less.
+const TIMED: (u32, f64, f64) = (3, 1.0, 0.05);
 
 /// The position of a run.
 #[derive(Clone, Debug, Default)]
@@ -490,12 +491,17 @@ fn read<E: Epochs>(epochs: &mut E) -> Result<(), Error> {
 }
 
 /// Estimated seconds of an epoch like the one at the position on this machine. It takes a few steps, so the run is not
-/// usable afterwards. They are measured on this process alone; others that it leads take their share of the work.
-pub(crate) fn seconds_per_epoch<E: Epochs + Send>(mut epochs: E) -> Result<f64, Error> {
+/// usable afterwards: fewer where only `seconds` are to be planned. They are measured on this process alone; others that it leads
+/// take their share of the work.
+pub(crate) fn seconds_per_epoch<E: Epochs + Send>(
+    mut epochs: E,
+    seconds: f64,
+) -> Result<f64, Error> {
     with_threads(epochs.config().threads, move || {
         let epoch = epochs.position().epoch;
         let mut companions = epochs.companions().map(|images| images.epoch(epoch));
-        let (least_steps, least_seconds) = TIMED;
+        let (least_steps, least_seconds, part) = TIMED;
+        let least_seconds = least_seconds.min(part * seconds);
         let mut started = Instant::now();
         let mut steps = 0;
         let per_epoch = epochs.train().batches_per_epoch();

@@ -167,11 +167,11 @@ impl Search {
         (0..self.epochs()).take_while(|epoch| !moves(epoch)).count()
     }
 
-    /// Estimated seconds of an epoch here while nothing is pruned. It takes a few steps.
+    /// Estimated seconds of an epoch here while nothing is pruned, to plan `seconds`. It takes a few steps: for a second at most.
     ///
     /// # Errors
     /// If a number is not finite.
-    pub fn seconds_per_epoch(mut self) -> Result<f64, Error> {
+    pub fn seconds_per_epoch(mut self, seconds: f64) -> Result<f64, Error> {
         // Alpha may begin to move in the middle of an epoch; a whole one with its steps is measured.
         let begins_with_alpha = |&epoch: &usize| {
             let clock = Clock { epoch, step: 0, ..self.clock() };
@@ -179,7 +179,7 @@ impl Search {
         };
         let whole = (0..self.epochs()).find(begins_with_alpha);
         self.position.epoch = whole.unwrap_or_else(|| self.grace_epochs());
-        driver::seconds_per_epoch(self)
+        driver::seconds_per_epoch(self, seconds)
     }
 
     /// Estimated memory of the search at its start, in MiB; pruning lowers it.

@@ -244,12 +244,12 @@ impl Training {
         }
     }
 
-    /// Estimated seconds of an epoch here. It takes a few steps.
+    /// Estimated seconds of an epoch here, to plan `seconds`. It takes a few steps: for a second at most.
     ///
     /// # Errors
     /// If a number is not finite.
-    pub fn seconds_per_epoch(self) -> Result<f64, Error> {
-        driver::seconds_per_epoch(self)
+    pub fn seconds_per_epoch(self, seconds: f64) -> Result<f64, Error> {
+        driver::seconds_per_epoch(self, seconds)
     }
 
     /// Trains to the end, or until `stop` is set.
