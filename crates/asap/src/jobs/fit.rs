@@ -22,7 +22,7 @@ const MULTIPLY_ADDS_PER_IMAGE_SEEN: f64 = 40.0;
 /// Epochs beyond which more time makes the network larger only: to see few images more often teaches little.
 const ENOUGH_EPOCHS: f64 = 120.0;
 /// The most epochs of a training that cutout does not help: docs/results/time.md.
-const TOO_SHORT_FOR_CUTOUT: usize = 20;
+const TOO_SHORT_FOR_CUTOUT: usize = 40;
 /// The epochs that a network is made small enough for, if it can be.
 const FEW_EPOCHS: f64 = 3.0;
 /// How often a training that is compared with others should see its images, and the fewest images of one.
