@@ -113,15 +113,14 @@ impl Factor {
             Precision::Bf16 => {
                 let rows = values.len() / row.max(1);
                 let mut out = vec![0; rows.div_ceil(2) * row];
-                let (x, to) = (&values[..], &mut out[..]);
                 level.round(PairRows {
-                    x,
+                    x: &values,
                     ldx: row,
                     rows,
                     step: 2,
                     distance: 1,
                     n: row,
-                    out: to,
+                    out: &mut out,
                     row,
                 });
                 Self::Pairs(out)

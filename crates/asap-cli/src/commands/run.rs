@@ -70,10 +70,8 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         }
     }
     let outcome = result.outcome.as_ref();
-    if let Some((outcome, note)) =
-        outcome.and_then(|outcome| Some((outcome, outcome.note.as_ref()?)))
-    {
-        writeln!(text, "{note}; trained {}\n", outcome.winner)?;
+    if let Some(Final { note: Some(note), winner, .. }) = outcome {
+        writeln!(text, "{note}; trained {winner}\n")?;
     }
     if let Some(Final { candidates, winner, left_out, .. }) =
         outcome.filter(|o| !o.candidates.is_empty())

@@ -76,30 +76,29 @@ impl Conv {
         let (cin, cout) = (block.cin, block.cout);
         let cp = level.pad(cin);
         let (oh, ow) = (h.div_ceil(block.stride.0), w.div_ceil(block.stride.1));
-        let mut taps_of_windows = vec![];
+        let taps_of_windows: Vec<(isize, isize)> = match block.conv {
+            ConvKind::Full { kernel: (kh, kw) } => {
+                let (down, right) = ((kh as isize - 1) / 2, (kw as isize - 1) / 2);
+                let rows = 0..kh as isize;
+                rows.flat_map(|i| (0..kw as isize).map(move |j| (i - down, j - right))).collect()
+            }
+            ConvKind::Reduce => vec![(0, 0), (1, 1)],
+            ConvKind::Separable { .. } | ConvKind::Average => vec![],
+        };
         let (mut gather, pad, k) = match block.conv {
             ConvKind::Separable { kernel, dilation } => {
                 let gather = depthwise(params[0], cin, cp, kernel, dilation, block.stride.0);
                 (gather, dilation * (kernel - 1) / 2, cin)
             }
             ConvKind::Full { kernel: (kh, kw) } => {
-                let (down, right) = ((kh as isize - 1) / 2, (kw as isize - 1) / 2);
-                let taps = (0..kh as isize)
-                    .flat_map(|i| (0..kw as isize).map(move |j| (i - down, j - right)));
                 let gather = match (kh, kw, block.stride) {
                     (1, 1, (1, 1)) => Gather::Pixel,
-                    _ => {
-                        taps_of_windows = taps.collect();
-                        Gather::Windows(vec![])
-                    }
+                    _ => Gather::Windows(vec![]),
                 };
-                (gather, down.max(right) as usize, kh * kw * cin)
+                (gather, (kh.max(kw) - 1) / 2, kh * kw * cin)
             }
             ConvKind::Average => (Gather::Average, 0, cin),
-            ConvKind::Reduce => {
-                taps_of_windows = vec![(0, 0), (1, 1)];
-                (Gather::Windows(vec![]), 1, 2 * cin)
-            }
+            ConvKind::Reduce => (Gather::Windows(vec![]), 1, 2 * cin),
         };
         let half = cout.div_ceil(2);
         let extents = match block.conv {

@@ -202,11 +202,15 @@ fn others(config: &Config) -> Result<Vec<Named>, Error> {
     Ok(published.into_iter().chain([("random".to_owned(), random.into())]).collect())
 }
 
-/// The first of the plain networks, and then of the cells that need no search, that can be trained with these settings; the error of
-/// the first if none can.
+/// The candidates that need no search: the plain networks, then the cells.
+fn without_search(config: &Config) -> Result<Vec<Named>, Error> {
+    Ok(plain()?.into_iter().chain(others(config)?).collect())
+}
+
+/// The first candidate without a search that can be trained with these settings; the error of the first if none can.
 pub(super) fn simplest(config: &Config, images: &Splits) -> Result<Named, Error> {
     let mut first = None;
-    for (name, design) in plain()?.into_iter().chain(others(config)?) {
+    for (name, design) in without_search(config)? {
         match Training::new(config.clone(), design.clone(), images.clone()) {
             Ok(_) => return Ok((name, design)),
             Err(error) => drop(first.get_or_insert(error)),
@@ -218,8 +222,8 @@ pub(super) fn simplest(config: &Config, images: &Splits) -> Result<Named, Error>
 /// Refuses limits that no candidate known so far can keep. Latencies are not measured here.
 pub(super) fn check_limits(config: &Config, images: &Splits) -> Result<(), Error> {
     let shape = config.train.shape_for(&images.train);
-    let known = plain()?.into_iter().chain(others(config)?);
-    let designs: Vec<Design> = known.map(|(_, design)| design).collect();
+    let designs: Vec<Design> =
+        without_search(config)?.into_iter().map(|(_, design)| design).collect();
     train::check_limits(&config.limits, &designs, shape)
 }
 
