@@ -1,11 +1,35 @@
 //! Random changes to a training image: crop, flip, AutoAugment, random erasing, cutout.
 
 use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
 
 use crate::{DataError, Policy};
 
 /// Attempts to find a rectangle that fits the image, as in the code of Zhong et al.
 const ERASE_ATTEMPTS: usize = 100;
+
+/// The pixels around an image before a crop of its size is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Border {
+    /// Zeros, as in the DARTS code.
+    #[default]
+    Black,
+    /// The image reflected at its first and last pixels, which do not come twice (PyTorch `ReflectionPad2d`).
+    Reflect,
+}
+
+impl Border {
+    /// The row or column of an image of this size that is seen at `at` of the image with its border; none of a black border.
+    fn source(self, at: usize, pad: usize, size: usize) -> Option<usize> {
+        match (at.checked_sub(pad), self) {
+            (Some(inside), _) if inside < size => Some(inside),
+            (_, Self::Black) => None,
+            (Some(beyond), Self::Reflect) => Some(2 * (size - 1) - beyond),
+            (None, Self::Reflect) => Some(pad - at),
+        }
+    }
+}
 
 /// Random changes made to a training image.
 ///
@@ -13,8 +37,10 @@ const ERASE_ATTEMPTS: usize = 100;
 /// cutout.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augment {
-    /// Width in pixels of a black border, from which a crop of the original size is taken; 0 for no crop.
+    /// Width in pixels of a border, from which a crop of the original size is taken; 0 for no crop.
     pub pad: usize,
+    /// Pixels of the border.
+    pub border: Border,
     /// Mirror half of the images left to right.
     pub flip: bool,
     /// AutoAugment policy, for images with 1 or 3 channels.
@@ -31,7 +57,7 @@ pub struct Augment {
 impl Augment {
     /// No changes, for validation and test.
     pub const fn none() -> Self {
-        Self { pad: 0, flip: false, auto: None, erase: 0.0, cutout: None }
+        Self { pad: 0, border: Border::Black, flip: false, auto: None, erase: 0.0, cutout: None }
     }
 
     /// Pad 4, flip: the augmentation of a search.
@@ -70,6 +96,28 @@ impl Augment {
         }
     }
 
+    /// The crop at (`down`, `right`), in the size of the image, of the image in its border.
+    fn crop(
+        &self,
+        image: &[u8],
+        [height, width, channels]: [usize; 3],
+        [down, right]: [usize; 2],
+    ) -> Vec<u8> {
+        let source = |at, size| self.border.source(at, self.pad, size);
+        let columns: Vec<_> = (0..width).map(|x| source(x + right, width)).collect();
+        let mut out = vec![0; image.len()];
+        for (y, row) in out.chunks_exact_mut(width * channels).enumerate() {
+            let Some(from) = source(y + down, height) else { continue };
+            let from = &image[from * width * channels..][..width * channels];
+            for (pixel, column) in row.chunks_exact_mut(channels).zip(&columns) {
+                if let &Some(x) = column {
+                    pixel.copy_from_slice(&from[x * channels..][..channels]);
+                }
+            }
+        }
+        out
+    }
+
     /// Draws the changes for one image and writes it, normalized by `tables`, to `out` (both `[h, w, c]`).
     pub(crate) fn apply(
         &self,
@@ -81,7 +129,7 @@ impl Augment {
     ) {
         let [down, right] = [(); 2].map(|()| draw(random, 2 * self.pad + 1));
         let mirrored = self.flip && draw(random, 2) == 1;
-        let mut image = crop(image, shape, self.pad, [down, right]);
+        let mut image = self.crop(image, shape, [down, right]);
         if mirrored {
             mirror(&mut image, shape);
         }
@@ -109,28 +157,6 @@ impl Augment {
 
 fn draw(random: &mut impl Rng, limit: usize) -> usize {
     if limit > 1 { random.random_range(0..limit) } else { 0 }
-}
-
-/// The crop at (`down`, `right`), in the size of the image, of the image in a black border of `pad` pixels.
-fn crop(
-    image: &[u8],
-    [height, width, channels]: [usize; 3],
-    pad: usize,
-    [down, right]: [usize; 2],
-) -> Vec<u8> {
-    if pad == 0 {
-        return image.to_vec();
-    }
-    // First row and column of the overlap, in the image and in the crop.
-    let meet = |shift: usize| (shift.saturating_sub(pad), pad.saturating_sub(shift));
-    let ((from_y, to_y), (from_x, to_x)) = (meet(down), meet(right));
-    let (rows, length) = (height - from_y - to_y, (width - from_x - to_x) * channels);
-    let mut out = vec![0; image.len()];
-    for row in 0..rows {
-        let from = &image[((from_y + row) * width + from_x) * channels..][..length];
-        out[((to_y + row) * width + to_x) * channels..][..length].copy_from_slice(from);
-    }
-    out
 }
 
 /// Mirrors left to right.
@@ -213,6 +239,12 @@ mod tests {
         for (i, pixel) in image().chunks(c).enumerate() {
             padded[pad + i / w][pad + i % w] = pixel.to_vec();
         }
+        crop_of(&padded, down, right, mirrored)
+    }
+
+    /// Cuts an image of the usual size out of a larger one.
+    fn crop_of(padded: &[Vec<Vec<u8>>], down: usize, right: usize, mirrored: bool) -> Vec<f32> {
+        let [h, w, _] = SHAPE;
         let rows = padded[down..down + h].iter().map(|row| {
             let mut row = row[right..right + w].to_vec();
             if mirrored {
@@ -246,6 +278,24 @@ mod tests {
             &[naive_crop(0, 0, 0, false), naive_crop(0, 0, 0, true)],
         );
         assert!(counts.iter().all(|n| (1350..1650).contains(n)), "{counts:?}");
+    }
+
+    /// The reflected rows and columns are written out; Python: `numpy.pad(image, 2, mode="reflect")`.
+    #[test]
+    fn a_border_can_reflect_the_image() {
+        let pixels: Vec<Vec<u8>> = image().chunks(2).map(<[u8]>::to_vec).collect();
+        let rows = [2usize, 1, 0, 1, 2, 1, 0];
+        let columns = [2usize, 1, 0, 1, 2, 3, 2, 1];
+        let row = |y: &usize| columns.iter().map(|x| pixels[y * 4 + x].clone()).collect();
+        let padded: Vec<Vec<Vec<u8>>> = rows.iter().map(row).collect();
+        // The crops at the top and at the bottom are the same, with so few rows.
+        let places = (0..=3).flat_map(|down| (0..=4).map(move |right| (down, right)));
+        let expected: Vec<_> =
+            places.map(|(down, right)| crop_of(&padded, down, right, false)).collect();
+        let augment = Augment { pad: 2, border: Border::Reflect, ..Augment::none() };
+        let counts = count(augment, &expected);
+        assert!(counts[..5].iter().all(|n| (180..300).contains(n)), "{counts:?}");
+        assert!(counts[5..].iter().all(|n| (80..165).contains(n)), "{counts:?}");
     }
 
     #[test]
@@ -358,7 +408,14 @@ mod tests {
         let tables = vec![std::array::from_fn(|v| v as f32 + 1.0); 3];
         let sums = [Policy::Cifar10, Policy::Svhn, Policy::ImageNet].map(|policy| {
             let auto = Some(policy);
-            let augment = Augment { pad: 2, flip: true, auto, erase: 0.5, cutout: Some(3) };
+            let augment = Augment {
+                pad: 2,
+                flip: true,
+                auto,
+                erase: 0.5,
+                cutout: Some(3),
+                ..Augment::none()
+            };
             let mut crc = flate2::Crc::new();
             for seed in 0..100 {
                 let mut out = [f32::NAN; 324];

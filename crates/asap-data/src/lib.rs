@@ -34,7 +34,7 @@ mod source;
 mod split;
 pub mod text;
 
-pub use augment::Augment;
+pub use augment::{Augment, Border};
 pub use catalogue::{DatasetName, KnownDataset, known};
 pub use dataset::{Dataset, ImageSource, Splits};
 pub use describe::{Description, Fault, FaultKind, SplitDescription, describe};

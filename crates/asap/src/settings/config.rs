@@ -1,6 +1,7 @@
 //! Every value that a search and a training depend on.
 
 use asap_core::{EdgePolicy, EvolutionSettings, Family, Operation, Stem};
+use asap_data::Border;
 use asap_kernels::Precision;
 use asap_net::device::DeviceName;
 use schemars::JsonSchema;
@@ -389,8 +390,12 @@ impl Default for LimitsConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Pixels of zeros around an image before a crop of its size.
+    /// Pixels around an image before a crop of its size.
     pub pad: usize,
+    /// What they show: `black`, or `reflect`, the image reflected at its edges.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub border: Border,
     /// Mirror half of the images.
     pub flip: bool,
     /// Side of the square set to the mean, as a fraction of the image's smaller side; 0: none.

@@ -202,6 +202,7 @@ impl AugmentConfig {
         let cutout = (self.cutout * side as f64).round() as usize;
         Augment {
             pad: self.pad,
+            border: self.border,
             flip: self.flip,
             auto: self.policy(),
             erase: self.random_erasing,
