@@ -1,15 +1,16 @@
 //! Labelled images, in memory or read when they are needed, and the parts of a data set.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use crate::DataError;
 use crate::picture::{buffer, check_channels, check_size, convert, resize};
 use crate::random::fnv1a;
+use crate::{DataError, Normalization};
 
 /// Images of one shape that are read when they are needed, such as those of a data set that is larger than the memory.
 ///
@@ -36,7 +37,11 @@ pub struct Dataset {
     shape: [usize; 3],
     classes: Vec<String>,
     names: Option<Arc<[String]>>,
+    measured: Measured,
 }
+
+/// Normalizations that were measured on images that are not in memory, by the checksum of the images' places. Copies share them.
+type Measured = Arc<Mutex<HashMap<u64, Normalization>>>;
 
 #[derive(Clone, Debug)]
 enum Pixels {
@@ -85,7 +90,7 @@ impl Dataset {
             return Err(DataError::argument("images", expected, format!("{} bytes", images.len())));
         }
         let pixels = Pixels::Memory(Arc::new(images));
-        Ok(Self { pixels, labels, shape, classes, names: None })
+        Ok(Self { pixels, labels, shape, classes, names: None, measured: Measured::default() })
     }
 
     /// The images of a source with one label each, below `classes.len()`.
@@ -104,7 +109,7 @@ impl Dataset {
             return Err(DataError::argument("images", expected, source.count()));
         }
         let pixels = Pixels::Source { source, indices: None, shapes: Vec::new() };
-        Ok(Self { pixels, labels, shape, classes, names: None })
+        Ok(Self { pixels, labels, shape, classes, names: None, measured: Measured::default() })
     }
 
     /// The same images, each with a name for messages, such as its file.
@@ -190,6 +195,27 @@ impl Dataset {
         }
     }
 
+    /// The normalization measured on the images at these places, if they are not in memory: `measure` is called once for the same ones.
+    pub(crate) fn measured(
+        &self,
+        chosen: &[usize],
+        measure: impl FnOnce() -> Result<Normalization, DataError>,
+    ) -> Result<Normalization, DataError> {
+        if self.is_in_memory() {
+            return measure();
+        }
+        let places: Vec<u8> =
+            chosen.iter().flat_map(|&place| (place as u64).to_le_bytes()).collect();
+        let key = fnv1a(&places);
+        let known = || self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(normalization) = known().get(&key) {
+            return Ok(normalization.clone());
+        }
+        let normalization = measure()?;
+        known().insert(key, normalization.clone());
+        Ok(normalization)
+    }
+
     /// A number, as 16 digits, that is the same for the same images, labels and classes in the same order.
     ///
     /// # Errors
@@ -232,7 +258,8 @@ impl Dataset {
         };
         let name = |names: &Arc<[String]>| chosen.iter().map(|&i| names[i].clone()).collect();
         let names = self.names.as_ref().map(name);
-        Ok(Self { pixels, labels, shape: self.shape, classes: self.classes.clone(), names })
+        let (shape, classes) = (self.shape, self.classes.clone());
+        Ok(Self { pixels, labels, shape, classes, names, measured: Measured::default() })
     }
 
     /// The same images with another height, width or number of channels: 1 for grey (ITU-R 601 luma), 3 for colour.
@@ -255,7 +282,10 @@ impl Dataset {
             }
         }
         match &mut self.pixels {
-            Pixels::Source { shapes, .. } => shapes.push(to),
+            Pixels::Source { shapes, .. } => {
+                shapes.push(to);
+                self.measured = Measured::default();
+            }
             Pixels::Memory(all) => {
                 let mut images = buffer(self.labels.len(), to)?;
                 let resized = images.par_chunks_exact_mut(to.iter().product());

@@ -34,6 +34,10 @@ pub fn normalization(data: &Dataset) -> Result<Normalization, DataError> {
 /// # Errors
 /// Those of [`normalization`].
 pub fn normalization_of(data: &Dataset, chosen: &[usize]) -> Result<Normalization, DataError> {
+    data.measured(chosen, || measure(data, chosen))
+}
+
+fn measure(data: &Dataset, chosen: &[usize]) -> Result<Normalization, DataError> {
     let channels = data.channels();
     let none = || vec![[0u64; 256]; channels];
     let count = |mut histograms: Vec<[u64; 256]>, index: usize| {
@@ -85,7 +89,12 @@ impl Normalization {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+    use crate::ImageSource;
 
     fn dataset(images: Vec<u8>, channels: usize) -> Dataset {
         let labels = vec![0; images.len() / channels];
@@ -108,6 +117,50 @@ mod tests {
         let channel: Vec<f32> = values.into_iter().skip(1).step_by(3).collect();
         assert!(channel.iter().sum::<f32>().abs() < 1e-3);
         assert!((channel.iter().map(|v| v * v).sum::<f32>() / 100.0 - 1.0).abs() < 1e-4);
+    }
+
+    #[derive(Debug, Default)]
+    struct Counted(AtomicUsize);
+
+    impl ImageSource for Counted {
+        fn count(&self) -> usize {
+            20
+        }
+
+        fn shape(&self) -> [usize; 3] {
+            [4, 4, 1]
+        }
+
+        fn read(&self, index: usize) -> Result<Cow<'_, [u8]>, DataError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Ok((0..16).map(|at| ((index * 31 + at * at * 17) % 256) as u8).collect())
+        }
+    }
+
+    #[test]
+    fn images_that_are_not_in_memory_are_measured_once() {
+        let source = Arc::new(Counted::default());
+        let reads = || source.0.load(Ordering::Relaxed);
+        let labels = (0..20).map(|i| i % 2).collect();
+        let classes = vec!["a".into(), "b".into()];
+        let data = Dataset::from_source(source.clone(), labels, classes).unwrap();
+        let (some, others): (Vec<usize>, Vec<usize>) = (0..20).partition(|i| i % 3 > 0);
+        let found = normalization_of(&data, &some).unwrap();
+        assert_eq!(reads(), some.len());
+        assert_eq!(normalization_of(&data.clone(), &some).unwrap(), found);
+        assert_eq!(reads(), some.len(), "known");
+        // What another choice, a part or another size of the images gives is not mixed up with it.
+        assert_eq!(found, measure(&data, &some).unwrap());
+        let of_others = normalization_of(&data, &others).unwrap();
+        assert_eq!(of_others, measure(&data, &others).unwrap());
+        assert_ne!(of_others, found);
+        let part = data.subset(&others).unwrap();
+        let first: Vec<usize> = (0..others.len()).collect();
+        assert_eq!(normalization_of(&part, &first).unwrap(), of_others);
+        let small = data.with_image_shape([2, 2, 1]).unwrap();
+        let of_small = normalization_of(&small, &some).unwrap();
+        assert_eq!(of_small, measure(&small, &some).unwrap());
+        assert_ne!(of_small, found);
     }
 
     #[test]

@@ -160,6 +160,14 @@ pub fn load<H: Header>(path: &Path) -> Result<(H, NamedValues), Error> {
     Ok((state, named))
 }
 
+/// The state in the header of a file of any kind; none if it cannot be read. Neither the tensors nor the checksum are looked at.
+pub fn state(path: &Path) -> Option<serde_json::Value> {
+    let bytes = fs::read(path).ok()?;
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).ok()?;
+    let label = Label::of(metadata.metadata().as_ref()?).ok()?;
+    serde_json::from_str(&label.state).ok()
+}
+
 /// Refuses values that are not finite, so that no checkpoint contains one.
 ///
 /// # Errors

@@ -71,14 +71,14 @@ pub(crate) enum Command {
         asap search --data fashion-mnist --preset paper --out runs/fashion\n  \
         asap search --data photos/ --time 20m\n  asap search --resume runs/fashion\n  asap search --data cifar10 --dry-run")]
     Search(SearchArgs),
-    /// Train the network built from a cell, or a plain one, and measure its test error
+    /// Train a network built from a cell, or a plain network, and measure its test error
     #[command(
         after_help = "Examples:\n  asap train --cell ASAP --data fashion-mnist --preset hour\n  \
         asap train --cell runs/search-1 --repeat 3\n  asap train --network resnet-20 --data photos/\n  asap train --cell ASAP --data photos/ --dry-run\n  \
         asap train --resume runs/train-1"
     )]
     Train(TrainArgs),
-    /// Go from images to a trained network: search, compare with simple answers, train, test and report
+    /// Go from images to a trained network: search, compare with simple baselines, train, test and report
     #[command(
         after_help = "Examples:\n  asap run --data photos/ --time 1h\n  asap run --data photos/\n  \
         asap run --data photos/ --dry-run\n  asap run --data fashion-mnist --preset hour --out runs/fashion\n  \
@@ -112,24 +112,24 @@ pub(crate) enum Command {
         asap compare --space nas-bench-201 --table accuracies.csv.gz --methods random,evolution --evaluations 300 --seeds 200\n  \
         asap compare --resume runs/compare-1")]
     Compare(CompareArgs),
-    /// Reproduce a table or a figure of the paper at a chosen scale, with the paper's numbers beside
+    /// Reproduce a table or a figure of the paper at a chosen scale, with the paper's numbers alongside
     #[command(
         after_help = "Examples:\n  asap reproduce table-1 --data cifar10 --preset hour --seeds 3\n  \
         asap reproduce table-1 --time 8h\n  asap reproduce table-2 --data fashion-mnist,cifar100 --preset hour\n  \
         asap reproduce figure-2 --data photos/\n  asap reproduce table-1 --resume runs/table-1-1"
     )]
     Reproduce(ReproduceArgs),
-    /// Divide the runs of a command among processes and machines
+    /// Split the runs of a command across processes and machines
     #[command(
         after_help = "Examples:\n  asap jobs list -- compare --data photos/ --seeds 10 --out study | parallel -j 4\n  \
         asap jobs script slurm --shards 8 --cpus 4 -- compare --data photos/ --seeds 10 --out study > study.sh\n  \
         asap jobs script kubernetes --image registry/asap --claim work -- transfer --cells ASAP,DARTS_V2 --data cifar10 --repeat 5 --out table"
     )]
     Jobs(JobsArgs),
-    /// List, show, draw, convert and measure cells, published ones or your own
+    /// List, show, draw, convert and measure cells, published or your own
     #[command(after_help = "Example:\n  asap cells cost ASAP --channels 36 --cells 20 --json")]
     Cells(CellsArgs),
-    /// List the known data sets, or check one
+    /// List the known data sets, or check or convert one
     #[command(after_help = "Example:\n  asap data check photos/")]
     Data(DataArgs),
     /// Show the effective configuration and where each value comes from

@@ -21,7 +21,7 @@ pub(crate) struct Settings {
     /// Settings to start from; quick takes minutes on two cores
     #[arg(long, default_value = "quick", value_parser = one_of(Preset::ALL, Preset::name))]
     pub(crate) preset: Preset,
-    /// Search space, the family of the cells [default: darts, or that of the given cell]
+    /// Search space (family of cells) [default: that of the given cell, or darts]
     #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
     pub(crate) space: Option<Family>,
 }
@@ -29,16 +29,16 @@ pub(crate) struct Settings {
 /// Limits of the trained network, which has no more channels than they allow.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct Limits {
-    /// Most multiply-adds for one image, such as 50M
+    /// Maximum multiply-adds per image, such as 50M
     #[arg(long, help_heading = LIMITS, value_name = "N", value_parser = count, conflicts_with = "resume")]
     pub(crate) max_multiply_adds: Option<u64>,
-    /// Most weights, such as 300k
+    /// Maximum number of weights, such as 300k
     #[arg(long, help_heading = LIMITS, value_name = "N", value_parser = count, conflicts_with = "resume")]
     pub(crate) max_weights: Option<u64>,
-    /// Most time from the bytes of one image to its logits, such as 5ms, measured on this CPU
+    /// Maximum time from the bytes of one image to its logits, such as 5ms, measured on this CPU
     #[arg(long, help_heading = LIMITS, value_name = "TIME", value_parser = seconds, conflicts_with = "resume")]
     pub(crate) max_latency: Option<f64>,
-    /// Threads with which that is measured [default: 1]
+    /// Number of threads to measure the latency with [default: 1]
     #[arg(long, help_heading = LIMITS, value_name = "N", requires = "max_latency")]
     pub(crate) latency_threads: Option<usize>,
     #[command(flatten)]
@@ -48,13 +48,14 @@ pub(crate) struct Limits {
 /// A limit on the memory of searches and trainings.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct MemoryLimit {
-    /// Refuse a search or training that is estimated to need more memory, such as 2GiB; with --time, use a network that needs less
+    /// Refuse a search or training that is estimated to need more memory than this, such as 2GiB; with --time, use a
+    /// network that needs less
     #[arg(long, help_heading = MEMORY, value_name = "SIZE", value_parser = mebibytes, conflicts_with = "resume")]
     pub(crate) max_memory: Option<u64>,
 }
 
 /// The heading of the limit on the memory.
-const MEMORY: &str = "Limits of the run";
+const MEMORY: &str = "Limits on the run";
 
 /// MiB of a size such as `2GiB`.
 fn mebibytes(text: &str) -> Result<u64, String> {
@@ -65,7 +66,7 @@ fn mebibytes(text: &str) -> Result<u64, String> {
 }
 
 /// The heading of the limits in help texts.
-const LIMITS: &str = "Limits of the trained network: it has no more channels than they allow";
+const LIMITS: &str = "Limits on the trained network (they cap its number of channels)";
 
 /// A count such as `300k` or `1.5M`.
 fn count(text: &str) -> Result<u64, String> {
@@ -85,8 +86,8 @@ fn count(text: &str) -> Result<u64, String> {
 /// The time that a command may take.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct TimeLimit {
-    /// Time that all of it may take, such as 20m, 2h or 1h30m: sizes, epochs and, for few images, the batch are what fits into it on
-    /// this machine, whatever the preset says
+    /// Time limit for the whole command, such as 20m, 2h or 1h30m; sizes, epochs and, with few images, the batch size
+    /// are chosen to fit it on this machine, whatever the preset says
     #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "resume")]
     pub(crate) time: Option<f64>,
 }
@@ -94,8 +95,8 @@ pub(crate) struct TimeLimit {
 /// The part of the runs that a process does.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Part {
-    /// Do part I of N of the runs, such as 3/8; all parts join in one --out, and running a part again goes on with it [default: all, or
-    /// the part of this task of an array job: Slurm, Kubernetes, AWS Batch, Grid Engine, LSF, PBS]
+    /// Do part I of N of the runs, such as 3/8; all parts share one --out, and running a part again continues it
+    /// [default: all, or this task's part in an array job of Slurm, Kubernetes, AWS Batch, Grid Engine, LSF or PBS]
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Shard>,
 }

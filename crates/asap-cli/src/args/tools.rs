@@ -30,9 +30,9 @@ pub(crate) struct DocsArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DocsCommand {
-    /// Print the completion script of a shell
+    /// Print the completion script for a shell
     Completions {
-        /// Shell to complete commands in
+        /// Shell to print the script for
         shell: clap_complete::Shell,
     },
     /// Write manual pages, one per command
@@ -56,31 +56,31 @@ pub(crate) enum CellsCommand {
     List,
     /// Print a cell
     Show {
-        /// A published name, a file, a genotype as text, or the folder of a search
+        /// Name of a published cell, a file, a genotype as text, or the folder of a search
         cell: String,
-        /// Family that the cell is expected to belong to [default: any]
+        /// Family that the cell must belong to [default: any]
         #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
         space: Option<Family>,
     },
     /// Draw a cell, to --out or standard output
     Draw {
-        /// A published name, a file, a genotype as text, or the folder of a search
+        /// Name of a published cell, a file, a genotype as text, or the folder of a search
         cell: String,
-        /// Family that the cell is expected to belong to [default: any]
+        /// Family that the cell must belong to [default: any]
         #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
         space: Option<Family>,
         /// Cell to draw
         #[arg(long, default_value = "normal", value_parser = one_of([CellKind::Normal, CellKind::Reduction], CellKind::name))]
         kind: CellKind,
-        /// Picture format [default: by the ending of --out, or svg]
+        /// Picture format [default: from the extension of --out, or svg]
         #[arg(long, value_enum)]
         format: Option<PictureFormat>,
     },
     /// Count the parameters and multiply-adds of the network built from a cell
     Cost {
-        /// A published name, a plain network, a file, a genotype as text, or the folder of a search
+        /// Name of a published cell or plain network, a file, a genotype as text, or the folder of a search
         cell: String,
-        /// Family that the cell is expected to belong to [default: any]
+        /// Family that the cell must belong to [default: any]
         #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
         space: Option<Family>,
         #[command(flatten)]
@@ -91,9 +91,9 @@ pub(crate) enum CellsCommand {
     },
     /// Convert a cell to another notation
     Convert {
-        /// A published name, a file, a genotype as text, or the folder of a search
+        /// Name of a published cell, a file, a genotype as text, or the folder of a search
         cell: String,
-        /// Family that the cell is expected to belong to [default: any]
+        /// Family that the cell must belong to [default: any]
         #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
         space: Option<Family>,
         /// Notation to convert to
@@ -126,7 +126,7 @@ pub(crate) struct DataArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DataSource {
-    /// A known name or a path
+    /// Name of a known data set, or a path
     pub(crate) data: String,
     /// Folder of a known data set, if not in one of the usual places
     #[arg(long, value_name = "DIR")]
@@ -145,17 +145,17 @@ pub(crate) enum DataCommand {
         #[arg(long, hide = true)]
         skip_corrupt: bool,
     },
-    /// Pack the decoded images of a data set into one file, which every command reads as --data
+    /// Pack the decoded images of a data set into one file, which every command accepts as --data
     ///
-    /// The file holds the parts (train, valid, test) as they are found, with the seed of the split. It is loaded at once if it fits into
-    /// memory (data.memory_mb), and read image by image if not.
+    /// The file holds the parts (train, valid, test) as they are found, and the seed of the split. It is loaded whole
+    /// if it fits in memory (data.memory_mb), and read image by image otherwise.
     Convert {
         #[command(flatten)]
         source: DataSource,
-        /// The file to write, such as photos.asap
+        /// File to write, such as photos.asap
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// Side in pixels to which images are scaled [default: that of half of them, or the median, up to 64]
+        /// Side in pixels to scale images to [default: the size that half of them share, or the median, up to 64]
         #[arg(long, value_name = "PIXELS")]
         size: Option<usize>,
         /// Leave out images that cannot be read instead of failing
@@ -199,15 +199,15 @@ pub(crate) enum BenchCommand {
     Eval {
         #[command(flatten)]
         size: BenchSize,
-        /// A published name, a plain network, a file, a genotype as text, or the folder of a search
+        /// Name of a published cell or plain network, a file, a genotype as text, or the folder of a search
         #[arg(long, default_value = "ASAP")]
         cell: String,
     },
     /// Time a network on one image, as a whole and as the sum of its pieces
     ///
-    /// The times of pieces are kept in the user's cache folder; a search for a limited latency takes them from there.
+    /// The times of the pieces are kept in the user's cache folder, where searches with a latency limit look them up.
     Latency {
-        /// A published name, a plain network, a file, a genotype as text, or the folder of a search
+        /// Name of a published cell or plain network, a file, a genotype as text, or the folder of a search
         #[arg(long, default_value = "ASAP")]
         cell: String,
         #[command(flatten)]
@@ -216,23 +216,24 @@ pub(crate) enum BenchCommand {
         #[arg(long)]
         anew: bool,
     },
-    /// Time the reading of a data set, and its batches
+    /// Time reading a data set and preparing its batches
     Data {
         #[command(flatten)]
         source: DataSource,
         /// Images per batch
         #[arg(long, default_value_t = 64)]
         batch: usize,
-        /// Side in pixels to which images are scaled [default: that of half of them, or the median, up to 64]
+        /// Side in pixels to scale images to [default: the size that half of them share, or the median, up to 64]
         #[arg(long, value_name = "PIXELS")]
         size: Option<usize>,
-        /// Memory in MiB that images may take; those that take more are read when a batch needs them [default: half of the free memory]
+        /// Memory in MiB that images may take; if they need more, they are read when a batch needs them
+        /// [default: half of the free memory]
         #[arg(long, value_name = "MIB", default_value_t = 0, hide_default_value = true)]
         memory: u64,
     },
-    /// Time the inference of a trained network on made-up images
+    /// Time inference with a trained network on synthetic images
     Predict {
-        /// Run folder of a finished training, or a weights.safetensors file
+        /// Folder of a finished training run, or a weights.safetensors file
         run: PathBuf,
         /// Images per call
         #[arg(long, default_value_t = 64)]
@@ -284,7 +285,7 @@ pub(crate) struct BenchSize {
     /// Number of steps to time; the fastest counts
     #[arg(long, default_value_t = 3)]
     pub(crate) steps: usize,
-    /// Arithmetic of training on the CPU; bf16 is mixed precision
+    /// Arithmetic for training on the CPU; bf16 is mixed precision
     #[arg(long, default_value_t, value_parser = one_of(Precision::ALL, Precision::name))]
     pub(crate) precision: Precision,
 }

@@ -21,8 +21,6 @@ use crate::train::{Training, epochs_to_fill};
 const MULTIPLY_ADDS_PER_IMAGE_SEEN: f64 = 40.0;
 /// Epochs beyond which more time makes the network larger only: to see few images more often teaches little.
 const ENOUGH_EPOCHS: f64 = 120.0;
-/// The most epochs of a training that cutout does not help: docs/results/time.md.
-const TOO_SHORT_FOR_CUTOUT: usize = 40;
 /// The epochs that a network is made small enough for, if it can be.
 const FEW_EPOCHS: f64 = 3.0;
 /// How often a training that is compared with others should see its images, and the fewest images of one.
@@ -31,8 +29,8 @@ const FEWEST_TO_COMPARE: usize = 500;
 /// Steps that an epoch should have, and the smallest batch that may be needed for them.
 const STEPS: usize = 20;
 const SMALLEST_BATCH: usize = 16;
-/// The most training images that are held out where test images measure the network, since then they only show how it goes.
-const ENOUGH_TO_WATCH: f64 = 1000.0;
+/// The most images that a training is validated on where test images measure the network, since then they only show how it goes.
+const ENOUGH_TO_WATCH: usize = 1000;
 /// Multiply-adds of the network whose speed is measured first.
 const PROBE: f64 = 10e6;
 /// Networks whose speed is measured before the size is decided: that of one only approximates that of another size.
@@ -122,6 +120,7 @@ pub fn training(
     size: Size,
 ) -> Result<Fit, Error> {
     let started = Instant::now();
+    let cutout = config.train.augment.cutout;
     let mut config = in_fastest_precision(config.clone());
     let train = &mut config.train;
     (train.epochs, train.warmup_epochs, train.cycles, train.seconds) = (1, 0.0, 1, 0.0);
@@ -133,7 +132,10 @@ pub fn training(
     train.lr *= batch as f64 / train.batch as f64;
     train.batch = batch;
     if images.test.is_some() {
-        train.validation = train.validation.min(ENOUGH_TO_WATCH / images.train.len() as f64);
+        train.validation = train.validation.min(ENOUGH_TO_WATCH as f64 / images.train.len() as f64);
+        if images.valid.is_some() {
+            train.validate_at_most(ENOUGH_TO_WATCH);
+        }
     }
     let measured = match size {
         Size::Decided => sized(&config, design, images, share.seconds)?,
@@ -166,12 +168,12 @@ pub fn training(
     let train = &mut config.train;
     train.epochs = epochs.clamp(1, MOST_EPOCHS);
     train.warmup_epochs = (WARMUP * train.epochs as f64).min(1.0);
-    let mut without = "";
-    if train.epochs <= TOO_SHORT_FOR_CUTOUT && train.augment.cutout > 0.0 {
-        (train.augment.cutout, without) = (0.0, ", without cutout");
-    }
+    train.augment.cutout = cutout;
+    let without = if train.cutout() > 0.0 { "" } else { ", without cutout" };
     let expected = train.epochs as f64 * seconds_per_epoch;
-    train.seconds = if train.epochs == epochs { seconds } else { expected };
+    // No time may be left for a training that is made in any case.
+    let fits = train.epochs == epochs && of_images.is_empty();
+    train.seconds = if fits { seconds } else { expected };
     let plan = format!(
         "{channels} channels ({} weights, {:.1} M multiply-adds), {} of {steps} steps of {batch} images{of_images}{without}{mixed}, about {}",
         cost.params,
@@ -244,7 +246,7 @@ fn sized(config: &Config, design: &Design, images: &Splits, seconds: f64) -> Res
 }
 
 /// Channels that fill vectors, whose multiply-adds are as a ratio closest to those `wanted`. They are at most `most`, except
-/// those of one vector.
+/// those of one vector and of what is `wanted`.
 fn in_whole_vectors(
     shape: NetworkShape,
     design: &Design,

@@ -167,7 +167,8 @@ impl Search {
         (0..self.epochs()).take_while(|epoch| !moves(epoch)).count()
     }
 
-    /// Estimated seconds of an epoch here while nothing is pruned, to plan `seconds`. It takes a few steps: for a second at most.
+    /// Estimated seconds of an epoch here while nothing is pruned, to plan `seconds`. It makes some steps: at least
+    /// three, and more until a second is over, or a twentieth of `seconds` if that is less.
     ///
     /// # Errors
     /// If a number is not finite.

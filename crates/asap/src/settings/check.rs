@@ -146,7 +146,7 @@ impl Config {
             ("alpha.beta2", self.alpha.beta2, not_negative, 0.99999),
             ("alpha.weight_decay", self.alpha.weight_decay, not_negative, 1.0),
             ("search.checkpoint_minutes", self.search.checkpoint_minutes, positive, 1e6),
-            ("augment.cutout", self.augment.cutout, not_negative, 1.0),
+            ("augment.cutout", auto(self.augment.cutout), not_negative, 1.0),
             ("augment.random_erasing", self.augment.random_erasing, not_negative, 1.0),
             ("train.validation", train.validation, not_negative, 0.9),
             ("train.lr", train.lr, positive, 100.0),
@@ -163,7 +163,7 @@ impl Config {
             ("train.drop_path", train.drop_path, not_negative, 0.9),
             ("train.average", train.average, not_negative, 0.999_999),
             ("train.checkpoint_minutes", train.checkpoint_minutes, positive, 1e6),
-            ("train.augment.cutout", train.augment.cutout, not_negative, 1.0),
+            ("train.augment.cutout", auto(train.augment.cutout), not_negative, 1.0),
             ("train.augment.random_erasing", train.augment.random_erasing, not_negative, 1.0),
         ];
         for (key, value, low, high) in ranges {

@@ -13,23 +13,24 @@ use crate::settings::{Auto, MethodName};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Seed of the initial weights, the split, the order of images and their augmentation.
+    /// Seed for the initial weights, the split, the order of the images and their augmentation.
     pub seed: u64,
-    /// Worker threads; 0 takes every core. The result does not depend on it.
+    /// Number of worker threads; 0: all cores. The result does not depend on it.
     pub threads: usize,
-    /// Virtual workers, a power of two. Each computes its part of every batch, with batch norm statistics of its own, and their gradients
-    /// are joined in a fixed tree: the result depends on their number, and not on what does their work. Memory shrinks with the part.
+    /// Number of virtual workers, a power of two. Each computes its part of every batch, with its own batch norm statistics, and
+    /// their gradients are combined in a fixed tree: the result depends on the number of workers, but not on which processes or
+    /// threads do their work. Smaller parts take less memory.
     #[serde(default = "one")]
     pub workers: usize,
-    /// Batch norm over whole batches, also where several processes share them. The result then depends on the number of processes, in its
-    /// last digits, and no longer on `workers`, which only says how many there may be.
+    /// Compute batch norm over whole batches, even when several processes share them. The result then depends, in its last
+    /// digits, on the number of processes and no longer on `workers`, which only limits that number.
     #[serde(default)]
     pub sync_batch_norm: bool,
     /// Device that holds tensors and runs operations.
     #[schemars(with = "String")]
     pub device: DeviceName,
-    /// Precision of the CPU in training: `f32`, or `bf16` for mixed precision, which is faster on processors that
-    /// multiply bf16. `auto` is `f32`, but on such processors `bf16` for trainings within a time. Inference is always in `f32`.
+    /// CPU precision in training: `f32`, or `bf16` for mixed precision, which is faster on processors with bf16 multiplication.
+    /// `auto` is `f32`, but `bf16` for trainings with `--time` on such processors. Inference always uses `f32`.
     #[schemars(with = "String")]
     #[serde(with = "as_text", default)]
     pub precision: Auto<Precision>,
@@ -52,15 +53,15 @@ pub struct Config {
     /// Searches that evaluate one cell after another.
     #[serde(default)]
     pub query: QueryConfig,
-    /// Descent on the network weights.
+    /// Gradient descent on the network weights.
     pub weights: WeightsConfig,
-    /// Descent on alpha.
+    /// Gradient descent on alpha.
     pub alpha: AlphaConfig,
-    /// Augmentation of the images of a search.
+    /// Augmentation of images in a search.
     pub augment: AugmentConfig,
     /// Training of the evaluation network.
     pub train: TrainConfig,
-    /// Limits that the trained network keeps, by the number of its channels.
+    /// Limits on the trained network, met by reducing its number of channels.
     #[serde(default)]
     pub limits: LimitsConfig,
 }
@@ -90,20 +91,21 @@ mod as_text {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// A known name, or a path.
+    /// Data set: a known name, or a path.
     pub source: String,
-    /// Folder of a known data set; empty: the usual places.
+    /// Folder of a known data set; empty: search the usual places.
     pub dir: String,
-    /// Seed that selects the test images of a folder without a test set; it is separate from the seed of search and
-    /// training, so that all of them have the same test set.
+    /// Seed for selecting the test images of a folder without a test set; it is separate from the seed of searches and trainings,
+    /// so that they all share the same test set.
     pub seed: u64,
-    /// Side in pixels to which images of a folder are scaled; 0: that of half of them, or the median.
+    /// Side in pixels to scale images of a folder to; 0: the size that half of them share, or else the
+    /// median, up to 64.
     pub size: usize,
-    /// At most this many training images, the same number of each class; 0: all.
+    /// Maximum number of images of each part (training, validation, test), stratified by class; 0: all.
     pub limit: usize,
     /// Skip unreadable images of a folder instead of failing.
     pub skip_corrupt: bool,
-    /// Memory in MiB that images may take; those of a folder or a packed file that take more are read again in every epoch, with the
+    /// Maximum memory for images, in MiB; images of a folder or a packed file that need more are reread in every epoch, with the
     /// same result. 0: half of the free memory.
     #[serde(default)]
     pub memory_mb: u64,
@@ -113,11 +115,11 @@ pub struct DataConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// Channels C of the first cells.
+    /// Number of channels C of the first cells.
     pub channels: usize,
     /// Number of cells.
     pub cells: usize,
-    /// Nodes of a cell.
+    /// Number of nodes per cell.
     pub nodes: usize,
     /// Candidate operations per edge.
     #[schemars(with = "Vec<String>")]
@@ -131,45 +133,46 @@ pub struct SearchConfig {
     /// Search method: `asap` or one of its rivals.
     #[schemars(with = "String")]
     pub method: MethodName,
-    /// Largest number of epochs; the search ends sooner once every choice is made. 0: as many as make 12,500 steps, whatever
-    /// the number of images, but no more than 500.
+    /// Maximum number of epochs; the search ends earlier once every choice is made. 0: as many as it takes for 12,500 steps,
+    /// whatever the number of images, but at most 500.
     pub epochs: usize,
     /// Images per step.
     pub batch: usize,
-    /// Selection of the inputs of a node: `anneal` or `strength`.
+    /// How the inputs of a node are selected: `anneal`, `strength` or `normalize`.
     #[schemars(with = "String")]
     pub edge_policy: EdgePolicy,
-    /// Smaller side in pixels to which images are scaled for the search, to save time; 0, or more than theirs: as they are.
+    /// Pixels to scale the smaller side of images down to during the search, to save time. 0, or more than they have: no scaling.
     #[serde(default)]
     pub size: usize,
-    /// How the choice between operations is relaxed by `asap`: `mixture`, their sum, annealed (eqs. 2 and 3); `even`, their sum with
-    /// even weights; or `paths`, one at a time, drawn at random. The last two are pruned by evidence.
+    /// How `asap` relaxes the choice between operations: `mixture`, their annealed sum (eqs. 2 and 3); `even`, their sum with
+    /// equal weights; or `paths`, one at a time, drawn at random. With the last two, pruning is by evidence.
     #[serde(default)]
     pub relaxation: Relaxation,
-    /// Fraction of the epochs in which only the weights are trained, whatever the temperature.
+    /// Fraction of the epochs, at the start, in which only the weights are trained, whatever the temperature.
     #[serde(default)]
     pub warmup: f64,
-    /// When T and the rate of the weights change: at every `epoch`, or at every `step`.
+    /// When the temperature T and the learning rate of the weights change: every `epoch` or every `step`.
     #[serde(default)]
     pub schedule: Interval,
-    /// Training batches on which batch norm statistics are measured anew before an epoch is validated; 0: the running ones
-    /// are used.
+    /// Number of training batches used to recompute batch norm statistics before an epoch is validated; 0: use the running
+    /// statistics.
     #[serde(default)]
     pub statistics: usize,
-    /// Loss that half the multiply-adds are worth to `asap`: this many times the binary logarithm of the expected multiply-adds of
-    /// the network that would be trained (with `limits.latency_ms`, of its latency) is added to the loss; 0: cost does not count.
+    /// Increase in loss that `asap` accepts for halving the multiply-adds: it adds this many times the base-2 logarithm of the
+    /// expected multiply-adds of the network to be trained (with `limits.latency_ms`, of its latency) to the loss; 0: ignore
+    /// cost.
     #[serde(default)]
     pub cost: f64,
-    /// Fraction of the training images that the search does not use: those on which `asap run` judges what it found.
+    /// Fraction of the training images that the search leaves out; `asap run` judges what it found on them.
     #[serde(default)]
     pub held_out: f64,
-    /// Seed that selects them, as in the trainings that are judged.
+    /// Seed for selecting the held-out images, as in the trainings that are judged on them.
     #[serde(default)]
     pub held_out_seed: u64,
-    /// Seconds after which no further epoch is begun; 0: no limit. The search ends with what it knows.
+    /// Time limit in seconds, after which no further epoch is started; 0: no limit. The search ends with what it knows by then.
     #[serde(default)]
     pub seconds: f64,
-    /// Minutes between checkpoints inside a long epoch.
+    /// Minutes between checkpoints within a long epoch.
     pub checkpoint_minutes: f64,
 }
 
@@ -180,7 +183,7 @@ pub enum Relaxation {
     /// The sum of all operations, weighted by phi.
     #[default]
     Mixture,
-    /// The sum of all that are left, weighted evenly; pruned by evidence.
+    /// The evenly weighted sum of the remaining operations; pruned by evidence.
     Even,
     /// Single paths; pruned by evidence.
     Paths,
@@ -201,7 +204,7 @@ pub enum Interval {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
-    /// At once (Algorithm 1).
+    /// All at once (Algorithm 1).
     #[default]
     Together,
     /// The operations of every edge, then the edges too (DOTS, arXiv 2010.00969).
@@ -238,29 +241,30 @@ pub enum AlphaOptimizer {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AnnealingConfig {
-    /// T0 of eq. 9.
+    /// Initial temperature, T0 of eq. 9.
     pub initial_temperature: f64,
-    /// Beta of eq. 9, per epoch; `auto` reaches T = 0.1 at the last epoch.
+    /// Decay factor of the temperature per epoch, beta of eq. 9; `auto` reaches T = 0.1 at the last epoch.
     #[schemars(with = "String")]
     pub decay: Auto,
-    /// Alpha moves and operations are pruned once T is below this.
+    /// Temperature below which alpha is updated and operations are pruned.
     pub grace_temperature: f64,
-    /// Theta times the number of candidates: 0.4.
+    /// Pruning threshold theta times the number of candidates; 0.4 in the paper.
     pub threshold: f64,
-    /// Allowed probability of losing the best operation of an edge: for the schedule of Theorem 2, and for evidence.
+    /// Acceptable probability of losing the best operation of an edge, for the schedule of Theorem 2 and for pruning by evidence.
     pub delta: f64,
-    /// Prune only what the measured variance of the gradients allows, too; always so with `search.relaxation = "paths"`.
+    /// Also require that the measured variance of the gradients allows each pruning; always so with
+    /// `search.relaxation = "paths"` or `"even"`.
     #[serde(default)]
     pub evidence: bool,
-    /// Prune no operation or edge without which the loss rises more than without its strongest rival.
+    /// Keep an operation or edge if removing it raises the loss more than removing its strongest rival does.
     #[serde(default)]
     pub veto: bool,
-    /// Which choices are made first, in half of the epochs that alpha has: those of `operations_first`, of `edges_first`, or all
-    /// `together`.
+    /// Which choices are made in the first half of the epochs in which alpha is updated: only operations (`operations_first`),
+    /// only edges (`edges_first`), or both (`together`).
     #[serde(default)]
     pub order: Order,
-    /// Steps on alpha after which evidence counts less by a factor of e, as a fraction of all of them; at least 0.25, since `delta` holds for
-    /// about one memory.
+    /// Number of alpha steps over which the weight of evidence decays by a factor of e, as a fraction of all alpha steps; at
+    /// least 0.25, since `delta` holds for about one such span.
     #[serde(default = "half")]
     pub memory: f64,
 }
@@ -275,9 +279,9 @@ fn half() -> f64 {
 pub struct PruningConfig {
     /// Start of pruning, as a fraction of the epochs.
     pub start: f64,
-    /// Time at which one operation remains on each edge, as a fraction of the epochs.
+    /// End of pruning, when one operation remains on each edge, as a fraction of the epochs.
     pub end: f64,
-    /// p: 3 prunes most at the beginning, 1 evenly.
+    /// Exponent p: 3 prunes most at the beginning, 1 prunes evenly.
     pub power: f64,
 }
 
@@ -285,9 +289,9 @@ pub struct PruningConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PcDartsConfig {
-    /// K: operations see the first of K equal parts of the channels.
+    /// K: operations see only the first of K equal parts of the channels.
     pub parts: usize,
-    /// Fraction of the epochs in which alpha does not move.
+    /// Fraction of the epochs, at the start, in which alpha is not updated.
     pub warmup: f64,
 }
 
@@ -295,11 +299,11 @@ pub struct PcDartsConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueryConfig {
-    /// Cells that are trained, each from fresh weights for an equal part of search.epochs; 0 for one for every two epochs.
+    /// Number of cells to train, each from fresh weights for an equal share of `search.epochs`; 0: one for every two epochs.
     pub evaluations: usize,
-    /// Cells that are alive in `evolution` (P).
+    /// Population size of `evolution` (P): the number of cells alive.
     pub population: usize,
-    /// Cells of which the best becomes the parent in `evolution` (S).
+    /// Tournament size of `evolution` (S): the best of this many cells becomes the parent.
     pub tournament: usize,
 }
 
@@ -310,43 +314,42 @@ impl Default for QueryConfig {
     }
 }
 
-/// Descent on the network weights.
+/// Gradient descent on the network weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightsConfig {
-    /// Learning rate of the first epoch.
+    /// Learning rate in the first epoch.
     pub lr: f64,
-    /// Final learning rate of the cosine.
+    /// Final learning rate of the cosine schedule.
     pub lr_min: f64,
     /// Momentum.
     pub momentum: f64,
     /// L2 weight decay.
     pub weight_decay: f64,
-    /// Largest global gradient norm.
+    /// Maximum global gradient norm; larger gradients are scaled down to it.
     pub gradient_clip: f64,
-    /// What a step on the weights trains with `search.relaxation = "mixture"`: the `annealed` mixture, an `even` one, or a
-    /// single `path`.
+    /// What a weight step trains with `search.relaxation = "mixture"`: the `annealed` mixture, an `even` one, or a single `path`.
     #[serde(default)]
     pub trained: Trained,
 }
 
-/// Descent on alpha.
+/// Gradient descent on alpha.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AlphaConfig {
-    /// Learning rate; `auto` allows as much movement as the paper's 3e-4 over 45 epochs of 260 steps.
+    /// Learning rate; `auto` allows the same total movement as the paper's 3e-4 over 45 epochs of 260 steps.
     #[schemars(with = "String")]
     pub lr: Auto,
-    /// Decay of the first moment.
+    /// Decay rate of Adam's first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay rate of Adam's second moment.
     pub beta2: f64,
     /// L2 weight decay.
     pub weight_decay: f64,
-    /// `adam`, or `descent`, which is plain.
+    /// Optimizer: `adam`, or `descent` for plain gradient descent (eq. 4).
     #[serde(default)]
     pub optimizer: AlphaOptimizer,
-    /// Steps on the weights per step on alpha.
+    /// Number of weight steps per alpha step.
     #[serde(default = "one")]
     pub every: usize,
 }
@@ -355,21 +358,21 @@ fn one() -> usize {
     1
 }
 
-/// Limits on the trained network. It gets as many channels as they allow, and no more than `train` says.
+/// Limits on the trained network. It gets as many channels as they allow, but no more than `train` specifies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
-    /// Most multiply-adds for one image; 0: any number.
+    /// Maximum number of multiply-adds per image; 0: no limit.
     pub multiply_adds: u64,
-    /// Most weights; 0: any number.
+    /// Maximum number of weights; 0: no limit.
     pub weights: u64,
-    /// Most milliseconds from the bytes of one image to its logits on this CPU; 0: any time.
+    /// Maximum latency in milliseconds, from the bytes of one image to its logits on this CPU; 0: no limit.
     pub latency_ms: f64,
-    /// Threads with which that is measured.
+    /// Number of threads to measure the latency with.
     pub latency_threads: usize,
-    /// Most MiB that a search or a training may take, as estimated before it; 0: any.
+    /// Maximum memory of a search or training in MiB, as estimated before it starts; 0: no limit.
     pub memory_mb: u64,
-    /// The channels that the latency allows, once they are measured; 0: to be measured.
+    /// Number of channels that `limits.latency_ms` allows, once measured; 0: not measured yet.
     pub latency_channels: usize,
 }
 
@@ -390,27 +393,29 @@ impl Default for LimitsConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Pixels around an image before a crop of its size.
+    /// Padding in pixels around an image, before a random crop to its original size; 0: no crop.
     pub pad: usize,
-    /// What they show: `black`, or `reflect`, the image reflected at its edges.
+    /// Content of the padding: `black`, or `reflect`, the image reflected at its edges.
     #[serde(default)]
     #[schemars(with = "String")]
     pub border: Border,
-    /// Mirror half of the images.
+    /// Flip half of the images left to right.
     pub flip: bool,
-    /// Side of the square set to the mean, as a fraction of the image's smaller side; 0: none.
-    pub cutout: f64,
-    /// AutoAugment's policy: `none`, `cifar`, `svhn` or `imagenet`.
+    /// Side of the square set to the mean, as a fraction of the image's smaller side; 0: no cutout. `auto` is a quarter in
+    /// trainings of more than 40 epochs, and no cutout in shorter ones and in searches.
+    #[schemars(with = "String")]
+    pub cutout: Auto,
+    /// AutoAugment policy: `none`, `cifar`, `svhn` or `imagenet`.
     pub auto_augment: String,
     /// Probability of random erasing.
     pub random_erasing: f64,
 }
 
-/// The initial filters of the first convolution of a network that is trained.
+/// The initial filters of the first convolution of a trained network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StemFilters {
-    /// Drawn as those of every other convolution.
+    /// Drawn at random, like those of every other convolution.
     #[default]
     Random,
     /// Principal components of the images' patches, each with both signs.
@@ -425,67 +430,72 @@ fn unchanged() -> f64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Channels C of the first cells.
+    /// Number of channels C of the first cells.
     pub channels: usize,
-    /// Multiply-adds that the network is to have: the channels are those that come closest, whatever `channels`
-    /// says; 0: as many as `channels` gives.
+    /// Target number of multiply-adds: the network gets the number of channels that comes closest, whatever `channels` says; 0:
+    /// use `channels`.
     #[serde(default)]
     pub multiply_adds: u64,
     /// Number of cells.
     pub cells: usize,
-    /// Layers before the cells: `small`, or `large` for images of ImageNet's size.
+    /// Layers before the cells: `small`, or `large` for ImageNet-sized images.
     #[schemars(with = "String")]
     pub stem: Stem,
-    /// Initial filters of the first convolution: `random`, or `patches`, the principal components of the training images' patches.
+    /// Initial filters of the first convolution: `random`, or `patches`, the principal components of the training images'
+    /// patches.
     #[serde(default)]
     pub stem_filters: StemFilters,
     /// Number of epochs.
     pub epochs: usize,
-    /// Seconds that the training may take: if epochs turn out faster or slower, their number is changed; 0: no limit.
+    /// Time limit in seconds: if epochs turn out faster or slower than planned, their number is adjusted; 0: no limit.
     #[serde(default)]
     pub seconds: f64,
     /// Images per step.
     pub batch: usize,
-    /// Fraction of the training images that is held out to monitor the training and to select its best
-    /// epoch; 0: none, unless the data set comes with validation images. Within a time at most 1,000 images, if there are test images.
+    /// Fraction of the training images held out to monitor the training and to select its best epoch; 0: none, unless the data
+    /// set comes with validation images. With `--time`, at most 1,000 images if there are test images.
     pub validation: f64,
-    /// The most images to train on, in equal shares of every class; 0: all that are not held out.
+    /// Maximum number of images to validate on, stratified by class; 0: all that are held out or come with the data set. With
+    /// `--time`, at most 1,000 if there are test images.
+    #[serde(default)]
+    pub validation_images: usize,
+    /// Maximum number of images to train on, stratified by class; 0: all that are not held out.
     #[serde(default)]
     pub images: usize,
     /// Learning rate of the first cycle.
     pub lr: f64,
     /// Learning rate at the end of a cycle.
     pub lr_min: f64,
-    /// Number of cycles of the learning rate.
+    /// Number of learning rate cycles.
     pub cycles: usize,
-    /// Factor of the amplitude of the learning rate from cycle to cycle.
+    /// Factor applied to the amplitude of the learning rate from one cycle to the next.
     pub amplitude_decay: f64,
-    /// Power of the cosine; 1: the plain cosine.
+    /// Power p of the power cosine schedule; 1: plain cosine.
     pub power: f64,
-    /// Epochs in which the learning rate rises from 0.
+    /// Number of epochs, at the start, over which the learning rate rises from 0.
     pub warmup_epochs: f64,
     /// Momentum.
     pub momentum: f64,
-    /// Look ahead along the momentum (Nesterov).
+    /// Use Nesterov momentum.
     pub nesterov: bool,
     /// L2 weight decay.
     pub weight_decay: f64,
-    /// Learning rate of biases, those of batch norms included, as a multiple of that of the weights; they decay as these do.
+    /// Learning rate of biases, including those of batch norms, as a multiple of that of the weights; both decay alike.
     #[serde(default = "unchanged")]
     pub bias_rate: f64,
-    /// Largest global gradient norm.
+    /// Maximum global gradient norm; larger gradients are scaled down to it.
     pub gradient_clip: f64,
-    /// Fraction of the target spread over all classes.
+    /// Fraction of the target that is spread over all classes.
     pub label_smoothing: f64,
     /// Weight of the auxiliary head's loss; 0: no auxiliary head.
     pub auxiliary_weight: f64,
-    /// Probability of drop-path at the last epoch; it rises from 0.
+    /// Drop-path probability at the last epoch; it rises from 0.
     pub drop_path: f64,
-    /// Decay of a moving average of the weights that is tested instead of them; 0: none.
+    /// Decay of a moving average of the weights, which is evaluated instead of the weights themselves; 0: no averaging.
     pub average: f64,
     /// Start from the weights of the search network (`asap run`).
     pub inherit: bool,
-    /// Minutes between checkpoints inside a long epoch.
+    /// Minutes between checkpoints within a long epoch.
     pub checkpoint_minutes: f64,
     /// Augmentation of training images.
     pub augment: AugmentConfig,

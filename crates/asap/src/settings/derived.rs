@@ -23,6 +23,9 @@ use crate::settings::{Auto, MethodName};
 const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
 /// Upper limit of an automatic alpha rate.
 const ALPHA_LR_LIMIT: f64 = 0.02;
+/// The most epochs of a training that cutout does not help, and its side in longer ones: docs/results/time.md.
+const TOO_SHORT_FOR_CUTOUT: usize = 40;
+const LONG_CUTOUT: f64 = 0.25;
 /// Steps of a search without a number of epochs: what single paths need (docs/results/quality.md), close to the paper's 11,700.
 const SEARCH_STEPS: usize = 12_500;
 /// The most epochs that are decided for a search or a training: each is validated and recorded.
@@ -199,7 +202,11 @@ impl QueryConfig {
 impl AugmentConfig {
     /// The augmentation of images with this smaller side, in pixels.
     pub fn changes(&self, side: usize) -> Augment {
-        let cutout = (self.cutout * side as f64).round() as usize;
+        let cutout = match self.cutout {
+            Auto::Auto => 0.0,
+            Auto::Value(cutout) => cutout,
+        };
+        let cutout = (cutout * side as f64).round() as usize;
         Augment {
             pad: self.pad,
             border: self.border,
@@ -254,6 +261,21 @@ impl TrainConfig {
     /// The network to be trained on these images, but for [`TrainConfig::multiply_adds`].
     pub fn shape_for(&self, images: &Dataset) -> NetworkShape {
         self.shape(images.image_shape(), images.classes().len())
+    }
+
+    /// Cutout, decided by the number of epochs if it is not given.
+    pub(crate) fn cutout(&self) -> f64 {
+        match self.augment.cutout {
+            Auto::Auto if self.epochs <= TOO_SHORT_FOR_CUTOUT => 0.0,
+            Auto::Auto => LONG_CUTOUT,
+            Auto::Value(cutout) => cutout,
+        }
+    }
+
+    /// Lowers the number of images to validate on to this one.
+    pub(crate) fn validate_at_most(&mut self, most: usize) {
+        let given = Some(self.validation_images).filter(|&given| given > 0);
+        self.validation_images = given.map_or(most, |given| given.min(most)).max(1);
     }
 
     /// The learning rate over the epochs.

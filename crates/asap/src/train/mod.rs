@@ -26,6 +26,7 @@ use crate::memory::{self, Footprint};
 use crate::run::driver::{self, Position};
 use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResult};
 use crate::run::sink::Sink;
+use crate::settings::Auto;
 use crate::settings::config::{Config, StemFilters};
 
 pub(crate) use self::limits::check as check_limits;
@@ -43,11 +44,7 @@ pub fn parts(
     let share = if has_valid { 0.0 } else { config.train.validation };
     let (labels, classes) = (images.labels(), images.classes().len());
     let (mut used, held_out) = stratified_halves(labels, classes, 1.0 - share, config.seed);
-    let most = config.train.images;
-    if most > 0 && most < used.len() {
-        let fraction = most as f64 / used.len() as f64;
-        used = stratified_parts_of(&used, labels, classes, fraction, config.seed).0;
-    }
+    used = at_most(config.train.images, used, images, config.seed);
     if used.is_empty() {
         return Err(Error::Config(format!(
             "train.validation: expected a fraction that leaves images to train on, found {share} of {}",
@@ -55,6 +52,16 @@ pub fn parts(
         )));
     }
     Ok((used, held_out))
+}
+
+/// So many of these images, in equal shares of every class; 0: all of them.
+fn at_most(most: usize, chosen: Vec<usize>, images: &Dataset, seed: u64) -> Vec<usize> {
+    if most == 0 || most >= chosen.len() {
+        return chosen;
+    }
+    let fraction = most as f64 / chosen.len() as f64;
+    let (labels, classes) = (images.labels(), images.classes().len());
+    stratified_parts_of(&chosen, labels, classes, fraction, seed).0
 }
 
 /// An error of the augmentation under the name that its setting has for trainings.
@@ -99,13 +106,21 @@ impl Training {
         let Splits { name, train, valid, test, .. } = splits;
         let images = Arc::new(train);
         let (used, held_out) = parts(&config, &images, valid.is_some())?;
+        let (valid, validation) = match valid {
+            Some(valid) => {
+                let all = (0..valid.len()).collect();
+                (Arc::new(valid), all)
+            }
+            None => (Arc::clone(&images), held_out),
+        };
+        let validation = at_most(config.train.validation_images, validation, &valid, config.seed);
         let normalization = normalization_of(&images, &used)?;
         let data = DataSummary {
             name,
             image: images.image_shape(),
             classes: images.classes().to_vec(),
             train_images: used.len(),
-            valid_images: valid.as_ref().map_or(held_out.len(), Dataset::len),
+            valid_images: validation.len(),
             test_images: test.as_ref().map_or(0, Dataset::len),
             mean: normalization.mean.clone(),
             std: normalization.std.clone(),
@@ -115,6 +130,8 @@ impl Training {
             shape = shape.closest(&design, config.train.multiply_adds)?;
         }
         let mut config = config;
+        // Written down, since the number of epochs may change.
+        config.train.augment.cutout = Auto::Value(config.train.cutout());
         let shape = limits::keep(&mut config, &design, shape)?;
         let auxiliary = config.train.auxiliary_weight > 0.0;
         let plan = Plan::of(&design, &shape, auxiliary)?;
@@ -138,13 +155,9 @@ impl Training {
         // A last step with few images would disturb the batch norms.
         let train = loader(Arc::clone(&images), used, augment, true);
         let train = train.map_err(of_training)?.drop_last(true);
-        let valid = match valid {
-            Some(valid) => {
-                let all = (0..valid.len()).collect();
-                Some(loader(Arc::new(valid), all, Augment::none(), false)?)
-            }
-            None if held_out.is_empty() => None,
-            None => Some(loader(images, held_out, Augment::none(), false)?),
+        let valid = match validation.is_empty() {
+            true => None,
+            false => Some(loader(valid, validation, Augment::none(), false)?),
         };
         Ok(Self {
             team: config.team(Arc::new(Alone)),
@@ -244,7 +257,8 @@ impl Training {
         }
     }
 
-    /// Estimated seconds of an epoch here, to plan `seconds`. It takes a few steps: for a second at most.
+    /// Estimated seconds of an epoch here, to plan `seconds`. It makes some steps: at least three, and more until a second is
+    /// over, or a twentieth of `seconds` if that is less.
     ///
     /// # Errors
     /// If a number is not finite.

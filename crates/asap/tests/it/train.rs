@@ -7,6 +7,7 @@ use asap::jobs::fit::{self, Fit, Share, Size};
 use asap::jobs::searched_weights;
 use asap::run::folder::{BEST, CHECKPOINT, CONFIG, REPORT, RESULT, WEIGHTS};
 use asap::run::record::TrainRecord;
+use asap::settings::Auto;
 use asap::settings::config::{Config, StemFilters};
 use asap::{
     DeviceName, Error, Layers, Memory, Outcome, Precision, Preset, RunFolder, Search, TrainResult,
@@ -363,8 +364,8 @@ fn limits_are_kept_by_as_many_channels_as_they_allow() {
 
 #[test]
 fn a_training_within_a_time_keeps_its_images_where_test_images_judge_it() {
-    let held_out = |images: usize, test: Option<Dataset>| {
-        let images = Splits { test, ..stripes(images) };
+    let judged_on = |images: usize, valid: Option<Dataset>, test: Option<Dataset>| {
+        let images = Splits { valid, test, ..stripes(images) };
         let mut config = settings();
         config.train.validation = 0.25;
         let share = Share { seconds: 3600.0, must: false };
@@ -372,30 +373,71 @@ fn a_training_within_a_time_keeps_its_images_where_test_images_judge_it() {
         let fit = fit::training(&config, &resnet, &images, share, Size::Given).unwrap();
         Training::new(fit.config, resnet, images).unwrap().data().valid_images
     };
-    assert_eq!(held_out(6000, Some(stripes(30).train)), 1000);
-    assert_eq!(held_out(600, Some(stripes(30).train)), 150, "they are few anyway");
-    assert_eq!(held_out(6000, None), 1500, "nothing else says how good it is");
+    let test = || Some(stripes(30).train);
+    assert_eq!(judged_on(6000, None, test()), 1000);
+    assert_eq!(judged_on(600, None, test()), 150, "they are few anyway");
+    assert_eq!(judged_on(6000, None, None), 1500, "nothing else says how good it is");
+    let valid = || Some(stripes(2000).train);
+    assert_eq!(judged_on(600, valid(), test()), 1000);
+    assert_eq!(judged_on(600, valid(), None), 2000);
+}
+
+#[test]
+fn cutout_is_for_long_trainings_unless_it_is_given() {
+    let resnet = Design::Plain("resnet-8".parse().unwrap());
+    let cutout = |given, epochs| {
+        let mut config = settings();
+        (config.train.epochs, config.train.augment.cutout) = (epochs, given);
+        let training = Training::new(config, resnet.clone(), data()).unwrap();
+        training.config().train.augment.cutout
+    };
+    assert_eq!(cutout(Auto::Auto, 40), Auto::Value(0.0));
+    assert_eq!(cutout(Auto::Auto, 41), Auto::Value(0.25));
+    assert_eq!(cutout(Auto::Value(0.5), 3), Auto::Value(0.5));
+    let planned = |given, seconds| {
+        let mut config = settings();
+        config.train.augment.cutout = given;
+        let share = Share { seconds, must: true };
+        fit::training(&config, &resnet, &data(), share, Size::Given).unwrap()
+    };
+    assert!(planned(Auto::Auto, 0.01).plan.contains("without cutout"));
+    let long = planned(Auto::Auto, 3600.0);
+    assert_eq!(
+        (long.config.train.augment.cutout, long.plan.contains("cutout")),
+        (Auto::Auto, false)
+    );
+    let given = planned(Auto::Value(0.5), 0.01);
+    assert_eq!(
+        (given.config.train.augment.cutout, given.plan.contains("cutout")),
+        (Auto::Value(0.5), false)
+    );
 }
 
 #[test]
 fn a_training_that_must_be_made_has_fewer_images_where_an_epoch_does_not_fit() {
-    let fit = |images: usize, must| {
+    let fit = |images: usize, seconds, must| {
         let resnet = Design::Plain("resnet-8".parse().unwrap());
-        let share = Share { seconds: 0.01, must };
+        let share = Share { seconds, must };
         let config = settings();
         let images = Splits { test: Some(stripes(30).train), ..stripes(images) };
         fit::training(&config, &resnet, &images, share, Size::Decided)
     };
-    let Fit { config, plan } = fit(6000, true).unwrap();
+    let Fit { config, plan } = fit(6000, 0.01, true).unwrap();
     let batch = config.train.batch;
     assert_eq!((config.train.epochs, config.train.images), (1, 20 * batch));
     assert!(
         plan.contains(&format!("1 epoch of 20 steps of {batch} images ({} of", 20 * batch)),
         "{plan}"
     );
-    let few = fit(60, true).unwrap();
+    let late = fit(6000, -5.0, true).unwrap().config;
+    assert_eq!((late.train.epochs, late.train.images), (1, 20 * batch), "no time is left");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("late");
+    RunFolder::create(&path, &late).unwrap();
+    RunFolder::open(&path).expect("it can be opened again");
+    let few = fit(60, 0.01, true).unwrap();
     assert_eq!((few.config.train.epochs, few.config.train.images), (1, 0), "they are few anyway");
-    assert!(matches!(fit(6000, false), Err(Error::TooShort { .. })));
+    assert!(matches!(fit(6000, 0.01, false), Err(Error::TooShort { .. })));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) const SHARE: f64 = 0.15;
 const SHORT: (f64, usize) = (0.2, 10);
 /// Fraction of the training images on which the final judges, unless the configuration holds out more.
 const HELD_OUT: f64 = 0.1;
-/// Its limit as a fraction of the images that the final trains on: to judge must not take longer than to train.
+/// The most images that the final judges on, as a fraction of those that it trains on: to judge must not take longer than to train.
 const HELD_OUT_OF_FEW: f64 = 0.5;
 /// The published cell of the final.
 const PUBLISHED: &str = "ASAP";
@@ -144,6 +144,9 @@ impl Progress<'_> {
         let trained_on = Some(self.images_to_compare).filter(|&most| most > 0).unwrap_or(images);
         let most = HELD_OUT_OF_FEW * trained_on as f64 / images as f64;
         config.train.validation = config.train.validation.max(HELD_OUT).min(most);
+        if self.images.valid.is_some() {
+            config.train.validate_at_most((HELD_OUT_OF_FEW * trained_on as f64) as usize);
+        }
         config.train.inherit = false;
         if self.run.plan.seconds.is_none() {
             let (share, most) = SHORT;

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use asap_core::Design;
 use asap_data::Splits;
+use asap_net::tensor_file;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::duration;
@@ -270,8 +271,8 @@ impl Progress<'_> {
         let Judged::Done(others) = self.compare(&searches)? else { return Ok(None) };
         candidates.extend(others);
         let Some(winner) = Candidate::best(&candidates) else {
-            if let Some(place) = self.left_out.iter().position(|(_, error)| !is_short(error)) {
-                return Err(self.left_out.swap_remove(place).1);
+            if !self.left_out.iter().any(|(_, error)| is_short(error)) {
+                return Err(self.left_out.swap_remove(0).1);
             }
             let note = "the time is too short for a final".to_owned();
             return self.simple(searches, Vec::new(), note);
@@ -363,7 +364,7 @@ impl Progress<'_> {
     }
 
     /// Keeps the time spent, for a process that resumes the run. What a search or a training that is not finished has spent is in
-    /// its events.
+    /// its events and its checkpoint.
     fn note_time(&self) -> Result<(), Error> {
         if !self.run.shard.is_whole() {
             return Ok(());
@@ -460,7 +461,7 @@ fn search_folder(seed: u64) -> String {
     format!("search-{seed}")
 }
 
-/// Seconds of the epochs of the runs under a folder that have no result yet.
+/// Seconds of the runs under a folder that have no result yet, as far as their events and checkpoints tell.
 fn seconds_of_unfinished(folder: &Path) -> f64 {
     #[derive(Deserialize)]
     struct Epoch {
@@ -474,7 +475,53 @@ fn seconds_of_unfinished(folder: &Path) -> f64 {
             return 0.0;
         }
         let epochs: Vec<Epoch> = run.events().unwrap_or_default();
-        epochs.iter().map(|epoch| epoch.epoch_seconds).sum()
+        let of_epochs: f64 = epochs.iter().map(|epoch| epoch.epoch_seconds).sum();
+        // It may have been written in the middle of an epoch.
+        let checkpoint = tensor_file::state(&run.file(run_folder::CHECKPOINT));
+        let seconds = checkpoint.and_then(|state| state.pointer("/progress/seconds")?.as_f64());
+        seconds.unwrap_or(0.0).max(of_epochs)
     };
     inside.map(|path| of_run(&path) + seconds_of_unfinished(&path)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use asap_net::parameters::NamedValues;
+    use asap_net::tensor_file::Header;
+
+    use super::*;
+    use crate::settings::{Layers, Preset};
+
+    #[derive(Serialize, Deserialize)]
+    struct State {
+        progress: Spent,
+    }
+
+    impl Header for State {
+        const KIND: &'static str = "training";
+        const REMEDY: &'static str = "";
+    }
+
+    #[test]
+    fn a_run_without_a_result_counts_as_far_as_events_and_checkpoint_tell() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = Layers::preset(Preset::Quick).resolve().expect("a preset");
+        let path = folder.path().join("candidates/one");
+        let run = RunFolder::create(&path, &config).expect("a run");
+        let seconds = || seconds_of_unfinished(folder.path());
+        let checkpoint = |seconds| {
+            let state = State { progress: Spent { seconds } };
+            tensor_file::save(&run.file(run_folder::CHECKPOINT), &state, &NamedValues::new())
+                .expect("a checkpoint");
+        };
+        let events = "{\"epoch_seconds\":10.0}\n{\"epoch_seconds\":12.0}\n";
+        run.write(run_folder::EVENTS, events.as_bytes()).expect("events");
+        assert_eq!(seconds(), 22.0);
+        checkpoint(29.5);
+        assert_eq!(seconds(), 29.5, "stopped in its third epoch");
+        checkpoint(10.0);
+        assert_eq!(seconds(), 22.0, "killed before the second checkpoint");
+        run.write(run_folder::RESULT, b"{}").expect("a result");
+        assert_eq!(seconds(), 0.0);
+    }
 }

@@ -85,7 +85,7 @@ impl Progress<'_> {
     }
 
     /// The trainings of a design, which the search of that seed found, if any did, in this part of the time that is left. All of them
-    /// are of one size.
+    /// are of one size and have the same images and augmentation.
     pub(super) fn train(
         &mut self,
         name: &str,
@@ -110,6 +110,8 @@ impl Progress<'_> {
             if let Some((first, _)) = trainings.first() {
                 let (_, first) = RunFolder::open(&run.path(first))?;
                 config.train.multiply_adds = first.train.multiply_adds;
+                config.train.augment.cutout = first.train.augment.cutout;
+                config.train.images = first.train.images;
                 (config.limits, size) = (first.limits, Size::Given);
             }
             let path = run.path(&folder);
