@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
+use crate::DataError;
 use crate::picture::{buffer, check_channels, check_size, convert, resize};
 use crate::random::fnv1a;
-use crate::{DataError, Normalization};
 
 /// Images of one shape that are read when they are needed, such as those of a data set that is larger than the memory.
 ///
@@ -40,8 +40,10 @@ pub struct Dataset {
     measured: Measured,
 }
 
-/// Normalizations that were measured on images that are not in memory, by the checksum of the images' places. Copies share them.
-type Measured = Arc<Mutex<HashMap<u64, Normalization>>>;
+/// What was measured on images that are not in memory, by the checksum of the images' places. Copies share it.
+type Measured = Arc<Mutex<HashMap<u64, Moments>>>;
+/// Mean and deviation of each channel.
+pub(crate) type Moments = (Vec<f32>, Vec<f32>);
 
 #[derive(Clone, Debug)]
 enum Pixels {
@@ -195,12 +197,12 @@ impl Dataset {
         }
     }
 
-    /// The normalization measured on the images at these places, if they are not in memory: `measure` is called once for the same ones.
+    /// Mean and deviation of the images at these places. If they are not in memory, `measure` is called once for the same places.
     pub(crate) fn measured(
         &self,
         chosen: &[usize],
-        measure: impl FnOnce() -> Result<Normalization, DataError>,
-    ) -> Result<Normalization, DataError> {
+        measure: impl FnOnce() -> Result<Moments, DataError>,
+    ) -> Result<Moments, DataError> {
         if self.is_in_memory() {
             return measure();
         }
@@ -208,12 +210,12 @@ impl Dataset {
             chosen.iter().flat_map(|&place| (place as u64).to_le_bytes()).collect();
         let key = fnv1a(&places);
         let known = || self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(normalization) = known().get(&key) {
-            return Ok(normalization.clone());
+        if let Some(moments) = known().get(&key) {
+            return Ok(moments.clone());
         }
-        let normalization = measure()?;
-        known().insert(key, normalization.clone());
-        Ok(normalization)
+        let moments = measure()?;
+        known().insert(key, moments.clone());
+        Ok(moments)
     }
 
     /// A number, as 16 digits, that is the same for the same images, labels and classes in the same order.

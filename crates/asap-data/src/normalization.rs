@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use rayon::prelude::*;
 
+use crate::dataset::Moments;
 use crate::{DataError, Dataset};
 
 /// Most images that mean and deviation are measured on; of more, every second, third, ... one.
@@ -34,10 +35,11 @@ pub fn normalization(data: &Dataset) -> Result<Normalization, DataError> {
 /// # Errors
 /// Those of [`normalization`].
 pub fn normalization_of(data: &Dataset, chosen: &[usize]) -> Result<Normalization, DataError> {
-    data.measured(chosen, || measure(data, chosen))
+    let (mean, std) = data.measured(chosen, || measure(data, chosen))?;
+    Ok(Normalization { mean, std })
 }
 
-fn measure(data: &Dataset, chosen: &[usize]) -> Result<Normalization, DataError> {
+fn measure(data: &Dataset, chosen: &[usize]) -> Result<Moments, DataError> {
     let channels = data.channels();
     let none = || vec![[0u64; 256]; channels];
     let count = |mut histograms: Vec<[u64; 256]>, index: usize| {
@@ -55,8 +57,7 @@ fn measure(data: &Dataset, chosen: &[usize]) -> Result<Normalization, DataError>
     let step = chosen.len().div_ceil(MOST);
     let histograms = chosen.par_iter().copied().step_by(step).try_fold(none, count);
     let histograms = histograms.try_reduce(none, |a, b| Ok::<_, DataError>(add(a, b)))?;
-    let (mean, std) = histograms.iter().map(moments).unzip();
-    Ok(Normalization { mean, std })
+    Ok(histograms.iter().map(moments).unzip())
 }
 
 fn moments(histogram: &[u64; 256]) -> (f32, f32) {
@@ -150,16 +151,20 @@ mod tests {
         assert_eq!(normalization_of(&data.clone(), &some).unwrap(), found);
         assert_eq!(reads(), some.len(), "known");
         // What another choice, a part or another size of the images gives is not mixed up with it.
-        assert_eq!(found, measure(&data, &some).unwrap());
+        let anew = |data: &Dataset, chosen: &[usize]| {
+            let (mean, std) = measure(data, chosen).unwrap();
+            Normalization { mean, std }
+        };
+        assert_eq!(found, anew(&data, &some));
         let of_others = normalization_of(&data, &others).unwrap();
-        assert_eq!(of_others, measure(&data, &others).unwrap());
+        assert_eq!(of_others, anew(&data, &others));
         assert_ne!(of_others, found);
         let part = data.subset(&others).unwrap();
         let first: Vec<usize> = (0..others.len()).collect();
         assert_eq!(normalization_of(&part, &first).unwrap(), of_others);
         let small = data.with_image_shape([2, 2, 1]).unwrap();
         let of_small = normalization_of(&small, &some).unwrap();
-        assert_eq!(of_small, measure(&small, &some).unwrap());
+        assert_eq!(of_small, anew(&small, &some));
         assert_ne!(of_small, found);
     }
 
