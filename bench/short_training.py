@@ -2,11 +2,12 @@
 """Short trainings in PyTorch, to compare recipes: docs/results/time.md, "The recipe beside another's".
 
     pip install torch==2.11.0 numpy pillow
-    python3 bench/short_training.py nine|jordan DATA [--epochs 8] [--seed 0] [--width W] ...
+    python3 bench/short_training.py nine|jordan DATA [--epochs 8] [--seed 0] [--threads 1]
 
 DATA is a folder of images, train/CLASS/* and test/CLASS/*, of 32x32 pixels. Trains on 90 % of the training images and prints the test error.
 
-nine    `asap train --network resnet-9`, as `--time` trains it: pre-activation blocks, a step on 64 images, rate 0.1 with a warm-up of one epoch.
+nine    `asap train --network resnet-9` with a black border of 4 pixels, the filters of the first convolution drawn at random as all others: a step on 64
+        images, rate 0.1 with a warm-up of one epoch.
 jordan  The network and the recipe of Jordan 2024 (arXiv 2404.00498): whitened first filters, convolutions that start as the identity, batches of 1024,
         biases at 64 times the rate, a moving average that is put back into the network (Lookahead), and mirror images in turn.
 """
@@ -108,9 +109,6 @@ def main():
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--width", type=int)
-    parser.add_argument("--batch", type=int)
-    parser.add_argument("--rate", type=float)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -126,15 +124,14 @@ def main():
     border = 4 if nine else 2
     if nine:
         padded = (F.pad(x * std + mean, (border,) * 4) - mean) / std
-        network = Nine(args.width or 16)
-        batch, momentum, rate, decay, smoothing, bias_rate = args.batch or 64, 0.9, args.rate or 0.1, 3e-4, 0.1, 8
+        network = Nine(16)
+        batch, momentum, rate, decay, smoothing, bias_rate = 64, 0.9, 0.1, 3e-4, 0.1, 8
     else:
         padded = F.pad(x, (border,) * 4, mode="reflect")
-        network = Jordan(args.width or 28, x[:5000])
-        batch, momentum, smoothing, bias_rate = args.batch or 1024, 0.85, 0.2, 64
-        # For the mean of a batch; the paper's numbers are for 1024 images and the first step of a momentum.
-        scale = batch / 1024 / (1 + 1 / (1 - momentum))
-        rate, decay = (args.rate or 11.5) * scale, 0.0153 / (args.rate or 11.5)
+        network = Jordan(28, x[:5000])
+        batch, momentum, smoothing, bias_rate = 1024, 0.85, 0.2, 64
+        # The paper's numbers are for the sum of 1024 losses and decoupled from the momentum.
+        rate, decay = 11.5 / (1 + 1 / (1 - momentum)), 0.0153 / 11.5
     network = network.to(memory_format=torch.channels_last)
     trained = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     shifts = [p for name, p in trained if name.endswith("bias") and not name.startswith("whiten")]
@@ -199,7 +196,7 @@ def main():
                     for old, new in zip(average, state()):
                         old.lerp_(new, 1 - keep)
                         new.copy_(old)
-        print(f"epoch {epoch + 1}: train {100 * correct / (steps_per_epoch * batch):.2f} %, test error {errors(False):.2f} %, "
+        print(f"epoch {epoch + 1}: train {100 * correct / min(steps_per_epoch * batch, len(x)):.2f} %, test error {errors(False):.2f} %, "
               f"{time.time() - started:.0f} s", flush=True)
     if not nine:
         with torch.no_grad():

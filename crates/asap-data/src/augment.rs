@@ -103,16 +103,23 @@ impl Augment {
         [height, width, channels]: [usize; 3],
         [down, right]: [usize; 2],
     ) -> Vec<u8> {
-        let source = |at, size| self.border.source(at, self.pad, size);
-        let columns: Vec<_> = (0..width).map(|x| source(x + right, width)).collect();
+        let pad = self.pad;
+        if pad == 0 {
+            return image.to_vec();
+        }
+        // First column that is not of the border, in the image and in the crop, and the number of such columns.
+        let (from_x, to_x) = (right.saturating_sub(pad), pad.saturating_sub(right));
+        let inside = width - from_x - to_x;
         let mut out = vec![0; image.len()];
         for (y, row) in out.chunks_exact_mut(width * channels).enumerate() {
-            let Some(from) = source(y + down, height) else { continue };
+            let Some(from) = self.border.source(y + down, pad, height) else { continue };
             let from = &image[from * width * channels..][..width * channels];
-            for (pixel, column) in row.chunks_exact_mut(channels).zip(&columns) {
-                if let &Some(x) = column {
-                    pixel.copy_from_slice(&from[x * channels..][..channels]);
-                }
+            row[to_x * channels..][..inside * channels]
+                .copy_from_slice(&from[from_x * channels..][..inside * channels]);
+            for x in (0..to_x).chain(to_x + inside..width) {
+                let Some(column) = self.border.source(x + right, pad, width) else { continue };
+                row[x * channels..][..channels]
+                    .copy_from_slice(&from[column * channels..][..channels]);
             }
         }
         out

@@ -39,7 +39,10 @@ struct Label {
 
 impl Label {
     /// The label of a file, of any format.
-    fn of(metadata: &HashMap<String, String>) -> Result<Self, String> {
+    fn of(file: &[u8]) -> Result<Self, String> {
+        let (_, metadata) = SafeTensors::read_metadata(file).map_err(|error| error.to_string())?;
+        let none = HashMap::new();
+        let metadata = metadata.metadata().as_ref().unwrap_or(&none);
         if let Some(label) = metadata.get(KEY) {
             return serde_json::from_str(label).map_err(|error| error.to_string());
         }
@@ -109,9 +112,7 @@ pub fn load<H: Header>(path: &Path) -> Result<(H, NamedValues), Error> {
     let damaged = |error: &dyn std::fmt::Display| {
         fault(format!("expected the complete tensors of a {kind} ({error}); {remedy}"))
     };
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e))?;
-    let label = Label::of(metadata.metadata().as_ref().unwrap_or(&HashMap::new()));
-    let label = label.map_err(|error| damaged(&error))?;
+    let label = Label::of(&bytes).map_err(|error| damaged(&error))?;
     if !(1..=FORMAT).contains(&label.format) {
         let found = match label.format {
             0 => "none".to_owned(),
@@ -162,9 +163,7 @@ pub fn load<H: Header>(path: &Path) -> Result<(H, NamedValues), Error> {
 
 /// The state in the header of a file of any kind; none if it cannot be read. Neither the tensors nor the checksum are looked at.
 pub fn state(path: &Path) -> Option<serde_json::Value> {
-    let bytes = fs::read(path).ok()?;
-    let (_, metadata) = SafeTensors::read_metadata(&bytes).ok()?;
-    let label = Label::of(metadata.metadata().as_ref()?).ok()?;
+    let label = Label::of(&fs::read(path).ok()?).ok()?;
     serde_json::from_str(&label.state).ok()
 }
 

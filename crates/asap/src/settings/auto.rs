@@ -15,6 +15,16 @@ pub enum Auto<T = f64> {
     Value(T),
 }
 
+impl<T> Auto<T> {
+    /// The value that is given, or what `derive` makes.
+    pub(crate) fn or_derived(self, derive: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Auto => derive(),
+            Self::Value(value) => value,
+        }
+    }
+}
+
 impl<T: fmt::Display> fmt::Display for Auto<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -114,10 +114,7 @@ impl Config {
         }
         self.check_workers()?;
         self.query.evolution().check()?;
-        let auto = |value: Auto| match value {
-            Auto::Auto => 0.5,
-            Auto::Value(value) => value,
-        };
+        let auto = |value: Auto| value.or_derived(|| 0.5);
         let (not_negative, positive) = (0.0, f64::MIN_POSITIVE);
         let ranges = [
             ("annealing.initial_temperature", self.annealing.initial_temperature, positive, 1e6),

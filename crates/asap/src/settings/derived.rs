@@ -17,7 +17,7 @@ use super::config::{
 };
 use crate::error::Error;
 use crate::memory::memory_for_images;
-use crate::settings::{Auto, MethodName};
+use crate::settings::MethodName;
 
 /// Total movement of an alpha that the paper's search allows: 3e-4 per step, 45 epochs of 260 steps.
 const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
@@ -64,10 +64,7 @@ impl Config {
 
     /// The precision of searches and trainings; `auto` is `f32`.
     pub fn precision(&self) -> Precision {
-        match self.precision {
-            Auto::Auto => Precision::F32,
-            Auto::Value(precision) => precision,
-        }
+        self.precision.or_derived(|| Precision::F32)
     }
 
     /// The search space.
@@ -84,10 +81,8 @@ impl Config {
     /// Schedule, grace and threshold of Algorithm 1.
     pub fn annealing(&self) -> Annealing {
         let initial = self.annealing.initial_temperature;
-        let decay = match self.annealing.decay {
-            Auto::Auto => (0.1 / initial).powf(1.0 / self.search.epochs as f64),
-            Auto::Value(decay) => decay,
-        };
+        let derived = || (0.1 / initial).powf(1.0 / self.search.epochs as f64);
+        let decay = self.annealing.decay.or_derived(derived);
         Annealing {
             temperature: TemperatureSchedule::Exponential { initial, decay },
             threshold: ThresholdPolicy::Fixed { fraction: self.annealing.threshold },
@@ -119,18 +114,15 @@ impl Config {
 
     /// Learning rate of alpha, for `steps` alpha steps per epoch.
     pub fn alpha_lr(&self, steps: usize) -> f64 {
-        match self.alpha.lr {
-            Auto::Value(lr) => lr,
-            Auto::Auto => {
-                // Only methods that anneal have a warm-up and steps without alpha.
-                let (first, every) = match self.search.method.anneals() {
-                    true => (self.first_annealing(), self.alpha.every),
-                    false => (self.grace_epochs() as f64, 1),
-                };
-                let moves = (self.search.epochs as f64 - first) * steps as f64 / every as f64;
-                (ALPHA_MOVEMENT / moves.max(1.0)).min(ALPHA_LR_LIMIT)
-            }
-        }
+        self.alpha.lr.or_derived(|| {
+            // Only methods that anneal have a warm-up and steps without alpha.
+            let (first, every) = match self.search.method.anneals() {
+                true => (self.first_annealing(), self.alpha.every),
+                false => (self.grace_epochs() as f64, 1),
+            };
+            let moves = (self.search.epochs as f64 - first) * steps as f64 / every as f64;
+            (ALPHA_MOVEMENT / moves.max(1.0)).min(ALPHA_LR_LIMIT)
+        })
     }
 
     /// The optimizer of the weights.
@@ -202,11 +194,7 @@ impl QueryConfig {
 impl AugmentConfig {
     /// The augmentation of images with this smaller side, in pixels.
     pub fn changes(&self, side: usize) -> Augment {
-        let cutout = match self.cutout {
-            Auto::Auto => 0.0,
-            Auto::Value(cutout) => cutout,
-        };
-        let cutout = (cutout * side as f64).round() as usize;
+        let cutout = (self.cutout.or_derived(|| 0.0) * side as f64).round() as usize;
         Augment {
             pad: self.pad,
             border: self.border,
@@ -265,11 +253,8 @@ impl TrainConfig {
 
     /// Cutout, decided by the number of epochs if it is not given.
     pub(crate) fn cutout(&self) -> f64 {
-        match self.augment.cutout {
-            Auto::Auto if self.epochs <= TOO_SHORT_FOR_CUTOUT => 0.0,
-            Auto::Auto => LONG_CUTOUT,
-            Auto::Value(cutout) => cutout,
-        }
+        let derived = || if self.epochs > TOO_SHORT_FOR_CUTOUT { LONG_CUTOUT } else { 0.0 };
+        self.augment.cutout.or_derived(derived)
     }
 
     /// Lowers the number of images to validate on to this one.
@@ -311,7 +296,7 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{Layers, Preset};
+    use crate::settings::{Auto, Layers, Preset};
 
     #[test]
     fn an_automatic_alpha_rate_allows_the_movement_of_the_paper_in_the_steps_that_alpha_has() {

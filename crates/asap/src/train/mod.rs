@@ -54,7 +54,7 @@ pub fn parts(
     Ok((used, held_out))
 }
 
-/// So many of these images, in equal shares of every class; 0: all of them.
+/// So many of these images, stratified by class; 0: all of them.
 fn at_most(most: usize, chosen: Vec<usize>, images: &Dataset, seed: u64) -> Vec<usize> {
     if most == 0 || most >= chosen.len() {
         return chosen;
