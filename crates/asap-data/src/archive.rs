@@ -33,12 +33,12 @@ pub(crate) fn is_archive(path: &Path) -> bool {
     path.is_file() && ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-/// The folder with the content of an archive, in `cache` or in the user's. It is unpacked unless it already was; only files and folders
-/// are, and none outside.
+/// The folder with the content of an archive, in `cache` or in the user's, and how many links and devices were left out. It is unpacked
+/// unless it already was; only files and folders are, and none outside.
 ///
 /// # Errors
 /// A damaged archive, one that grows too much, or a cache that cannot be written to.
-pub(crate) fn unpacked(path: &Path, cache: Option<&Path>) -> Result<PathBuf, DataError> {
+pub(crate) fn unpacked(path: &Path, cache: Option<&Path>) -> Result<(PathBuf, usize), DataError> {
     /// Tells the threads of this process apart.
     static STARTED: AtomicU64 = AtomicU64::new(0);
     let fail = |error| DataError::io(path, error);
@@ -52,9 +52,12 @@ pub(crate) fn unpacked(path: &Path, cache: Option<&Path>) -> Result<PathBuf, Dat
     let folder = cache.join(format!("{stem}-{:016x}", fnv1a(identity.as_bytes())));
     // Someone may have tidied up.
     if folder.is_dir() {
-        let count = fs::read_to_string(folder.join(MADE)).unwrap_or_default();
-        if count == files_in(&folder).to_string() {
-            return Ok(folder);
+        let made = fs::read_to_string(folder.join(MADE)).unwrap_or_default();
+        if let Some((count, left_out)) = made.split_once(' ')
+            && count == files_in(&folder).to_string()
+            && let Ok(left_out) = left_out.parse()
+        {
+            return Ok((folder, left_out));
         }
         fs::remove_dir_all(&folder).map_err(|e| DataError::io(&folder, e))?;
     }
@@ -67,7 +70,8 @@ pub(crate) fn unpacked(path: &Path, cache: Option<&Path>) -> Result<PathBuf, Dat
     let started = STARTED.fetch_add(1, Ordering::Relaxed);
     let partial = cache.join(format!(".{stem}-{}-{started}", std::process::id()));
     let _ = fs::remove_dir_all(&partial);
-    let outcome = unpack(path, &partial, &mut Budget::of(meta.len()));
+    let mut budget = Budget::of(meta.len());
+    let outcome = unpack(path, &partial, &mut budget);
     let outcome = outcome.map_err(|fault| match fault {
         Fault::Archive(found) => {
             let expected = "an intact archive of files (tar, tar.gz or zip)";
@@ -80,15 +84,17 @@ pub(crate) fn unpacked(path: &Path, cache: Option<&Path>) -> Result<PathBuf, Dat
         return Err(error);
     }
     let count = 1 + files_in(&partial);
-    fs::write(partial.join(MADE), count.to_string()).map_err(|error| refused(&partial, error))?;
+    let left_out = budget.left_out;
+    let made = format!("{count} {left_out}");
+    fs::write(partial.join(MADE), made).map_err(|error| refused(&partial, error))?;
     match fs::rename(&partial, &folder) {
         // Another process was faster.
         Err(_) if folder.is_dir() => {
             let _ = fs::remove_dir_all(&partial);
-            Ok(folder)
+            Ok((folder, left_out))
         }
         Err(error) => Err(refused(&folder, error)),
-        Ok(()) => Ok(folder),
+        Ok(()) => Ok((folder, left_out)),
     }
 }
 
@@ -117,11 +123,13 @@ enum Fault {
 struct Budget {
     bytes: u64,
     entries: usize,
+    /// Entries that were not unpacked.
+    left_out: usize,
 }
 
 impl Budget {
     fn of(length: u64) -> Self {
-        Self { bytes: most_unpacked(length), entries: ENTRIES }
+        Self { bytes: most_unpacked(length), entries: ENTRIES, left_out: 0 }
     }
 
     /// Writes a file below `folder`, which the archive calls `name`.
@@ -218,6 +226,8 @@ fn unpack(path: &Path, folder: &Path, budget: &mut Budget) -> Result<(), Fault> 
                     let name = entry.name().map_err(|error| damaged(&error))?;
                     let name = PathBuf::from(name.replace('\\', "/"));
                     budget.write(&name, folder, &mut entry)?;
+                } else if !entry.is_dir() {
+                    budget.left_out += 1;
                 }
             }
             Ok(())
@@ -249,10 +259,11 @@ fn unpack_tar(from: impl Read, folder: &Path, budget: &mut Budget) -> Result<(),
     for entry in archive.entries().map_err(damaged)? {
         let mut entry = entry.map_err(damaged)?;
         any = true;
-        if entry.header().entry_type().is_file() {
+        let kind = entry.header().entry_type();
+        if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
             let name = entry.path().map_err(damaged)?.into_owned();
             budget.write(&name, folder, &mut entry)?;
-        } else if entry.header().entry_type().is_hard_link() {
+        } else if kind.is_hard_link() {
             // Another name of a file before it.
             let (name, of) = (entry.path().map_err(damaged)?, entry.link_name().map_err(damaged)?);
             let of = of.ok_or_else(|| Fault::Archive("a link to nothing".to_owned()))?;
@@ -261,6 +272,8 @@ fn unpack_tar(from: impl Read, folder: &Path, budget: &mut Budget) -> Result<(),
                 Fault::Archive(format!("a link to {}, which is not there", of.display()))
             })?;
             budget.write(&name, folder, &mut linked)?;
+        } else if !kind.is_dir() && !kind.is_pax_global_extensions() {
+            budget.left_out += 1;
         }
     }
     // A compressed archive has its checksum at the end, behind the last entry.

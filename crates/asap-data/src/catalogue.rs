@@ -7,6 +7,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::cifar::{CIFAR10, CIFAR10_PYTHON, CIFAR100, CIFAR100_PYTHON, Form};
+use crate::published::Published;
 use crate::{DataError, idx};
 
 /// A data set that this crate knows by name.
@@ -40,13 +41,31 @@ pub struct KnownDataset {
     pub remedy: &'static str,
 }
 
+/// What was found of a known data set.
+pub(crate) enum Found {
+    /// Its files.
+    Files(Published),
+    /// The published archive.
+    Archive(PathBuf),
+}
+
+impl Found {
+    /// The folder of the files, or the archive.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Files(files) => files.folder(),
+            Self::Archive(archive) => archive,
+        }
+    }
+}
+
 /// All data sets known by name, with the usual places searched.
 pub fn known() -> Vec<KnownDataset> {
     let known = |name: DatasetName| KnownDataset {
         name,
         form: name.form(),
         files: name.files(),
-        found_at: name.find(&name.places(None)),
+        found_at: name.find(&name.places(None)).map(|found| found.path().to_owned()),
         remedy: name.remedy(),
     };
     DatasetName::ALL.into_iter().map(known).collect()
@@ -104,10 +123,10 @@ impl DatasetName {
     }
 
     /// Its CIFAR formats, if it has any; the first is listed.
-    pub(crate) fn cifar(self) -> Option<[Form; 2]> {
+    fn cifar(self) -> Option<[&'static Form; 2]> {
         match self {
-            Self::Cifar10 => Some([CIFAR10, CIFAR10_PYTHON]),
-            Self::Cifar100 => Some([CIFAR100, CIFAR100_PYTHON]),
+            Self::Cifar10 => Some([&CIFAR10, &CIFAR10_PYTHON]),
+            Self::Cifar100 => Some([&CIFAR100, &CIFAR100_PYTHON]),
             Self::Embedded | Self::FashionMnist => None,
         }
     }
@@ -140,17 +159,22 @@ impl DatasetName {
         places
     }
 
-    /// The first place with files of this data set: their folder, or the published archive.
-    pub(crate) fn find(self, places: &[PathBuf]) -> Option<PathBuf> {
+    /// The files of this data set, or its published archive, in the first place that has any.
+    pub(crate) fn find(self, places: &[PathBuf]) -> Option<Found> {
         places.iter().find_map(|place| match (self, self.cifar()) {
             (_, Some(forms)) => {
-                let folder = forms.iter().find_map(|form| form.find(place));
-                let archives = forms.iter().map(|form| place.join(form.archive));
-                folder.or_else(|| archives.into_iter().find(|archive| archive.is_file()))
+                let files = |form: &'static Form| Some(Published::Cifar(form, form.find(place)?));
+                let archive = || {
+                    let mut archives = forms.iter().map(|form| place.join(form.archive));
+                    archives.find(|archive| archive.is_file())
+                };
+                let files = forms.into_iter().find_map(files).map(Found::Files);
+                files.or_else(|| archive().map(Found::Archive))
             }
             (Self::FashionMnist, _) => {
                 let inner = place.join("FashionMNIST/raw");
-                [place.clone(), inner].into_iter().find(|place| idx::is_in(place))
+                let folder = [place.clone(), inner].into_iter().find(|place| idx::is_in(place))?;
+                Some(Found::Files(Published::Idx(folder)))
             }
             _ => None,
         })

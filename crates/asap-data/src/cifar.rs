@@ -87,7 +87,7 @@ pub(crate) const CIFAR100_PYTHON: Form = Form {
 };
 
 /// All forms; the binary one first.
-pub(crate) const FORMS: [Form; 4] = [CIFAR10, CIFAR100, CIFAR10_PYTHON, CIFAR100_PYTHON];
+pub(crate) static FORMS: [Form; 4] = [CIFAR10, CIFAR100, CIFAR10_PYTHON, CIFAR100_PYTHON];
 
 const TEST_IMAGES: usize = 10_000;
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::prelude::*;
 
 use crate::DataError;
-use crate::picture::{buffer, check_channels, check_size, convert, resize};
+use crate::pixels::{buffer, check_channels, check_size, convert, resize};
 use crate::random::fnv1a;
 
 /// Images of one shape that are read when they are needed, such as those of a data set that is larger than the memory.

@@ -11,7 +11,8 @@ use rayon::prelude::*;
 
 use crate::dataset::check_no_class_empty;
 use crate::error::FORMATS;
-use crate::picture::{Encoded, FEW_BITS, Header, MADE_GREY, Picture, buffer, header, picture};
+use crate::picture::{Encoded, FEW_BITS, Header, MADE_GREY, Picture, header, picture};
+use crate::pixels::buffer;
 use crate::random::{Stream, fnv1a, generator};
 use crate::{DataError, Dataset, ImageSource, LoadOptions, Splits};
 
@@ -23,6 +24,9 @@ const MIN_DEFAULT_SIDE: usize = 8;
 
 /// An image is odd if a side is shorter or longer than that of most by this factor.
 const ODD: usize = 4;
+
+/// Images that are decoded for what is to be told of them, if they are not all decoded at once.
+const SAMPLE: usize = 200;
 
 /// Number of files named in a warning.
 const NAMED: usize = 3;
@@ -253,7 +257,7 @@ impl Part {
             images.copy_within(from * size..(from + 1) * size, to * size);
         }
         images.truncate(self.files.len() * size);
-        note_pictures(kept.iter().map(|(_, picture)| picture), warnings);
+        note_pictures(kept.iter().map(|(_, picture)| picture), "", warnings);
         self.finish(warnings)?;
         let data = Dataset::new(images, self.labels(), shape, classes.to_vec())?;
         Ok((data.with_names(self.names()), self.skipped))
@@ -275,7 +279,14 @@ impl Part {
             };
             let results: Vec<_> = self.files.par_iter().map(decode).collect();
             let kept = self.keep(results, options.skip_corrupt)?;
-            note_pictures(kept.iter().map(|(_, picture)| picture), warnings);
+            note_pictures(kept.iter().map(|(_, picture)| picture), "", warnings);
+        } else {
+            // What cannot be read is an error where it is needed.
+            let some = self.files.par_iter().step_by(self.files.len().div_ceil(SAMPLE).max(1));
+            let sample: Vec<Picture> =
+                some.filter_map(|(file, _)| picture(file, shape).ok()).collect();
+            let of = format!(" of {} that were looked at", sample.len());
+            note_pictures(sample.iter(), &of, warnings);
         }
         self.finish(warnings)?;
         let (labels, names) = (self.labels(), self.names());
@@ -331,21 +342,27 @@ impl Part {
     }
 }
 
-/// Warnings about transparent images, and those that lose nearly all in 8 bits.
-fn note_pictures<'a>(pictures: impl Iterator<Item = &'a Picture>, warnings: &mut Vec<String>) {
-    let (mut transparent, mut bits) = (0, Vec::new());
+/// Warnings about images that are transparent, and about those that lose nearly all in 8 bits; `of` says which they are some of.
+fn note_pictures<'a>(
+    pictures: impl Iterator<Item = &'a Picture>,
+    of: &str,
+    warnings: &mut Vec<String>,
+) {
+    let (mut transparent, mut deep) = (0, Vec::new());
     for picture in pictures {
         transparent += usize::from(picture.transparent);
-        bits.extend(picture.bits);
+        deep.extend(picture.bits);
     }
+    let dark: Vec<u32> = deep.iter().copied().filter(|&bits| bits <= FEW_BITS).collect();
     if transparent > 0 {
-        warnings.push(format!("{transparent} images are transparent in places: laid on white"));
+        warnings.push(format!("{transparent} images{of} are transparent in places: laid on white"));
     }
-    if let Some(&most) = bits.iter().max().filter(|&&most| most <= FEW_BITS) {
+    // If most are not, the others may be pictures of the dark.
+    if let Some(most) = dark.iter().max().filter(|_| 2 * dark.len() > deep.len()) {
         warnings.push(format!(
-            "{} images have 16 bits per channel but use at most {most} of them, and are nearly black after conversion to 8; \
+            "{} images{of} have 16 bits per channel but use at most {most} of them, and are nearly black after conversion to 8; \
              scale their values to the whole range first",
-            bits.len()
+            dark.len()
         ));
     }
 }

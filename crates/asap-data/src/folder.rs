@@ -58,6 +58,14 @@ fn images(root: &Path, options: &LoadOptions) -> Result<Images, DataError> {
         let expected = format!("a folder train/ next to {}", folder.display());
         return Err(DataError::format(root, expected, "none", "add it"));
     }
+    let unlabelled = |path: &&PathBuf| is_called(path, VALID) || is_called(path, TEST);
+    if let (None, Some(folder)) = (&train, top.iter().filter(|path| path.is_dir()).find(unlabelled))
+    {
+        let expected = "folders of classes, or train/ with these in it";
+        let found = format!("{} beside them, without classes", folder.display());
+        let remedy = "move it to another place, or rename it if it is a class";
+        return Err(DataError::format(root, expected, found, remedy));
+    }
     let top = train.as_deref().unwrap_or(root);
     let folders = class_folders(top)?;
     check_distinct(top, &folders)?;

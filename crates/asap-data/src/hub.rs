@@ -17,7 +17,7 @@ use parquet::schema::types::Type;
 use crate::archive::most_unpacked;
 use crate::encoded::{Images, Part};
 use crate::guard::guarded;
-use crate::listing::{Listing, part_of};
+use crate::listing::{Listing, is_image, part_of};
 use crate::picture::Encoded;
 use crate::{DataError, Dataset, LoadOptions, Splits};
 
@@ -42,6 +42,22 @@ pub(crate) fn find(folder: &Path) -> Vec<PathBuf> {
     let inner = listing.kept.iter().filter(|path| path.is_dir());
     let inner = inner.filter_map(|folder| Listing::of(folder).ok());
     inner.flat_map(|listing| listing.kept).filter(|path| is_parquet(path)).collect()
+}
+
+/// A note on image files in the same folders, which are not read.
+pub(crate) fn beside(folder: &Path) -> Option<String> {
+    let here = Listing::of(folder).ok()?.kept;
+    let inner = here.iter().filter_map(|path| Listing::of(path).ok());
+    let images: Vec<PathBuf> = inner
+        .flat_map(|listing| listing.kept)
+        .chain(here.clone())
+        .filter(|p| is_image(p))
+        .collect();
+    let first = images.first()?.display();
+    Some(format!(
+        "took the images in the Parquet files, and not the {} image files beside them, such as {first}",
+        images.len()
+    ))
 }
 
 /// True if a file is called like one.
@@ -132,7 +148,7 @@ pub(crate) fn read(
         }
     }
     if unlabelled > 0 {
-        warnings.push(format!("left out {unlabelled} images without a label (-1)"));
+        warnings.push(format!("left out {unlabelled} images without a label (-1, or none)"));
     }
     let [train, valid, test] = parts.map(|files| Part::new(root, files));
     if train.is_empty() {
@@ -156,6 +172,8 @@ fn check_shards(root: &Path, files: &[PathBuf]) -> Result<(), DataError> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let shard = stem.rsplit_once("-of-").and_then(|(start, count)| {
             let (name, index) = start.rsplit_once('-')?;
+            // Hubs write a hash behind the number.
+            let count = count.split('-').next()?;
             let folder = path.parent()?.to_owned();
             Some(((folder, name.to_owned(), count.parse().ok()?), index.parse().ok()?))
         });
@@ -283,7 +301,10 @@ impl Table {
                 fail(format!("row {at} without an image in it (a path alone is no image)"))
             })?;
             let text = cell(&label).and_then(label_of);
-            labels.push(text.ok_or_else(|| fail(format!("row {at} without a label")))?);
+            let text = text.ok_or_else(|| {
+                fail(format!("row {at} with a label that is neither a text nor a whole number"))
+            })?;
+            labels.push(text);
             images.push(bytes);
         }
         Ok(Self { path: path.to_owned(), images, labels, names })
@@ -357,6 +378,7 @@ fn label_of(field: &Field) -> Option<String> {
     match field {
         Field::Str(text) => Some(text.clone()),
         Field::Bytes(bytes) => bytes.as_utf8().ok().map(String::from),
+        Field::Null => Some(UNLABELLED.to_owned()),
         Field::Bool(value) => Some(u8::from(*value).to_string()),
         Field::Byte(_)
         | Field::Short(_)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 
 use crate::dataset::{check_labels, check_no_class_empty};
-use crate::picture::MAX_SIDE;
+use crate::pixels::MAX_SIDE;
 use crate::{DataError, Dataset, Splits};
 
 /// The published parts, each with images and labels.
@@ -19,18 +19,23 @@ pub(crate) const FILES: [[&str; 2]; 2] = [
 /// Folders in which torchvision puts the files.
 const INNER: [&str; 4] = ["raw", "FashionMNIST/raw", "MNIST/raw", "KMNIST/raw"];
 
-/// The folder with at least one of the files: `folder`, or the only one of those that torchvision makes in it.
-pub(crate) fn locate(folder: &Path) -> Option<PathBuf> {
+/// The folders with at least one of the files: `folder`, or those that torchvision makes in it.
+pub(crate) fn places(folder: &Path) -> Vec<PathBuf> {
     if is_in(folder) {
-        return Some(folder.to_owned());
+        return vec![folder.to_owned()];
     }
-    let mut found = INNER.iter().map(|inner| folder.join(inner)).filter(|inner| is_in(inner));
-    found.next().filter(|_| found.next().is_none())
+    INNER.iter().map(|inner| folder.join(inner)).filter(|inner| is_in(inner)).collect()
 }
 
 /// True if a folder has at least one of the files.
 pub(crate) fn is_in(folder: &Path) -> bool {
     FILES.as_flattened().iter().any(|file| find(folder, file).is_some())
+}
+
+/// True if a file of this name is one of them.
+pub(crate) fn is_name(name: &str) -> bool {
+    let name = name.strip_suffix(".gz").unwrap_or(name).replace(".idx", "-idx");
+    FILES.as_flattened().contains(&name.as_str())
 }
 
 /// Reads both parts from a folder. Unnamed classes are called `0`, `1`, ... up to the largest training label.

@@ -260,8 +260,15 @@ pub(crate) fn labels_of(
     };
     for path in lists.iter().filter(|path| is_list(path) && !of_another(path)) {
         let Ok(Table { rows, .. }) = rows(path, &|file| find(file).is_some()) else { continue };
-        let labels: BTreeMap<PathBuf, String> =
-            rows.into_iter().filter_map(|row| Some((find(&row.file)?, row.label))).collect();
+        let mut labels: BTreeMap<PathBuf, String> = BTreeMap::new();
+        for Row { line, file, label, .. } in rows {
+            let Some(image) = find(&file) else { continue };
+            if let Some(before) = labels.insert(image, label.clone()).filter(|b| *b != label) {
+                let expected = format!("one label for `{file}`");
+                let found = format!("`{before}`, and `{label}` in line {line}");
+                return Err(DataError::format(path, expected, found, "remove one of the lines"));
+            }
+        }
         if labels.is_empty() {
             continue;
         }
@@ -411,13 +418,17 @@ fn rows(path: &Path, exists: &dyn Fn(&str) -> bool) -> Result<Table, DataError> 
     let is_valid = part.is_some_and(|at| plain(&head[at]) == IS_VALID);
     let used = [Some(file), Some(label), part];
     let other = |at: &usize| !used.contains(&Some(*at));
-    let others: Vec<_> = (0..columns).filter(other).map(|at| format!("`{}`", head[at])).collect();
-    let ignored = (!is_row && !others.is_empty()).then(|| {
+    let name = |at: usize| match is_row {
+        true => (at + 1).to_string(),
+        false => format!("`{}`", head[at]),
+    };
+    let others: Vec<_> = (0..columns).filter(other).map(name).collect();
+    let ignored = (!others.is_empty()).then(|| {
         format!(
-            "images are those in the column `{}` of {}, labels those in `{}`; ignored: {}",
-            head[file],
+            "images are those in column {} of {}, labels those in column {}; ignored: {}",
+            name(file),
             path.display(),
-            head[label],
+            name(label),
             others.join(", ")
         )
     });

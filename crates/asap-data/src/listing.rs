@@ -17,7 +17,7 @@ const PARTS: [&[&str]; 3] = [
     &["test", "testing", "test_set", "test_images"],
 ];
 
-/// The file in an unpacked archive that says how many files there are; it is in no listing.
+/// The file in an unpacked archive that says how many files there are, and how many entries were left out; it is in no listing.
 pub(crate) const MADE: &str = ".asap-unpacked";
 
 /// Folders and files that archives, file managers and network storage leave behind.

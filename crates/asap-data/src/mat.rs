@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use flate2::read::ZlibDecoder;
 
 use crate::dataset::check_no_class_empty;
-use crate::picture::MAX_SIDE;
+use crate::pixels::MAX_SIDE;
 use crate::{DataError, Dataset, Splits};
 
 /// Training and test images of the cropped digits. The additional training images, `extra_32x32.mat`, are not used.
-const FILES: [&str; 2] = ["train_32x32.mat", "test_32x32.mat"];
+pub(crate) const FILES: [&str; 2] = ["train_32x32.mat", "test_32x32.mat"];
 
 /// Most bytes of an array.
 const MOST: u64 = 1 << 34;

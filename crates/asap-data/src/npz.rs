@@ -8,7 +8,7 @@ use zip::ZipArchive;
 
 use crate::archive::most_unpacked;
 use crate::dataset::{check_labels, check_no_class_empty};
-use crate::picture::MAX_SIDE;
+use crate::pixels::MAX_SIDE;
 use crate::{DataError, Dataset, Splits};
 
 /// Names of images and labels for training, validation and test, in every form.
@@ -48,6 +48,22 @@ pub(crate) fn read(path: &Path) -> Result<Splits, DataError> {
             false => None,
         });
     }
+    let used: Vec<&str> = (form.iter().zip(&parts))
+        .filter(|(_, part)| part.is_some())
+        .flat_map(|(names, _)| *names)
+        .collect();
+    let unused = names.iter().map(|name| name.strip_suffix(".npy").unwrap_or(name));
+    let unused: Vec<&str> = unused.filter(|name| !used.contains(name)).collect();
+    let warnings = match unused.is_empty() {
+        true => Vec::new(),
+        false => {
+            let known = form.as_flattened().join(", ");
+            vec![format!(
+                "ignored the arrays {}: the known ones are {known}, in pairs",
+                unused.join(", ")
+            )]
+        }
+    };
     let largest = parts.iter().flatten().flat_map(|part| &part.labels).max().copied().unwrap_or(0);
     let classes: Vec<String> = (0..=largest).map(|class| class.to_string()).collect();
     let [train, valid, test] = parts.try_into().unwrap_or_default();
@@ -76,7 +92,7 @@ pub(crate) fn read(path: &Path) -> Result<Splits, DataError> {
         train: data(train)?,
         valid: valid.map(data).transpose()?,
         test: test.map(data).transpose()?,
-        warnings: Vec::new(),
+        warnings,
         unreadable: Vec::new(),
     })
 }

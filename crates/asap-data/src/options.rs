@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::DataError;
-use crate::picture::{check_channels, check_size};
+use crate::pixels::{check_channels, check_size};
 use crate::split::stratified_halves;
 
 /// Options for reading a data set.

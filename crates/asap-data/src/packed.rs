@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::picture::{MAX_SIDE, buffer};
+use crate::pixels::{MAX_SIDE, buffer};
 use crate::{DataError, Dataset, ImageSource, LoadOptions, Splits};
 
 const MAGIC: &[u8; 8] = b"ASAPPACK";

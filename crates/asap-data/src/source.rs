@@ -4,12 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::cifar::FORMS;
+use crate::catalogue::Found;
 use crate::embedded::{self, FASHION_CLASSES};
 use crate::listing::Listing;
 use crate::picture::MADE_GREY;
+use crate::published::Published;
 use crate::{
-    DataError, DatasetName, LoadOptions, Splits, archive, folder, hub, idx, list, mat, npz, packed,
+    DataError, DatasetName, LoadOptions, Splits, archive, folder, hub, idx, list, npz, packed,
 };
 
 /// Folders that hold nothing but one folder are followed this deep.
@@ -72,14 +73,15 @@ fn load_named(
         let (expected, remedy) = (name.files().join(", "), name.remedy().to_owned());
         return Err(DataError::NotFound { name: name.as_str(), expected, tried: places, remedy });
     };
-    let mut splits = match name {
-        DatasetName::FashionMnist => {
+    let mut splits = match (&found, name) {
+        (Found::Archive(archive), _) => load_path(archive, options)?,
+        (Found::Files(files), DatasetName::FashionMnist) => {
             let classes = FASHION_CLASSES.map(String::from).to_vec();
-            idx::read(&found, name.to_string(), Some(classes))?
+            idx::read(files.folder(), name.to_string(), Some(classes))?
         }
-        _ if found.is_file() => load_path(&found, options)?,
-        _ => load_folder(&found, options, DEEPEST)?,
+        (Found::Files(files), _) => files.read(name.to_string())?,
     };
+    let found = found.path();
     splits.name = name.to_string();
     if Path::new(name.as_str()).is_dir() && !found.starts_with(name.as_str()) {
         splits.warnings.push(format!(
@@ -101,11 +103,16 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
     let splits = if path.is_dir() {
         load_folder(path, options, DEEPEST)?
     } else if archive::is_archive(path) {
-        let folder = archive::unpacked(path, options.cache.as_deref())?;
+        let (folder, left_out) = archive::unpacked(path, options.cache.as_deref())?;
         let in_archive =
             |fault| DataError::InArchive { archive: path.to_owned(), fault: Box::new(fault) };
         let mut splits = load_folder(&folder, options, DEEPEST).map_err(in_archive)?;
         splits.warnings.push(format!("the archive is unpacked in {}", folder.display()));
+        if left_out > 0 {
+            splits.warnings.push(format!(
+                "left out {left_out} links in the archive; unpack it yourself to have them followed"
+            ));
+        }
         splits
     } else {
         load_file(path, options)?
@@ -123,10 +130,9 @@ fn load_file(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
         "parquet" => return hub::read(path, &[path.to_owned()], options),
         _ => {}
     }
-    // The published file of a data set stands for its folder, which holds the others.
-    let folder = path.parent().unwrap_or(path);
-    if let Some(splits) = known_form(folder) {
-        return splits;
+    // The published file of a data set stands for all of them.
+    if let Some(files) = Published::of_file(path) {
+        return files.read(files.folder().display().to_string());
     }
     if list::is_list(path) {
         return list::read(path)?.images(options, Vec::new())?.read(path, options);
@@ -136,25 +142,15 @@ fn load_file(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
     Err(DataError::format(path, expected, "another file", "give the folder of the data set"))
 }
 
-/// Reads the published files in a folder, if it has any.
-fn known_form(folder: &Path) -> Option<Result<Splits, DataError>> {
-    let name = || folder.display().to_string();
-    if let Some(folder) = idx::locate(folder) {
-        return Some(idx::read(&folder, name(), None));
-    }
-    if let Some((form, found)) = FORMS.iter().find_map(|form| Some((form, form.find(folder)?))) {
-        return Some(form.read(&found, name()));
-    }
-    mat::find(folder).map(|folder| mat::read(&folder, name()))
-}
-
 fn load_folder(folder: &Path, options: &LoadOptions, deepest: usize) -> Result<Splits, DataError> {
-    if let Some(splits) = known_form(folder) {
-        return splits;
+    if let Some(files) = Published::only_in(folder)? {
+        return files.read(folder.display().to_string());
     }
     let parquet = hub::find(folder);
     if !parquet.is_empty() {
-        return hub::read(folder, &parquet, options);
+        let mut splits = hub::read(folder, &parquet, options)?;
+        splits.warnings.extend(hub::beside(folder));
+        return Ok(splits);
     }
     let entries = Listing::of(folder)?.kept;
     let packages: Vec<&PathBuf> =

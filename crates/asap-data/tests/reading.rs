@@ -415,6 +415,10 @@ fn dark_deep_images_and_transparent_ones_are_told() {
     let text = notes(&folder);
     assert!(text.contains("1 images have 16 bits per channel but use at most 12"), "{text}");
     assert!(text.contains("1 images are transparent in places: laid on white"), "{text}");
+    let few = LoadOptions { memory: Some(1), test_fraction: 0.0, ..LoadOptions::default() };
+    let text = folder.read(&few).unwrap().warnings.join("\n");
+    assert!(text.contains("1 images of 22 that were looked at have 16 bits"), "{text}");
+    assert!(text.contains("1 images of 22 that were looked at are transparent"), "{text}");
     deep("dog/deep.png", 60_000);
     assert!(!notes(&folder).contains("16 bits"), "one bright image shows that the range is used");
 }
@@ -531,6 +535,12 @@ fn folders_that_are_no_data_set() {
     fs::rename(folder.path().join("dog"), folder.path().join("train")).unwrap();
     let splits = folder.read(&options).unwrap();
     assert_eq!(splits.train.classes(), ["cat", "train"], "a class may be called train");
+    folder.grey("test/1.png", 8, 5);
+    let error = folder.error();
+    assert!(
+        error.contains("test beside them, without classes; move it to another place"),
+        "{error}"
+    );
 
     let folder = Folder::new();
     folder.grey("val/cat/1.png", 8, 5);

@@ -18,7 +18,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::run::driver::with_threads;
+use crate::run::threads::with_threads;
 
 /// Calls of which the median counts, after some that warm up; fewer if they take longer than this.
 const CALLS: (usize, usize, Duration) = (3, 21, Duration::from_millis(500));

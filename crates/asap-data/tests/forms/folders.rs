@@ -119,6 +119,8 @@ fn wrong_labels_of_flat_validation_images() {
     says(&error, &["val.txt", "its number from 0 to 2", "found `3` for", first]);
     says(&with(&format!("{first} 1\n")), &["val.txt: expected a label of", second, "found none"]);
     says(&with(&format!("{first} n01443537\n{second} cat\n")), &["found `cat` for", second]);
+    let error = with(&format!("{first} 1\n{second} 0\n{first} 2\n"));
+    says(&error, &["one label for", first, "found `1`, and `2` in line 3"]);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn columns_that_are_not_used_are_named() {
     let folder = listed(NAMES, "labels.csv", text);
     check_cats(&folder, "labels.csv");
     let notes = folder.read().warnings.join("\n");
-    says(&notes, &["column `file`", "labels those in `label`; ignored: `breed`, `class`"]);
+    says(&notes, &["column `file`", "labels those in column `label`; ignored: `breed`, `class`"]);
     let text = "file,label\na.png,dog\nb.png,cat\nc.png,dog\nd.png,cat\n";
     let notes = listed(NAMES, "labels.csv", text).read().warnings.join("\n");
     assert!(!notes.contains("ignored"), "{notes}");
@@ -124,6 +124,11 @@ fn without_a_head() {
     check_cats(&listed(NAMES, "labels.csv", text), "labels.csv");
     let text = "dog,a.png\ncat,b.png\ndog,c.png\ncat,d.png\n";
     check_cats(&listed(NAMES, "labels.csv", text), "labels.csv");
+    let text = "a.png,dog,0,train\nb.png,cat,1,train\nc.png,dog,2,test\nd.png,cat,3,test\n";
+    let folder = listed(NAMES, "labels.csv", text);
+    check_cats(&folder, "labels.csv");
+    let notes = folder.read().warnings.join("\n");
+    says(&notes, &["images are those in column 1 of", "labels those in column 2; ignored: 3, 4"]);
 }
 
 #[test]

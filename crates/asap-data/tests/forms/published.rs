@@ -160,6 +160,31 @@ fn keras() {
     }
 }
 
+/// A NumPy array of bytes.
+fn npy(sides: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({sides}), }}");
+    header.push_str(&" ".repeat(117 - header.len()));
+    header.push('\n');
+    [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes(), bytes]
+        .concat()
+}
+
+#[test]
+fn arrays_that_are_not_used_are_told() {
+    let folder = Folder::new();
+    let mut zip = zip::ZipWriter::new(fs::File::create(folder.path().join("a.npz")).unwrap());
+    let arrays =
+        [("x_train", "2, 1, 1"), ("y_train", "2,"), ("x_test", "2, 1, 1"), ("y_valid", "2,")];
+    for (name, sides) in arrays {
+        zip.start_file(format!("{name}.npy"), zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(&npy(sides, &[0, 1])).unwrap();
+    }
+    zip.finish().unwrap();
+    let splits = folder.read();
+    assert_eq!((splits.train.len(), splits.test.is_none()), (2, true));
+    says(&splits.warnings.join("\n"), &["ignored the arrays x_test, y_valid: the known ones are"]);
+}
+
 #[test]
 fn broken_npz() {
     let error = |name: &str| refusal(&fixture(name));
@@ -250,7 +275,29 @@ fn parquet_without_names_and_test_labels() {
     check(&splits.train, SMALL, &[(0, 2), (1, 0), (2, 1), (3, 0)]);
     assert_eq!(splits.train.classes(), ["0", "1", "2"]);
     assert!(splits.test.is_none());
-    assert!(splits.warnings.contains(&"left out 2 images without a label (-1)".to_owned()));
+    assert!(
+        splits.warnings.contains(&"left out 2 images without a label (-1, or none)".to_owned())
+    );
+}
+
+#[test]
+fn parquet_with_a_hash_in_its_names() {
+    let folder = Folder::new();
+    let bytes = fs::read(fixture("parquet/snappy/data/train-00000-of-00001.parquet")).unwrap();
+    folder.write("train-00000-of-00002-0123456789abcdef.parquet", &bytes);
+    says(&folder.error(), &["all 2 files train-*-of-00002", "found no train-00001-of-00002"]);
+    folder.write("train-00001-of-00002-fedcba9876543210.parquet", &bytes);
+    assert_eq!(folder.read().train.len(), 2 * TRAIN.len());
+}
+
+#[test]
+fn images_beside_parquet_are_told() {
+    let folder = Folder::copy(&fixture("parquet/snappy"));
+    assert!(!folder.read().warnings.join("").contains("beside them"));
+    folder.image("data/cat.png", 0);
+    folder.image("dog/0.png", 0);
+    let notes = folder.read().warnings.join("\n");
+    says(&notes, &["the Parquet files, and not the 2 image files beside them, such as"]);
 }
 
 #[test]
@@ -261,7 +308,10 @@ fn broken_parquet() {
         folder.cut(file, part);
         says(&folder.error(), &[file, "expected a Parquet file"]);
     }
-    says(&refusal(&fixture("parquet/floats.parquet")), &["row 0 without a label"]);
+    says(
+        &refusal(&fixture("parquet/floats.parquet")),
+        &["row 0 with a label that is neither a text nor a whole number"],
+    );
     let error = refusal(&fixture("parquet/out-of-range"));
     says(&error, &["train.parquet: expected a label from 0 to 2, found `3` in row 0"]);
 }
@@ -312,6 +362,32 @@ fn idx_in_every_layout() {
         check(splits.test.as_ref().unwrap(), GREY, &[(100, 1), (101, 2)]);
         assert_eq!(splits.train.classes(), ["0", "1", "2"]);
     }
+}
+
+/// What is in other folders of the place that is searched is not what was asked for.
+#[test]
+fn one_of_several_data_sets_in_a_folder() {
+    let folder = unpacked("cifar-10-python.tar.gz");
+    let spec: DataSpec = "cifar10".parse().unwrap();
+    let by_name = |folder: &Folder| load(&spec, Some(folder.path()), &whole()).unwrap();
+    let cifar = by_name(&folder);
+    mnist().iter().for_each(|(name, bytes)| folder.write(&format!("MNIST/raw/{name}"), bytes));
+    crate::check_same(&by_name(&folder), &cifar);
+    let error = folder.error();
+    says(
+        &error,
+        &["expected one data set, found IDX files in", "MNIST/raw, cifar-10-batches-py in"],
+    );
+    let file = folder.path().join("cifar-10-batches-py/test_batch");
+    check(&read(&file, &whole()).unwrap().train, CIFAR, &cifar10_train());
+
+    folder.image("a.png", 0);
+    folder.image("b.png", 1);
+    folder.write("labels.csv", "file,label\na.png,cat\nb.png,dog\n");
+    let list = read(&folder.path().join("labels.csv"), &whole()).unwrap();
+    assert_eq!(list.train.classes(), ["cat", "dog"]);
+    folder.write("notes.doc", "");
+    says(&refusal(&folder.path().join("notes.doc")), &["found another file"]);
 }
 
 #[test]

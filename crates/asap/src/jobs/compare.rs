@@ -20,11 +20,11 @@ use crate::jobs::planned::{self, Planned, at_least_one};
 use crate::memory::reset_peak;
 #[cfg(feature = "report")]
 use crate::report;
-use crate::run::driver::with_threads;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::record::{EpochRecord, Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::spread::Spread;
 use crate::run::tables::{Comparison, ComparisonRow, TabularSummary, Truth};
+use crate::run::threads::with_threads;
 use crate::search::Search;
 use crate::settings::MethodName;
 use crate::settings::config::Config;

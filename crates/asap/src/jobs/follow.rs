@@ -9,7 +9,8 @@ use asap_net::tensor_file;
 
 use crate::error::Error;
 use crate::jobs;
-use crate::run::driver::{self, Epochs};
+use crate::run::driver;
+use crate::run::epochs::Epochs;
 use crate::run::ranks::{Job, Kind, Word, agree, level};
 use crate::run::sink::{Memory, Tensors};
 use crate::search::Search;

@@ -23,12 +23,14 @@ use asap_kernels::{Level, Precision};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::run::driver::{self, Epochs, with_threads};
+use crate::run::driver;
+use crate::run::epochs::Epochs;
 use crate::run::folder::{
     CHECKPOINT, EVENTS, GENOTYPE_JSON, Lock, PREVIOUS, Place, RESULT, RunFolder,
 };
 use crate::run::record::{Event, Observer, Outcome, SearchResult, TrainResult};
 use crate::run::sink::Tensors;
+use crate::run::threads::with_threads;
 use crate::search::Search;
 use crate::settings::config::Config;
 use crate::train::Training;

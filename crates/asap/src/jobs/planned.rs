@@ -12,9 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::error::Error;
 use crate::jobs;
 use crate::jobs::shard::Shard;
-use crate::run::driver::with_threads;
 use crate::run::folder::{LOCK, Lock, Place, RunFolder};
 use crate::run::record::{self, Observer};
+use crate::run::threads::with_threads;
 use crate::settings::config::Config;
 
 /// The runs of a command.

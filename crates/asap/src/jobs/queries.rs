@@ -13,11 +13,11 @@ use crate::jobs::compare::TableFile;
 use crate::jobs::planned::at_least_one;
 #[cfg(feature = "report")]
 use crate::report;
-use crate::run::driver::with_threads;
 use crate::run::folder::{Place, RESULT, RunFolder};
 use crate::run::record::{Event, Observer};
 use crate::run::spread::{Spread, permutation};
 use crate::run::tables::{Found, QueryRow, QueryTable, TabularSummary};
+use crate::run::threads::with_threads;
 use crate::search::method::query;
 use crate::settings::MethodName;
 use crate::settings::config::Config;

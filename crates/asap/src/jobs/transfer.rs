@@ -14,11 +14,11 @@ use crate::jobs::compare::latency_differs;
 use crate::jobs::planned::{self, Planned, at_least_one};
 #[cfg(feature = "report")]
 use crate::report;
-use crate::run::driver::with_threads;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::record::{Event, Observer, Outcome, TrainResult};
 use crate::run::spread::Spread;
 use crate::run::tables::{TransferRow, TransferTable};
+use crate::run::threads::with_threads;
 use crate::settings::config::Config;
 
 /// The trainings: each cell on each data set with each seed.

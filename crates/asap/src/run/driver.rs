@@ -5,192 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use asap_core::Design;
-use asap_data::{Batch, DataError, Loader};
-use asap_net::parameters::NamedValues;
-use asap_net::steps::{NonFinite, Score, StepScore, finite};
-use asap_net::team::{Alone, Team, gather};
+use asap_data::DataError;
+use asap_net::steps::{Score, finite};
+use asap_net::team::{Alone, gather};
 use asap_net::tensor_file::{self, Header};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::error::Error;
-use crate::run::folder::{CHECKPOINT, EVENTS, PREVIOUS, RESULT, RunFolder};
+use crate::run::epochs::{Epochs, Position};
+use crate::run::folder::{CHECKPOINT, EVENTS, PREVIOUS, RESULT};
 use crate::run::pace::Pace;
-use crate::run::ranks::{self, Job, Kind, Word};
+use crate::run::ranks::{self, Job, Word};
 use crate::run::record::{Curves, Event, Observer, Outcome, Record};
 use crate::run::sink::{Sink, Tensors};
-use crate::settings::config::Config;
-
-/// The fewest steps, and seconds, from which the seconds of an epoch are estimated; and the part of the time that they may take if
-/// that is less.
-const TIMED: (u32, f64, f64) = (3, 1.0, 0.05);
-
-/// The position of a run.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Position {
-    /// Current epoch, from 0.
-    pub(crate) epoch: usize,
-    /// Completed steps of that epoch.
-    pub(crate) step: usize,
-    /// Scores of the epoch's steps, as far as they are read.
-    pub(crate) train: Score,
-    /// The others, which are still on the device.
-    pub(crate) unread: Vec<StepScore>,
-    /// Seconds of the epoch so far.
-    pub(crate) epoch_seconds: f64,
-    /// Seconds of the run so far.
-    pub(crate) seconds: f64,
-}
-
-/// Steps of which a device keeps the scores until they are read together.
-const READ_TOGETHER: usize = 16;
-
-impl Position {
-    /// Adds the score of a step.
-    pub(crate) fn add_score(&mut self, score: StepScore) -> Result<(), NonFinite> {
-        self.unread.push(score);
-        let is_read = matches!(self.unread[..], [StepScore::Read(_)]);
-        if is_read || self.unread.len() == READ_TOGETHER { self.read() } else { Ok(()) }
-    }
-
-    /// Reads what is still on the device.
-    fn read(&mut self) -> Result<(), NonFinite> {
-        self.train.add(StepScore::read_all(std::mem::take(&mut self.unread))?);
-        Ok(())
-    }
-
-    fn add(&mut self, seconds: f64) {
-        self.epoch_seconds += seconds;
-        self.seconds += seconds;
-    }
-
-    /// The error for a number that is not finite at this step.
-    pub(crate) fn error(&self, error: NonFinite) -> Error {
-        Error::non_finite(error, self.epoch, self.step)
-    }
-}
-
-/// Batches as a loader gives them.
-pub(crate) type Batches<'a> = &'a mut dyn Iterator<Item = Result<Batch, DataError>>;
-
-/// A run in epochs: a search, or a training.
-pub(crate) trait Epochs {
-    /// The state that a checkpoint holds besides the tensors.
-    type State: Header + Clone + Send + Sync + 'static;
-    /// The closing record of an epoch.
-    type Record: Record + DeserializeOwned;
-    /// The outcome of a step.
-    type Step;
-    /// The result of the run.
-    type Result: Serialize;
-
-    /// The configuration key to lower if a number is not finite.
-    const RATE_KEY: &'static str;
-    /// The images of a validation, for errors.
-    const VALIDATION: &'static str;
-    /// Which of the two it is.
-    const RUN: Kind;
-    /// The files that it has made when it has a result.
-    const MADE: &'static [&'static str];
-
-    /// The configuration, with everything decided that depended on the images. Its `threads` is 0 for those of the pool in
-    /// which the run is started.
-    fn config(&self) -> &Config;
-
-    /// What is trained, if it is not searched for.
-    fn design(&self) -> Option<&Design> {
-        None
-    }
-
-    /// True if there are test images.
-    fn has_test(&self) -> bool;
-
-    /// The workers of every step.
-    fn team(&self) -> &Team;
-
-    /// The same, to have their work done by other processes.
-    fn set_team(&mut self, team: Team);
-
-    /// The position of the run.
-    fn position(&self) -> &Position;
-
-    /// The same, to move it.
-    fn position_mut(&mut self) -> &mut Position;
-
-    /// Minutes between checkpoints inside an epoch.
-    fn checkpoint_minutes(&self) -> f64;
-
-    /// True if there is another epoch.
-    fn goes_on(&self) -> bool;
-
-    /// Writes everything that is known before the first step.
-    fn begin(&self, _: &mut dyn Sink) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// The images of the steps.
-    fn train(&self) -> &Loader;
-
-    /// Images that accompany them, batch by batch, if this epoch has any.
-    fn companions(&self) -> Option<&Loader> {
-        None
-    }
-
-    /// A step, added to the scores.
-    fn step(&mut self, batch: &Batch, companion: Option<&Batch>) -> Result<Self::Step, NonFinite>;
-
-    /// The event of a completed step.
-    fn step_event<'a>(&'a self, step: &'a Self::Step) -> Event<'a>;
-
-    /// True if the epoch ends with the step just made, before its last batch.
-    fn cuts_epoch_short(&self) -> bool {
-        false
-    }
-
-    /// Called before the validation of an epoch.
-    fn prepare_validation(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// The images that an epoch is validated on, if there are any.
-    fn validation(&self) -> Option<&Loader>;
-
-    /// Scores some of these images.
-    fn validate(&self, batches: Batches<'_>) -> Result<Score, DataError>;
-
-    /// Frees memory that the epoch did not use.
-    fn trim(&self);
-
-    /// The closing record of the epoch.
-    fn record(&self, valid: Option<Score>) -> Self::Record;
-
-    /// The event of a closed epoch.
-    fn epoch_event(record: &Self::Record) -> Event<'_>;
-
-    /// Applies the consequences of an epoch's record, and prepares the next epoch except for the position.
-    fn close(&mut self, record: &Self::Record, sink: &mut dyn Sink) -> Result<(), Error>;
-
-    /// The state to resume from, and its tensors.
-    fn state(&self) -> (Self::State, NamedValues);
-
-    /// Returns to a state; `refuse` makes the error for one that does not fit.
-    fn restore(
-        &mut self,
-        state: Tensors<Self::State>,
-        refuse: &dyn Fn(&str) -> Error,
-    ) -> Result<(), Error>;
-
-    /// Completes the run, and writes everything but the result.
-    fn finish(
-        &mut self,
-        last: Option<&Self::Record>,
-        sink: &mut dyn Sink,
-    ) -> Result<Self::Result, Error>;
-
-    /// Publishes the current state of the run in its folder.
-    fn publish(&self, folder: &RunFolder, result: Option<&Self::Result>) -> Result<(), Error>;
-}
+use crate::run::threads::with_threads;
 
 /// Runs to the end, or until `stop` is set; the sink is locked meanwhile.
 pub(crate) fn run<E: Epochs<Result: Send> + Send>(
@@ -312,18 +139,6 @@ pub(crate) fn run_together<E: Epochs>(
     ranks::end(epochs.team(), outcome)
 }
 
-/// Does work with this many threads; 0 uses those of the pool in which it is called.
-pub(crate) fn with_threads<R: Send>(
-    threads: usize,
-    work: impl FnOnce() -> R + Send,
-) -> Result<R, Error> {
-    if threads == 0 || threads == rayon::current_num_threads() {
-        return Ok(work());
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
-    Ok(pool.install(work))
-}
-
 fn run_here<E: Epochs>(
     epochs: &mut E,
     sink: &mut dyn Sink,
@@ -423,7 +238,7 @@ fn steps<E: Epochs>(
         let word = ranks::agree(epochs.team().ranks(), word)?;
         epochs.position_mut().add(word.seconds);
     }
-    read(epochs)?;
+    epochs.read_scores()?;
     Ok(true)
 }
 
@@ -477,60 +292,9 @@ fn validate<E: Epochs>(epochs: &mut E) -> Result<Option<Score>, Error> {
 }
 
 fn save<E: Epochs>(epochs: &mut E, sink: &mut dyn Sink) -> Result<(), Error> {
-    read(epochs)?;
+    epochs.read_scores()?;
     let (header, values) = epochs.state();
     let finite = tensor_file::check_finite(&values, E::RATE_KEY);
     finite.map_err(|error| epochs.position().error(error))?;
     sink.save_tensors(CHECKPOINT, Arc::new(Tensors { header, values }))
-}
-
-/// Reads the scores that are still on the device.
-fn read<E: Epochs>(epochs: &mut E) -> Result<(), Error> {
-    let read = epochs.position_mut().read();
-    read.map_err(|error| epochs.position().error(error))
-}
-
-/// Estimated seconds of an epoch like the one at the position on this machine. It takes a few steps, so the run is not
-/// usable afterwards: fewer where only `seconds` are to be planned. They are measured on this process alone; others that it leads
-/// take their share of the work.
-pub(crate) fn seconds_per_epoch<E: Epochs + Send>(
-    mut epochs: E,
-    seconds: f64,
-) -> Result<f64, Error> {
-    with_threads(epochs.config().threads, move || {
-        let epoch = epochs.position().epoch;
-        let mut companions = epochs.companions().map(|images| images.epoch(epoch));
-        let (least_steps, least_seconds, part) = TIMED;
-        let least_seconds = least_seconds.min(part * seconds);
-        let mut started = Instant::now();
-        let mut steps = 0;
-        let per_epoch = epochs.train().batches_per_epoch();
-        for (made, batch) in epochs.train().epoch(epoch).enumerate() {
-            let batch = batch?;
-            let companion = companions.as_mut().and_then(Iterator::next).transpose()?;
-            let step = epochs.step(&batch, companion.as_ref());
-            step.map_err(|error| epochs.position().error(error))?;
-            read(&mut epochs)?;
-            // Steps differ by what they are due for, and by their path.
-            epochs.position_mut().step += 1;
-            steps += 1;
-            if made == 0 && per_epoch > 1 {
-                // The first step allocates its memory.
-                (started, steps) = (Instant::now(), 0);
-            } else if steps >= least_steps && started.elapsed().as_secs_f64() >= least_seconds {
-                break;
-            }
-        }
-        let step = started.elapsed().as_secs_f64() / f64::from(steps.max(1));
-        let share = ranks::led().map_or(1.0, |ranks| 1.0 / ranks.count() as f64);
-        let started = Instant::now();
-        epochs.prepare_validation()?;
-        let prepared = started.elapsed().as_secs_f64();
-        let training = share * (step * per_epoch as f64 + prepared);
-        let Some(images) = epochs.validation() else { return Ok(training) };
-        let started = Instant::now();
-        epochs.validate(&mut images.epoch(0).take(1))?;
-        let inference = started.elapsed().as_secs_f64();
-        Ok(training + share * inference * images.batches_per_epoch() as f64)
-    })?
 }

@@ -12,7 +12,7 @@ use crate::memory::{peak_rss_mb, rss_mb};
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::checkpoint::{Progress, State};
-use crate::run::driver::{Batches, Epochs, Position};
+use crate::run::epochs::{Batches, Epochs, Position};
 use crate::run::folder::{EVALUATED, GENOTYPE_JSON, GENOTYPE_TEXT, RunFolder};
 use crate::run::ranks::Kind;
 use crate::run::record::{EpochRecord, Event, SearchResult, StepReport};

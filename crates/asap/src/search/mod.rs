@@ -25,9 +25,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::Error;
 use crate::memory::{self, Footprint};
-use crate::run::driver::{self, Batches, Position};
+use crate::run::driver;
+use crate::run::epochs::{Batches, Position};
 use crate::run::record::{DataSummary, Observer, Outcome, SearchOutline, SearchResult};
 use crate::run::sink::Sink;
+use crate::run::speed;
 use crate::search::learner::Learner;
 use crate::search::method::{Clock, Method};
 use crate::settings::config::{Config, Interval};
@@ -180,7 +182,7 @@ impl Search {
         };
         let whole = (0..self.epochs()).find(begins_with_alpha);
         self.position.epoch = whole.unwrap_or_else(|| self.grace_epochs());
-        driver::seconds_per_epoch(self, seconds)
+        speed::seconds_per_epoch(self, seconds)
     }
 
     /// Estimated memory of the search at its start, in MiB; pruning lowers it.

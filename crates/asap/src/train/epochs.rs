@@ -19,7 +19,7 @@ use crate::latency;
 use crate::memory::peak_rss_mb;
 #[cfg(feature = "report")]
 use crate::report;
-use crate::run::driver::{Batches, Epochs, Position};
+use crate::run::epochs::{Batches, Epochs, Position};
 use crate::run::folder::{BEST, GENOTYPE_JSON, RunFolder, WEIGHTS};
 use crate::run::ranks::Kind;
 use crate::run::record::{DataSummary, Event, TrainRecord, TrainResult, TrainStep};

@@ -23,9 +23,11 @@ use burn::tensor::Device;
 
 use crate::error::Error;
 use crate::memory::{self, Footprint};
-use crate::run::driver::{self, Position};
+use crate::run::driver;
+use crate::run::epochs::Position;
 use crate::run::record::{DataSummary, Observer, Outcome, TrainOutline, TrainResult};
 use crate::run::sink::Sink;
+use crate::run::speed;
 use crate::settings::Auto;
 use crate::settings::config::{Config, StemFilters};
 
@@ -263,7 +265,7 @@ impl Training {
     /// # Errors
     /// If a number is not finite.
     pub fn seconds_per_epoch(self, seconds: f64) -> Result<f64, Error> {
-        driver::seconds_per_epoch(self, seconds)
+        speed::seconds_per_epoch(self, seconds)
     }
 
     /// Trains to the end, or until `stop` is set.

@@ -22,11 +22,11 @@ use crate::jobs::inherit;
 use crate::jobs::planned::{self, Planned};
 #[cfg(feature = "report")]
 use crate::report;
-use crate::run::driver::with_threads;
 use crate::run::folder::{self as run_folder, RunFolder};
 use crate::run::record::{Event, Observer, Outcome, SearchResult};
 use crate::run::spread::Spread;
 use crate::run::tables::{Candidate, Final, LeftOut, RunResult, SearchAndTrainings};
+use crate::run::threads::with_threads;
 use crate::settings::config::Config;
 use final_round::{Judged, is_its_own, is_short, simplest};
 use trainings::training_folder;
