@@ -47,16 +47,26 @@ pub enum Fallback {
 impl Architecture {
     /// The genotype: the inputs that each node keeps and their operations, by the largest logit where still undecided.
     pub fn derive(&self) -> Derived {
+        self.derive_by(self)
+    }
+
+    /// The same with the probabilities, which rank the inputs, of an architecture of which this one has lost candidates.
+    pub(crate) fn derive_by(&self, whole: &Self) -> Derived {
         let mut fallback = Vec::new();
         let kinds = self.space().kinds().iter();
-        let cells = kinds.map(|&kind| self.derive_cell(kind, &mut fallback)).collect();
+        let cells = kinds.map(|&kind| self.derive_cell(kind, whole, &mut fallback)).collect();
         let genotype = Genotype::new(self.space().family, cells).expect("a space has sound cells");
         Derived { genotype, fallback }
     }
 
-    fn derive_cell(&self, kind: CellKind, fallback: &mut Vec<Fallback>) -> CellGenotype {
+    fn derive_cell(
+        &self,
+        kind: CellKind,
+        whole: &Self,
+        fallback: &mut Vec<Fallback>,
+    ) -> CellGenotype {
         let choices = &self.cell(kind).operations;
-        let operation = |edge: &Edge| self.space().candidates[choices[edge.index].best()];
+        let operation = |edge: &Edge| self.space().candidates[self.best(kind, edge)];
         for edge in self.alive_edges(kind) {
             let choice = &choices[edge.index];
             if !choice.is_decided() {
@@ -67,7 +77,7 @@ impl Architecture {
         let nodes = (0..self.space().nodes).map(|node| {
             let mut edges: Vec<_> = self.alive_edges(kind).filter(|e| e.node == node).collect();
             if let Ending::Inputs(kept) = self.space().family.ending() {
-                self.cut(kind, node, kept, &mut edges, fallback);
+                self.cut(kind, node, kept, whole, &mut edges, fallback);
             }
             edges
                 .iter()
@@ -77,19 +87,30 @@ impl Architecture {
         CellGenotype { nodes: nodes.collect(), output: self.space().output_states() }
     }
 
+    /// The best candidate of an edge. Where nodes keep some of their inputs, as in DARTS, `none` is one only if nothing else is left.
+    fn best(&self, kind: CellKind, edge: &Edge) -> usize {
+        let choice = &self.cell(kind).operations[edge.index];
+        let keeps_some = matches!(self.space().family.ending(), Ending::Inputs(_));
+        let counts = |&candidate: &usize| self.space().candidates[candidate] != Operation::None;
+        let something = choice.ranked().into_iter().find(counts).filter(|_| keeps_some);
+        something.unwrap_or_else(|| choice.best())
+    }
+
     /// Keeps the `kept` strongest edges of a node.
     fn cut(
         &self,
         kind: CellKind,
         node: usize,
         kept: usize,
+        whole: &Self,
         edges: &mut Vec<Edge>,
         fallback: &mut Vec<Fallback>,
     ) {
         let alive = edges.len();
         // the sort is stable: among equals the lowest input comes first
         edges.sort_by(|a, b| {
-            let ([p_a, logit_a], [p_b, logit_b]) = (self.strength(kind, a), self.strength(kind, b));
+            let strength = |edge: &Edge| whole.strength(kind, edge, self.best(kind, edge));
+            let ([p_a, logit_a], [p_b, logit_b]) = (strength(a), strength(b));
             p_b.total_cmp(&p_a).then(logit_b.total_cmp(&logit_a))
         });
         edges.truncate(kept);
@@ -102,12 +123,11 @@ impl Architecture {
     }
 
     /// The rank of an edge among the inputs of its node: its own logit if it has one; otherwise the probability of its
-    /// best operation at T = 1, as in DARTS, and among decided edges, where that is 1, the operation's logit. Under
+    /// `best` operation at T = 1, as in DARTS, and among decided edges, where that is 1, the operation's logit. Under
     /// [`EdgePolicy::Normalize`] that probability times the edge's own.
-    fn strength(&self, kind: CellKind, edge: &Edge) -> [f64; 2] {
+    fn strength(&self, kind: CellKind, edge: &Edge, best: usize) -> [f64; 2] {
         let cell = self.cell(kind);
         let choice = &cell.operations[edge.index];
-        let best = choice.best();
         let of_operation = [choice.weights(1.0)[best], choice.logits()[best]];
         match &cell.inputs[edge.node] {
             None => of_operation,
@@ -226,6 +246,18 @@ mod tests {
             |edge: usize| cell.operations[edge].probabilities(1.0).into_iter().fold(0.0, f64::max);
         assert!(best(10) > best(13) && inputs[4] > inputs[1]);
         assert!((inputs.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn none_is_no_operation_of_a_darts_cell_while_another_is_left() {
+        let candidates = vec![Operation::None, Operation::SepConv3x3, Operation::SkipConnect];
+        let space = SearchSpace::new(Family::Darts, 2, candidates).unwrap();
+        let mut architecture = Architecture::new(space, EdgePolicy::Strength);
+        let mut gradients = architecture.space().tables(|| 0.0);
+        gradients[0][0] = vec![-1.0, 0.0, -0.5];
+        architecture.step(&gradients, 1.0, &adam(0.1));
+        let Derived { genotype, .. } = architecture.derive();
+        assert_eq!(genes(&genotype, 0), [("skip_connect", 0), ("sep_conv_3x3", 1)]);
     }
 
     #[test]

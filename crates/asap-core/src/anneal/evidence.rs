@@ -7,8 +7,8 @@ use crate::numeric::normal::distribution;
 
 /// Observations from which on their variance is taken for known.
 const ENOUGH: f64 = 20.0;
-/// Number of observations at which [`ChoiceEvidence::error`] is sharpest.
-const SHARPEST: f64 = 200.0;
+/// r of Robbins' mixture in [`ChoiceEvidence::error`]: the larger, the more observations it is sharp for.
+const MIXTURE: f64 = 200.0;
 /// A logistic function of this many times x is close to the normal distribution function of x.
 const LOGISTIC: f64 = 1.702;
 
@@ -119,9 +119,8 @@ impl ChoiceEvidence {
     pub fn error(&self, a: usize, b: usize) -> f64 {
         let Some(z) = self.score(a, b).filter(|z| *z > 0.0) else { return 1.0 };
         let n = self.candidates[a].count().min(self.candidates[b].count());
-        let sharpest = SHARPEST;
-        let exponent = z * z * n / (2.0 * (n + sharpest));
-        (((n + sharpest) / sharpest).sqrt() * (-exponent).exp()).min(1.0)
+        let exponent = z * z * n / (2.0 * (n + MIXTURE));
+        (((n + MIXTURE) / MIXTURE).sqrt() * (-exponent).exp()).min(1.0)
     }
 
     /// The remaining candidates of `choice`, best first.

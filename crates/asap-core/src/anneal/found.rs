@@ -38,12 +38,16 @@ impl fmt::Display for Pruned {
     }
 }
 
+impl NonFinite {
+    /// The logit, without its value.
+    pub fn what(&self) -> String {
+        let operation = self.operation.map_or(String::new(), |operation| format!(" {operation}"));
+        format!("the logit of {} {}{operation}", self.kind, self.edge)
+    }
+}
+
 impl fmt::Display for NonFinite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the logit of {} {}", self.kind, self.edge)?;
-        if let Some(operation) = self.operation {
-            write!(f, " {operation}")?;
-        }
-        write!(f, " is {}", self.value)
+        write!(f, "{} is {}", self.what(), self.value)
     }
 }

@@ -81,7 +81,7 @@ pub fn simulate_with(trial: &PacTrial, annealing: &Annealing) -> Result<PacOutco
     Ok(PacOutcome {
         best,
         survivors: choice.alive().collect(),
-        decided_at: removals.last().filter(|_| choice.is_decided()).map(|last| last.time),
+        decided_at: choice.is_decided().then(|| removals.last().map_or(0.0, |last| last.time)),
     })
 }
 
@@ -96,7 +96,7 @@ pub fn simulate_evidence(trial: &PacTrial) -> Result<PacOutcome, Error> {
     let best = rng.random_range(0..trial.arms);
     let mut choice = Choice::new(trial.arms, 1);
     let mut evidence = ChoiceEvidence::new(trial.arms, f64::INFINITY);
-    let mut decided_at = None;
+    let mut decided_at = choice.is_decided().then_some(0.0);
     for time in 1..=trial.steps {
         if choice.is_decided() {
             break;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::architecture::{Architecture, Site};
 use super::certainty::Prior;
 use super::choice::Choice;
+use super::edge_policy::EdgePolicy;
 use super::evidence::ChoiceEvidence;
 use super::found::Pruned;
 use super::gradient::ChoiceGradients;
@@ -71,7 +72,9 @@ impl Architecture {
                 .collect();
             for (node, choice) in cell.inputs.iter().enumerate() {
                 let all = self.space().inputs_of(node);
-                let (alive, keep) = match choice {
+                // Weights of inputs that only add up to 1 choose none.
+                let chosen = choice.as_ref().filter(|_| self.policy() == EdgePolicy::Anneal);
+                let (alive, keep) = match chosen {
                     Some(choice) => (choice.alive().collect(), choice.keep()),
                     None => ((0..all).collect(), all),
                 };
@@ -265,7 +268,9 @@ impl Evidence {
             for (node, genes) in made.nodes.iter().enumerate() {
                 let of_node = || space.edges().filter(|edge| edge.node == node);
                 let state = of_node().next().map_or(node, |edge| edge.state);
-                if let (Some(choice), Some(evidence)) = (&choices.inputs[node], &cell.inputs[node])
+                if architecture.policy() == EdgePolicy::Anneal
+                    && let (Some(choice), Some(evidence)) =
+                        (&choices.inputs[node], &cell.inputs[node])
                 {
                     let kept: Vec<usize> = genes.iter().map(|gene| gene.input).collect();
                     let name = format!("{kind} {state}, inputs");

@@ -125,12 +125,23 @@ impl TemperatureSchedule {
         }
     }
 
+    /// The time at which the temperature falls below `tau`.
+    pub fn reaches(&self, tau: f64) -> f64 {
+        match *self {
+            Self::Exponential { initial, decay } if initial >= tau && decay < 1.0 => {
+                (tau / initial).ln() / decay.ln()
+            }
+            _ if self.at(0.0) < tau => 0.0,
+            _ => f64::INFINITY,
+        }
+    }
+
     /// Number of grace epochs: those of the first `epochs` epochs that pass before the temperature is below `tau`.
     pub fn grace_epochs(&self, tau: f64, epochs: usize) -> usize {
         (0..epochs).take_while(|&epoch| self.at(epoch as f64) >= tau).count()
     }
 
-    /// Checks that the temperature is positive and never rises.
+    /// Checks that the temperature is positive, and that an exponential one never rises.
     ///
     /// # Errors
     /// [`Error::Value`] that names the invalid value.
@@ -265,6 +276,17 @@ fn proportion(key: &'static str, value: f64) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_temperature_is_reached_where_it_is_and_not_where_it_never_falls() {
+        let falling = TemperatureSchedule::Exponential { initial: 1.3, decay: 0.95 };
+        assert!((falling.at(falling.reaches(1.03)) - 1.03).abs() < 1e-12);
+        assert_eq!(falling.reaches(1.3), 0.0);
+        assert_eq!(falling.reaches(2.0), 0.0);
+        let constant = TemperatureSchedule::Exponential { initial: 1.3, decay: 1.0 };
+        assert_eq!(constant.reaches(1.03), f64::INFINITY);
+        assert_eq!(TemperatureSchedule::Constant(1.0).reaches(1.03), 0.0);
+    }
 
     fn close(a: f64, b: f64, tolerance: f64) {
         assert!((a - b).abs() <= tolerance, "{a} is not {b}");

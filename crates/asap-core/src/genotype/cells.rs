@@ -111,11 +111,6 @@ impl CellGenotype {
         nodes.flat_map(|(node, genes)| genes.iter().map(move |&gene| (node, gene)))
     }
 
-    /// The ratio of the output's width to a node's: the number of states in the output.
-    pub fn multiplier(&self) -> usize {
-        self.output.len()
-    }
-
     /// Number of nodes that are always zero, since all their inputs are `none`.
     pub fn zero_nodes(&self) -> usize {
         let is_zero =

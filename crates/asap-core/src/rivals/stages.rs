@@ -36,11 +36,12 @@ impl Architecture {
     }
 
     /// The genotype with at most `limit` skip connections in the normal cell: while there are more, the least probable
-    /// of them is removed (P-DARTS, section 3.3). A skip connection that is alone on its edge stays.
+    /// of them is removed (P-DARTS, section 3.3), which makes the other operations of its edge no more probable. A skip connection that
+    /// is alone on its edge stays.
     pub fn derive_with_skips(&self, limit: usize) -> Derived {
         let mut limited = self.clone();
         loop {
-            let derived = limited.derive();
+            let derived = limited.derive_by(self);
             let normal = derived.genotype.cell(CellKind::Normal);
             if normal.skip_count() <= limit {
                 return derived;
@@ -96,6 +97,26 @@ mod tests {
         assert!(weights.iter().flatten().all(|w| *w == 0.0 || (w - 1.0 / 3.0).abs() < 1e-15));
         architecture.keep_largest(0);
         assert!(architecture.is_decided());
+    }
+
+    #[test]
+    fn an_edge_without_its_skip_is_as_strong_as_the_operation_that_is_left() {
+        let mut architecture = Architecture::new(SearchSpace::default(), EdgePolicy::Strength);
+        // Node 1 has the edges 2 to 4. Candidates 2, 3 and 5 are skip_connect, sep_conv_3x3 and dil_conv_3x3.
+        let cell = architecture.cell_mut(CellKind::Normal);
+        for (edge, [skip, separable, dilated]) in
+            (2..).zip([[0.5, 0.3, 0.2], [0.3, 0.45, 0.25], [0.35, 0.25, 0.4]])
+        {
+            let mut push = [50.0; 7];
+            (push[2], push[3], push[5]) = (-f64::ln(skip), -f64::ln(separable), -f64::ln(dilated));
+            cell.operations[edge].descend(&push, 1.0);
+        }
+        let inputs = |limit| -> Vec<usize> {
+            let cell = architecture.derive_with_skips(limit).genotype;
+            cell.cell(CellKind::Normal).nodes[1].iter().map(|gene| gene.input).collect()
+        };
+        assert_eq!(inputs(1), [0, 1]);
+        assert_eq!(inputs(0), [1, 2], "0.3 is less than 0.4");
     }
 
     #[test]

@@ -155,14 +155,6 @@ impl Default for SearchSpace {
     }
 }
 
-impl Edge {
-    /// The stride of its operations: 2 on the edges from the inputs of a reduction cell, else 1.
-    pub fn stride(&self, kind: CellKind) -> usize {
-        let inputs = self.state - self.node;
-        if kind == CellKind::Reduction && self.input < inputs { 2 } else { 1 }
-    }
-}
-
 /// Writes both ends as states: `3<-0`.
 impl fmt::Display for Edge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,14 +215,6 @@ mod tests {
     fn the_output_is_all_nodes_or_the_last_one() {
         assert_eq!(SearchSpace::of(Family::Darts).output_states(), [2, 3, 4, 5]);
         assert_eq!(SearchSpace::of(Family::NasBench201).output_states(), [3]);
-    }
-
-    #[test]
-    fn only_edges_from_the_inputs_of_a_reduction_cell_have_stride_2() {
-        let strided =
-            |kind| SearchSpace::default().edges().filter(|edge| edge.stride(kind) == 2).count();
-        assert_eq!(strided(CellKind::Normal), 0);
-        assert_eq!(strided(CellKind::Reduction), 8);
     }
 
     #[test]
