@@ -1,4 +1,4 @@
-//! Batch norm: statistics without cancellation errors, and coefficients forward and backward.
+//! Batch norm: statistics in `f64`, and coefficients forward and backward.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ pub struct Stats {
     pub count: usize,
 }
 
-/// Mean and sum of squared deviations per channel, merged from parts (Chan, Golub, LeVeque 1979) in `f64`.
+/// Mean and sum of squared deviations per channel, merged from the images of a part (Chan, Golub, LeVeque 1979) in `f64`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MomentSum {
     mean: Vec<f64>,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::Device;
-#[cfg(feature = "wgpu")]
+#[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
 use burn::tensor::DeviceType;
 use serde::{Deserialize, Serialize};
 
@@ -56,9 +56,9 @@ impl DeviceName {
             #[cfg(feature = "wgpu")]
             Self::Wgpu => self.find(DeviceType::Wgpu).map(|()| Device::wgpu(Default::default())),
             #[cfg(feature = "cuda")]
-            Self::Cuda => Ok(Device::cuda(0)),
+            Self::Cuda => self.find(DeviceType::Cuda).map(|()| Device::cuda(0)),
             #[cfg(feature = "rocm")]
-            Self::Rocm => Ok(Device::rocm(0)),
+            Self::Rocm => self.find(DeviceType::Rocm).map(|()| Device::rocm(0)),
             #[allow(unreachable_patterns)]
             missing => Err(Error::DeviceNotBuilt { device: missing.name() }),
         }
@@ -66,7 +66,7 @@ impl DeviceName {
 
     /// The name of the card that a device stands for, if the program was built for it and the machine has one.
     pub fn card(self) -> Option<String> {
-        #[cfg(feature = "wgpu")]
+        #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
         if self != Self::Cpu {
             return Some(self.open().ok()?.identity()?.name.to_string());
         }
@@ -74,7 +74,7 @@ impl DeviceName {
     }
 
     /// Makes sure that there is a device of a type; opening one that is missing panics.
-    #[cfg(feature = "wgpu")]
+    #[cfg(any(feature = "wgpu", feature = "cuda", feature = "rocm"))]
     fn find(self, of: DeviceType) -> Result<(), Error> {
         if Device::enumerate(of).is_empty() {
             return Err(Error::DeviceNotFound { device: self.name() });

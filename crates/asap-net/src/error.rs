@@ -3,8 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// An error of this crate. All of them concern the input, not the computation; a number that is not
-/// finite is a [`crate::steps::NonFinite`].
+/// An error of this crate. None of them concerns the computation; a number that is not finite is a [`crate::steps::NonFinite`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -25,8 +24,8 @@ pub enum Error {
     },
     /// The machine does not have the requested device.
     #[error(
-        "device `{device}`: found no graphics card with a driver for it; expected one of Vulkan, Metal or DirectX 12 (on Linux, \
-         `vulkaninfo --summary` lists them); install the card's driver, or leave out --device to use the CPU"
+        "device `{device}`: found no GPU with a driver for it (on Linux, `vulkaninfo --summary`, `nvidia-smi` or `rocminfo` list them); \
+         install the GPU's driver, or leave out --device to use the CPU"
     )]
     DeviceNotFound {
         /// The requested device.
@@ -71,6 +70,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// True for an error in what was given, false for one of the system while something was written to a place that exists.
+    pub fn is_usage(&self) -> bool {
+        use io::ErrorKind::{NotADirectory, NotFound};
+        match self {
+            Self::Io { action, source, .. } => {
+                *action == "read" || matches!(source.kind(), NotADirectory | NotFound)
+            }
+            _ => true,
+        }
+    }
+
     /// Adds the attempted action and the path to an I/O error.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();

@@ -35,39 +35,44 @@ pub struct ClassScore {
     pub accuracy: Option<f64>,
 }
 
+/// The loss of an image whose logits are not finite, that of the smallest probability.
+pub const WORST_LOSS: f64 = 708.0;
+
 /// Quantile of the normal distribution for 95 %.
 const Z: f64 = 1.959_963_984_540_054;
 
 impl Evaluation {
-    /// Counts predictions; `probabilities` holds one row of `classes.len()` per image.
+    /// Counts predictions; `logits` holds one row of `classes.len()` per image.
     ///
-    /// The largest probability is the prediction, the first of equals. A row with a NaN is an
-    /// error, counted as the first class.
+    /// The class of the largest logit is the prediction, the first of equals. A row with a number that is not finite is an
+    /// error, whose prediction is counted as the first class and whose loss is [`WORST_LOSS`].
     ///
     /// # Panics
     /// If labels and rows differ in number.
-    pub fn new(classes: &[String], labels: &[u16], probabilities: &[Vec<f32>]) -> Self {
-        assert_eq!(labels.len(), probabilities.len(), "a row for each label");
+    pub fn new(classes: &[String], labels: &[u16], logits: &[Vec<f32>]) -> Self {
+        assert_eq!(labels.len(), logits.len(), "a row for each label");
         let mut confusion = vec![vec![0; classes.len()]; classes.len()];
-        let (mut errors, mut outside_five, mut loss) = (0, 0, 0.0);
-        for (&label, row) in labels.iter().zip(probabilities) {
+        let mut right = vec![0; classes.len()];
+        let (mut outside_five, mut loss) = (0, 0.0);
+        for (&label, row) in labels.iter().zip(logits) {
             let label = usize::from(label);
-            let predicted = predicted(row);
+            let broken = !row.iter().all(|logit| logit.is_finite());
+            let predicted = if broken { 0 } else { predicted(row) };
             confusion[label][predicted] += 1;
-            let broken = row.iter().any(|p| p.is_nan());
-            errors += usize::from(broken || predicted != label);
+            right[label] += usize::from(!broken && predicted == label);
             // Of equals the first ones count as predicted first, here as above.
             let ahead =
                 |(k, p): &(usize, &f32)| **p > row[label] || **p == row[label] && *k < label;
             let above = row.iter().enumerate().filter(ahead).count();
             outside_five += usize::from(broken || above >= 5);
-            loss -= f64::from(row[label]).max(f64::MIN_POSITIVE).ln();
+            loss += if broken { WORST_LOSS } else { cross_entropy(row, label) };
         }
         let images = labels.len();
         let share = |count: usize| count as f64 / images.max(1) as f64;
-        let scores = classes.iter().zip(&confusion).enumerate().map(|(i, (name, row))| {
+        let errors = images - right.iter().sum::<usize>();
+        let scores = classes.iter().zip(&confusion).zip(right).map(|((name, row), right)| {
             let images = row.iter().sum();
-            let accuracy = (images > 0).then(|| row[i] as f64 / images as f64);
+            let accuracy = (images > 0).then(|| right as f64 / images as f64);
             ClassScore { name: name.clone(), images, accuracy }
         });
         Self {
@@ -83,6 +88,13 @@ impl Evaluation {
     }
 }
 
+/// The negative logarithm of the probability of a class.
+fn cross_entropy(logits: &[f32], label: usize) -> f64 {
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
+    sum.ln() + largest - f64::from(logits[label])
+}
+
 /// Probabilities from logits.
 pub fn softmax(logits: &[f32]) -> Vec<f32> {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -91,11 +103,10 @@ pub fn softmax(logits: &[f32]) -> Vec<f32> {
     powers.into_iter().map(|power| (power / sum) as f32).collect()
 }
 
-/// The class of the largest probability, the first of equals.
-pub fn predicted(probabilities: &[f32]) -> usize {
-    let better =
-        |best: usize, i: usize| if probabilities[i] > probabilities[best] { i } else { best };
-    (0..probabilities.len()).fold(0, better)
+/// The class of the largest logit or probability, the first of equals.
+pub fn predicted(row: &[f32]) -> usize {
+    let better = |best: usize, i: usize| if row[i] > row[best] { i } else { best };
+    (0..row.len()).fold(0, better)
 }
 
 /// The interval of a fraction of `count` in `images` (Wilson 1927).
@@ -129,6 +140,7 @@ mod tests {
         ];
         let evaluation = Evaluation::new(&names(3), &[0, 2, 0, 0], &rows);
         assert_eq!((evaluation.images, evaluation.errors, evaluation.error), (4, 2, 0.5));
+        assert_eq!(evaluation.classes[0].accuracy, Some(2.0 / 3.0), "not right by chance");
         assert_eq!(evaluation.confusion, [[3, 0, 0], [0, 0, 0], [0, 1, 0]]);
         assert_eq!(
             evaluation.classes[1],
@@ -141,7 +153,7 @@ mod tests {
     #[test]
     fn the_five_best_of_more_classes_are_counted() {
         let row = |label: usize| {
-            let mut row = vec![0.3, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05];
+            let mut row = [0.3f32, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05].map(f32::ln).to_vec();
             row.swap(0, label.min(1));
             row
         };
@@ -151,6 +163,14 @@ mod tests {
         let constant = Evaluation::new(&names(7), &[4, 5], &[flat.clone(), flat]);
         assert_eq!(constant.top5_error, Some(0.5), "of equals the first five");
         assert!((evaluation.loss + (0.1f64.ln() + 0.08f64.ln()) / 2.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_loss_of_a_confident_error_is_the_distance_of_its_logits() {
+        let loss = |logits| Evaluation::new(&names(2), &[0], &[logits]).loss;
+        assert!((loss(vec![0.0, 500.0]) - 500.0).abs() < 1e-9);
+        assert!((loss(vec![3.0, 3.0]) - 2f64.ln()).abs() < 1e-9);
+        assert_eq!(loss(vec![f32::INFINITY, 0.0]), WORST_LOSS);
     }
 
     #[test]

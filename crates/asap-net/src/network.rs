@@ -142,7 +142,7 @@ fn release(
 pub fn mixing_tensors(tables: &MixingTables, device: &Device) -> Vec<Mixing> {
     let tensor = |table: &Vec<Vec<f64>>| {
         let flat: Vec<f32> = table.iter().flatten().map(|&weight| weight as f32).collect();
-        Tensor::from_floats(flat.as_slice(), device)
+        Mixing::new(&flat, device)
     };
     tables.iter().map(tensor).collect()
 }

@@ -204,7 +204,7 @@ impl TrainedNetwork {
             Loader::new(Arc::new(data), all, BATCH, Augment::none(), normalization, 0, false)?;
         let mut rows: Vec<Vec<f32>> = Vec::with_capacity(labels.len());
         for batch in loader.epoch(0) {
-            rows.extend(self.classify(&batch?).iter().map(|row| softmax(row)));
+            rows.extend(self.classify(&batch?));
         }
         Ok(Evaluation::new(&self.card.classes, &labels, &rows))
     }
@@ -241,26 +241,28 @@ impl TrainedNetwork {
         if all_are_foreign {
             return Err(Error::Network(format!(
                 "expected images of the classes {}, found as many of other names: {}; rename the classes as the network knows them",
-                known.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
-                data.classes().iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
+                first(known.iter()),
+                first(data.classes().iter()),
             )));
         }
-        let unknown: Vec<&str> = data
-            .classes()
-            .iter()
-            .filter(|name| !known.contains(name))
-            .take(5)
-            .map(String::as_str)
-            .collect();
+        let unknown = data.classes().iter().filter(|name| !known.contains(name));
         Err(Error::Network(format!(
             "expected images of the {} classes of the network ({}), found {} classes, among them {}; \
              use a data set with the classes that it was trained on",
             known.len(),
-            known.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "),
+            first(known.iter()),
             data.classes().len(),
-            unknown.join(", "),
+            first(unknown),
         )))
     }
+}
+
+/// The first of some names, for an error.
+fn first<'a>(mut names: impl Iterator<Item = &'a String>) -> String {
+    const NAMED: usize = 5;
+    let mut text: Vec<&str> = names.by_ref().take(NAMED).map(String::as_str).collect();
+    text.extend(names.next().map(|_| "..."));
+    text.join(", ")
 }
 
 /// The mirror images of a batch.

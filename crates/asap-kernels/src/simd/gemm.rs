@@ -1,4 +1,4 @@
-//! Small matrix products over the pixels of a chunk: the 1x1 convolution, its data gradient and its weight gradient.
+//! Small matrix products over the pixels of a chunk: full convolutions, their data gradients and their weight gradients.
 //! Their terms are `f32`, or pairs of bf16 ([`Pair`](super::arithmetic::Pair)) of which a step multiplies and adds two.
 
 use super::ahead::Ahead;

@@ -6,7 +6,7 @@ use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions, PadMode};
 use burn::tensor::{Tensor, TensorData, s};
 
-use super::{BATCH_NORM_EPSILON, Layers, Mixing, Value, place, whole};
+use super::{BATCH_NORM_EPSILON, Layers, Mixing, Value, counting, place, whole};
 use crate::pass::{Mode, Norm, Pass};
 
 /// The engine of every device.
@@ -22,9 +22,10 @@ impl Layers for Composed {
         partial: Option<Tensor<4>>,
     ) -> Option<Tensor<4>> {
         let kept = image_weights(pass, edge, x);
-        edge.candidates.iter().fold(partial, |partial, candidate| {
-            Some(add_operation(pass, edge, candidate, x, weights, kept.as_ref(), partial))
-        })
+        let sum = counting(edge, weights).fold(partial, |sum, candidate| {
+            Some(add_operation(pass, edge, candidate, x, weights, kept.as_ref(), sum))
+        });
+        sum.or_else(|| zeros(edge, x))
     }
 
     fn chain(&self, pass: &Pass<'_>, steps: &[Step], x: Tensor<4>) -> Value {
@@ -34,6 +35,15 @@ impl Layers for Composed {
     fn concat(&self, _: &Pass<'_>, maps: Vec<Tensor<4>>) -> Tensor<4> {
         Tensor::cat(maps, 3)
     }
+}
+
+/// The sum of an edge of which nothing is run; none if it has no candidates.
+fn zeros(edge: &MixedEdge, x: &Tensor<4>) -> Option<Tensor<4>> {
+    let [n, h, w, c] = x.dims();
+    let steps = &edge.candidates.first()?.steps;
+    let channels = steps.last().map_or(c, |step| step.output.channels);
+    let [h, w] = [h, w].map(|side| side.div_ceil(edge.stride));
+    Some(Tensor::zeros([n, h, w, channels], &x.device()))
 }
 
 /// The weights of drop-path, `[n, 1, 1, 1]`, if the pass drops the edge for some images.
@@ -56,7 +66,7 @@ pub(super) fn add_operation(
 ) -> Tensor<4> {
     let mut term = run_steps(pass, &candidate.steps, Value::Map(x.clone())).map();
     if let Some((weights, at)) = weights.zip(place(edge, candidate.index)) {
-        term = term * weights.clone().narrow(0, at, 1).reshape([1, 1, 1, 1]);
+        term = term * weights.tensor().clone().narrow(0, at, 1).reshape([1, 1, 1, 1]);
     }
     if let Some(kept) = kept {
         term = term * kept.clone();
@@ -96,12 +106,8 @@ fn run_step(pass: &Pass<'_>, step: &Step, x: Value) -> Value {
                 .with_count_include_pad(false);
             channels_last(x.map(), |x| avg_pool2d(x, options))
         }
-        Primitive::AvgPool2x2 => {
-            averages(x.map(), [height, width], |size, i| 2 * i..(2 * i + 2).min(size))
-        }
-        Primitive::AdaptivePool2x2 => {
-            averages(x.map(), [2, 2], |size, i| i * size / 2..((i + 1) * size).div_ceil(2))
-        }
+        Primitive::AvgPool2x2 => average_pairs(x.map()),
+        Primitive::AdaptivePool2x2 => adaptive_averages(x.map()),
         Primitive::GlobalPool => {
             let x = x.map();
             let [n, _, _, c] = x.dims();
@@ -181,29 +187,36 @@ fn batch_norm(pass: &Pass<'_>, norm: &Norm, x: Tensor<4>) -> Tensor<4> {
     }
 }
 
-/// Averages over rows and columns as a product with a matrix; `part` gives the rows of `size` that belong to each row of
-/// the result, and likewise for columns.
-fn averages(
-    x: Tensor<4>,
-    [height, width]: [usize; 2],
-    part: impl Fn(usize, usize) -> std::ops::Range<usize>,
-) -> Tensor<4> {
+/// Averages over squares of two rows and columns. A last row or column without a partner is its own: it is taken twice, which leaves its
+/// mean as it is.
+fn average_pairs(x: Tensor<4>) -> Tensor<4> {
+    let even = |x: Tensor<4>, dim: usize| match x.dims()[dim] {
+        side if side % 2 == 1 => {
+            let last = x.clone().narrow(dim, side - 1, 1);
+            Tensor::cat(vec![x, last], dim)
+        }
+        _ => x,
+    };
+    let x = even(even(x, 1), 2);
     let [n, h, w, c] = x.dims();
-    let matrix = average_matrix([h, w], [height, width], part);
-    let matrix = TensorData::new(matrix, [1, height * width, h * w]);
-    let matrix = Tensor::<3>::from_data(matrix, &x.device());
-    matrix.matmul(x.reshape([n, h * w, c])).reshape([n, height, width, c])
+    let pairs = x.reshape([n, h / 2, 2, w / 2, 2, c]);
+    pairs.mean_dims(&[2, 4]).reshape([n, h / 2, w / 2, c])
 }
 
-/// The matrix `[height * width, h * w]` of such averages.
-fn average_matrix(
-    [h, w]: [usize; 2],
-    [height, width]: [usize; 2],
-    part: impl Fn(usize, usize) -> std::ops::Range<usize>,
-) -> Vec<f32> {
-    let mut matrix = vec![0.0; height * width * h * w];
+/// Averages over two by two parts that overlap where a side is odd, `[n, 2, 2, c]`, as a product with a matrix.
+fn adaptive_averages(x: Tensor<4>) -> Tensor<4> {
+    let [n, h, w, c] = x.dims();
+    let matrix = TensorData::new(average_matrix([h, w]), [1, 4, h * w]);
+    let matrix = Tensor::<3>::from_data(matrix, &x.device());
+    matrix.matmul(x.reshape([n, h * w, c])).reshape([n, 2, 2, c])
+}
+
+/// The matrix `[4, h * w]` of such averages.
+fn average_matrix([h, w]: [usize; 2]) -> Vec<f32> {
+    let part = |size: usize, i: usize| i * size / 2..((i + 1) * size).div_ceil(2);
+    let mut matrix = vec![0.0; 4 * h * w];
     for (pixel, row) in matrix.chunks_exact_mut(h * w).enumerate() {
-        let (rows, columns) = (part(h, pixel / width), part(w, pixel % width));
+        let (rows, columns) = (part(h, pixel / 2), part(w, pixel % 2));
         let share = 1.0 / (rows.len() * columns.len()) as f32;
         for y in rows {
             row[y * w..][columns.clone()].fill(share);
@@ -223,8 +236,7 @@ mod tests {
 
     #[test]
     fn the_adaptive_pool_averages_overlapping_halves() {
-        let halves = |size: usize, i: usize| i * size / 2..((i + 1) * size).div_ceil(2);
-        assert_eq!(average_matrix([1, 1], [2, 2], halves), [1.0; 4]);
+        assert_eq!(average_matrix([1, 1]), [1.0; 4]);
         // 3 rows: 0 and 1, then 1 and 2; 2 columns: one each
         let expected = [
             [0.5, 0.0, 0.5, 0.0, 0.0, 0.0],
@@ -232,9 +244,9 @@ mod tests {
             [0.0, 0.0, 0.5, 0.0, 0.5, 0.0],
             [0.0, 0.0, 0.0, 0.5, 0.0, 0.5],
         ];
-        assert_eq!(average_matrix([3, 2], [2, 2], halves), expected.concat());
+        assert_eq!(average_matrix([3, 2]), expected.concat());
         // an even size is divided into quarters
-        let eight = average_matrix([8, 8], [2, 2], halves);
+        let eight = average_matrix([8, 8]);
         assert!(eight.iter().all(|&v| v == 0.0 || v == 1.0 / 16.0));
         assert_eq!(eight[64 + 3 * 8 + 4], 1.0 / 16.0, "row 3, column 4 is top right");
     }

@@ -11,7 +11,7 @@ mod whole;
 use std::fmt;
 use std::sync::Arc;
 
-use asap_core::plan::{LayerId, MixedEdge, Node, Step};
+use asap_core::plan::{Candidate, LayerId, MixedEdge, Node, Step};
 use asap_kernels::Precision;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
@@ -26,7 +26,35 @@ use crate::pass::Pass;
 pub const BATCH_NORM_EPSILON: f32 = 1e-5;
 
 /// The mixing weights of one kind of cell, `[edges * candidates]`.
-pub type Mixing = Tensor<1>;
+#[derive(Clone, Debug)]
+pub struct Mixing {
+    tensor: Tensor<1>,
+    /// Their values, if nobody needs their gradients.
+    constants: Option<Vec<f32>>,
+}
+
+impl Mixing {
+    /// Weights whose gradients nobody needs. An operation with a weight of 0 is not run.
+    pub fn new(weights: &[f32], device: &Device) -> Self {
+        Self { tensor: Tensor::from_floats(weights, device), constants: Some(weights.to_vec()) }
+    }
+
+    /// The same with gradients, for which every operation is run.
+    #[must_use]
+    pub fn tracked(self) -> Self {
+        Self { tensor: self.tensor.autodiff().require_grad(), constants: None }
+    }
+
+    /// The weights.
+    pub fn tensor(&self) -> &Tensor<1> {
+        &self.tensor
+    }
+
+    /// True if the operation with the weight at a position is run.
+    fn counts(&self, at: usize) -> bool {
+        self.constants.as_ref().is_none_or(|weights| weights[at] != 0.0)
+    }
+}
 
 /// Runs the layers of a plan. It owns the memory that steps share and the edges prepared for inference; copies share both.
 #[derive(Clone)]
@@ -150,8 +178,8 @@ fn partial_node<'a>(
         let x_seen = x.clone().narrow(3, 0, seen);
         mixed = layers.edge(pass, edge, &x_seen, Some(mixing), mixed);
         let candidates = edge.candidates.iter();
-        let weights =
-            candidates.filter_map(|c| Some(mixing.clone().narrow(0, place(edge, c.index)?, 1)));
+        let weights = candidates
+            .filter_map(|c| Some(mixing.tensor.clone().narrow(0, place(edge, c.index)?, 1)));
         let weight = Tensor::cat(weights.collect(), 0).sum().reshape([1, 1, 1, 1]);
         let mut by = x.clone().narrow(3, seen, channels - seen);
         if edge.stride == 2 {
@@ -167,6 +195,17 @@ fn partial_node<'a>(
     let node = Tensor::cat(vec![mixed?, passing?], 3);
     let [n, h, w, c] = node.dims();
     Some(node.reshape([n, h, w, parts, c / parts]).swap_dims(3, 4).reshape([n, h, w, c]))
+}
+
+/// The candidates of an edge that are run: those whose weights are not 0, unless gradients of the weights are needed.
+fn counting<'a>(
+    edge: &'a MixedEdge,
+    weights: Option<&'a Mixing>,
+) -> impl Iterator<Item = &'a Candidate> {
+    edge.candidates.iter().filter(move |candidate| {
+        let at = weights.zip(place(edge, candidate.index));
+        at.is_none_or(|(weights, at)| weights.counts(at))
+    })
 }
 
 /// The position of a candidate's weight in the mixing table of its kind of cell.

@@ -39,7 +39,7 @@ MODULES = {
         c_in, c_out, kernel, stride, padding, dilation, groups, bias=False
     ),
     "factorized_conv": FactorizedConv,
-    "batch_norm": lambda channels: nn.BatchNorm2d(channels, eps=1e-5),
+    "batch_norm": lambda channels: nn.BatchNorm2d(channels, eps=EPSILON),
     "linear": nn.Linear,
 }
 
@@ -140,8 +140,9 @@ def load(path=None, train=False):
 def save(network, path, like=None):
     """Writes weights that asap can read; the network's description is copied from the file next to this one."""
     with safe_open(like or Path(__file__).with_name(WEIGHTS), "pt") as file:
-        label = json.loads(file.metadata()["asap"])
-    # The first format, which has no checksum: the label's is that of the old weights.
+        found = file.metadata()
+    # The first format, which has no checksum: that of the other is that of the old weights.
+    label = json.loads(found["asap"]) if "asap" in found else {key: found["asap." + key] for key in ("kind", "state")}
     metadata = {"asap.format": "1", "asap.kind": label["kind"], "asap.state": label["state"]}
     tensors = {asap_name(k): v.detach().cpu().contiguous() for k, v in parameters_of(network).items()}
     save_file(tensors, path, metadata)

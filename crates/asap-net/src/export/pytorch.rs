@@ -2,6 +2,7 @@
 
 use asap_core::plan::{Body, Layer, Plan, Primitive, Step};
 
+use crate::engine::BATCH_NORM_EPSILON;
 use crate::trained::TrainedNetwork;
 
 /// The fixed part of the module, which builds and runs layers.
@@ -21,6 +22,7 @@ pub fn pytorch(network: &TrainedNetwork, weights: &str) -> String {
         ("CLASSES", list(card.classes.iter().map(|name| python_string(name)))),
         ("MEAN", list(card.normalization.mean.iter().map(ToString::to_string))),
         ("STD", list(card.normalization.std.iter().map(ToString::to_string))),
+        ("EPSILON", BATCH_NORM_EPSILON.to_string()),
         ("LOGITS", plan.logits.to_string()),
         ("FLIPS", if network.averages_flips() { "True" } else { "False" }.to_owned()),
         (

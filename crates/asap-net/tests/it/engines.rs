@@ -1,13 +1,15 @@
 //! What an engine keeps between passes never shows.
 
 use asap_core::plan::Plan;
-use asap_core::{Family, MixingTables, SearchSpace};
+use asap_core::{Family, Genotype, MixingTables, SearchSpace};
 use asap_net::engine::{Engine, Mixing};
 use asap_net::network::{Network, mixing_tensors};
 use asap_net::parameters::Parameters;
 use burn::tensor::Device;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 
-use crate::small::{evaluate, images, shape, weight_pass};
+use crate::small::{assert_alike, evaluate, images, networks, shape, weight_pass};
 
 const SIZE: [usize; 2] = [9, 7];
 
@@ -96,5 +98,21 @@ fn engines_and_their_copies_do_not_disturb_each_other() {
             });
             threads.into_iter().for_each(|thread| thread.join().unwrap());
         });
+    }
+}
+
+/// The operations that a path leaves out have no gradients, with either engine.
+#[test]
+fn an_operation_with_a_weight_of_zero_is_not_run() {
+    for family in Family::ALL {
+        let space = SearchSpace::of(family);
+        let plan = Plan::search(&space, &shape(4, 3, SIZE)).unwrap();
+        let path = Genotype::random(&space, &mut ChaCha8Rng::seed_from_u64(4));
+        let mixing = mixing_tensors(&space.one_hot(&path).unwrap(), &Device::flex());
+        let [fused, composed] = networks(&plan, 3).map(|(network, parameters)| {
+            weight_pass(&network, &parameters, images(2, SIZE), &mixing, None)
+        });
+        assert!(composed.len() < plan.parameters.len() / 2, "{family}: most are left out");
+        assert_alike(family.name(), &fused, &composed, 1e-3);
     }
 }

@@ -12,7 +12,7 @@ use asap_core::{
     Adam, CellKind, Choice, Family, Genotype, NetworkShape, Operation, Pruned, PublishedCell,
     SearchSpace, Stem,
 };
-use asap_net::engine::Engine;
+use asap_net::engine::{Engine, Mixing};
 use asap_net::network::Network;
 use asap_net::optimizer::Sgd;
 use asap_net::parameters::{ParameterId, Parameters};
@@ -328,12 +328,12 @@ fn check_search(
     let key = |name: &str| format!("{prefix}{name}");
     let (x, labels) = (goldens.map(&key("x")), goldens.values(&key("labels")));
     let logits = goldens.values(&key("logits"));
-    let mixing = |track: bool| -> Vec<Tensor<1>> {
-        let tensor = |table: &Vec<f32>| {
-            let tensor = Tensor::<1>::from_floats(table.as_slice(), &Device::flex());
-            if track { tensor.autodiff().require_grad() } else { tensor }
+    let mixing = |track: bool| -> Vec<Mixing> {
+        let of = |table: &Vec<f32>| {
+            let mixing = Mixing::new(table, &Device::flex());
+            if track { mixing.tracked() } else { mixing }
         };
-        tables.iter().map(tensor).collect()
+        tables.iter().map(of).collect()
     };
     goldens.load(&mut parameters, prefix, "");
     let pass = Pass::new(&parameters, Mode::Weights);
@@ -366,7 +366,7 @@ fn check_search(
         assert_close(&key("logits"), &host(found.clone()), &logits, CLOSE);
         let mut gradients = cross_entropy(found, &labels).backward();
         let by_weight: Vec<f32> =
-            tracked.iter().flat_map(|m| host(m.grad(&gradients).unwrap())).collect();
+            tracked.iter().flat_map(|m| host(m.tensor().grad(&gradients).unwrap())).collect();
         let expected = goldens.values(&key("grad_mixing"));
         assert_close(&key("grad_mixing"), &by_weight, &expected, LOOSE);
         assert!(pass.finish(&mut gradients).0.is_empty());

@@ -2,6 +2,7 @@
 
 use asap_core::plan::{Body, Map, MixedEdge, Node, Norms, Plan};
 use asap_core::{CellKind, Family, NetworkShape, Operation, SearchSpace};
+use asap_net::engine::Mixing;
 use asap_net::network::Network;
 use asap_net::parameters::Parameters;
 use asap_net::pass::{Mode, Pass};
@@ -47,7 +48,7 @@ fn node(stride: usize) -> Plan {
 fn the_channels_that_an_edge_does_not_see_pass_by_and_are_shuffled() {
     let values: Vec<f32> = (0..12_u8).map(f32::from).collect();
     let x = Tensor::<4>::from_data(TensorData::new(values, [1, 1, 3, 4]), &Device::flex());
-    let mixing = Tensor::from_floats([0.25, 0.75], &Device::flex());
+    let mixing = Mixing::new(&[0.25, 0.75], &Device::flex());
     for (stride, expected) in [
         // Nothing on channels 0 and 1; 0.25 x + 0.75 (2 x) on 2 and 3, which come to 1 and 3.
         (1, vec![0.0, 3.5, 0.0, 5.25, 0.0, 10.5, 0.0, 12.25, 0.0, 17.5, 0.0, 19.25]),

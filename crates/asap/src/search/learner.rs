@@ -1,5 +1,5 @@
-//! The two steps of an iteration of Algorithm 1 on a search network, as run by a search and
-//! timed by `asap bench`.
+//! A search network with its architecture: the parts of the steps of a search, and the two steps of an iteration of Algorithm 1 as timed
+//! by `asap bench`.
 
 use asap_core::plan::Plan;
 use asap_core::{
@@ -182,7 +182,7 @@ impl Learner {
         mode: Mode,
     ) -> Result<(Score, MixingTables, WeightGradients), NonFinite> {
         let key = "alpha.lr";
-        let mixing = self.tensors(mixing).into_iter().map(|m| m.autodiff().require_grad());
+        let mixing = self.tensors(mixing).into_iter().map(Mixing::tracked);
         let mixing: Vec<Mixing> = mixing.collect();
         let (score, (tables, weights)) = self.team.join(batch, |part, _| {
             let pass = Pass::new(parameters, mode).with_whole_batch(self.team.whole_batch());
@@ -208,9 +208,9 @@ impl Learner {
     /// The gradients for the mixing weights of a kind of cell, edge by edge; zeros if the network has no cell of it.
     fn table(&self, mixing: &Mixing, gradients: &Gradients) -> Vec<Vec<f64>> {
         let candidates = self.architecture.space().candidates.len();
-        let flat: Vec<f32> = match mixing.grad(gradients) {
+        let flat: Vec<f32> = match mixing.tensor().grad(gradients) {
             Some(gradient) => gradient.into_data().iter::<f32>().collect(),
-            None => vec![0.0; mixing.dims()[0]],
+            None => vec![0.0; mixing.tensor().dims()[0]],
         };
         let rows = flat.chunks(candidates);
         rows.map(|row| row.iter().copied().map(f64::from).collect()).collect()

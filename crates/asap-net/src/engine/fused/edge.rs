@@ -19,14 +19,13 @@ use super::graph::{
 };
 use super::kernel::KernelOp;
 use super::prepared::PreparedEdges;
-use crate::engine::Mixing;
 use crate::parameters::ParameterId;
 use crate::pass::{Mode, Pass};
 
 /// The weights of the sum of an edge's operations.
 pub(super) struct Sum<'a> {
     /// The table of mixing weights, and the positions of those of the operations in it.
-    pub(super) mixing: Option<(&'a Mixing, Vec<usize>)>,
+    pub(super) mixing: Option<(&'a Tensor<1>, Vec<usize>)>,
     /// Weight of each image, of drop-path.
     pub(super) image_weights: Option<Vec<f32>>,
     /// The sum of the node so far.
@@ -52,7 +51,7 @@ impl Edges {
         edge: &MixedEdge,
         ops: &[KernelOp],
         x: &Tensor<4>,
-        mixing: Option<(&Mixing, Vec<usize>)>,
+        mixing: Option<(&Tensor<1>, Vec<usize>)>,
         partial: Option<Tensor<4>>,
     ) -> Tensor<4> {
         let pool_norm = ops.iter().any(|op| op.convs.is_empty() && !op.norms.is_empty());

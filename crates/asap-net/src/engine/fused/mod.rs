@@ -2,7 +2,7 @@
 //!
 //! One operation is a whole mixed edge (or a layer outside the nodes, which is an edge of one
 //! operation); for the backward pass it keeps the raw results of its convolutions. A step on
-//! alpha computes no gradient of a weight, and a step on the weights none of a mixing weight.
+//! alpha computes no gradient of a weight, and a step on the weights with constant mixing weights none of those.
 
 mod edge;
 mod graph;
@@ -16,10 +16,10 @@ use asap_kernels::{EdgeSpec, Precision};
 use burn::tensor::Tensor;
 
 use self::edge::{Edges, Sum};
-use self::graph::{flex, recycle, values};
+use self::graph::{flex, recycle};
 use self::kernel::{KernelOp, kernel_of};
 use super::composed::{add_operation, image_weights, run_steps};
-use super::{Layers, Mixing, Value, place};
+use super::{Layers, Mixing, Value, counting, place};
 use crate::pass::Pass;
 
 /// The engine of the CPU.
@@ -40,21 +40,14 @@ impl Layers for Fused {
         weights: Option<&Mixing>,
         partial: Option<Tensor<4>>,
     ) -> Option<Tensor<4>> {
-        // A weight of 0 whose gradient nobody needs: the operation is not run.
-        let constant = weights.filter(|mixing| !mixing.is_require_grad()).map(|m| flex(m.clone()));
-        let counts = |at: Option<usize>| match (&constant, at) {
-            (Some(weights), Some(at)) => values(weights)[at] != 0.0,
-            _ => true,
-        };
         let (mut at, mut ops, mut without_kernel) = (Vec::new(), Vec::new(), Vec::new());
-        for candidate in &edge.candidates {
-            let place = place(edge, candidate.index);
-            if candidate.operation == Operation::None || !counts(place) {
+        for candidate in counting(edge, weights) {
+            if candidate.operation == Operation::None {
                 continue;
             }
             match kernel_of(&candidate.steps) {
                 Some((kind, _)) => {
-                    at.extend(place);
+                    at.extend(place(edge, candidate.index));
                     ops.push(KernelOp::new(kind, &candidate.steps));
                 }
                 None => without_kernel.push(candidate),
@@ -64,7 +57,7 @@ impl Layers for Fused {
         if !ops.is_empty()
             || sum.is_none() && without_kernel.is_empty() && !edge.candidates.is_empty()
         {
-            let mixing = weights.filter(|_| edge.row.is_some()).map(|mixing| (mixing, at));
+            let mixing = weights.filter(|_| edge.row.is_some()).map(|mixing| (mixing.tensor(), at));
             sum = Some(self.0.mixture(pass, edge, &ops, x, mixing, sum));
         }
         if without_kernel.is_empty() {
