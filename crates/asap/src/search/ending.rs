@@ -20,13 +20,13 @@ impl Search {
         let choices = self.method.sureness(&self.learner, &derived.genotype);
         let weights = self.learner.parameters.weight_count();
         let warnings = self.warnings(&derived, &choices);
-        let (derived_valid_accuracy, relaxation_gap) = if self.config.search.method.shares_weights()
-        {
-            let (accuracy, gap) = self.cut(&derived.genotype)?;
-            (Some(accuracy), Some(gap))
-        } else {
-            (valid_accuracy, None)
-        };
+        let (valid_accuracy, derived_valid_accuracy, relaxation_gap) =
+            if self.config.search.method.shares_weights() {
+                let (accuracy, gap) = self.cut(&derived.genotype)?;
+                (valid_accuracy, Some(accuracy), Some(gap))
+            } else {
+                (None, self.method.accuracy(), None)
+            };
         Ok(SearchResult {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seed: self.config.seed,

@@ -93,6 +93,10 @@ impl Epochs for Search {
         if let Some(valid) = valid.filter(|_| self.method.is_due(&clock)) {
             pruned = self.method.architecture_step(&mut self.learner, &step, valid)?;
             self.alpha_steps += 1;
+            if let Some(found) = self.learner.architecture.first_non_finite() {
+                let value = found.value;
+                return Err(NonFinite { what: found.what(), value, key: "alpha.lr" });
+            }
         }
         if self.position.step + 1 == self.steps_per_epoch() {
             pruned.extend(self.method.end_epoch(&mut self.learner, &clock));

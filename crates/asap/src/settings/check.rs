@@ -8,7 +8,8 @@ use asap_net::device::DeviceName;
 use asap_net::team::{Ranks, Team};
 
 use super::auto::Auto;
-use super::config::{Config, Order};
+use super::config::{AnnealingConfig, Config, Order};
+use super::derived::LAST_TEMPERATURE;
 use super::method::MethodName;
 use crate::error::Error;
 
@@ -70,6 +71,25 @@ impl Config {
                 self.annealing.memory
             )));
         }
+        if self.goes_by_evidence() && self.search.edge_policy == EdgePolicy::Normalize {
+            return Err(Error::Config(
+                "search.edge_policy: expected anneal or strength unless search.relaxation = \"mixture\", found normalize".to_owned(),
+            ));
+        }
+        let anneals = self.search.method.anneals() && !self.goes_by_evidence();
+        let Config {
+            annealing: AnnealingConfig { initial_temperature, decay, threshold, .. }, ..
+        } = *self;
+        if anneals && decay == Auto::Auto && initial_temperature < LAST_TEMPERATURE {
+            return Err(Error::Config(format!(
+                "annealing.initial_temperature: expected at least {LAST_TEMPERATURE}, at which annealing.decay = \"auto\" ends, found {initial_temperature}"
+            )));
+        }
+        if self.search.method == MethodName::AsapPac && threshold == 0.0 {
+            return Err(Error::Config(
+                "annealing.threshold: expected more than 0 with asap-pac, found 0".to_owned(),
+            ));
+        }
         if self.annealing.veto && self.search.method == MethodName::Placebo {
             return Err(Error::Config(
                 "annealing.veto: expected false with placebo, whose prunings it would confirm by true losses; found true".to_owned(),
@@ -88,6 +108,19 @@ impl Config {
             )));
         }
         Ok(())
+    }
+
+    /// Refuses weights from a search where there is none.
+    ///
+    /// # Errors
+    /// If they are to be inherited.
+    pub fn check_without_search(&self) -> Result<(), Error> {
+        match self.train.inherit {
+            true => Err(Error::Config(
+                "train.inherit: expected false here, since only asap run and asap compare search before they train; found true".to_owned(),
+            )),
+            false => Ok(()),
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -295,7 +295,7 @@ pub struct PcDartsConfig {
     pub warmup: f64,
 }
 
-/// Searches that evaluate one cell after another: `random-trained`, `evolution`, `pnas`, `nasnet`.
+/// Searches that evaluate one cell after another: `random-trained`, `evolution`, `pnas`, `nao`, `nasnet`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueryConfig {

@@ -12,8 +12,8 @@ use asap_net::optimizer::Sgd;
 use schemars::schema_for;
 
 use super::config::{
-    AugmentConfig, Config, LimitsConfig, NetworkConfig, QueryConfig, Relaxation, SearchConfig,
-    TrainConfig,
+    AugmentConfig, Config, Interval, LimitsConfig, NetworkConfig, QueryConfig, Relaxation,
+    SearchConfig, TrainConfig,
 };
 use crate::error::Error;
 use crate::memory::memory_for_images;
@@ -21,6 +21,8 @@ use crate::settings::MethodName;
 
 /// Total movement of an alpha that the paper's search allows: 3e-4 per step, 45 epochs of 260 steps.
 const ALPHA_MOVEMENT: f64 = 3e-4 * 45.0 * 260.0;
+/// The temperature after the last epoch with an automatic decay.
+pub(super) const LAST_TEMPERATURE: f64 = 0.1;
 /// Upper limit of an automatic alpha rate.
 const ALPHA_LR_LIMIT: f64 = 0.02;
 /// The most epochs of a training that cutout does not help, and its side in longer ones: docs/results/time.md.
@@ -81,7 +83,7 @@ impl Config {
     /// Schedule, grace and threshold of Algorithm 1.
     pub fn annealing(&self) -> Annealing {
         let initial = self.annealing.initial_temperature;
-        let derived = || (0.1 / initial).powf(1.0 / self.search.epochs as f64);
+        let derived = || (LAST_TEMPERATURE / initial).powf(1.0 / self.search.epochs as f64);
         let decay = self.annealing.decay.or_derived(derived);
         Annealing {
             temperature: TemperatureSchedule::Exponential { initial, decay },
@@ -98,7 +100,27 @@ impl Config {
 
     /// The time from which annealing moves alpha, in epochs: after grace and warm-up.
     pub(crate) fn first_annealing(&self) -> f64 {
-        (self.grace_epochs() as f64).max(self.search.warmup * self.search.epochs as f64)
+        let epochs = self.search.epochs as f64;
+        let grace = match self.search.schedule {
+            Interval::Epoch => self.grace_epochs() as f64,
+            Interval::Step => {
+                let Annealing { temperature, grace, .. } = self.annealing();
+                temperature.reaches(grace).min(epochs)
+            }
+        };
+        grace.max(self.search.warmup * epochs)
+    }
+
+    /// Epochs in which alpha moves towards the cell that is found; P-DARTS and PR-DARTS begin it anew with each of their stages.
+    fn moving_epochs(&self) -> f64 {
+        let epochs = self.search.epochs as f64;
+        match self.search.method {
+            method if method.anneals() => epochs - self.first_annealing(),
+            MethodName::PcDarts => (1.0 - self.pc_darts.warmup) * epochs,
+            MethodName::PDarts => 0.6 * epochs / 3.0,
+            MethodName::PrDarts => 0.7 * epochs / 6.0,
+            _ => epochs,
+        }
     }
 
     /// The optimizer of alpha, for `steps` steps on it per epoch.
@@ -115,12 +137,9 @@ impl Config {
     /// Learning rate of alpha, for `steps` alpha steps per epoch.
     pub fn alpha_lr(&self, steps: usize) -> f64 {
         self.alpha.lr.or_derived(|| {
-            // Only methods that anneal have a warm-up and steps without alpha.
-            let (first, every) = match self.search.method.anneals() {
-                true => (self.first_annealing(), self.alpha.every),
-                false => (self.grace_epochs() as f64, 1),
-            };
-            let moves = (self.search.epochs as f64 - first) * steps as f64 / every as f64;
+            // Only methods that anneal have steps without alpha.
+            let every = if self.search.method.anneals() { self.alpha.every } else { 1 };
+            let moves = self.moving_epochs() * steps as f64 / every as f64;
             (ALPHA_MOVEMENT / moves.max(1.0)).min(ALPHA_LR_LIMIT)
         })
     }
@@ -308,10 +327,30 @@ mod tests {
         // Of 50 epochs the first fifth is warm-up, and every third step moves alpha.
         assert_eq!((config.search.warmup, config.alpha.every), (0.2, 3));
         let of_asap = movement(&config, 40 * steps / 3);
-        config.search.method = MethodName::Darts;
-        let of_darts = movement(&config, (50 - config.grace_epochs()) * steps);
-        for movement in [of_asap, of_darts] {
-            assert!((movement / ALPHA_MOVEMENT - 1.0).abs() < 1e-3, "{movement}");
+        assert!((of_asap / ALPHA_MOVEMENT - 1.0).abs() < 1e-3, "{of_asap}");
+        // In the whole search, after 15 epochs, and after two fifths and three tenths of the last stage.
+        (config.pc_darts.warmup, config.search.epochs) = (0.3, 60);
+        for (method, epochs) in [
+            (MethodName::Darts, 60),
+            (MethodName::PcDarts, 42),
+            (MethodName::PDarts, 12),
+            (MethodName::PrDarts, 7),
+        ] {
+            config.search.method = method;
+            let movement = movement(&config, epochs * steps);
+            assert!((movement / ALPHA_MOVEMENT - 1.0).abs() < 1e-3, "{method}: {movement}");
         }
+    }
+
+    #[test]
+    fn with_a_temperature_per_step_alpha_begins_when_it_is_below_the_grace_temperature() {
+        let mut config = Layers::preset(Preset::Paper).resolve().expect("a preset");
+        (config.search.warmup, config.search.epochs) = (0.0, 2);
+        config.search.schedule = Interval::Epoch;
+        assert_eq!(config.first_annealing(), 1.0);
+        config.search.schedule = Interval::Step;
+        let first = config.first_annealing();
+        let Annealing { temperature, grace, .. } = config.annealing();
+        assert!((0.1..0.3).contains(&first) && (temperature.at(first) - grace).abs() < 1e-9);
     }
 }

@@ -129,15 +129,15 @@ impl MethodName {
                 "the paper; pruning by evidence and single paths are ours",
             ],
             Self::AsapPac => [
-                "The same with the schedule and the thresholds of Theorem 2",
-                "the paper; it needs far more steps than a search has",
+                "Algorithm 1 with the schedule and the thresholds of Theorem 2",
+                "the paper; it needs far more steps than a search makes",
             ],
             Self::Darts => [
-                "Descends on alpha, prunes nothing, cuts at the end; first order",
+                "Gradient descent on alpha, first order; no pruning, discretized at the end",
                 "Liu et al. 2019, arXiv 1806.09055",
             ],
             Self::Darts2nd => [
-                "The same with a gradient that looks one step of the weights ahead",
+                "DARTS, second order: the gradient of alpha looks one weight step ahead",
                 "Liu et al. 2019, arXiv 1806.09055",
             ],
             Self::DartsPlus => [
@@ -145,7 +145,7 @@ impl MethodName {
                 "Liang et al. 2019, arXiv 1909.06035",
             ],
             Self::PcDarts => [
-                "DARTS on a part of the channels, with weights of edges",
+                "DARTS with partial channel connections and edge normalization",
                 "Xu et al. 2020, arXiv 1907.05737",
             ],
             Self::PDarts => [
@@ -157,7 +157,7 @@ impl MethodName {
                 "the paper, section 4.4",
             ],
             Self::AccumulatedGradient => [
-                "The same for the alphas with the smallest accumulated gradients",
+                "DARTS that prunes by the smallest accumulated gradients of alpha to the same sparsity",
                 "the paper, section 4.4",
             ],
             Self::Snas => [
@@ -165,7 +165,7 @@ impl MethodName {
                 "Xie et al. 2019, arXiv 1812.09926; alpha's steps on the other half, with noise of their own, are ours",
             ],
             Self::Xnas => [
-                "Exponentiated gradients, with wipeout of what cannot win any more",
+                "Exponentiated gradient updates; operations that can no longer win are wiped out",
                 "Nayman et al. 2019, arXiv 1906.08031",
             ],
             Self::Enas => [
@@ -173,43 +173,44 @@ impl MethodName {
                 "Pham et al. 2018, arXiv 1802.03268; heads for inputs, no biases and alternating steps are ours",
             ],
             Self::DsoNas => [
-                "Factors of the operations, of which a sparse regularization makes most 0",
+                "Scaling factors of operations, most of which a sparsity penalty drives to 0",
                 "Zhang et al. 2018, arXiv 1811.01567 (the paper's YOSO); space, rate and final inputs are ours",
             ],
             Self::Parsec => [
-                "A distribution over cells moves to those under which validation data is likely",
+                "A distribution over cells, updated by the validation likelihood of sampled cells",
                 "Casale et al. 2019, arXiv 1902.05116; Adam and one path per weight step are ours",
             ],
             Self::PrDarts => [
-                "DARTS on few operations; the worst make room for relatives of the best",
+                "DARTS on few operations at a time; the worst are replaced by variants of the best",
                 "Laube and Zell 2019, arXiv 1906.07528 (the paper's PC-DARTS); relatives within the space are ours",
             ],
             Self::NaonetWs => [
-                "A model of cells as vectors improves a pool of cells with shared weights",
+                "NAO with shared weights: an encoder-predictor-decoder improves a pool of cells",
                 "Luo et al. 2018, arXiv 1808.07233; size of pool and final choice are ours",
             ],
             Self::Placebo => [
-                "asap with what it measures shuffled: it finds what chance and search.cost find",
+                "asap with its measurements shuffled: its cells reflect only chance and search.cost",
                 "control, ours",
             ],
             Self::Random => ["One cell drawn at random; no search", "control"],
-            Self::RandomTrained => {
-                ["The best of some random cells, each trained for a share of the epochs", "control"]
-            }
+            Self::RandomTrained => [
+                "The best of several random cells, each trained for an equal share of the epochs",
+                "control",
+            ],
             Self::Evolution => [
-                "The best of a few has a mutated child, the oldest dies; cells are trained",
+                "Regularized evolution: mutates the best of a sample, drops the oldest; trains every cell",
                 "Real et al. 2019, arXiv 1802.01548 (AmoebaNet)",
             ],
             Self::Pnas => [
-                "Cells grow node by node, guided by a model of accuracies; cells are trained",
+                "Grows cells node by node, guided by a surrogate of accuracy; trains every cell",
                 "Liu et al. 2018, arXiv 1712.00559; the model and the levels' shares are ours",
             ],
             Self::Nao => [
-                "A model of cells as vectors, in whose space the best climb; cells are trained",
+                "Embeds cells and follows the gradient of predicted accuracy; trains every cell",
                 "Luo et al. 2018, arXiv 1808.07233; a smaller model is ours",
             ],
             Self::Nasnet => [
-                "A controller learns by proximal policy optimization; cells are trained",
+                "An RNN controller trained by proximal policy optimization; trains every cell",
                 "Zoph et al. 2018, arXiv 1707.07012; PPO's constants are not published",
             ],
         }
@@ -282,10 +283,13 @@ impl FromStr for MethodName {
 }
 
 impl TryFrom<String> for MethodName {
-    type Error = Error;
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|error| match error {
+            Error::Config(fault) => fault,
+            error => error.to_string(),
+        })
     }
 }
 

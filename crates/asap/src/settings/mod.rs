@@ -176,8 +176,16 @@ impl Layers {
             }
             None => Vec::new(),
         };
-        let choices = if section.is_empty() { keys } else { section };
-        format!("unknown key `{key}`; choose one of: {}", choices.join(", "))
+        if section.is_empty() {
+            let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+            let alike: Vec<&str> = keys.into_iter().filter(|k| last(k) == last(key)).collect();
+            let meant = match alike.is_empty() {
+                true => String::new(),
+                false => format!("; expected {}", alike.join(" or ")),
+            };
+            return format!("unknown key `{key}`{meant}; asap config show lists all");
+        }
+        format!("unknown key `{key}`; choose one of: {}", section.join(", "))
     }
 
     fn merged(&self) -> Merged {
@@ -236,7 +244,9 @@ fn in_words(error: &toml::de::Error) -> String {
     let whole = ["usize", "u64", "u32"].into_iter().fold(text, |text, kind| {
         text.replace(&format!("expected {kind}"), "expected a whole number from 0 on")
     });
-    whole.replace("expected f64", "expected a number")
+    whole
+        .replace("expected f64", "expected a number")
+        .replace("expected a sequence", "expected a list, such as [\"a\", \"b\"]")
 }
 
 impl Merged {

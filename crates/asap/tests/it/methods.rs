@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use asap::run::folder::EVALUATED;
 use asap::run::record::EpochRecord;
 use asap::settings::Auto;
 use asap::settings::config::{AlphaOptimizer, Config, Interval, Order, Relaxation, Trained};
@@ -187,6 +188,14 @@ fn every_method_finds_a_cell_and_goes_on_where_it_was_broken_off() {
         // Of its best epoch: PR-DARTS has cut operations and begun anew in each of these four.
         let best = records.iter().map(|record| record.valid_accuracy).fold(0.0, f64::max);
         assert!(best > 0.3, "{method}: {best}");
+        if method.queries() {
+            // What is told of the cell that was found is its own accuracy, and not that of the last one.
+            let file = std::fs::read(path.join(EVALUATED)).unwrap();
+            let cells: serde_json::Value = serde_json::from_slice(&file).unwrap();
+            let cells = cells.as_array().unwrap().iter();
+            let best = cells.map(|cell| cell["accuracy"].as_f64().unwrap()).fold(0.0, f64::max);
+            assert_eq!((result.valid_accuracy, result.derived_valid_accuracy), (None, Some(best)));
+        }
         let whole = trace(result, records);
 
         let path = scratch.path().join(format!("{method}-broken"));

@@ -1,6 +1,8 @@
 //! Whole trainings on small data: to the end, broken off, repeated, reloaded.
 
+use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use asap::jobs::fit::{self, Fit, Share, Size};
@@ -14,7 +16,7 @@ use asap::{
     TrainedNetwork, Training,
 };
 use asap_core::{Design, Family, Genotype, NetworkShape, PublishedCell, SearchSpace, Stem};
-use asap_data::{Dataset, Normalization, Splits, stratified_halves};
+use asap_data::{DataError, Dataset, ImageSource, Normalization, Splits, stratified_halves};
 use asap_kernels::Level;
 use asap_net::trained::NetworkCard;
 use burn::tensor::Device;
@@ -87,6 +89,38 @@ fn a_training_learns_and_its_network_is_the_same_to_the_digit_when_reloaded() {
     let (_, held_out) = stratified_halves(data().train.labels(), 3, 0.9, settings().seed);
     let held_out = data().train.subset(&held_out).unwrap();
     assert_eq!(1.0 - network.evaluate(held_out).unwrap().error, best);
+}
+
+/// Images that are found and cannot be read, such as files that are cut off.
+#[derive(Debug)]
+struct Broken;
+
+impl ImageSource for Broken {
+    fn count(&self) -> usize {
+        3
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        [8, 8, 1]
+    }
+
+    fn read(&self, _: usize) -> Result<Cow<'_, [u8]>, DataError> {
+        Err(DataError::Io { path: "broken.png".into(), source: std::io::Error::other("cut off") })
+    }
+}
+
+#[test]
+fn test_images_that_cannot_be_read_are_told_before_the_first_step() {
+    let train = data().train;
+    let broken = Dataset::from_source(Arc::new(Broken), vec![0, 1, 2], train.classes().to_vec());
+    let splits = Splits { test: Some(broken.unwrap()), ..data() };
+    let mut config = settings();
+    config.train.validation = 0.0;
+    let mut training = Training::new(config, cell(), splits).unwrap();
+    let stop = AtomicBool::new(false);
+    let mut steps = StopAfter(1000, &stop);
+    let error = training.run(&mut Memory::new(), &mut steps, &stop).unwrap_err().to_string();
+    assert!(error.contains("broken.png") && steps.0 == 1000, "{error}");
 }
 
 #[test]
@@ -355,11 +389,12 @@ fn limits_are_kept_by_as_many_channels_as_they_allow() {
     };
     let least = refused(|c| c.limits.weights = 20);
     assert!(
-        least.contains("limits.weights: expected at least 360") && least.contains("resnet-8"),
+        least.contains("limits.weights (--max-weights): expected at least 360")
+            && least.contains("resnet-8"),
         "{least}"
     );
     let least = refused(|c| c.limits.latency_ms = 1e-7);
-    assert!(least.contains("limits.latency_ms: expected at least"), "{least}");
+    assert!(least.contains("limits.latency_ms (--max-latency): expected at least"), "{least}");
 }
 
 #[test]

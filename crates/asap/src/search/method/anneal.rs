@@ -302,7 +302,7 @@ impl Method for Anneal {
 }
 
 /// The path that a step on the weights trains. As many steps as there are candidates share one draw, in which each of them
-/// has its turn on every edge.
+/// has its turn on every edge that all paths have.
 pub(super) fn path(learner: &Learner, clock: &Clock, seed: u64, candidates: usize) -> MixingTables {
     let number = clock.epoch * clock.steps + clock.step;
     let mut random = seeded(seed, "paths of the weights");

@@ -55,7 +55,7 @@ impl ByEvidence {
         })
     }
 
-    /// The number of paths in which every remaining operation has its turn.
+    /// The number of paths in which every remaining operation of an edge that all paths have has its turn.
     fn compared(&self, architecture: &Architecture) -> usize {
         let kinds = architecture.space().kinds().iter().map(|&kind| architecture.cell(kind));
         let choices =

@@ -187,6 +187,11 @@ pub trait Method: Send {
         learner.architecture.derive()
     }
 
+    /// The validation accuracy that was measured of that cell alone, if it was.
+    fn accuracy(&self) -> Option<f64> {
+        None
+    }
+
     /// How sure each choice is, if the method knows.
     fn sureness(&self, _: &Learner, _: &Genotype) -> Vec<Sureness> {
         Vec::new()

@@ -54,10 +54,10 @@ impl PDarts {
         (epoch * DEPTHS.len() / self.epochs).min(DEPTHS.len() - 1)
     }
 
-    /// Progress within a stage, from 0 to 1.
-    fn progress(&self, epoch: usize) -> f64 {
-        let stages = DEPTHS.len() as f64;
-        epoch as f64 * stages / self.epochs as f64 - self.stage(epoch) as f64
+    /// The epochs of the stage so far, those of it in which alpha rests, and all of it.
+    fn place(&self, epoch: usize) -> [usize; 3] {
+        let stage = part(epoch, DEPTHS.len(), self.epochs);
+        [epoch - stage.start, (WARMUP * stage.len() as f64) as usize, stage.len()]
     }
 
     /// True if an epoch is the last of its stage, and another stage follows.
@@ -68,9 +68,10 @@ impl PDarts {
     /// The fraction of a stage's dropout in an epoch: it falls while alpha rests, and again from the whole once alpha moves, as in the
     /// authors' `train_search.py`.
     fn decay(&self, epoch: usize) -> f64 {
-        match self.progress(epoch) {
-            progress if progress < WARMUP => 1.0 - progress,
-            progress => (-25.0 * DROP_DECAY * (progress - WARMUP)).exp(),
+        let [done, rest, all] = self.place(epoch);
+        match done < rest {
+            true => (all - done - 1) as f64 / all as f64,
+            false => (-25.0 * DROP_DECAY * (done - rest) as f64 / all as f64).exp(),
         }
     }
 
@@ -106,7 +107,8 @@ impl Method for PDarts {
     }
 
     fn moves(&self, clock: &Clock) -> bool {
-        self.progress(clock.epoch) >= WARMUP
+        let [done, rest, _] = self.place(clock.epoch);
+        done >= rest
     }
 
     fn weight_step(
@@ -164,5 +166,30 @@ fn multiply(tables: &mut MixingTables, factors: &MixingTables) {
     let rows = tables.iter_mut().flatten().zip(factors.iter().flatten());
     for (row, factors) in rows {
         row.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alpha_rests_in_two_fifths_of_every_stage_and_moves_in_each() {
+        let moving = |epochs: usize| -> Vec<usize> {
+            let method = PDarts { seed: 0, epochs, candidates: 7, cells: 8, adam: Adam::default() };
+            let moves = |&epoch: &usize| {
+                let [done, rest, _] = method.place(epoch);
+                done >= rest
+            };
+            let mut stages = vec![0; DEPTHS.len()];
+            (0..epochs).filter(moves).for_each(|epoch| stages[method.stage(epoch)] += 1);
+            stages
+        };
+        assert_eq!(moving(75), [15, 15, 15], "as published");
+        assert_eq!(moving(15), [3, 3, 3]);
+        assert_eq!(moving(10), [3, 2, 2]);
+        assert_eq!(moving(4), [2, 1, 1]);
+        let method = PDarts { seed: 0, epochs: 75, candidates: 7, cells: 8, adam: Adam::default() };
+        assert_eq!((method.decay(25), method.decay(35)), (0.96, 1.0));
     }
 }

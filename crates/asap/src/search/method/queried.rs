@@ -122,6 +122,10 @@ impl Method for Queried {
         Derived { genotype: best.clone(), fallback: Vec::new() }
     }
 
+    fn accuracy(&self) -> Option<f64> {
+        self.state.query.best().map(|(_, accuracy)| accuracy)
+    }
+
     fn state(&self) -> serde_json::Value {
         serde_json::to_value(&self.state).expect("a query is JSON")
     }
