@@ -29,7 +29,7 @@ pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
             || cause
                 .downcast_ref::<DataError>()
                 .is_some_and(|error| !matches!(error, DataError::Write { .. }))
-            || cause.is::<asap_net::Error>()
+            || cause.downcast_ref::<asap_net::Error>().is_some_and(asap_net::Error::is_usage)
             || cause.downcast_ref::<asap::Error>().is_some_and(asap::Error::is_usage)
     });
     if usage && !is_full(&error) { ExitCode::from(2) } else { ExitCode::from(1) }

@@ -24,5 +24,5 @@ where
 /// A search method with what it does, for the long help.
 pub(crate) fn described(method: MethodName) -> PossibleValue {
     let [what, source] = method.about();
-    PossibleValue::new(method.name()).help(format!("{what}. {source}"))
+    PossibleValue::new(method.name()).help(format!("{what} ({source})"))
 }

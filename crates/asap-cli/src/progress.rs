@@ -65,8 +65,8 @@ impl Progress {
 
     fn step(&mut self, report: &StepReport<'_>) {
         let message = format!(
-            "T {:.2}  {} operations  accuracy {:.1} %",
-            report.temperature,
+            "{}{} operations  accuracy {:.1} %",
+            temperature(report.temperature),
             report.alive_ops,
             100.0 * report.train_accuracy,
         );
@@ -85,10 +85,10 @@ impl Progress {
 
     fn epoch(&self, record: &EpochRecord) {
         self.line(&format!(
-            "epoch {:>3}  T {:.3}  operations {:>3}  train {:>5.1} %  valid {:>5.1} %  \
+            "epoch {:>3}  {}operations {:>3}  train {:>5.1} %  valid {:>5.1} %  \
              entropy {:.2}{}  {}",
             record.epoch + 1,
-            record.temperature,
+            temperature(record.temperature),
             record.alive_ops,
             100.0 * record.train_accuracy,
             100.0 * record.valid_accuracy,
@@ -122,6 +122,11 @@ impl Progress {
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// The temperature, if there is one: 1 is that of methods without.
+fn temperature(temperature: f64) -> String {
+    if temperature == 1.0 { String::new() } else { format!("T {temperature:.3}  ") }
 }
 
 impl Observer for Progress {

@@ -111,13 +111,13 @@ impl DatasetName {
         match self {
             Self::Embedded => "always available",
             Self::FashionMnist => {
-                "`apt-get install dataset-fashion-mnist` on Debian, or give its folder with --data-dir"
+                "`apt-get install dataset-fashion-mnist` on Debian, or give its folder with --data-dir, or in ASAP_DATA_DIR"
             }
             Self::Cifar10 => {
-                "download cifar-10-binary.tar.gz or cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) and give its folder with --data-dir"
+                "download cifar-10-binary.tar.gz or cifar-10-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) and give its folder with --data-dir, or in ASAP_DATA_DIR"
             }
             Self::Cifar100 => {
-                "download cifar-100-binary.tar.gz or cifar-100-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) and give its folder with --data-dir"
+                "download cifar-100-binary.tar.gz or cifar-100-python.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) and give its folder with --data-dir, or in ASAP_DATA_DIR"
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::error::FORMATS;
 use crate::picture::{Encoded, FEW_BITS, Header, MADE_GREY, Picture, header, picture};
 use crate::pixels::buffer;
 use crate::random::{Stream, fnv1a, generator};
+use crate::text::counted;
 use crate::{DataError, Dataset, ImageSource, LoadOptions, Splits};
 
 /// Longest side of images if no size is given.
@@ -285,7 +286,7 @@ impl Part {
             let some = self.files.par_iter().step_by(self.files.len().div_ceil(SAMPLE).max(1));
             let sample: Vec<Picture> =
                 some.filter_map(|(file, _)| picture(file, shape).ok()).collect();
-            let of = format!(" of {} that were looked at", sample.len());
+            let of = format!(" of {} sampled", sample.len());
             note_pictures(sample.iter(), &of, warnings);
         }
         self.finish(warnings)?;
@@ -355,14 +356,17 @@ fn note_pictures<'a>(
     }
     let dark: Vec<u32> = deep.iter().copied().filter(|&bits| bits <= FEW_BITS).collect();
     if transparent > 0 {
-        warnings.push(format!("{transparent} images{of} are transparent in places: laid on white"));
+        warnings.push(format!(
+            "transparent in places, and laid on white: {}{of}",
+            counted(transparent, "image")
+        ));
     }
-    // If most are not, the others may be pictures of the dark.
+    // If most are not, the others may simply be dark pictures.
     if let Some(most) = dark.iter().max().filter(|_| 2 * dark.len() > deep.len()) {
         warnings.push(format!(
-            "{} images{of} have 16 bits per channel but use at most {most} of them, and are nearly black after conversion to 8; \
-             scale their values to the whole range first",
-            dark.len()
+            "16 bits per channel of which at most {most} are used, nearly black after conversion to 8: {}{of}; scale their values to \
+             the whole range first",
+            counted(dark.len(), "image")
         ));
     }
 }

@@ -10,7 +10,7 @@ pub(crate) const FORMATS: &str = "PNG, JPEG, GIF, WebP, BMP, TIFF, PPM or PGM";
 pub enum DataError {
     /// Neither the name of a data set nor a path that exists.
     #[error(
-        "`{given}` is neither a known data set nor an existing path: expected {known}, or the path of a folder; check the spelling"
+        "`{given}` is neither a known data set nor an existing path: expected {known}, or the path of a folder, an archive or a data file; check the spelling"
     )]
     Unknown {
         /// The text that was given.
@@ -114,7 +114,7 @@ pub enum DataError {
     /// An image file that cannot be decoded.
     #[error(
         "{path}: expected a {FORMATS} image, found {found}; remove or replace the file, or skip unreadable images \
-         (--skip-corrupt, or --set data.skip_corrupt=true)"
+         (--set data.skip_corrupt=true; for evaluate, predict and data convert: --skip-corrupt)"
     )]
     Image {
         /// The file.

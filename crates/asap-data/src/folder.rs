@@ -61,8 +61,8 @@ fn images(root: &Path, options: &LoadOptions) -> Result<Images, DataError> {
     let unlabelled = |path: &&PathBuf| is_called(path, VALID) || is_called(path, TEST);
     if let (None, Some(folder)) = (&train, top.iter().filter(|path| path.is_dir()).find(unlabelled))
     {
-        let expected = "folders of classes, or train/ with these in it";
-        let found = format!("{} beside them, without classes", folder.display());
+        let expected = "class folders, or a folder train/ that contains them";
+        let found = format!("{} next to class folders", folder.display());
         let remedy = "move it to another place, or rename it if it is a class";
         return Err(DataError::format(root, expected, found, remedy));
     }

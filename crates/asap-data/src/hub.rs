@@ -19,6 +19,7 @@ use crate::encoded::{Images, Part};
 use crate::guard::guarded;
 use crate::listing::{Listing, is_image, part_of};
 use crate::picture::Encoded;
+use crate::text::counted;
 use crate::{DataError, Dataset, LoadOptions, Splits};
 
 /// Names of columns of labels, the preferred one first.
@@ -48,15 +49,12 @@ pub(crate) fn find(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn beside(folder: &Path) -> Option<String> {
     let here = Listing::of(folder).ok()?.kept;
     let inner = here.iter().filter_map(|path| Listing::of(path).ok());
-    let images: Vec<PathBuf> = inner
-        .flat_map(|listing| listing.kept)
-        .chain(here.clone())
-        .filter(|p| is_image(p))
-        .collect();
+    let all = here.iter().cloned().chain(inner.flat_map(|listing| listing.kept));
+    let images: Vec<PathBuf> = all.filter(|path| is_image(path)).collect();
     let first = images.first()?.display();
     Some(format!(
-        "took the images in the Parquet files, and not the {} image files beside them, such as {first}",
-        images.len()
+        "ignored {} next to the Parquet files, such as {first}",
+        counted(images.len(), "image file")
     ))
 }
 

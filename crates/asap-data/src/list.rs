@@ -258,7 +258,8 @@ pub(crate) fn labels_of(
         let named: Vec<usize> = stem.split(['-', '_', '.', ' ']).filter_map(part_of).collect();
         !named.is_empty() && !named.contains(&part)
     };
-    for path in lists.iter().filter(|path| is_list(path) && !of_another(path)) {
+    let mut conflict = None;
+    'lists: for path in lists.iter().filter(|path| is_list(path) && !of_another(path)) {
         let Ok(Table { rows, .. }) = rows(path, &|file| find(file).is_some()) else { continue };
         let mut labels: BTreeMap<PathBuf, String> = BTreeMap::new();
         for Row { line, file, label, .. } in rows {
@@ -266,7 +267,10 @@ pub(crate) fn labels_of(
             if let Some(before) = labels.insert(image, label.clone()).filter(|b| *b != label) {
                 let expected = format!("one label for `{file}`");
                 let found = format!("`{before}`, and `{label}` in line {line}");
-                return Err(DataError::format(path, expected, found, "remove one of the lines"));
+                let fault = DataError::format(path, expected, found, "remove one of the lines");
+                conflict.get_or_insert(fault);
+                // It may be of something else, such as boxes.
+                continue 'lists;
             }
         }
         if labels.is_empty() {
@@ -298,7 +302,7 @@ pub(crate) fn labels_of(
         }
         return Ok(Some(files));
     }
-    Ok(None)
+    conflict.map_or(Ok(None), Err)
 }
 
 /// A note on the lists of images beside folders of classes, which decide.

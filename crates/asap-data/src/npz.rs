@@ -59,7 +59,7 @@ pub(crate) fn read(path: &Path) -> Result<Splits, DataError> {
         false => {
             let known = form.as_flattened().join(", ");
             vec![format!(
-                "ignored the arrays {}: the known ones are {known}, in pairs",
+                "ignored the arrays {}: only these are read, in pairs: {known}",
                 unused.join(", ")
             )]
         }

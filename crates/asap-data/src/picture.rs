@@ -147,7 +147,7 @@ fn check_range(encoded: &Encoded, image: &DynamicImage) -> Result<(), DataError>
     };
     match values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
         Some(value) => {
-            Err(encoded.fault(format!("the floating-point value {value}, not between 0 and 1")))
+            Err(encoded.fault(format!("floating-point values outside 0 to 1, such as {value}")))
         }
         None => Ok(()),
     }
@@ -370,6 +370,19 @@ mod tests {
         assert_eq!(read_image(&path, [1, 1, 3]).unwrap(), [253; 3]);
         ImageBuffer::from_pixel(1, 1, Rgb([257u16 * 9, 257 * 200, 0])).save(&path).unwrap();
         assert_eq!(read_image(&path, [1, 1, 3]).unwrap(), [9, 200, 0]);
+    }
+
+    #[test]
+    fn floating_point_values_are_from_0_to_1() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.tiff");
+        let with = |value: f32| {
+            ImageBuffer::from_pixel(1, 1, Rgb([0.0, 1.0, value])).save(&path).unwrap();
+            read_image(&path, [1, 1, 3]).map_err(|error| error.to_string())
+        };
+        assert_eq!(with(0.2), Ok(vec![0, 255, 51]));
+        let error = with(200.0).unwrap_err();
+        assert!(error.contains("floating-point values outside 0 to 1, such as 200"), "{error}");
     }
 
     /// Found by the fuzzer, in PNM and GIF.

@@ -9,6 +9,7 @@ use crate::embedded::{self, FASHION_CLASSES};
 use crate::listing::Listing;
 use crate::picture::MADE_GREY;
 use crate::published::Published;
+use crate::text::counted;
 use crate::{
     DataError, DatasetName, LoadOptions, Splits, archive, folder, hub, idx, list, npz, packed,
 };
@@ -110,7 +111,8 @@ fn load_path(path: &Path, options: &LoadOptions) -> Result<Splits, DataError> {
         splits.warnings.push(format!("the archive is unpacked in {}", folder.display()));
         if left_out > 0 {
             splits.warnings.push(format!(
-                "left out {left_out} links in the archive; unpack it yourself to have them followed"
+                "left out {} in the archive (links or devices); unpack it yourself to have links followed",
+                counted(left_out, "special file")
             ));
         }
         splits

@@ -3,6 +3,11 @@
 use std::io;
 use std::path::Path;
 
+/// A number of things: `1 image`, `2 images`.
+pub fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Reads a text file in UTF-8, with or without a byte order mark.
 ///
 /// # Errors

@@ -413,14 +413,19 @@ fn dark_deep_images_and_transparent_ones_are_told() {
             .join("\n")
     };
     let text = notes(&folder);
-    assert!(text.contains("1 images have 16 bits per channel but use at most 12"), "{text}");
-    assert!(text.contains("1 images are transparent in places: laid on white"), "{text}");
+    assert!(
+        text.contains("of which at most 12 are used, nearly black after conversion to 8: 1 image;"),
+        "{text}"
+    );
+    assert!(text.contains("transparent in places, and laid on white: 1 image"), "{text}");
     let few = LoadOptions { memory: Some(1), test_fraction: 0.0, ..LoadOptions::default() };
     let text = folder.read(&few).unwrap().warnings.join("\n");
-    assert!(text.contains("1 images of 22 that were looked at have 16 bits"), "{text}");
-    assert!(text.contains("1 images of 22 that were looked at are transparent"), "{text}");
+    assert!(text.contains("conversion to 8: 1 image of 22 sampled;"), "{text}");
+    assert!(text.contains("laid on white: 1 image of 22 sampled"), "{text}");
     deep("dog/deep.png", 60_000);
-    assert!(!notes(&folder).contains("16 bits"), "one bright image shows that the range is used");
+    assert!(!notes(&folder).contains("16 bits"), "a bright image shows that the range is used");
+    deep("dog/dark.png", 900);
+    assert!(notes(&folder).contains("conversion to 8: 2 images;"), "most are dark");
 }
 
 #[test]
@@ -537,10 +542,7 @@ fn folders_that_are_no_data_set() {
     assert_eq!(splits.train.classes(), ["cat", "train"], "a class may be called train");
     folder.grey("test/1.png", 8, 5);
     let error = folder.error();
-    assert!(
-        error.contains("test beside them, without classes; move it to another place"),
-        "{error}"
-    );
+    assert!(error.contains("test next to class folders; move it to another place"), "{error}");
 
     let folder = Folder::new();
     folder.grey("val/cat/1.png", 8, 5);

@@ -1,9 +1,6 @@
 //! Spans of time and numbers of things as text.
 
-/// A number of things: `1 epoch`, `2 epochs`.
-pub fn counted(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
-}
+pub use asap_data::text::counted;
 
 /// A span of time in words.
 pub fn duration(seconds: f64) -> String {

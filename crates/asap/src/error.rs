@@ -88,7 +88,13 @@ pub enum Error {
 impl Error {
     /// True for an error in usage, configuration or data (exit code 2), false for a failure of the run (1).
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::NonFinite { .. })
+        match self {
+            // Folders are created before anything runs in them.
+            Self::Io { action, .. } => ["read", "create"].contains(action),
+            Self::Net(error) => error.is_usage(),
+            Self::NonFinite { .. } | Self::Rank(_) | Self::Run(_) | Self::Threads(_) => false,
+            _ => true,
+        }
     }
 
     /// A number that is not finite, at its epoch and step.

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use asap_core::plan::{Piece, Plan};
 use asap_core::{Design, NetworkShape};
-use asap_data::Normalization;
+use asap_data::{Normalization, fnv1a};
+use asap_kernels::Level;
 use asap_net::device::DeviceName;
 use asap_net::engine::Engine;
 use asap_net::network::Network;
@@ -20,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::run::threads::with_threads;
 
-/// Calls of which the median counts, after some that warm up; fewer if they take longer than this.
-const CALLS: (usize, usize, Duration) = (3, 21, Duration::from_millis(500));
+/// Calls that warm up, and those of which the median counts: at least and at most, as long as they take less than this.
+const CALLS: (usize, usize, usize, Duration) = (3, 4, 21, Duration::from_millis(500));
 
 /// Median milliseconds from the bytes of one image to its logits.
 ///
@@ -63,13 +64,16 @@ impl Latencies {
     /// No latencies yet, for a number of threads.
     pub fn new(threads: usize) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        Self { version, cpu: cpu(), threads, milliseconds: BTreeMap::new() }
+        // The name alone does not say which instructions there are, and a machine may share its folder with others.
+        let debug = if cfg!(debug_assertions) { ", debug" } else { "" };
+        let cpu = format!("{}, {}{debug}", cpu(), Level::available()[0]);
+        Self { version, cpu, threads, milliseconds: BTreeMap::new() }
     }
 
     /// The latencies kept by earlier runs of this version on this CPU, in the user's cache folder.
     pub fn open(threads: usize) -> Self {
         let fresh = Self::new(threads);
-        let kept = kept_in(threads).and_then(|file| std::fs::read(file).ok());
+        let kept = fresh.file().and_then(|file| std::fs::read(file).ok());
         let kept = kept.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
         let fits = |kept: &Self| {
             (&kept.version, &kept.cpu, kept.threads) == (&fresh.version, &fresh.cpu, threads)
@@ -88,9 +92,18 @@ impl Latencies {
             std::fs::write(&part, serde_json::to_vec_pretty(self)?)?;
             std::fs::rename(part, file)
         };
-        if let Some(file) = kept_in(self.threads) {
+        if let Some(file) = self.file() {
             let _ = write(file);
         }
+    }
+
+    /// The file in which they are kept, if there is a place for it.
+    fn file(&self) -> Option<PathBuf> {
+        let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let cache =
+            variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+        let cpu = fnv1a(self.cpu.as_bytes()) as u32;
+        Some(cache.join("asap").join(format!("latencies-{}-{cpu:08x}.json", self.threads)))
     }
 
     /// The milliseconds of a piece.
@@ -190,13 +203,6 @@ impl NetworkLatency {
     }
 }
 
-/// The file of the latencies with a number of threads, if there is a place for it.
-fn kept_in(threads: usize) -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
-    Some(cache.join("asap").join(format!("latencies-{threads}.json")))
-}
-
 /// The name of the CPU, where the system tells it (Linux).
 fn cpu() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -206,7 +212,7 @@ fn cpu() -> String {
 
 /// Median milliseconds of a call.
 fn median(mut call: impl FnMut() -> Result<(), Error>) -> Result<f64, Error> {
-    let (warm_up, calls, longest) = CALLS;
+    let (warm_up, least, calls, longest) = CALLS;
     let started = Instant::now();
     let mut times = Vec::with_capacity(calls);
     for number in 0..warm_up + calls {
@@ -215,7 +221,7 @@ fn median(mut call: impl FnMut() -> Result<(), Error>) -> Result<f64, Error> {
         if number >= warm_up {
             times.push(began.elapsed().as_secs_f64() * 1e3);
         }
-        if times.len() > warm_up && started.elapsed() > longest {
+        if times.len() >= least && started.elapsed() > longest {
             break;
         }
     }

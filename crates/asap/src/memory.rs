@@ -171,9 +171,10 @@ pub(crate) fn check(
     needed: impl Fn(usize) -> f64,
 ) -> Result<(), Error> {
     let total = total_mb().filter(|_| device == DeviceName::Cpu);
-    let (most, what) = match (limit, total.unwrap_or(f64::INFINITY)) {
-        (0, total) => (total, "memory of this machine, in MiB"),
-        (limit, total) => (total.min(limit as f64), "limits.memory_mb"),
+    let (total, limit) = (total.unwrap_or(f64::INFINITY), limit as f64);
+    let (most, what) = match limit > 0.0 && limit < total {
+        true => (limit, "limits.memory_mb"),
+        false => (total, "memory of this machine, in MiB"),
     };
     if needed(batch) <= most {
         return Ok(());
@@ -246,6 +247,13 @@ mod tests {
             assert!(
                 text.contains("memory of this machine, in MiB: expected at least 1000000000000"),
                 "{text}"
+            );
+        }
+        if total_mb().is_some() {
+            let text = cpu(1 << 40, &|_| 1e12).unwrap_err().to_string();
+            assert!(
+                text.contains("memory of this machine"),
+                "a limit above it is not at fault: {text}"
             );
         }
         assert!(check(DeviceName::Wgpu, 0, "train.batch", 96, |_| 1e12).is_ok());

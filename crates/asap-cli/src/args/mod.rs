@@ -47,7 +47,7 @@ pub(crate) struct Common {
     /// Number of worker threads; does not affect the result [default: one per core]
     #[arg(long, global = true, value_name = "N", value_parser = threads)]
     pub(crate) threads: Option<usize>,
-    /// Seed for initial weights, splits, shuffling and augmentation [default: 0]
+    /// Seed for initial weights, the two halves of a search, shuffling and augmentation; for data check and convert, for the choice of test images [default: 0]
     #[arg(long, global = true, value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// Device to compute on [default: cpu]
@@ -59,7 +59,7 @@ pub(crate) struct Common {
     /// Set one configuration key, such as search.epochs=20; overrides the preset and --config, and is overridden by flags; repeatable
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Where to write the results; must not exist yet [default: runs/<command>-1, -2, ...]
+    /// Where to write the results; must not exist yet [default: runs/<command>-1, -2, ...; for export, a name by --format in the current folder]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) out: Option<PathBuf>,
 }
@@ -121,7 +121,7 @@ pub(crate) enum Command {
     Reproduce(ReproduceArgs),
     /// Split the runs of a command across processes and machines
     #[command(
-        after_help = "Examples:\n  asap jobs list -- compare --data photos/ --seeds 10 --out study | parallel -j 4\n  \
+        after_help = "Examples:\n  asap jobs list -- compare --data photos/ --seeds 10 --out study --threads 2 | parallel -j 4\n  \
         asap jobs script slurm --shards 8 --cpus 4 -- compare --data photos/ --seeds 10 --out study > study.sh\n  \
         asap jobs script kubernetes --image registry/asap --claim work -- transfer --cells ASAP,DARTS_V2 --data cifar10 --repeat 5 --out table"
     )]

@@ -146,7 +146,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "NAME", requires = "table")]
     pub(crate) table_column: Option<String>,
     /// Search without images: each method looks up the accuracies of this many cells in --table (only random,
-    /// evolution, pnas, nao and nasnet)
+    /// random-trained, evolution, pnas, nao and nasnet)
     #[arg(long, value_name = "N", requires = "table", conflicts_with_all = ["data", "data_dir", "minutes", "time", "shard", "no_train", "max_multiply_adds", "max_weights", "max_latency", "max_memory"])]
     pub(crate) evaluations: Option<usize>,
     /// Column of --table that the methods see [default: the first one that begins with `validation`, or --table-column]

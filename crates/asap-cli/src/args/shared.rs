@@ -21,7 +21,7 @@ pub(crate) struct Settings {
     /// Settings to start from; quick takes minutes on two cores
     #[arg(long, default_value = "quick", value_parser = one_of(Preset::ALL, Preset::name))]
     pub(crate) preset: Preset,
-    /// Search space (family of cells) [default: that of the given cell, or darts]
+    /// Search space (family of cells) [default: darts; with --cell, that of the cell]
     #[arg(long, value_parser = one_of(Family::ALL, Family::name))]
     pub(crate) space: Option<Family>,
 }
@@ -86,8 +86,8 @@ fn count(text: &str) -> Result<u64, String> {
 /// The time that a command may take.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct TimeLimit {
-    /// Time limit for the whole command, such as 20m, 2h or 1h30m; sizes, epochs and, with few images, the batch size
-    /// are chosen to fit it on this machine, whatever the preset says
+    /// Time limit for the whole command, such as 20m, 2h or 1h30m: the epochs of searches, and the network size, epochs and
+    /// (with few images) batch size of trainings are chosen to fit it on this machine, whatever the preset says
     #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "resume")]
     pub(crate) time: Option<f64>,
 }
@@ -105,6 +105,8 @@ pub(crate) struct Part {
 fn seconds(text: &str) -> Result<f64, String> {
     match humantime::parse_duration(text) {
         Ok(time) if !time.is_zero() => Ok(time.as_secs_f64()),
-        _ => Err("expected a time above 0, such as 90s, 20m, 2h or 1h30m".to_owned()),
+        _ => {
+            Err("expected a time above 0 with its unit, such as 5ms, 90s, 20m or 1h30m".to_owned())
+        }
     }
 }

@@ -147,7 +147,7 @@ pub(crate) enum DataCommand {
     },
     /// Pack the decoded images of a data set into one file, which every command accepts as --data
     ///
-    /// The file holds the parts (train, valid, test) as they are found, and the seed of the split. It is loaded whole
+    /// The file holds the parts (train, valid, test) as they are found. It is loaded whole
     /// if it fits in memory (data.memory_mb), and read image by image otherwise.
     Convert {
         #[command(flatten)]

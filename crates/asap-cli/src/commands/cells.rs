@@ -1,10 +1,11 @@
 //! `asap cells`: published cells and the user's own.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use asap::report::picture::picture;
+use asap::run::folder::GENOTYPE_JSON;
 use asap_core::plan::Plan;
 use asap_core::{
     CellKind, Design, Family, Genotype, NetworkShape, PlainNetwork, PublishedCell, Stem,
@@ -117,14 +118,7 @@ pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
     }
     let mut path = Path::new(cell).to_owned();
     if path.is_dir() {
-        path = path.join(asap::run::folder::GENOTYPE_JSON);
-        if !path.is_file() {
-            return Err(Usage(format!(
-                "{cell}: expected the run folder of a finished search, found no {} in it",
-                asap::run::folder::GENOTYPE_JSON
-            ))
-            .into());
-        }
+        path = genotype_in(&path)?;
     }
     if path.is_file() {
         let text = asap::text::read(&path).map_err(|error| {
@@ -149,6 +143,40 @@ pub(crate) fn read(cell: &str) -> anyhow::Result<Genotype> {
     Ok(cell.parse::<Genotype>()?)
 }
 
+/// The file with the cell of a run folder: of a search or a training, or of the only search of `asap run`.
+fn genotype_in(folder: &Path) -> anyhow::Result<PathBuf> {
+    let file = folder.join(GENOTYPE_JSON);
+    if file.is_file() {
+        return Ok(file);
+    }
+    let searches = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let searches =
+        searches.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"search-"));
+    let mut found: Vec<PathBuf> = searches
+        .map(|entry| entry.path().join(GENOTYPE_JSON))
+        .filter(|file| file.is_file())
+        .collect();
+    found.sort();
+    match &found[..] {
+        [only] => Ok(only.clone()),
+        [] => Err(Usage(format!(
+            "{}: expected the run folder of a finished search, found no {GENOTYPE_JSON} in it",
+            folder.display()
+        ))
+        .into()),
+        several => {
+            let folders = several.iter().filter_map(|file| file.parent());
+            let folders: Vec<String> = folders.map(|folder| folder.display().to_string()).collect();
+            Err(Usage(format!(
+                "{}: expected one cell; choose one of: {}",
+                folder.display(),
+                folders.join(", ")
+            ))
+            .into())
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Listed {
     name: &'static str,
@@ -162,7 +190,7 @@ fn list(common: &Common) -> anyhow::Result<()> {
     let mut listed = Vec::new();
     for cell in PublishedCell::all() {
         let note = cell.note.map(|note| format!(" ({note})")).unwrap_or_default();
-        writeln!(text, "{:<16} {}{note}", cell.name, cell.source)?;
+        writeln!(text, "{:<18} {}{note}", cell.name, cell.source)?;
         listed.push(Listed {
             name: cell.name,
             source: cell.source,

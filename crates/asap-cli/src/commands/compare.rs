@@ -59,7 +59,13 @@ pub(crate) fn prepare(
             }
             let mut layers = super::layers(&args.settings, common)?;
             super::limit(&mut layers, args.limits);
-            super::no_decided_settings(args.limit, &layers, &super::decided())?;
+            super::no_decided_settings(
+                args.limit.time.map(|_| "--time"),
+                &layers,
+                &super::decided(),
+            )?;
+            let minutes = args.minutes.map(|_| "--minutes");
+            super::no_decided_settings(minutes, &layers, &["search.epochs"])?;
             let config = layers.resolve()?;
             let table = args.table.as_deref().map(std::path::absolute).transpose()?;
             let column = args.table_column.clone();
@@ -194,7 +200,7 @@ fn truths(text: &mut String, table: &Comparison, summary: &TabularSummary) -> an
     writeln!(
         text,
         "\n{:<21} {:>16} {:>17} {:>17} {:>8}",
-        "method", "true accuracy", "better than", "of equal cost", "chance"
+        "method", "true accuracy", "better than", "at lower cost", "chance"
     )?;
     for row in &table.rows {
         let Some(truth) = &row.truth else { continue };
@@ -205,7 +211,7 @@ fn truths(text: &mut String, table: &Comparison, summary: &TabularSummary) -> an
             spread(&truth.accuracy),
             spread(&truth.percentile),
             spread(&truth.percentile_of_cost),
-            percent(truth.chance),
+            truth.chance(),
         )?;
         let unknown = truth.cells.iter().filter(|cell| cell.is_none()).count();
         if unknown > 0 {

@@ -6,7 +6,7 @@ use asap::Evaluation;
 use asap::memory::memory_for_images;
 use asap::run::folder as run_folder;
 use asap::settings::config::Config;
-use asap_data::{DataSpec, LoadOptions};
+use asap_data::{DataSpec, LoadOptions, normalization_of};
 use asap_net::trained::TestImages;
 
 use crate::args::{Common, EvaluateArgs, Split};
@@ -17,7 +17,7 @@ use crate::output::{self, percent};
 const MOST_CLASSES: usize = 20;
 
 pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
-    let network = asap::run::folder::open_trained(&args.run, common.device.unwrap_or_default())?;
+    let network = run_folder::open_trained(&args.run, common.device.unwrap_or_default())?;
     let network = network.averaging_flips(args.flips);
     let [height, width, channels] = network.image_shape();
     let given = args.data.as_deref().map(super::anywhere);
@@ -65,6 +65,20 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     let has_valid = splits.valid.is_some();
     let parts = |config| asap::train::parts(config, &splits.train, has_valid);
     let held_out = config.as_ref().map(parts).transpose()?;
+    // If the images have changed, so has the part that is held out.
+    let trained_on = match (args.split, &held_out) {
+        (Split::Train, Some((used, _))) => Some(used),
+        (Split::Valid, Some((used, out))) if !out.is_empty() => Some(used),
+        _ => None,
+    };
+    if let Some(used) = trained_on
+        && normalization_of(&splits.train, used)? != network.card().normalization
+    {
+        eprintln!(
+            "note: the images have changed since the training, so its split into training and held-out images cannot be reproduced; the \
+             network may have been trained on any of these"
+        );
+    }
     let (part, images) = match (args.split, held_out) {
         (Split::Train, Some((used, _))) => ("train", Some(splits.train.subset(&used)?)),
         (Split::Train, None) => ("train", Some(splits.train)),

@@ -48,6 +48,8 @@ struct Script<'a> {
 struct Job {
     /// Its name, and everything behind it.
     name: String,
+    /// The folder that its parts share.
+    folder: PathBuf,
     arguments: Vec<String>,
     shards: usize,
     /// True if they say how many threads there are.
@@ -152,11 +154,11 @@ impl Job {
                 )));
             }
         };
-        if resume.is_none() && parsed.common.out.is_none() {
+        let Some(folder) = resume.or(parsed.common.out.as_deref()).map(Path::to_owned) else {
             return Err(usage(
                 "the command after --: expected --out PATH, in which all parts join, found none",
             ));
-        }
+        };
         let shards = divided.shards.unwrap_or(runs);
         if shards == 0 || shards > runs {
             return Err(usage(&format!(
@@ -164,7 +166,16 @@ impl Job {
             )));
         }
         let has_threads = parsed.common.threads.is_some();
-        Ok(Self { name: arguments[0].clone(), arguments, shards, has_threads })
+        Ok(Self { name: arguments[0].clone(), folder, arguments, shards, has_threads })
+    }
+
+    /// A name of at most 63 lower-case letters, digits and dashes, by which studies at the same time are told apart.
+    fn kubernetes_name(&self) -> String {
+        const LONGEST: usize = 40;
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let folder: String = self.folder.to_string_lossy().chars().map(plain).collect();
+        let end = &folder[folder.len().saturating_sub(LONGEST)..];
+        format!("asap-{}-{end}", self.name).trim_matches('-').to_owned()
     }
 
     fn words(&self) -> String {
@@ -230,7 +241,7 @@ fn slurm(job: &Job, cpus: u32) -> anyhow::Result<String> {
 }
 
 fn kubernetes(job: &Job, cpus: u32, image: &str, claim: &str) -> String {
-    let Job { name, shards, arguments, .. } = job;
+    let Job { shards, arguments, .. } = job;
     // A string of JSON is one of YAML.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let mut words = vec!["asap".to_owned()];
@@ -241,7 +252,7 @@ fn kubernetes(job: &Job, cpus: u32, image: &str, claim: &str) -> String {
         "apiVersion: batch/v1\n\
          kind: Job\n\
          metadata:\n\
-         \x20 name: asap-{name}\n\
+         \x20 name: {}\n\
          spec:\n\
          \x20 completionMode: Indexed\n\
          \x20 completions: {shards}\n\
@@ -265,6 +276,7 @@ fn kubernetes(job: &Job, cpus: u32, image: &str, claim: &str) -> String {
          \x20     volumes:\n\
          \x20     - name: work\n\
          \x20       persistentVolumeClaim: {{claimName: {}}}\n",
+        job.kubernetes_name(),
         3 * shards,
         quoted(image),
         command.join(", "),

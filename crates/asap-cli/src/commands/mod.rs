@@ -32,7 +32,7 @@ use asap::settings::config::Config;
 use asap::{Layers, Outcome, Preset, RunFolder};
 use asap_data::{DataSpec, DatasetName};
 
-use crate::args::{Command, Common, Limits, MemoryLimit, Part, Settings, TimeLimit};
+use crate::args::{Command, Common, Limits, MemoryLimit, Part, Settings};
 use crate::output::shell_word;
 use crate::progress::Progress;
 
@@ -69,7 +69,7 @@ pub(crate) fn no_unused_folder(data: Option<&str>, dir: &Path) -> anyhow::Result
     match data.parse::<DataSpec>()? {
         DataSpec::Named(name) if name != DatasetName::Embedded => Ok(()),
         _ => Err(crate::failure::Usage(format!(
-            "--data-dir {dir}: is the folder of a data set known by name, as in --data cifar10, and would not be read for --data {data}; \
+            "--data-dir {dir}: applies only to data sets known by name, such as --data cifar10, and not to --data {data}; \
              for your own images use --data {dir}"
         ))
         .into()),
@@ -140,18 +140,16 @@ pub(crate) fn decided() -> Vec<&'static str> {
     search.chain(DECIDED_LENGTH).chain(DECIDED_SIZE).collect()
 }
 
-/// Refuses settings that a time decides.
+/// Refuses settings that a flag decides, if it is given.
 pub(crate) fn no_decided_settings(
-    limit: TimeLimit,
+    flag: Option<&str>,
     layers: &Layers,
     keys: &[&str],
 ) -> anyhow::Result<()> {
-    if limit.time.is_none() {
-        return Ok(());
-    }
+    let Some(flag) = flag else { return Ok(()) };
     match given(layers, keys) {
         Some((key, value, origin)) => Err(crate::failure::Usage(format!(
-            "--time: decides {key}, but found {key} = {value} ({origin}); leave out one of them"
+            "{flag}: decides {key}, but found {key} = {value} ({origin}); leave out one of them"
         ))
         .into()),
         None => Ok(()),

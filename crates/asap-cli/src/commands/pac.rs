@@ -60,6 +60,6 @@ fn decisions(rates: &PacRates) -> String {
                 100.0 * rates.decided
             )
         }
-        None => "None came to a decision.".to_owned(),
+        None => "No run decided within these steps.".to_owned(),
     }
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::args::{Common, PredictArgs};
 use crate::failure::Usage;
+use crate::output::counted;
 
 /// Number of files read, and then classified, at a time.
 const FILES: usize = 256;
@@ -189,12 +190,23 @@ fn pictures(
         eprintln!("note: left out {count} hidden entries, or ones that systems make, in {folder}");
     }
     entries.sort();
+    let mut others = Vec::new();
     for entry in entries {
         if entry.is_dir() {
             pictures(&entry, seen, files)?;
         } else if is_image(&entry) {
             files.push(entry);
+        } else {
+            others.push(entry);
         }
+    }
+    if let [first, ..] = &others[..] {
+        eprintln!(
+            "note: left out {} without an image's extension ({}), such as {}",
+            counted(others.len(), "file"),
+            IMAGE_ENDINGS.join(", "),
+            first.display()
+        );
     }
     Ok(())
 }

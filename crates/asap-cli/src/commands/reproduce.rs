@@ -105,7 +105,7 @@ fn with_the_papers_method(
 /// Each method of ours with the paper's rows of it.
 fn beside(ours: &Comparison, paper: &[Searched]) -> anyhow::Result<String> {
     let mut text = format!(
-        "{:<21} {:>16} {:>9} {:>12} | {:<22} {:>12} {:>9} {:>9}\n",
+        "{:<21} {:>16} {:>9} {:>12} | {:<22} {:>14} {:>9} {:>9}\n",
         "method",
         "test error",
         "weights",
@@ -121,7 +121,7 @@ fn beside(ours: &Comparison, paper: &[Searched]) -> anyhow::Result<String> {
             "{:<21} {:>16} {:>9} {:>12}",
             row.method,
             or_dash(row.error.as_ref().map(spread)),
-            or_dash(row.params.map(|params| format!("{:.2} M", params.mean / 1e6))),
+            or_dash(row.params.map(|params| weights(params.mean))),
             or_dash(row.search_seconds.map(|seconds| duration(seconds.mean))),
         );
         let theirs: Vec<String> = paper
@@ -130,9 +130,9 @@ fn beside(ours: &Comparison, paper: &[Searched]) -> anyhow::Result<String> {
             .map(|theirs| {
                 let deviation = theirs.deviation.map(|deviation| format!(" ± {deviation:.2}"));
                 format!(
-                    "{:<22} {:>12} {:>9} {:>9}",
+                    "{:<22} {:>14} {:>9} {:>9}",
                     theirs.architecture,
-                    format!("{:.2}{}", theirs.error, deviation.unwrap_or_default()),
+                    format!("{:.2}{} %", theirs.error, deviation.unwrap_or_default()),
                     format!("{:.1} M", theirs.params),
                     or_dash(theirs.gpu_days.map(|days| days.to_string())),
                 )
@@ -201,7 +201,7 @@ fn transfers_beside(ours: &TransferTable, path: &str) -> anyhow::Result<String> 
             "{:<15} {:<24} {:>9} {:>16} {:>14}",
             row.cell,
             data.display().to_string(),
-            or_dash(row.params.map(|params| format!("{:.2} M", params as f64 / 1e6))),
+            or_dash(row.params.map(|params| weights(params as f64))),
             or_dash(row.error.as_ref().map(spread)),
             or_dash(Transferred::error(&row.cell, &row.data).map(|error| format!("{error} %"))),
         )?;
@@ -214,4 +214,9 @@ fn transfers_beside(ours: &TransferTable, path: &str) -> anyhow::Result<String> 
         "the paper's: with the training recipe of DARTS, where it has the data set\nreport: {path}/report.html"
     )?;
     Ok(text)
+}
+
+/// A number of weights, short.
+fn weights(count: f64) -> String {
+    if count < 1e6 { format!("{:.1} k", count / 1e3) } else { format!("{:.2} M", count / 1e6) }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use asap::RunFolder;
 use asap::jobs::dry_run;
 use asap::jobs::planned::Plan as _;
-use asap::jobs::search_and_train::{Repeats, Run};
+use asap::jobs::search_and_train::{FEWEST_IMAGES, Repeats, Run};
 use asap::run::tables::{Final, RunResult};
 
 use super::{search, train};
@@ -24,7 +24,11 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
         None => {
             let mut layers = super::layers(&args.settings, common)?;
             super::limit(&mut layers, args.limits);
-            super::no_decided_settings(args.limit, &layers, &super::decided())?;
+            super::no_decided_settings(
+                args.limit.time.map(|_| "--time"),
+                &layers,
+                &super::decided(),
+            )?;
             let config = layers.resolve()?;
             let mut progress = Progress::new();
             if args.dry_run {
@@ -37,7 +41,15 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
                     "One search and the training of its cell were tried; the short trainings of the final and other sizes \
                      add to the time."
                 };
-                let text = format!("{search}\n\n{training}\n{left_out}");
+                let data = &costs.search.outline.data;
+                let images = data.train_images + data.valid_images;
+                let few = match images < FEWEST_IMAGES && !args.no_final {
+                    true => format!(
+                        "\nasap run would not search on {images} training images (fewer than {FEWEST_IMAGES}); it would train a plain network."
+                    ),
+                    false => String::new(),
+                };
+                let text = format!("{search}\n\n{training}\n{left_out}{few}");
                 let text = super::dry_text(&config, &text)?;
                 return output::print(common.json, &costs, &text);
             }
@@ -79,7 +91,7 @@ fn text(result: &RunResult, folder: &RunFolder) -> anyhow::Result<String> {
         for candidate in candidates {
             writeln!(
                 text,
-                "{:<20} accuracy {} after {}; {} weights, {:.1} M multiply-adds{}",
+                "{:<20} held-out accuracy {:>7} after {}; {} weights, {:.1} M multiply-adds{}",
                 candidate.name,
                 percent(candidate.accuracy),
                 output::counted(candidate.epochs, "epoch"),

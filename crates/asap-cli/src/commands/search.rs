@@ -7,7 +7,6 @@ use asap::jobs::dry_run::{self, SearchCosts};
 use asap::jobs::{Job, Resumed, fit, load};
 use asap::run::record::SearchOutline;
 use asap::{RunFolder, Search, SearchResult};
-use asap_core::SURE;
 
 use crate::args::{Common, SearchArgs};
 use crate::output::{self, counted, duration, megabytes, shell_word};
@@ -23,7 +22,11 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(method) = args.method {
         layers.put("search.method", method.name());
     }
-    super::no_decided_settings(args.limit, &layers, &["search.epochs", "search.seconds"])?;
+    super::no_decided_settings(
+        args.limit.time.map(|_| "--time"),
+        &layers,
+        &["search.epochs", "search.seconds"],
+    )?;
     let mut config = layers.resolve()?;
     let mut progress = Progress::new();
     let images = match args.limit.time {
@@ -109,24 +112,8 @@ fn report(result: &SearchResult, folder: &RunFolder, common: &Common) -> anyhow:
     for warning in &result.warnings {
         eprintln!("warning: {warning}");
     }
-    let (sure, choices) = result.sure_choices();
-    let decided = if choices > 0 {
-        format!(
-            "{sure} of {choices} choices are at least {:.0} % sure; {} were still open and went to the best candidate",
-            100.0 * SURE,
-            result.fallback.len()
-        )
-    } else if result.decided_by_annealing {
-        "every choice made by annealing".to_owned()
-    } else if result.fallback.is_empty() {
-        format!("made by {}", result.method)
-    } else {
-        format!("{} choices made by largest probability", result.fallback.len())
-    };
-    let accuracies = result.valid_accuracy.zip(result.derived_valid_accuracy);
-    let accuracy = accuracies.map_or("not measured by this method".to_owned(), |(whole, cell)| {
-        format!("{:.2} % (search network), {:.2} % (final cell only)", 100.0 * whole, 100.0 * cell)
-    });
+    let decided = result.decisions();
+    let accuracy = result.accuracies().unwrap_or("not measured by this method".to_owned());
     let kinds = result.genotype.family().kinds().iter();
     let pictures: Vec<String> = kinds.map(|kind| format!("{path}/{kind}.svg")).collect();
     let text = format!(

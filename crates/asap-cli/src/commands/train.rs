@@ -35,8 +35,9 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(family) = design.family().filter(|&family| family != Family::default()) {
         layers.put("space", family.name());
     }
-    super::no_decided_settings(args.limit, &layers, &super::DECIDED_LENGTH)?;
+    super::no_decided_settings(args.limit.time.map(|_| "--time"), &layers, &super::DECIDED_LENGTH)?;
     let mut config = layers.resolve()?;
+    config.check_without_search()?;
     let place = super::place(common, "train");
     let mut progress = Progress::new();
     let images = match args.limit.time {
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
         drop(images);
         let plan = Plan {
             cells: vec![NamedCell { name, design }],
-            data: vec![config.data.source.clone()],
+            data: vec![super::anywhere(&config.data.source)],
             seeds: config.seeds(args.repeat),
         };
         let shard = super::shard(args.part, common, false, plan.runs())?;
@@ -170,15 +171,17 @@ fn text(result: &TrainResult, folder: &RunFolder) -> String {
             test.images
         )
     });
-    let valid = result.valid_accuracy.map_or("no validation images".to_owned(), |last| {
-        let (epoch, best) = result.best.unwrap_or((result.epochs, last));
-        format!(
-            "{} after the last epoch; {} after epoch {}",
-            percent(last),
-            percent(best),
-            epoch + 1
-        )
-    });
+    let valid = result.valid_accuracy.zip(result.best).map_or(
+        "no validation images".to_owned(),
+        |(last, (epoch, best))| {
+            format!(
+                "{} after the last epoch; {} after epoch {}",
+                percent(last),
+                percent(best),
+                epoch + 1
+            )
+        },
+    );
     format!(
         "test error           {test}\n\
          validation accuracy  {valid}\n\

@@ -18,6 +18,15 @@ fn mistakes_are_named_and_end_with_2() {
     refused(&["bench", "search", "--alive", "s3,conv"], at, &["conv", "sep_conv_3x3"]);
     refused(&["search", "--set", "search.epoch=3"], at, &["search.epoch", "search.epochs"]);
     refused(&["search", "--set", "search.epochs=many"], at, &["epochs"]);
+    let misspelt = ["search", "--set", "serch.epochs=3"];
+    refused(
+        &misspelt,
+        at,
+        &["`serch.epochs`; expected search.epochs or train.epochs; asap config"],
+    );
+    let cold = ["search", "--set", "search.relaxation=mixture", "--set"];
+    let cold = [&cold[..], &["annealing.initial_temperature=0.05"]].concat();
+    refused(&cold, at, &["annealing.initial_temperature: expected at least 0.1"]);
     refused(&["search", "--set", "search.batch=0"], at, &["search.batch", "at least 1"]);
     refused(&["search", "--set", "annealing.decay=1.5"], at, &["annealing.decay", "1.5"]);
     refused(&["search", "--device", "abacus"], at, &["abacus", "cpu"]);
@@ -90,9 +99,9 @@ fn options_that_would_change_nothing_are_refused() {
         refused(&cells, at, &["--cells 9: resnet-20 has no cells", "leave it out"]);
     }
     let folder = ["search", "--data-dir", "photos"];
-    refused(&folder, at, &["would not be read for --data embedded", "--data photos"]);
+    refused(&folder, at, &["not to --data embedded", "--data photos"]);
     let folder = ["data", "check", "photos/", "--data-dir", "cifar"];
-    refused(&folder, at, &["would not be read for --data photos/", "--data cifar"]);
+    refused(&folder, at, &["not to --data photos/", "--data cifar"]);
     let named = ["search", "--set", "data.source=cifar10", "--data-dir", "nowhere"];
     refused(&named, at, &["cifar10", "nowhere"]);
     let source = ["transfer", "--cells", "ASAP", "--set", "data.source=cifar10"];
@@ -117,6 +126,18 @@ fn mistakes_of_a_training_are_named_and_end_with_2() {
     );
     refused(&["train", "--cell", "ASAP", "--repeat", "0"], at, &["at least one seed"]);
     refused(&["transfer", "--cells", "ASAP,ASAP"], at, &["ASAP", "twice"]);
+    // Settings that would be dropped.
+    let inherit = ["--set", "train.inherit=true"];
+    refused(
+        &[&["train", "--cell", "ASAP"], &inherit[..]].concat(),
+        at,
+        &["train.inherit", "asap run"],
+    );
+    refused(&[&["transfer", "--cells", "ASAP"], &inherit[..]].concat(), at, &["train.inherit"]);
+    let held_out = ["run", "--set", "search.held_out=0.4"];
+    refused(&held_out, at, &["search.held_out: expected 0 with a final", "found 0.4"]);
+    let minutes = ["compare", "--minutes", "1", "--set", "search.epochs=3"];
+    refused(&minutes, at, &["--minutes: decides search.epochs"]);
     refused(&["run", "--repeat-train", "0"], at, &["at least one"]);
     refused(&["run", "--data", "nowhere"], at, &["nowhere"]);
     fs::create_dir(at.join("empty")).unwrap();

@@ -71,13 +71,66 @@ fn a_network_is_tested_on_the_images_of_its_own_run() {
     assert_eq!(tested(&["run", "--data", "moved"], at), own);
     fs::rename(&moved, at.join("photos")).unwrap();
 
+    let held_out = ["evaluate", "run", "--split", "valid"];
+    let output = asap(&held_out, at);
+    assert!(
+        output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("changed")
+    );
     // Images that are added change sides with no other one, and are told.
     stripes(&at.join("photos"), ["lying", "standing"], 60, 40);
+    let note = asap(&held_out, at).stderr;
+    let note = String::from_utf8_lossy(&note);
+    assert!(note.contains("the images have changed since the training"), "{note}");
     let output = asap(&["evaluate", "run", "--json"], at);
     let note = String::from_utf8_lossy(&output.stderr);
     let count = own["images"].as_u64().unwrap();
     assert!(note.contains(&format!("it had {count}, there are")), "{note}");
     assert!(json(&output)["images"].as_u64().unwrap() > count);
+}
+
+#[test]
+fn all_runs_of_a_command_have_the_same_images() {
+    let here = tempfile::tempdir().unwrap();
+    let at = here.path();
+    let elsewhere = at.join("elsewhere");
+    stripes(&at.join("photos"), ["lying", "standing"], 0, 30);
+    stripes(&elsewhere.join("photos"), ["lying", "standing"], 0, 70);
+    let train = ["train", "--network", "resnet-8", "--set", "data.source=photos", "--repeat", "2"];
+    let few = ["--set", "train.channels=4", "--set", "train.epochs=1", "--shard", "1/2", "--out"];
+    for out in ["one", "two"] {
+        assert!(asap(&[&train[..], &few, &[out]].concat(), at).status.success());
+    }
+    // The images of the first run, and not those of that name where the second one is started.
+    let table = json(&asap(&["train", "--resume", "../one", "--json"], &elsewhere));
+    assert!(
+        table["rows"][0]["data"]
+            .as_str()
+            .unwrap()
+            .ends_with(&at.join("photos").display().to_string())
+    );
+    let images = |run: &str| {
+        let result = fs::read(at.join(run).join("result.json")).unwrap();
+        serde_json::from_slice::<Value>(&result).unwrap()["data"]["train_images"].clone()
+    };
+    assert_eq!(images("one/resnet-8-photos-0"), images("one/resnet-8-photos-1"));
+
+    // Other commands look at them, too, wherever the path came from.
+    let compare = ["compare", "--methods", "random", "--seeds", "2", "--no-train", "--out", "c"];
+    let part = ["--set", "data.source=photos", "--shard", "1/2"];
+    assert!(asap(&[&compare[..], &part].concat(), at).status.success());
+    stripes(&at.join("photos"), ["lying", "standing"], 30, 10);
+    refused(
+        &["compare", "--resume", "c"],
+        at,
+        &["photos: expected the same images as in the earlier"],
+    );
+    let output = asap(&["train", "--resume", "two"], at);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{text}");
+    assert!(
+        text.contains("expected the same images as in the earlier runs (48 + 0 + 12 of 8x8x1"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -217,6 +270,7 @@ fn names_in_other_encodings_make_whole_lines() {
     fs::copy(at.join("photos/lying/2.png"), at.join("new/plain.png")).unwrap();
     fs::copy(at.join("photos/lying/2.png"), at.join("new/.thumbnails/plain.png")).unwrap();
     fs::write(at.join("new/._plain.png"), "resource fork").unwrap();
+    fs::write(at.join("new/IMG_1.heic"), "not read").unwrap();
     std::os::unix::fs::symlink("../new", at.join("new/circle")).unwrap();
     let lines = |output: &[u8]| -> Vec<Value> {
         let text = std::str::from_utf8(output).unwrap().lines();
@@ -225,6 +279,8 @@ fn names_in_other_encodings_make_whole_lines() {
     let output = asap(&["predict", "run", "new", "--json"], at);
     let found = lines(&output.stdout);
     assert!(output.status.success() && found.len() == 2, "{found:?}");
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(notes.contains("left out 1 file without an image's extension"), "{notes}");
     assert_eq!(found[0]["path"], "new/na\u{fffd}ve.png");
 
     let predict = |list: &[u8]| {

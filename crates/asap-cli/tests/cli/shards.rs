@@ -180,9 +180,13 @@ fn commands_and_scripts() {
     let cluster = ["jobs", "script", "kubernetes", "--image", "registry/asap:1", "--claim", "work"];
     let cluster = asap(&[&cluster[..], &compare].concat(), at);
     let cluster = String::from_utf8(cluster.stdout).unwrap();
-    for part in
-        ["completions: 4\n", "completionMode: Indexed\n", "\"my study\"", "name: ASAP_SHARDS"]
-    {
+    for part in [
+        "\n  name: asap-compare-my-study\n",
+        "completions: 4\n",
+        "completionMode: Indexed\n",
+        "\"my study\"",
+        "name: ASAP_SHARDS",
+    ] {
         assert!(cluster.contains(part), "{cluster}");
     }
 

@@ -182,7 +182,7 @@ fn arrays_that_are_not_used_are_told() {
     zip.finish().unwrap();
     let splits = folder.read();
     assert_eq!((splits.train.len(), splits.test.is_none()), (2, true));
-    says(&splits.warnings.join("\n"), &["ignored the arrays x_test, y_valid: the known ones are"]);
+    says(&splits.warnings.join("\n"), &["ignored the arrays x_test, y_valid: only these are read"]);
 }
 
 #[test]
@@ -293,11 +293,11 @@ fn parquet_with_a_hash_in_its_names() {
 #[test]
 fn images_beside_parquet_are_told() {
     let folder = Folder::copy(&fixture("parquet/snappy"));
-    assert!(!folder.read().warnings.join("").contains("beside them"));
+    assert!(!folder.read().warnings.join("").contains("next to the Parquet files"));
     folder.image("data/cat.png", 0);
     folder.image("dog/0.png", 0);
     let notes = folder.read().warnings.join("\n");
-    says(&notes, &["the Parquet files, and not the 2 image files beside them, such as"]);
+    says(&notes, &["ignored 2 image files next to the Parquet files, such as"]);
 }
 
 #[test]

@@ -17,7 +17,6 @@ use crate::error::Error;
 use crate::jobs;
 use crate::jobs::fit::{self, Share, Size};
 use crate::jobs::planned::{self, Planned, at_least_one};
-use crate::memory::reset_peak;
 #[cfg(feature = "report")]
 use crate::report;
 use crate::run::folder::{self as run_folder, RunFolder};
@@ -239,7 +238,6 @@ impl Compare {
             config.search.seconds = (60.0 * minutes).max(1.0);
         }
         observer.on_event(Event::Begin(&format!("{method}, seed {seed}: search")));
-        reset_peak();
         let Outcome::Finished(search) = jobs::search(&path, &config, Some(images), observer, stop)?
         else {
             return Ok(Outcome::Stopped);
@@ -301,23 +299,26 @@ impl Compare {
     ) -> Result<usize, Error> {
         let method = config.search.method;
         let of_seed = |seed: &u64| self.path(format!("search-{method}-{seed}"));
-        let mut begun = self.plan.seeds.iter().map(of_seed);
-        let _lock = self.lock_to_write()?;
-        let mut decided: BTreeMap<MethodName, usize> =
-            self.folder.read_json(EPOCHS)?.unwrap_or_default();
-        let earlier = decided.get(&method).copied();
-        if let Some(epochs) = earlier.or_else(|| {
+        let begun = || {
+            let mut begun = self.plan.seeds.iter().map(of_seed);
             let (_, config) = begun.find_map(|path| RunFolder::open(&path).ok())?;
             Some(config.search.epochs)
-        }) {
+        };
+        let decided = || -> Result<BTreeMap<MethodName, usize>, Error> {
+            Ok(self.folder.read_json(EPOCHS)?.unwrap_or_default())
+        };
+        if let Some(epochs) = decided()?.get(&method).copied().or_else(begun) {
             return Ok(epochs);
         }
         let search = Search::new(config.clone(), images.clone())?;
         let epochs = ((60.0 * minutes / search.seconds_per_epoch(60.0 * minutes)?) as usize).max(1);
+        // Others were not kept waiting meanwhile, and one may have been faster.
+        let _lock = self.lock_to_write()?;
+        let mut decided = decided()?;
+        let epochs = *decided.entry(method).or_insert(epochs);
         let time = duration(60.0 * minutes);
         let note = format!("{method}: {} in {time}", counted(epochs, "epoch"));
         observer.on_event(Event::Note(&note));
-        decided.insert(method, epochs);
         self.folder.write_json(EPOCHS, &decided)?;
         Ok(epochs)
     }

@@ -129,6 +129,7 @@ pub fn training(
     let batch = train.batch.min((images.train.len().min(seen) / STEPS).max(SMALLEST_BATCH));
     // The workers share it.
     let batch = (batch - batch % config.workers).max(config.workers);
+    let lowered = batch < train.batch;
     train.lr *= batch as f64 / train.batch as f64;
     train.batch = batch;
     if images.test.is_some() {
@@ -154,7 +155,7 @@ pub fn training(
     if epochs == 0 && share.must && fitting < all {
         // What was chosen among others, on fewer images, is not given up.
         config.train.images = fitting;
-        steps = fitting.div_ceil(batch);
+        steps = fitting / batch;
         (epochs, seconds_per_epoch) = (1, seconds_per_epoch * fitting as f64 / all as f64);
         of_images = format!(" ({fitting} of {all} images, since an epoch of all does not fit)");
     }
@@ -174,8 +175,9 @@ pub fn training(
     // No time may be left for a training that is made in any case.
     let fits = train.epochs == epochs && of_images.is_empty();
     train.seconds = if fits { seconds } else { expected };
+    let rate = if lowered { format!(" (rate {:.3})", train.lr) } else { String::new() };
     let plan = format!(
-        "{channels} channels ({} weights, {:.1} M multiply-adds), {} of {steps} steps of {batch} images{of_images}{without}{mixed}, about {}",
+        "{channels} channels ({} weights, {:.1} M multiply-adds), {} of {steps} steps of {batch} images{of_images}{rate}{without}{mixed}, about {}",
         cost.params,
         cost.multiply_adds as f64 / 1e6,
         counted(train.epochs, "epoch"),

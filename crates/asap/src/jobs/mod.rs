@@ -23,6 +23,7 @@ use asap_kernels::{Level, Precision};
 use serde::de::DeserializeOwned;
 
 use crate::error::Error;
+use crate::jobs::planned::Plan as _;
 use crate::run::driver;
 use crate::run::epochs::Epochs;
 use crate::run::folder::{
@@ -91,6 +92,12 @@ impl Job<Search> {
     ) -> Result<Resumed<Search, SearchResult>, Error> {
         let (folder, config) = open(path, threads)?;
         let lock = folder.lock()?;
+        if is_untouched(path) && folder.file(GENOTYPE_JSON).exists() {
+            return Err(Error::RunFolder {
+                path: path.to_owned(),
+                problem: "expected the folder of a search, found that of a training; resume it with asap train".to_owned(),
+            });
+        }
         resume(folder, lock, &config, None, observer, Search::new)
     }
 
@@ -206,6 +213,24 @@ pub fn train(
 
 fn open(path: &Path, threads: Option<usize>) -> Result<(RunFolder, Config), Error> {
     let (folder, mut config) = RunFolder::open(path)?;
+    let plans = [
+        (search_and_train::Repeats::FILE, Some(search_and_train::Repeats::COMMAND)),
+        (compare::Plan::FILE, Some(compare::Plan::COMMAND)),
+        (transfer::Plan::FILE, Some(transfer::Plan::COMMAND)),
+        (queries::FILE, None),
+    ];
+    if let Some((_, command)) = plans.into_iter().find(|(plan, _)| folder.file(plan).exists()) {
+        let remedy = match command {
+            Some(command) => format!("resume it with: {command} --resume {}", path.display()),
+            None => "start that command again in another folder".to_owned(),
+        };
+        return Err(Error::RunFolder {
+            path: path.to_owned(),
+            problem: format!(
+                "expected the folder of one search or training, found that of a command with several; {remedy}"
+            ),
+        });
+    }
     config.threads = threads.unwrap_or(config.threads);
     Ok((folder, config))
 }

@@ -1,13 +1,15 @@
 //! The folder of a command with several runs: their common settings, and their plan.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use asap_data::Splits;
-use serde::Serialize;
+use asap_data::{Dataset, Splits, fnv1a};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::jobs;
@@ -39,6 +41,49 @@ pub trait Plan: Clone + Serialize + DeserializeOwned + Sync {
     /// # Errors
     /// Names the problem.
     fn check(&self, config: &Config, observer: &mut dyn Observer) -> Result<Option<Splits>, Error>;
+}
+
+/// The file that says which images the runs have.
+const IMAGES: &str = "images.json";
+
+/// What tells the images of a data set from others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Identity {
+    train: usize,
+    valid: usize,
+    test: usize,
+    /// Height, width and channels.
+    shape: [usize; 3],
+    /// A hash of the classes, and of the labels of every part.
+    labels: String,
+}
+
+impl Identity {
+    fn of(images: &Splits) -> Self {
+        let count = |part: &Option<Dataset>| part.as_ref().map_or(0, Dataset::len);
+        let mut bytes = images.train.classes().join("\n").into_bytes();
+        for (part, data) in images.parts() {
+            bytes.extend(part.as_bytes());
+            bytes.extend(data.labels().iter().flat_map(|label| label.to_le_bytes()));
+        }
+        Self {
+            train: images.train.len(),
+            valid: count(&images.valid),
+            test: count(&images.test),
+            shape: images.train.image_shape(),
+            labels: format!("{:016x}", fnv1a(&bytes)),
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { train, valid, test, shape: [height, width, channels], .. } = self;
+        write!(
+            f,
+            "{train} + {valid} + {test} of {height}x{width}x{channels} for training, validation and tests"
+        )
+    }
 }
 
 /// How long a shard waits for the others, and how often it looks.
@@ -77,6 +122,7 @@ impl<P: Plan> Planned<P> {
         observer: &mut dyn Observer,
     ) -> Result<Self, Error> {
         let started = Instant::now();
+        let config = &config.from_anywhere();
         let planned = |folder, read| {
             let (config, plan, read) = (config.clone(), plan.clone(), Mutex::new(read));
             Self { folder, config, plan, shard, started, read }
@@ -91,6 +137,7 @@ impl<P: Plan> Planned<P> {
         };
         check_divisible(&plan, config, shard)?;
         let read = if RunFolder::open(path).is_err() { check(observer)? } else { None };
+        let asked = Instant::now();
         loop {
             if RunFolder::open(path).is_ok() {
                 let begun = Self::open(path)?;
@@ -100,7 +147,7 @@ impl<P: Plan> Planned<P> {
             match Self::begin(place, config, &plan) {
                 Ok(folder) => return Ok(planned(folder, read)),
                 // Another shard is about to create it.
-                Err(_) if path.join(LOCK).exists() && started.elapsed() < PATIENCE => {
+                Err(_) if path.join(LOCK).exists() && asked.elapsed() < PATIENCE => {
                     thread::sleep(PAUSE);
                 }
                 Err(error) => return Err(error),
@@ -202,7 +249,36 @@ impl<P: Plan> Planned<P> {
     /// The images of its runs.
     pub(crate) fn images(&self, observer: &mut dyn Observer) -> Result<Splits, Error> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner).take();
-        read.map_or_else(|| jobs::load(&self.config, observer), Ok)
+        let images = read.map_or_else(|| jobs::load(&self.config, observer), Ok)?;
+        self.check_images(&self.config.data.source, &images)?;
+        Ok(images)
+    }
+
+    /// Refuses images of a data set that are not those of the runs before, as far as numbers, classes and labels show.
+    pub(crate) fn check_images(&self, data: &str, images: &Splits) -> Result<(), Error> {
+        let _lock = self.lock_to_write()?;
+        let mut known: BTreeMap<String, Identity> =
+            self.folder.read_json(IMAGES)?.unwrap_or_default();
+        let found = Identity::of(images);
+        match known.get(data) {
+            Some(expected) if *expected == found => Ok(()),
+            Some(expected) if expected.to_string() == found.to_string() => Err(Error::RunFolder {
+                path: self.folder.path().to_owned(),
+                problem: format!(
+                    "{data}: expected the same images as in the earlier runs, found other labels; restore them, or start again in another folder"
+                ),
+            }),
+            Some(expected) => Err(Error::RunFolder {
+                path: self.folder.path().to_owned(),
+                problem: format!(
+                    "{data}: expected the same images as in the earlier runs ({expected}), found {found}; restore them, or start again in another folder"
+                ),
+            }),
+            None => {
+                known.insert(data.to_owned(), found);
+                self.folder.write_json(IMAGES, &known)
+            }
+        }
     }
 
     /// The folder of one of the runs.

@@ -23,6 +23,9 @@ use crate::settings::MethodName;
 use crate::settings::config::Config;
 use crate::tabular::Tabular;
 
+/// The file with the plan, in the folder.
+pub(crate) const FILE: &str = "queries.json";
+
 /// The methods to compare on a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -100,7 +103,8 @@ impl Plan {
                 searched.push(self.seeds.par_iter().map(of_seed).collect::<Result<Vec<_>, _>>()?);
             }
             let table = self.table(&columns, &searched);
-            let (folder, _lock) = RunFolder::create_locked(place, config, |_| Ok(()))?;
+            let (folder, _lock) =
+                RunFolder::create_locked(place, config, |folder| folder.write_json(FILE, self))?;
             #[cfg(feature = "report")]
             report::write_queries(&folder, config, &table)?;
             folder.write_json(RESULT, &table)?;

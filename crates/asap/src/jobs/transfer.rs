@@ -54,7 +54,8 @@ impl planned::Plan for Plan {
         latency_differs(config)
     }
 
-    fn check(&self, _: &Config, _: &mut dyn Observer) -> Result<Option<Splits>, Error> {
+    fn check(&self, config: &Config, _: &mut dyn Observer) -> Result<Option<Splits>, Error> {
+        config.check_without_search()?;
         at_least_one([
             ("cell", self.cells.is_empty()),
             ("data set", self.data.is_empty()),
@@ -120,7 +121,7 @@ impl Transfer {
                 RunFolder::open(&path).is_ok_and(|(run, _)| run.file(run_folder::RESULT).exists());
             let images = match done {
                 true => Ok(None),
-                false => images_of(training, &config, &mut read, observer).map(Some),
+                false => self.images_of(training, &config, &mut read, observer).map(Some),
             };
             let made = images.and_then(|images| {
                 jobs::train(&path, &config, design, images, None, observer, stop)
@@ -137,6 +138,24 @@ impl Transfer {
             self.write(&failures)?;
         }
         Ok(Outcome::Finished(Box::new(self.write(&failures)?)))
+    }
+
+    /// The images of a training; those of the one before are kept, since trainings on the same ones follow each other.
+    fn images_of<'a, 'b>(
+        &self,
+        training: &Training<'a>,
+        config: &Config,
+        read: &'b mut Option<(&'a str, Splits)>,
+        observer: &mut dyn Observer,
+    ) -> Result<&'b Splits, Error> {
+        if read.as_ref().is_none_or(|(data, _)| *data != training.data) {
+            // The old ones go first: both need not fit into memory.
+            *read = None;
+            let images = jobs::load(config, observer)?;
+            self.check_images(training.data, &images)?;
+            *read = Some((training.data, images));
+        }
+        Ok(&read.as_ref().expect("just read").1)
     }
 
     /// About how long a training takes, in any unit: the multiply-adds of its network on images of 32x32. How many images there are is not known.
@@ -190,21 +209,6 @@ impl Transfer {
         report::write_transfer(&self.folder, &self.config, &table, links.into_iter())?;
         Ok(table)
     }
-}
-
-/// The images of a training; those of the one before are kept, since trainings on the same ones follow each other.
-fn images_of<'a, 'b>(
-    training: &Training<'a>,
-    config: &Config,
-    read: &'b mut Option<(&'a str, Splits)>,
-    observer: &mut dyn Observer,
-) -> Result<&'b Splits, Error> {
-    if read.as_ref().is_none_or(|(data, _)| *data != training.data) {
-        // The old ones go first: both need not fit into memory.
-        *read = None;
-        *read = Some((training.data, jobs::load(config, observer)?));
-    }
-    Ok(&read.as_ref().expect("just read").1)
 }
 
 /// The reasons of the trainings that failed in this process, by their folders.

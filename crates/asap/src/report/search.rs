@@ -52,30 +52,14 @@ pub(crate) fn write(
 }
 
 fn outcome(html: &mut String, result: &SearchResult) {
+    let accuracies = result.accuracies().map(|text| format!("Validation accuracy: {text}. "));
     let _ = write!(
         html,
-        "<p>{}{} epochs, {:.0} s. {}</p>",
-        result.valid_accuracy.zip(result.derived_valid_accuracy).map_or(
-            String::new(),
-            |(whole, cell)| {
-                format!(
-                    "Validation accuracy {}, and {} with only the final cell. ",
-                    percent(whole),
-                    percent(cell)
-                )
-            }
-        ),
+        "<p>{}{} epochs, {:.0} s. Decisions: {}.</p>",
+        accuracies.unwrap_or_default(),
         result.epochs,
         result.seconds,
-        match result.sure_choices() {
-            (_, 0) if result.decided_by_annealing =>
-                "Every choice was made by annealing.".to_owned(),
-            (_, 0) => "Some choices were still open at the end.".to_owned(),
-            (sure, all) => format!(
-                "{sure} of {all} choices are at least 95 % sure; {} were still open at the end and went to the best candidate.",
-                result.fallback.len()
-            ),
-        },
+        result.decisions(),
     );
     notes(html, &result.warnings);
     cells(html, &result.genotype);

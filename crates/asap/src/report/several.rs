@@ -184,7 +184,7 @@ pub(crate) fn write_comparison(
     let rows = result.rows.iter().map(|row| {
         vec![
             row.method.to_string(),
-            row.error.map_or(0, |error| error.count).to_string(),
+            row.search_seconds.map_or(0, |seconds| seconds.count).to_string(),
             or_dash(row.error.as_ref().map(mean)),
             or_dash(row.params.map(|params| format!("{:.0}", params.mean))),
             or_dash(row.multiply_adds.map(|m| format!("{:.1} M", m.mean / 1e6))),
@@ -246,7 +246,9 @@ pub(crate) fn write_queries(
     table(&mut body, &head, rows);
     let _ = write!(
         body,
-        "<p>{} evaluations each. Accuracy: {}, of the cell that looked best by {}; in the table of {} cells their mean is {}. Better than:          percentage of all cells that are less accurate. Means over the seeds, with the standard deviation. Against random: difference of the          means in points, and its probability if there were none (permutation test).</p>",
+        "<p>{} evaluations each. Accuracy: {}, of the cell that looked best by {}; in the table of {} cells their mean is {}. Better than: \
+         percentage of all cells that are less accurate. Means over the seeds, with the standard deviation. Against random: difference of the \
+         means in points, and its probability if there were none (permutation test).</p>",
         result.evaluations,
         escape(&result.table.column),
         escape(&result.asked),
@@ -283,7 +285,7 @@ fn truths(body: &mut String, result: &Comparison, summary: &TabularSummary) {
             mean(&truth.accuracy),
             mean(&truth.percentile),
             mean(&truth.percentile_of_cost),
-            percent(truth.chance),
+            truth.chance(),
         ])
     });
     let head = ["method", "cells", "accuracy", "better than", "of no more multiply-adds", "chance"];

@@ -11,6 +11,7 @@ use asap_net::team::{Alone, gather};
 use asap_net::tensor_file::{self, Header};
 
 use crate::error::Error;
+use crate::memory::reset_peak;
 use crate::run::epochs::{Epochs, Position};
 use crate::run::folder::{CHECKPOINT, EVENTS, PREVIOUS, RESULT};
 use crate::run::pace::Pace;
@@ -70,6 +71,7 @@ pub(crate) fn restore<E: Epochs>(
     observer: &mut dyn Observer,
 ) -> Result<(), Error> {
     epochs.restore(state, &|problem| sink.refuse(problem))?;
+    epochs.check()?;
     let mut records: Vec<E::Record> = sink.events()?;
     let done = epochs.position().epoch;
     records.retain(|record| record.epoch() < done);
@@ -145,9 +147,11 @@ fn run_here<E: Epochs>(
     observer: &mut dyn Observer,
     stop: &AtomicBool,
 ) -> Result<Outcome<E::Result>, Error> {
+    reset_peak();
     // Records, checkpoints and reports take time too, which counts with the next epoch.
     let mut since = Instant::now();
     if (epochs.position().epoch, epochs.position().step) == (0, 0) {
+        epochs.check()?;
         epochs.begin(sink)?;
         save(epochs, sink)?;
     }

@@ -120,6 +120,11 @@ pub(crate) trait Epochs {
     /// True if there is another epoch.
     fn goes_on(&self) -> bool;
 
+    /// Finds what would be an error only after the last step, such as test images that cannot be read.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Writes everything that is known before the first step.
     fn begin(&self, _: &mut dyn Sink) -> Result<(), Error> {
         Ok(())

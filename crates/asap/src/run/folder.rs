@@ -51,7 +51,8 @@ pub const TENSORBOARD: &str = "events.out.tfevents.asap";
 /// The folder of the checkpoints.
 const CHECKPOINTS: &str = "checkpoint";
 /// What is written before the configuration.
-const EARLY: [&str; 5] = [CHECKPOINTS, GENOTYPE_JSON, "run.json", "compare.json", "transfer.json"];
+const EARLY: [&str; 6] =
+    [CHECKPOINTS, GENOTYPE_JSON, "run.json", "compare.json", "transfer.json", "queries.json"];
 /// Locked by the process that works in the folder.
 pub(crate) const LOCK: &str = ".lock";
 
@@ -427,6 +428,10 @@ fn weights_file(path: &Path) -> Result<PathBuf, Error> {
     inside.sort();
     match inside.len() {
         1 => Ok(inside.remove(0)),
+        0 if path.join(GENOTYPE_TEXT).is_file() => Err(fault(format!(
+            "expected the folder of a finished training, found that of a search; train its cell first: asap train --cell {}",
+            path.display()
+        ))),
         0 => Err(fault(format!(
             "expected the folder of a finished training, found no {WEIGHTS} in it; \
              finish it with --resume, or train a cell with asap train"

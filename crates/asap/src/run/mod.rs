@@ -1,4 +1,4 @@
-//! A run: its loop, its reports, and its folder.
+//! A run: its loop, its records, and its folder.
 
 pub mod checkpoint;
 pub(crate) mod driver;

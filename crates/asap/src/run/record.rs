@@ -204,9 +204,9 @@ pub struct SearchResult {
     pub alpha_steps: usize,
     /// Seconds of search.
     pub seconds: f64,
-    /// Validation accuracy of the search network at its end.
+    /// Validation accuracy of the search network at its end; none if every cell is trained alone.
     pub valid_accuracy: Option<f64>,
-    /// The same after everything that is not in the genotype is removed.
+    /// The same after everything that is not in the genotype is removed, or that of the cell's own training.
     pub derived_valid_accuracy: Option<f64>,
     /// Both again, with recomputed statistics.
     #[serde(default)]
@@ -223,6 +223,30 @@ impl SearchResult {
     /// Number of sure choices, and of all choices with evidence.
     pub fn sure_choices(&self) -> (usize, usize) {
         (self.choices.iter().filter(|choice| choice.sure >= SURE).count(), self.choices.len())
+    }
+
+    /// How the choices were made, in words.
+    pub fn decisions(&self) -> String {
+        let open = self.fallback.len();
+        match self.sure_choices() {
+            (_, 0) if self.decided_by_annealing => "every choice made by annealing".to_owned(),
+            (_, 0) if open == 0 => format!("made by {}", self.method),
+            (_, 0) => format!("{open} choices made by largest probability"),
+            (sure, all) => format!(
+                "{sure} of {all} choices are at least {:.0} % sure; {open} were still open and went to the best candidate",
+                100.0 * SURE
+            ),
+        }
+    }
+
+    /// The validation accuracies in words, if the method measures any.
+    pub fn accuracies(&self) -> Option<String> {
+        let percent = |accuracy: f64| format!("{:.2} %", 100.0 * accuracy);
+        let cell = percent(self.derived_valid_accuracy?);
+        Some(match self.valid_accuracy {
+            Some(whole) => format!("{} (search network), {cell} (final cell only)", percent(whole)),
+            None => format!("{cell} (short training of the cell)"),
+        })
     }
 }
 

@@ -95,7 +95,7 @@ impl Final {
             _ if images == 0.0 => "of an unknown number of images.".to_owned(),
             true if found_won => "the search found the better network.".to_owned(),
             true => "here the search was not worth its time.".to_owned(),
-            false => format!("{images} images cannot tell them apart."),
+            false => format!("too close to call with {images} held-out images."),
         };
         let [first_accuracy, second_accuracy] = [first, second].map(|c| 100.0 * c.accuracy);
         let [first, second] = [first, second].map(|candidate| match is_found(&candidate.name) {
@@ -103,7 +103,7 @@ impl Final {
             false => candidate.name.as_str(),
         });
         Some(format!(
-            "{first} won with {first_accuracy:.2} %, before {second} with {second_accuracy:.2} %: {meaning}"
+            "{first} won with {first_accuracy:.2} %, ahead of {second} with {second_accuracy:.2} %: {meaning}"
         ))
     }
 }
@@ -316,6 +316,16 @@ pub struct QueryRow {
     pub found: Vec<Found>,
 }
 
+impl Truth {
+    /// The chance in words; as a simulation finds it, it is never 0.
+    pub fn chance(&self) -> String {
+        match self.chance {
+            chance if chance < 1e-4 => "< 0.01 %".to_owned(),
+            chance => format!("{:.2} %", 100.0 * chance),
+        }
+    }
+}
+
 impl QueryRow {
     /// The comparison with random search in words: `+0.21 (p < 0.0001)`, in points.
     pub fn against_random(&self) -> String {
@@ -374,15 +384,15 @@ mod tests {
         // 500 images tell 80 from 90 %, and not 88 from 90.
         let text = verdict(Some(0.8), 0.9, &[]).unwrap();
         assert!(
-            text.contains("resnet-9 won with 90.00 %, before the best cell found with 80.00 %")
+            text.contains("resnet-9 won with 90.00 %, ahead of the best cell found with 80.00 %")
         );
         assert!(text.ends_with("the search was not worth its time."), "{text}");
         let text = verdict(Some(0.88), 0.9, &[]).unwrap();
-        assert!(text.ends_with("500 images cannot tell them apart."), "{text}");
+        assert!(text.ends_with("too close to call with 500 held-out images."), "{text}");
         let text = verdict(Some(0.9), 0.8, &[]).unwrap();
         assert!(text.starts_with("the best cell found won"), "{text}");
         assert!(text.ends_with("the search found the better network."), "{text}");
-        assert!(verdict(Some(0.9), 0.9, &[]).unwrap().contains("cannot tell"), "equals");
+        assert!(verdict(Some(0.9), 0.9, &[]).unwrap().contains("too close to call"), "equals");
         assert!(verdict(None, 0.9, &["search-0"]).unwrap().ends_with("too heavy"));
         // The first of equals is named, as it is the one that is trained.
         let text = verdict(Some(0.4), 0.5, &[]).unwrap();

@@ -113,6 +113,10 @@ impl Epochs for Training {
         self.position.epoch < self.epochs()
     }
 
+    fn check(&self) -> Result<(), Error> {
+        self.test_images().map(drop)
+    }
+
     fn begin(&self, sink: &mut dyn Sink) -> Result<(), Error> {
         sink.write_json(GENOTYPE_JSON, &self.design)
     }

@@ -92,8 +92,13 @@ fn refuse(key: &str, design: &Design, least: &str, found: &str) -> Error {
         Design::Cells(_) => "a network of this cell with these train.cells".to_owned(),
         Design::Plain(network) => network.to_string(),
     };
+    let flag = match key {
+        "weights" => "--max-weights",
+        "multiply_adds" => "--max-multiply-adds",
+        _ => "--max-latency",
+    };
     Error::Config(format!(
-        "limits.{key}: expected at least {least}, the minimum for {what}, with one channel; found {found}"
+        "limits.{key} ({flag}): expected at least {least}, the minimum for {what}, with one channel; found {found}"
     ))
 }
 

@@ -301,8 +301,8 @@ impl Training {
         Ok(TrainedNetwork::new(self.card()?, tensors, &self.device)?)
     }
 
-    /// The description of the network, without its weights.
-    fn card(&self) -> Result<NetworkCard, Error> {
+    /// What is known of the test images, which are read once for it.
+    fn test_images(&self) -> Result<Option<TestImages>, Error> {
         let tested = |test: &Dataset| {
             let checksum = match self.test_checksum.get() {
                 Some(known) => known.clone(),
@@ -318,9 +318,13 @@ impl Training {
                 checksum,
             })
         };
-        let test = self.test.as_ref().map(tested).transpose()?;
+        self.test.as_ref().map(tested).transpose()
+    }
+
+    /// The description of the network, without its weights.
+    fn card(&self) -> Result<NetworkCard, Error> {
         Ok(NetworkCard {
-            test,
+            test: self.test_images()?,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             design: self.design.clone(),
             shape: self.shape,

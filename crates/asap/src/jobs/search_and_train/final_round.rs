@@ -108,7 +108,7 @@ impl Progress<'_> {
     /// With a time, decides how many images the final trains on: cells, the slowest candidates, must see them several times.
     pub(super) fn decide_images(&mut self) -> Result<(), Error> {
         let Some(seconds) = self.run.plan.seconds else { return Ok(()) };
-        if let Some(Decided { images }) = self.run.folder.read_json(FINAL)? {
+        if let Some(ImagesToCompare { images }) = self.run.folder.read_json(FINAL)? {
             self.images_to_compare = images;
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl Progress<'_> {
             ));
         }
         self.images_to_compare = most;
-        self.run.folder.write_json(FINAL, &Decided { images: most })
+        self.run.folder.write_json(FINAL, &ImagesToCompare { images: most })
     }
 
     /// If the simplest candidate could not be trained for another reason than time, makes sure before a search that another one can.
@@ -174,7 +174,7 @@ impl Progress<'_> {
 
 /// What is decided before the first candidate.
 #[derive(Serialize, Deserialize)]
-struct Decided {
+struct ImagesToCompare {
     /// The most training images of each; 0: all.
     images: usize,
 }

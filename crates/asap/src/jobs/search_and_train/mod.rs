@@ -106,6 +106,13 @@ impl planned::Plan for Repeats {
         if config.train.inherit {
             inherit::check(config)?;
         }
+        if self.with_final && config.search.held_out > 0.0 {
+            return Err(Error::Config(format!(
+                "search.held_out: expected 0 with a final, whose images the search never sees, found {}; train.validation is the part of \
+                 the images on which the final judges",
+                config.search.held_out
+            )));
+        }
         let images = jobs::load(config, observer)?;
         if self.with_final {
             final_round::check_limits(config, &images)?;
@@ -254,9 +261,17 @@ impl Progress<'_> {
             );
             return self.simple(Vec::new(), vec![easy], note);
         }
+        // A cell takes longer than the simplest network: none that is found could be compared.
+        let too_short = self.left_out.iter().any(|(_, error)| is_short(error));
+        if too_short {
+            self.say("no search: the time is too short to compare what it would find");
+        }
         let mut searches = Vec::new();
         for seed in self.run.config.seeds(plan.searches) {
             let folder = search_folder(seed);
+            if too_short && !self.run.path(&folder).exists() {
+                continue;
+            }
             let search = match self.search(&folder, seed) {
                 Err(error) if is_its_own(&error) => {
                     self.say(&format!("no search, seed {seed}: {error}"));
@@ -395,7 +410,8 @@ impl Progress<'_> {
             self.say(title);
             return Ok(otherwise);
         };
-        let Fit { config, plan, .. } = fit(self, seconds)?;
+        let Fit { config, plan } = fit(self, seconds)?;
+        self.note_time()?;
         let spent = self.spent();
         self.say(&format!("{title}: {plan} ({} of {} spent)", duration(spent), duration(seconds)));
         Ok(config)
@@ -432,16 +448,14 @@ impl Progress<'_> {
             .collect();
         let means: Vec<f64> =
             errors.iter().filter_map(|group| Spread::of(group)).map(|s| s.mean).collect();
+        // All shards together.
+        let of = |found: &SearchAndTrainings| {
+            found.search.seconds + found.trainings.iter().map(|(_, t)| t.seconds).sum::<f64>()
+        };
+        let in_shards: f64 = searches.iter().map(of).sum();
         let seconds = match self.run.shard.is_whole() {
-            true => self.spent(),
-            // All shards together.
-            false => {
-                let of = |found: &SearchAndTrainings| {
-                    found.search.seconds
-                        + found.trainings.iter().map(|(_, t)| t.seconds).sum::<f64>()
-                };
-                searches.iter().map(of).sum()
-            }
+            true => self.spent().max(in_shards),
+            false => in_shards,
         };
         RunResult {
             missing: Vec::new(),

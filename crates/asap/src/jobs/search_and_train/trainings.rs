@@ -12,6 +12,7 @@ use crate::jobs::fit::{self, Share, Size};
 use crate::run::folder::RunFolder;
 use crate::run::record::{Outcome, TrainResult};
 use crate::run::tables::RunResult;
+use crate::settings::Auto;
 use crate::settings::config::Config;
 
 impl Progress<'_> {
@@ -23,7 +24,9 @@ impl Progress<'_> {
         let of_largest = time_of_sizes(0..1) / time_of_sizes(0..self.run.plan.sizes);
         let trainings = self.train(winner, design, found_by, of_largest)?;
         let Some(trainings) = trainings else { return Ok(None) };
-        let largest = trainings[0].1.multiply_adds;
+        let (folder, largest) = &trainings[0];
+        let (_, begun) = RunFolder::open(&self.run.path(folder))?;
+        let largest = (largest.multiply_adds, begun.train.augment.cutout);
         for size in 1..self.run.plan.sizes {
             let made = self.train_smaller(&outcome.winner, design, largest, size)?;
             let Some(made) = made else {
@@ -35,19 +38,20 @@ impl Progress<'_> {
         Ok(Some(self.result(searches, Some(outcome))))
     }
 
-    /// The training of a network with fewer multiply-adds than the `largest`: half of them for size 1, and so on.
+    /// The training of a network with fewer multiply-adds than the largest: half of them for size 1, and so on; with the same cutout.
     fn train_smaller(
         &mut self,
         name: &str,
         design: &Design,
-        largest: u64,
+        (multiply_adds, cutout): (u64, Auto<f64>),
         size: u32,
     ) -> Result<Option<(String, TrainResult)>, Error> {
         let (run, images) = (self.run, self.images);
         let folder = format!("smaller/{size}");
         let mut config = self.config.clone();
         config.train.inherit = false;
-        config.train.multiply_adds = (largest >> size).max(1);
+        config.train.multiply_adds = (multiply_adds >> size).max(1);
+        config.train.augment.cutout = cutout;
         let path = run.path(&folder);
         let fitting = |progress: &Self, seconds: f64| {
             let left = seconds * (1.0 - fit::REST) - progress.spent();
