@@ -92,6 +92,13 @@ pub(crate) struct TimeLimit {
     pub(crate) time: Option<f64>,
 }
 
+impl TimeLimit {
+    /// The flag, if it is given.
+    pub(crate) fn flag(self) -> Option<&'static str> {
+        self.time.map(|_| "--time")
+    }
+}
+
 /// The part of the runs that a process does.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Part {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use asap::report::picture::picture;
-use asap::run::folder::GENOTYPE_JSON;
+use asap::run::folder::{GENOTYPE_JSON, cells_found};
 use asap_core::plan::Plan;
 use asap_core::{
     CellKind, Design, Family, Genotype, NetworkShape, PlainNetwork, PublishedCell, Stem,
@@ -149,14 +149,7 @@ fn genotype_in(folder: &Path) -> anyhow::Result<PathBuf> {
     if file.is_file() {
         return Ok(file);
     }
-    let searches = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let searches =
-        searches.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"search-"));
-    let mut found: Vec<PathBuf> = searches
-        .map(|entry| entry.path().join(GENOTYPE_JSON))
-        .filter(|file| file.is_file())
-        .collect();
-    found.sort();
+    let found = cells_found(folder);
     match &found[..] {
         [only] => Ok(only.clone()),
         [] => Err(Usage(format!(

@@ -59,11 +59,7 @@ pub(crate) fn prepare(
             }
             let mut layers = super::layers(&args.settings, common)?;
             super::limit(&mut layers, args.limits);
-            super::no_decided_settings(
-                args.limit.time.map(|_| "--time"),
-                &layers,
-                &super::decided(),
-            )?;
+            super::no_decided_settings(args.limit.flag(), &layers, &super::decided())?;
             let minutes = args.minutes.map(|_| "--minutes");
             super::no_decided_settings(minutes, &layers, &["search.epochs"])?;
             let config = layers.resolve()?;

@@ -24,11 +24,7 @@ pub(crate) fn run(args: &RunArgs, common: &Common) -> anyhow::Result<()> {
         None => {
             let mut layers = super::layers(&args.settings, common)?;
             super::limit(&mut layers, args.limits);
-            super::no_decided_settings(
-                args.limit.time.map(|_| "--time"),
-                &layers,
-                &super::decided(),
-            )?;
+            super::no_decided_settings(args.limit.flag(), &layers, &super::decided())?;
             let config = layers.resolve()?;
             let mut progress = Progress::new();
             if args.dry_run {

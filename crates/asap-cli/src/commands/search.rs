@@ -22,11 +22,7 @@ pub(crate) fn run(args: &SearchArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(method) = args.method {
         layers.put("search.method", method.name());
     }
-    super::no_decided_settings(
-        args.limit.time.map(|_| "--time"),
-        &layers,
-        &["search.epochs", "search.seconds"],
-    )?;
+    super::no_decided_settings(args.limit.flag(), &layers, &["search.epochs", "search.seconds"])?;
     let mut config = layers.resolve()?;
     let mut progress = Progress::new();
     let images = match args.limit.time {

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &TrainArgs, common: &Common) -> anyhow::Result<()> {
     if let Some(family) = design.family().filter(|&family| family != Family::default()) {
         layers.put("space", family.name());
     }
-    super::no_decided_settings(args.limit.time.map(|_| "--time"), &layers, &super::DECIDED_LENGTH)?;
+    super::no_decided_settings(args.limit.flag(), &layers, &super::DECIDED_LENGTH)?;
     let mut config = layers.resolve()?;
     config.check_without_search()?;
     let place = super::place(common, "train");

@@ -38,6 +38,14 @@ use crate::train::Training;
 
 pub use inherit::searched_weights;
 
+/// The files with the plans of commands with several runs, and the commands that resume them.
+const PLANS: [(&str, Option<&str>); 4] = [
+    (search_and_train::Repeats::FILE, Some(search_and_train::Repeats::COMMAND)),
+    (compare::Plan::FILE, Some(compare::Plan::COMMAND)),
+    (transfer::Plan::FILE, Some(transfer::Plan::COMMAND)),
+    (queries::FILE, None),
+];
+
 /// A [`Search`] or a [`Training`] in its folder, ready for its next step. The folder is locked as long as this lives.
 pub struct Job<R> {
     run: R,
@@ -213,13 +221,7 @@ pub fn train(
 
 fn open(path: &Path, threads: Option<usize>) -> Result<(RunFolder, Config), Error> {
     let (folder, mut config) = RunFolder::open(path)?;
-    let plans = [
-        (search_and_train::Repeats::FILE, Some(search_and_train::Repeats::COMMAND)),
-        (compare::Plan::FILE, Some(compare::Plan::COMMAND)),
-        (transfer::Plan::FILE, Some(transfer::Plan::COMMAND)),
-        (queries::FILE, None),
-    ];
-    if let Some((_, command)) = plans.into_iter().find(|(plan, _)| folder.file(plan).exists()) {
+    if let Some((_, command)) = PLANS.into_iter().find(|(plan, _)| folder.file(plan).exists()) {
         let remedy = match command {
             Some(command) => format!("resume it with: {command} --resume {}", path.display()),
             None => "start that command again in another folder".to_owned(),

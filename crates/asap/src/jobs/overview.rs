@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::jobs::planned::Plan;
-use crate::jobs::{compare, queries, search_and_train, transfer};
+use crate::jobs::PLANS;
 use crate::run::folder::{CONFIG, EVENTS, GENOTYPE_JSON, RESULT, RunFolder};
 use crate::run::record::{Curves, EpochRecord, SearchResult, TrainRecord, TrainResult};
 
@@ -144,9 +143,7 @@ fn read(path: &Path, summary: &mut RunSummary) -> Result<(), Error> {
     summary.method = config.search.method.to_string();
     summary.data.clone_from(&config.data.source);
     summary.seed = config.seed;
-    let plans =
-        [compare::Plan::FILE, search_and_train::Repeats::FILE, transfer::Plan::FILE, queries::FILE];
-    if plans.iter().any(|plan| folder.file(plan).exists()) {
+    if PLANS.iter().any(|(plan, _)| folder.file(plan).exists()) {
         summary.kind = Kind::Several;
         return Ok(());
     }

@@ -262,18 +262,16 @@ impl<P: Plan> Planned<P> {
         let found = Identity::of(images);
         match known.get(data) {
             Some(expected) if *expected == found => Ok(()),
-            Some(expected) if expected.to_string() == found.to_string() => Err(Error::RunFolder {
-                path: self.folder.path().to_owned(),
-                problem: format!(
-                    "{data}: expected the same images as in the earlier runs, found other labels; restore them, or start again in another folder"
-                ),
-            }),
-            Some(expected) => Err(Error::RunFolder {
-                path: self.folder.path().to_owned(),
-                problem: format!(
-                    "{data}: expected the same images as in the earlier runs ({expected}), found {found}; restore them, or start again in another folder"
-                ),
-            }),
+            Some(expected) => {
+                let [expected, found] = [expected, &found].map(ToString::to_string);
+                let found = if found == expected { "other labels" } else { &found };
+                Err(Error::RunFolder {
+                    path: self.folder.path().to_owned(),
+                    problem: format!(
+                        "{data}: expected the same images as in the earlier runs ({expected}), found {found}; restore them, or start again in another folder"
+                    ),
+                })
+            }
             None => {
                 known.insert(data.to_owned(), found);
                 self.folder.write_json(IMAGES, &known)

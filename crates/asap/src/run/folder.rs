@@ -408,6 +408,22 @@ pub fn config_of(path: &Path) -> Result<Option<Config>, Error> {
     found.map(|folder| RunFolder::open(folder).map(|(_, config)| config)).transpose()
 }
 
+/// The files of this name in the folders among some entries, sorted.
+fn inside(entries: fs::ReadDir, name: &str) -> Vec<PathBuf> {
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path().join(name)));
+    let mut files: Vec<PathBuf> = files.filter(|file| file.is_file()).collect();
+    files.sort();
+    files
+}
+
+/// The files of the cells that the searches of `asap run` found, in the folder of that.
+pub fn cells_found(path: &Path) -> Vec<PathBuf> {
+    // The file of the text is in the folders of searches only.
+    let texts = fs::read_dir(path).map_or_else(|_| Vec::new(), |all| inside(all, GENOTYPE_TEXT));
+    let cells = texts.iter().map(|text| text.with_file_name(GENOTYPE_JSON));
+    cells.filter(|cell| cell.is_file()).collect()
+}
+
 /// The file of the trained network at a path.
 fn weights_file(path: &Path) -> Result<PathBuf, Error> {
     if path.is_file() {
@@ -421,11 +437,7 @@ fn weights_file(path: &Path) -> Result<PathBuf, Error> {
     let entries = fs::read_dir(path).map_err(|error| {
         fault(format!("expected the folder of a finished training, or its {WEIGHTS} ({error})"))
     })?;
-    let mut inside: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path().join(WEIGHTS)))
-        .filter(|file| file.is_file())
-        .collect();
-    inside.sort();
+    let mut inside = inside(entries, WEIGHTS);
     match inside.len() {
         1 => Ok(inside.remove(0)),
         0 if path.join(GENOTYPE_TEXT).is_file() => Err(fault(format!(

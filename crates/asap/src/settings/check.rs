@@ -77,9 +77,7 @@ impl Config {
             ));
         }
         let anneals = self.search.method.anneals() && !self.goes_by_evidence();
-        let Config {
-            annealing: AnnealingConfig { initial_temperature, decay, threshold, .. }, ..
-        } = *self;
+        let AnnealingConfig { initial_temperature, decay, threshold, .. } = self.annealing;
         if anneals && decay == Auto::Auto && initial_temperature < LAST_TEMPERATURE {
             return Err(Error::Config(format!(
                 "annealing.initial_temperature: expected at least {LAST_TEMPERATURE}, at which annealing.decay = \"auto\" ends, found {initial_temperature}"
