@@ -9,6 +9,7 @@ use std::time::UNIX_EPOCH;
 use flate2::bufread::MultiGzDecoder;
 
 use crate::DataError;
+use crate::cache::cache_folder;
 use crate::listing::MADE;
 use crate::random::fnv1a;
 
@@ -106,10 +107,7 @@ fn files_in(folder: &Path) -> usize {
 
 /// The user's folder of unpacked archives; its content can be deleted at any time.
 fn users_cache() -> PathBuf {
-    let variable =
-        |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("asap").join("unpacked")
+    cache_folder().unwrap_or_else(|| std::env::temp_dir().join("asap")).join("unpacked")
 }
 
 enum Fault {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::cache::{cache_folder, variable};
 use crate::cifar::{CIFAR10, CIFAR10_PYTHON, CIFAR100, CIFAR100_PYTHON, Form};
 use crate::published::Published;
 use crate::{DataError, idx};
@@ -149,12 +150,10 @@ impl DatasetName {
         if let Some(folder) = data_dir {
             return both(folder.to_owned()).into();
         }
-        let variable =
-            |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let mut places: Vec<PathBuf> =
             variable("ASAP_DATA_DIR").into_iter().flat_map(both).collect();
         places.push(Path::new("data").join(self.as_str()));
-        places.extend(variable("HOME").map(|home| home.join(".cache/asap").join(self.as_str())));
+        places.extend(cache_folder().map(|cache| cache.join(self.as_str())));
         places.push(Path::new("/usr/share/datasets").join(self.as_str()));
         places
     }

@@ -6,6 +6,7 @@
 
 mod archive;
 mod augment;
+mod cache;
 mod catalogue;
 mod cifar;
 mod dataset;
@@ -38,6 +39,7 @@ mod split;
 pub mod text;
 
 pub use augment::{Augment, Border};
+pub use cache::cache_folder;
 pub use catalogue::{DatasetName, KnownDataset, known};
 pub use dataset::{Dataset, ImageSource};
 pub use describe::{Description, Fault, FaultKind, SplitDescription, describe};

@@ -19,8 +19,8 @@ const DEEPEST: usize = 4;
 
 /// Reads a data set: a named one from `data_dir` or the usual places, or the one at a path.
 ///
-/// The usual places are `$ASAP_DATA_DIR/<name>`, `$ASAP_DATA_DIR`, `./data/<name>`, `~/.cache/asap/<name>` and
-/// `/usr/share/datasets/<name>`. A path leads to a folder of images per class, a list of images with labels (CSV), IDX files, CIFAR in
+/// The usual places are `$ASAP_DATA_DIR/<name>`, `$ASAP_DATA_DIR`, `./data/<name>`, `<name>` in [`crate::cache_folder`]
+/// and `/usr/share/datasets/<name>`. A path leads to a folder of images per class, a list of images with labels (CSV), IDX files, CIFAR in
 /// its binary or Python form, SVHN, a NumPy archive (NPZ), Parquet files, a packed data set ([`crate::pack`]), or an archive of any of these
 /// (tar, tar.gz, zip). `data_dir` is ignored for paths and for the embedded images.
 ///

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use asap_core::plan::{Piece, Plan};
 use asap_core::{Design, NetworkShape};
-use asap_data::{Normalization, fnv1a};
+use asap_data::{Normalization, cache_folder, fnv1a};
 use asap_kernels::Level;
 use asap_net::device::DeviceName;
 use asap_net::engine::Engine;
@@ -99,11 +99,8 @@ impl Latencies {
 
     /// The file in which they are kept, if there is a place for it.
     fn file(&self) -> Option<PathBuf> {
-        let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let cache =
-            variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
         let cpu = fnv1a(self.cpu.as_bytes()) as u32;
-        Some(cache.join("asap").join(format!("latencies-{}-{cpu:08x}.json", self.threads)))
+        Some(cache_folder()?.join(format!("latencies-{}-{cpu:08x}.json", self.threads)))
     }
 
     /// The milliseconds of a piece.

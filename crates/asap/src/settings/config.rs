@@ -402,7 +402,7 @@ pub struct AugmentConfig {
     /// Flip half of the images left to right.
     pub flip: bool,
     /// Side of the square set to the mean, as a fraction of the image's smaller side; 0: no cutout. `auto` is a quarter in
-    /// trainings of more than 40 epochs, and no cutout in shorter ones and in searches.
+    /// trainings of more than 24 epochs, and no cutout in shorter ones and in searches.
     #[schemars(with = "String")]
     pub cutout: Auto,
     /// AutoAugment policy: `none`, `cifar`, `svhn` or `imagenet`.

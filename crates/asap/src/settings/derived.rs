@@ -26,7 +26,7 @@ pub(super) const LAST_TEMPERATURE: f64 = 0.1;
 /// Upper limit of an automatic alpha rate.
 const ALPHA_LR_LIMIT: f64 = 0.02;
 /// The most epochs of a training that cutout does not help, and its side in longer ones: docs/results/time.md.
-const TOO_SHORT_FOR_CUTOUT: usize = 40;
+const TOO_SHORT_FOR_CUTOUT: usize = 24;
 const LONG_CUTOUT: f64 = 0.25;
 /// Steps of a search without a number of epochs: what single paths need (docs/results/quality.md), close to the paper's 11,700.
 const SEARCH_STEPS: usize = 12_500;

@@ -426,8 +426,8 @@ fn cutout_is_for_long_trainings_unless_it_is_given() {
         let training = Training::new(config, resnet.clone(), data()).unwrap();
         training.config().train.augment.cutout
     };
-    assert_eq!(cutout(Auto::Auto, 40), Auto::Value(0.0));
-    assert_eq!(cutout(Auto::Auto, 41), Auto::Value(0.25));
+    assert_eq!(cutout(Auto::Auto, 24), Auto::Value(0.0));
+    assert_eq!(cutout(Auto::Auto, 25), Auto::Value(0.25));
     assert_eq!(cutout(Auto::Value(0.5), 3), Auto::Value(0.5));
     let planned = |given, seconds| {
         let mut config = settings();

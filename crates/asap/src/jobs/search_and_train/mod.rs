@@ -1,16 +1,16 @@
 //! From images to a trained network (`asap run`): searches, a final between what they found and simpler answers, and the training of
 //! the best, within a time if one is given.
 
+mod clock;
 mod final_round;
 mod trainings;
+mod without_final;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use asap_core::Design;
 use asap_data::Splits;
-use asap_net::tensor_file;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::duration;
@@ -28,8 +28,8 @@ use crate::run::spread::Spread;
 use crate::run::tables::{Candidate, Final, LeftOut, RunResult, SearchAndTrainings};
 use crate::run::threads::with_threads;
 use crate::settings::config::Config;
+use clock::Clock;
 use final_round::{Judged, is_its_own, is_short, simplest};
-use trainings::training_folder;
 
 /// Fewer training images than this are not searched on: half of them could not tell operations apart.
 pub const FEWEST_IMAGES: usize = 500;
@@ -45,8 +45,6 @@ const SIMPLE: &str = "resnet-9";
 const MOST_SIZES: u32 = 8;
 /// What the final found, and what is trained.
 const OUTCOME: &str = "outcome.json";
-/// The seconds spent until the last search or training ended.
-const SPENT: &str = "spent.json";
 
 /// The searches, trainings and the time of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,12 +130,6 @@ impl planned::Plan for Repeats {
 /// A run in its folder.
 pub type Run = Planned<Repeats>;
 
-/// The time that a run has spent.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Spent {
-    seconds: f64,
-}
-
 /// What a run has decided before the training of the winner.
 #[derive(Serialize, Deserialize)]
 struct Decided {
@@ -154,9 +146,7 @@ struct Progress<'a> {
     run: &'a Run,
     config: Config,
     images: &'a Splits,
-    started: Instant,
-    /// Seconds that earlier processes spent.
-    earlier: f64,
+    clock: Clock,
     /// The most training images of the trainings of the final; 0: all.
     images_to_compare: usize,
     /// The candidates that could not be trained.
@@ -187,20 +177,14 @@ impl Run {
         if let Some(result) = self.folder.read_json(run_folder::RESULT)? {
             return Ok(Outcome::Finished(Box::new(result)));
         }
-        let started = self.started;
-        let earlier = self.folder.read_json::<Spent>(SPENT)?.unwrap_or_default().seconds
-            + seconds_of_unfinished(self.folder.path());
+        let clock = Clock::resumed(&self.folder, self.started)?;
         let images = self.images(observer)?;
-        let config = self.config.clone();
-        let images = &images;
-        let images_to_compare = config.train.images;
         let mut progress = Progress {
             run: self,
-            config,
-            images,
-            started,
-            earlier,
-            images_to_compare,
+            config: self.config.clone(),
+            images: &images,
+            clock,
+            images_to_compare: self.config.train.images,
             left_out: Vec::new(),
             observer,
             stop,
@@ -315,51 +299,6 @@ impl Progress<'_> {
         self.finish(decided)
     }
 
-    /// Searches, and trains what each finds.
-    fn without_final(&mut self) -> Result<Option<RunResult>, Error> {
-        let all = self.run.config.seeds(self.run.plan.searches);
-        let own = self.run.shard.choose(&vec![1.0; all.len()]);
-        let mut found = Vec::new();
-        for &run in &own {
-            match self.search(&search_folder(all[run]), all[run])? {
-                Some(search) => found.push(search),
-                None => return Ok(None),
-            }
-        }
-        for (number, search) in found.iter().enumerate() {
-            let design = search.genotype.clone().into();
-            let left = 1.0 / (found.len() - number) as f64;
-            let folder = search_folder(search.seed);
-            if self.train(&folder, &design, Some(search.seed), left)?.is_none() {
-                return Ok(None);
-            }
-        }
-        let (mut searches, mut missing) = (Vec::new(), Vec::new());
-        for seed in all {
-            match self.done(seed)? {
-                Some(one) => searches.push(one),
-                None => missing.push(format!("search, seed {seed}, and its trainings")),
-            }
-        }
-        Ok(Some(RunResult { missing, ..self.result(searches, None) }))
-    }
-
-    /// The search with this seed and the trainings of its cell, if they are complete.
-    fn done(&self, seed: u64) -> Result<Option<SearchAndTrainings>, Error> {
-        let of = |folder: &str| RunFolder::open(&self.run.path(folder)).ok();
-        let folder = search_folder(seed);
-        let Some((run, _)) = of(&folder) else { return Ok(None) };
-        let Some(search) = run.read_json(run_folder::RESULT)? else { return Ok(None) };
-        let mut trainings = Vec::new();
-        for training in self.run.config.seeds(self.run.plan.trainings) {
-            let folder = training_folder(Some(seed), training);
-            let Some((run, _)) = of(&folder) else { return Ok(None) };
-            let Some(result) = run.read_json(run_folder::RESULT)? else { return Ok(None) };
-            trainings.push((folder, result));
-        }
-        Ok(Some(SearchAndTrainings { folder, search, trainings }))
-    }
-
     /// Trains the simple answer, for a reason.
     fn simple(
         &mut self,
@@ -378,19 +317,12 @@ impl Progress<'_> {
         self.observer.on_event(Event::Begin(text));
     }
 
-    /// Keeps the time spent, for a process that resumes the run. What a search or a training that is not finished has spent is in
-    /// its events and its checkpoint.
+    /// Keeps the time spent, unless other processes spend it, too.
     fn note_time(&self) -> Result<(), Error> {
-        if !self.run.shard.is_whole() {
-            return Ok(());
+        match self.run.shard.is_whole() {
+            true => self.clock.note(&self.run.folder),
+            false => Ok(()),
         }
-        let seconds = self.spent() - seconds_of_unfinished(self.run.folder.path());
-        self.run.folder.write_json(SPENT, &Spent { seconds })
-    }
-
-    /// Seconds so far, those of earlier processes included.
-    fn spent(&self) -> f64 {
-        self.earlier + self.started.elapsed().as_secs_f64()
     }
 
     /// The settings with which a search or training was begun, or those of a fit, which is told; without a time, `otherwise`.
@@ -412,7 +344,7 @@ impl Progress<'_> {
         };
         let Fit { config, plan } = fit(self, seconds)?;
         self.note_time()?;
-        let spent = self.spent();
+        let spent = self.clock.seconds();
         self.say(&format!("{title}: {plan} ({} of {} spent)", duration(spent), duration(seconds)));
         Ok(config)
     }
@@ -454,7 +386,7 @@ impl Progress<'_> {
         };
         let in_shards: f64 = searches.iter().map(of).sum();
         let seconds = match self.run.shard.is_whole() {
-            true => self.spent().max(in_shards),
+            true => self.clock.seconds().max(in_shards),
             false => in_shards,
         };
         RunResult {
@@ -473,69 +405,4 @@ impl Progress<'_> {
 
 fn search_folder(seed: u64) -> String {
     format!("search-{seed}")
-}
-
-/// Seconds of the runs under a folder that have no result yet, as far as their events and checkpoints tell.
-fn seconds_of_unfinished(folder: &Path) -> f64 {
-    #[derive(Deserialize)]
-    struct Epoch {
-        epoch_seconds: f64,
-    }
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0.0 };
-    let inside = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
-    let of_run = |path: &Path| -> f64 {
-        let Ok((run, _)) = RunFolder::open(path) else { return 0.0 };
-        if run.file(run_folder::RESULT).exists() {
-            return 0.0;
-        }
-        let epochs: Vec<Epoch> = run.events().unwrap_or_default();
-        let of_epochs: f64 = epochs.iter().map(|epoch| epoch.epoch_seconds).sum();
-        // It may have been written in the middle of an epoch.
-        let checkpoint = tensor_file::state(&run.file(run_folder::CHECKPOINT));
-        let seconds = checkpoint.and_then(|state| state.pointer("/progress/seconds")?.as_f64());
-        seconds.unwrap_or(0.0).max(of_epochs)
-    };
-    inside.map(|path| of_run(&path) + seconds_of_unfinished(&path)).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use asap_net::parameters::NamedValues;
-    use asap_net::tensor_file::Header;
-
-    use super::*;
-    use crate::settings::{Layers, Preset};
-
-    #[derive(Serialize, Deserialize)]
-    struct State {
-        progress: Spent,
-    }
-
-    impl Header for State {
-        const KIND: &'static str = "training";
-        const REMEDY: &'static str = "";
-    }
-
-    #[test]
-    fn a_run_without_a_result_counts_as_far_as_events_and_checkpoint_tell() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let config = Layers::preset(Preset::Quick).resolve().expect("a preset");
-        let path = folder.path().join("candidates/one");
-        let run = RunFolder::create(&path, &config).expect("a run");
-        let seconds = || seconds_of_unfinished(folder.path());
-        let checkpoint = |seconds| {
-            let state = State { progress: Spent { seconds } };
-            tensor_file::save(&run.file(run_folder::CHECKPOINT), &state, &NamedValues::new())
-                .expect("a checkpoint");
-        };
-        let events = "{\"epoch_seconds\":10.0}\n{\"epoch_seconds\":12.0}\n";
-        run.write(run_folder::EVENTS, events.as_bytes()).expect("events");
-        assert_eq!(seconds(), 22.0);
-        checkpoint(29.5);
-        assert_eq!(seconds(), 29.5, "stopped in its third epoch");
-        checkpoint(10.0);
-        assert_eq!(seconds(), 22.0, "killed before the second checkpoint");
-        run.write(run_folder::RESULT, b"{}").expect("a result");
-        assert_eq!(seconds(), 0.0);
-    }
 }
