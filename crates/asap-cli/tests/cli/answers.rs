@@ -1,8 +1,9 @@
 //! Quick commands: help, cells, configuration, data, the reference.
 
 use std::fs;
+use std::path::Path;
 
-use crate::{asap, json, refused};
+use crate::{asap, command, json, refused};
 
 #[test]
 fn every_command_has_help_with_an_example() {
@@ -121,6 +122,21 @@ fn data_is_described() {
     let listed = asap(&["data", "list"], here.path()).stdout;
     let listed = String::from_utf8(listed).unwrap();
     assert!(listed.contains("fashion-mnist") && listed.contains("always available"), "{listed}");
+}
+
+#[test]
+fn known_data_sets_are_found_in_the_cache() {
+    let here = tempfile::tempdir().unwrap();
+    let place = here.path().join("asap/cifar10");
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("cifar-10-binary.tar.gz"), "").unwrap();
+    let found_with = |cache: &Path| {
+        let mut list = command(&["data", "list"], here.path());
+        let output = list.env("XDG_CACHE_HOME", cache).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().contains(&*place.to_string_lossy())
+    };
+    assert!(found_with(here.path()));
+    assert!(!found_with(&here.path().join("another")));
 }
 
 #[test]
