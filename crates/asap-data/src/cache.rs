@@ -1,7 +1,9 @@
+//! The user's folder for this program.
+
 use std::path::PathBuf;
 
-/// The user's folder of what can be made again, and so be deleted at any time: `$XDG_CACHE_HOME/asap`, or `~/.cache/asap`.
-/// Without either variable there is none.
+/// The user's folder for this program: `$XDG_CACHE_HOME/asap`, or `~/.cache/asap`; `None` without either variable. It keeps unpacked
+/// archives and tables of latencies, which can be made again, and known data sets that were put there.
 pub fn cache_folder() -> Option<PathBuf> {
     let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
     Some(cache?.join("asap"))
