@@ -2,14 +2,15 @@
 """Short trainings in PyTorch, to compare recipes: docs/results/time.md, "The recipe beside another's".
 
     pip install torch==2.11.0 numpy pillow
-    python3 bench/short_training.py nine|jordan DATA [--epochs 8] [--seed 0] [--threads 1]
+    python3 bench/short_training.py nine|jordan DATA [--width 16|28] [--epochs 8] [--share 0.9] [--seed 0] [--threads 1]
 
-DATA is a folder of images, train/CLASS/* and test/CLASS/*, of 32x32 pixels. Trains on 90 % of the training images and prints the test error.
+DATA is a folder of images, train/CLASS/* and test/CLASS/*, of 32x32 pixels. Trains on a share of the training images and prints the test error.
 
 nine    `asap train --network resnet-9` with a black border of 4 pixels, the filters of the first convolution drawn at random as all others: a step on 64
         images, rate 0.1 with a warm-up of one epoch.
 jordan  The network and the recipe of Jordan 2024 (arXiv 2404.00498): whitened first filters, convolutions that start as the identity, batches of 1024,
-        biases at 64 times the rate, a moving average that is put back into the network (Lookahead), and mirror images in turn.
+        biases at 64 times the rate, a moving average that is put back into the network (Lookahead), and mirror images in turn. The paper's own training is
+        --width 64 --epochs 9.9 --share 1.
 """
 import argparse
 import math
@@ -107,7 +108,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe", choices=["nine", "jordan"])
     parser.add_argument("data", type=pathlib.Path)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--width", type=int, help="channels of the first block [default: 16 for nine, 28 for jordan]")
+    parser.add_argument("--epochs", type=float, default=8)
+    parser.add_argument("--share", type=float, default=0.9, help="of the training images")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
@@ -116,7 +119,7 @@ def main():
     nine = args.recipe == "nine"
     x, y = images(args.data / "train")
     test_x, test_y = images(args.data / "test")
-    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[: len(x) * 9 // 10]
+    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[: round(len(x) * args.share)]
     x, y = x[chosen], y[chosen]
     side = x.shape[-1]
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
@@ -124,11 +127,11 @@ def main():
     border = 4 if nine else 2
     if nine:
         padded = (F.pad(x * std + mean, (border,) * 4) - mean) / std
-        network = Nine(16)
+        network = Nine(args.width or 16)
         batch, momentum, rate, decay, smoothing, bias_rate = 64, 0.9, 0.1, 3e-4, 0.1, 8
     else:
         padded = F.pad(x, (border,) * 4, mode="reflect")
-        network = Jordan(28, x[:5000])
+        network = Jordan(args.width or 28, x[:5000])
         batch, momentum, smoothing, bias_rate = 1024, 0.85, 0.2, 64
         # The paper's numbers are for the sum of 1024 losses and decoupled from the momentum.
         rate, decay = 11.5 / (1 + 1 / (1 - momentum)), 0.0153 / 11.5
@@ -141,7 +144,7 @@ def main():
     optimizer = torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=True)
     rates = [group["lr"] for group in optimizer.param_groups]
     steps_per_epoch = -(-len(x) // batch) if nine else len(x) // batch
-    steps = args.epochs * steps_per_epoch
+    steps = round(args.epochs * steps_per_epoch)
 
     def schedule(step):
         if nine:
@@ -154,27 +157,33 @@ def main():
     def state():
         return [v for v in network.state_dict().values() if v.dtype.is_floating_point]
 
-    def errors(flips):
+    def errors(flips, shifts=False):
+        """Test error in %; `flips` and `shifts` average logits as the paper does."""
+
+        def logits_of(part):
+            return network(part) + network(part.flip(3)) if flips else network(part)
+
         network.eval()
         wrong = 0
         with torch.no_grad():
             for at in range(0, len(test_x), 500):
                 part = test_x[at : at + 500]
-                logits = network(part)
-                if flips:
-                    logits = logits + network(part.flip(3))
+                logits = logits_of(part)
+                if shifts:
+                    wide = F.pad(part, (1,) * 4, mode="reflect")
+                    logits = logits + (logits_of(wide[:, :, :side, :side]) + logits_of(wide[:, :, 2:, 2:])) / 2
                 wrong += (logits.argmax(1) != test_y[at : at + 500]).sum().item()
         return 100 * wrong / len(test_x)
 
     average = [v.clone() for v in state()]
     mirrored = torch.rand(len(x)) < 0.5
     started, step = time.time(), 0
-    for epoch in range(args.epochs):
+    for epoch in range(math.ceil(args.epochs)):
         network.train()
-        order, correct = torch.randperm(len(x)), 0
+        order, correct, count = torch.randperm(len(x)), 0, 0
         if not nine:
             network.whiten.bias.requires_grad = epoch < 3
-        for at in range(steps_per_epoch):
+        for at in range(min(steps_per_epoch, steps - step)):
             index = order[at * batch : (at + 1) * batch]
             flip = torch.rand(len(index)) < 0.5 if nine else mirrored[index] ^ bool(epoch % 2)
             seen = crops(padded[index], border, side)
@@ -190,19 +199,20 @@ def main():
             optimizer.step()
             step += 1
             correct += (logits.argmax(1) == y[index]).sum().item()
+            count += len(index)
             if not nine and step % 5 == 0:
                 keep = 0.95**5 * (step / steps) ** 3
                 with torch.no_grad():
                     for old, new in zip(average, state()):
                         old.lerp_(new, 1 - keep)
                         new.copy_(old)
-        print(f"epoch {epoch + 1}: train {100 * correct / min(steps_per_epoch * batch, len(x)):.2f} %, test error {errors(False):.2f} %, "
+        print(f"epoch {epoch + 1}: train {100 * correct / count:.2f} %, test error {errors(False):.2f} %, "
               f"{time.time() - started:.0f} s", flush=True)
     if not nine:
         with torch.no_grad():
             for old, new in zip(average, state()):
                 new.copy_(old)
-    print(f"test error {errors(False):.2f} %, averaged over flips {errors(True):.2f} %")
+    print(f"test error {errors(False):.2f} %, averaged over flips {errors(True):.2f} %, and shifts {errors(True, True):.2f} %")
 
 
 if __name__ == "__main__":
