@@ -38,6 +38,14 @@ fn mistakes_are_named_and_end_with_2() {
     refused(&["bench", "search", "--channels", "0"], at, &["channels"]);
     let untrained = ["compare", "--methods", "random", "--no-train", "--max-weights", "20k"];
     refused(&untrained, at, &["--max-weights", "--no-train"]);
+    let little = ["run", "--no-final", "--max-weights", "100"];
+    refused(
+        &little,
+        at,
+        &["limits.weights (--max-weights)", "the cheapest cell in a network of 5"],
+    );
+    let little = ["compare", "--methods", "random", "--max-multiply-adds", "2k"];
+    refused(&little, at, &["--max-multiply-adds): expected at least", "found 2000"]);
     refused(&["search", "--max-memory", "2"], at, &["at least 1 MiB", "2GiB"]);
     let little = ["--set", "train.channels=16", "--set", "train.batch=200", "--max-memory"];
     let train = [&["train", "--cell", "ASAP"][..], &little, &["200MiB"]].concat();

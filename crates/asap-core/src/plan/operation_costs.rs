@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Body, NetworkShape, Piece, Plan};
-use crate::{Error, MixingTables, Operation, SearchSpace};
+use crate::{Edge, Ending, Error, Genotype, MixingTables, Operation, SearchSpace};
 
 /// Multiply-adds or milliseconds of each candidate of each edge, summed over the cells of a network, and of everything outside the
 /// edges.
@@ -80,6 +80,35 @@ impl OperationCosts {
         self.fixed + costs.zip(weights).map(|(cost, weight)| cost * weight).sum::<f64>()
     }
 
+    /// The cell that costs least, of those with `none` only where nothing else is possible or every edge is kept.
+    pub fn cheapest(&self, space: &SearchSpace) -> Genotype {
+        let ending = space.family.ending();
+        let something = |candidate: &usize| space.candidates[*candidate] != Operation::None;
+        let only_none = !(0..space.candidates.len()).any(|candidate| something(&candidate));
+        let allowed =
+            |candidate: &usize| ending == Ending::EveryEdge || only_none || something(candidate);
+        let mut path = space.tables(|| 0.0);
+        for (costs, weights) in self.candidates.iter().zip(&mut path) {
+            let cheapest = |edge: Edge| {
+                let candidates = (0..space.candidates.len()).filter(allowed);
+                let costs = candidates.map(|c| (costs[edge.index][c], edge.index, c));
+                costs.min_by(|a, b| a.0.total_cmp(&b.0)).expect("a space has candidates")
+            };
+            for node in 0..space.nodes {
+                let edges = space.edges().filter(|edge| edge.node == node);
+                let mut edges: Vec<_> = edges.map(cheapest).collect();
+                if let Ending::Inputs(kept) = ending {
+                    edges.sort_by(|a, b| a.0.total_cmp(&b.0));
+                    edges.truncate(kept);
+                }
+                for (_, edge, candidate) in edges {
+                    weights[edge][candidate] = 1.0;
+                }
+            }
+        }
+        space.genotype(&path)
+    }
+
     /// The gradient of their binary logarithm for the mixing weights.
     pub fn log2_gradients(&self, mixing: &MixingTables) -> MixingTables {
         let scale = 1.0 / (self.expected(mixing) * std::f64::consts::LN_2);
@@ -116,6 +145,26 @@ mod tests {
                 let cell = Genotype::random(&space, &mut random);
                 let sum = costs.expected(&space.one_hot(&cell)?);
                 assert_eq!(sum, evaluation_cost(&cell, &SHAPE)?.multiply_adds as f64, "{cell}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn no_cell_costs_less_than_the_cheapest() -> Result<(), Error> {
+        let mut random = ChaCha8Rng::seed_from_u64(7);
+        for family in Family::ALL {
+            let all = SearchSpace::of(family);
+            let weighted = all.candidates.iter().copied().filter(|o| o.name().contains("conv"));
+            let weighted = SearchSpace::new(family, all.nodes, weighted.collect())?;
+            for space in [all, weighted] {
+                let cheapest = OperationCosts::new(&space, &SHAPE)?.cheapest(&space);
+                let least = evaluation_cost(&cheapest, &SHAPE)?;
+                for _ in 0..100 {
+                    let cost = evaluation_cost(&Genotype::random(&space, &mut random), &SHAPE)?;
+                    assert!(cost.multiply_adds >= least.multiply_adds, "{family}: {cheapest}");
+                    assert!(cost.params >= least.params, "{family}: {cheapest}");
+                }
             }
         }
         Ok(())

@@ -28,6 +28,7 @@ use crate::search::Search;
 use crate::settings::MethodName;
 use crate::settings::config::Config;
 use crate::tabular::{Standing, Tabular};
+use crate::train;
 
 /// The methods to compare.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +120,9 @@ impl planned::Plan for Plan {
             table.read(config)?;
         }
         let images = jobs::load(config, observer)?;
+        if self.train {
+            train::check_cells(config, &images.train)?;
+        }
         match self.share(0.0) {
             Some(seconds) if self.train => {
                 let cell = Genotype::random(&config.space()?, &mut ChaCha8Rng::seed_from_u64(0));

@@ -1,7 +1,9 @@
 //! Limits on a trained network, kept by the number of its channels.
 
-use asap_core::{Cost, Design, NetworkShape};
+use asap_core::{Cost, Design, NetworkShape, OperationCosts};
+use asap_data::Dataset;
 
+use crate::duration::counted;
 use crate::error::Error;
 use crate::latency;
 use crate::settings::config::{Config, LimitsConfig};
@@ -31,12 +33,30 @@ pub(crate) fn check(
     designs: &[Design],
     shape: NetworkShape,
 ) -> Result<(), Error> {
+    check_designs(limits, designs, shape, described)
+}
+
+/// Refuses a counted limit that no cell of the search space can keep.
+pub(crate) fn check_cells(config: &Config, images: &Dataset) -> Result<(), Error> {
+    let (space, shape) = (config.space()?, config.train.shape_for(images));
+    let cheapest = OperationCosts::new(&space, &shape)?.cheapest(&space);
+    check_designs(&config.limits, &[cheapest.into()], shape, |_| {
+        format!("the cheapest cell in a network of {} (train.cells)", counted(shape.cells, "cell"))
+    })
+}
+
+fn check_designs(
+    limits: &LimitsConfig,
+    designs: &[Design],
+    shape: NetworkShape,
+    described: impl Fn(&Design) -> String,
+) -> Result<(), Error> {
     for Counted { key, limit, of } in COUNTED {
         let of_one = |design| (shape.cost_with(design, 1).map_or(u64::MAX, of), design);
         let smallest = designs.iter().map(of_one).min_by_key(|(least, _)| *least);
         let limit = limit(limits);
         if let Some((least, design)) = smallest.filter(|(least, _)| limit > 0 && *least > limit) {
-            return Err(refuse(key, design, &least.to_string(), &limit.to_string()));
+            return Err(refuse(key, &described(design), &least.to_string(), &limit.to_string()));
         }
     }
     Ok(())
@@ -57,7 +77,7 @@ pub(super) fn keep(
         };
         shape = widest(shape, keeps)?.ok_or_else(|| {
             let smallest = shape.cost_with(design, 1).map_or(0, of);
-            refuse(key, design, &smallest.to_string(), &limit.to_string())
+            refuse(key, &described(design), &smallest.to_string(), &limit.to_string())
         })?;
     }
     if limits.latency_ms > 0.0 {
@@ -74,7 +94,7 @@ pub(super) fn keep(
                     let [least, limit] = [smallest / USED, limits.latency_ms];
                     return Err(refuse(
                         "latency_ms",
-                        design,
+                        &described(design),
                         &format!("{least:.2}"),
                         &limit.to_string(),
                     ));
@@ -87,11 +107,14 @@ pub(super) fn keep(
     Ok(shape)
 }
 
-fn refuse(key: &str, design: &Design, least: &str, found: &str) -> Error {
-    let what = match design {
+fn described(design: &Design) -> String {
+    match design {
         Design::Cells(_) => "a network of this cell with these train.cells".to_owned(),
         Design::Plain(network) => network.to_string(),
-    };
+    }
+}
+
+fn refuse(key: &str, what: &str, least: &str, found: &str) -> Error {
     let flag = match key {
         "weights" => "--max-weights",
         "multiply_adds" => "--max-multiply-adds",

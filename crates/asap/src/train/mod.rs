@@ -31,7 +31,7 @@ use crate::run::speed;
 use crate::settings::Auto;
 use crate::settings::config::{Config, StemFilters};
 
-pub(crate) use self::limits::check as check_limits;
+pub(crate) use self::limits::{check as check_limits, check_cells};
 pub(crate) use self::time::epochs_to_fill;
 
 /// The training images that a training uses, and those that it holds out; none if the data has validation images.

@@ -7,6 +7,7 @@ use asap_net::tensor_file;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::jobs::fit;
 use crate::run::folder::{self as run_folder, RunFolder};
 
 /// The seconds spent until the last search or training ended.
@@ -37,7 +38,12 @@ impl Clock {
         self.earlier + self.started.elapsed().as_secs_f64()
     }
 
-    /// Keeps them for a process that resumes the run. What a search or a training that is not finished has spent is in its events
+    /// Seconds that are left for trainings, of these.
+    pub(super) fn left_of(&self, seconds: f64) -> f64 {
+        seconds * (1.0 - fit::REST) - self.seconds()
+    }
+
+    /// Keeps the seconds so far for a process that resumes the run. What a search or a training that is not finished has spent is in its events
     /// and its checkpoint.
     pub(super) fn note(&self, folder: &RunFolder) -> Result<(), Error> {
         let seconds = self.seconds() - seconds_of_unfinished(folder.path());

@@ -28,6 +28,7 @@ use crate::run::spread::Spread;
 use crate::run::tables::{Candidate, Final, LeftOut, RunResult, SearchAndTrainings};
 use crate::run::threads::with_threads;
 use crate::settings::config::Config;
+use crate::train;
 use clock::Clock;
 use final_round::{Judged, is_its_own, is_short, simplest};
 
@@ -114,6 +115,8 @@ impl planned::Plan for Repeats {
         let images = jobs::load(config, observer)?;
         if self.with_final {
             final_round::check_limits(config, &images)?;
+        } else {
+            train::check_cells(config, &images.train)?;
         }
         // Refuses what cannot work before anything is written.
         if let Some(seconds) = self.seconds {

@@ -54,7 +54,7 @@ impl Progress<'_> {
         config.train.augment.cutout = cutout;
         let path = run.path(&folder);
         let fitting = |progress: &Self, seconds: f64| {
-            let left = seconds * (1.0 - fit::REST) - progress.clock.seconds();
+            let left = progress.clock.left_of(seconds);
             let share = time_of_sizes(size..size + 1) / time_of_sizes(size..run.plan.sizes);
             fit::training(
                 &config,
@@ -120,7 +120,7 @@ impl Progress<'_> {
             }
             let path = run.path(&folder);
             let fitting = |progress: &Self, seconds: f64| {
-                let left = seconds * (1.0 - fit::REST) - progress.clock.seconds();
+                let left = progress.clock.left_of(seconds);
                 let seconds = seconds_each(left, part, number, count);
                 fit::training(&config, design, images, Share { seconds, must: true }, size)
             };
