@@ -2,7 +2,7 @@
 """Short trainings in PyTorch, to compare recipes: docs/results/time.md, "The recipe beside another's".
 
     pip install torch==2.11.0 numpy pillow
-    python3 bench/short_training.py nine|jordan DATA [--width 16|28] [--epochs 8] [--share 0.9] [--seed 0] [--threads 1]
+    python3 bench/short_training.py nine|jordan DATA [--network nine|jordan] [--reflect] [--width 16|28] [--epochs 8] [--share 0.9] [--seed 0] [--threads 1]
 
 DATA is a folder of images, train/CLASS/* and test/CLASS/*, of 32x32 pixels. Trains on a share of the training images and prints the test error.
 
@@ -11,6 +11,8 @@ nine    `asap train --network resnet-9` with a black border of 4 pixels, the fil
 jordan  The network and the recipe of Jordan 2024 (arXiv 2404.00498): whitened first filters, convolutions that start as the identity, batches of 1024,
         biases at 64 times the rate, a moving average that is put back into the network (Lookahead), and mirror images in turn. The paper's own training is
         --width 64 --epochs 9.9 --share 1.
+
+--network trains the network of one with the recipe of the other.
 """
 import argparse
 import math
@@ -108,6 +110,8 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe", choices=["nine", "jordan"])
     parser.add_argument("data", type=pathlib.Path)
+    parser.add_argument("--network", choices=["nine", "jordan"], help="[default: that of the recipe]")
+    parser.add_argument("--reflect", action="store_true", help="nine: crops out of a reflecting border of 2 pixels, as asap has them now")
     parser.add_argument("--width", type=int, help="channels of the first block [default: 16 for nine, 28 for jordan]")
     parser.add_argument("--epochs", type=float, default=8)
     parser.add_argument("--share", type=float, default=0.9, help="of the training images")
@@ -124,14 +128,13 @@ def main():
     side = x.shape[-1]
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
     x, test_x = (x - mean) / std, (test_x - mean) / std
-    border = 4 if nine else 2
+    network = Nine(args.width or 16) if (args.network or args.recipe) == "nine" else Jordan(args.width or 28, x[:5000])
+    black = nine and not args.reflect
+    border = 4 if black else 2
+    padded = (F.pad(x * std + mean, (border,) * 4) - mean) / std if black else F.pad(x, (border,) * 4, mode="reflect")
     if nine:
-        padded = (F.pad(x * std + mean, (border,) * 4) - mean) / std
-        network = Nine(args.width or 16)
         batch, momentum, rate, decay, smoothing, bias_rate = 64, 0.9, 0.1, 3e-4, 0.1, 8
     else:
-        padded = F.pad(x, (border,) * 4, mode="reflect")
-        network = Jordan(args.width or 28, x[:5000])
         batch, momentum, smoothing, bias_rate = 1024, 0.85, 0.2, 64
         # The paper's numbers are for the sum of 1024 losses and decoupled from the momentum.
         rate, decay = 11.5 / (1 + 1 / (1 - momentum)), 0.0153 / 11.5
@@ -181,7 +184,7 @@ def main():
     for epoch in range(math.ceil(args.epochs)):
         network.train()
         order, correct, count = torch.randperm(len(x)), 0, 0
-        if not nine:
+        if isinstance(network, Jordan):
             network.whiten.bias.requires_grad = epoch < 3
         for at in range(min(steps_per_epoch, steps - step)):
             index = order[at * batch : (at + 1) * batch]
