@@ -14,12 +14,12 @@ pub struct OperationCosts {
 }
 
 impl OperationCosts {
-    /// The costs in a network of cells of the space.
+    /// The costs in a network of cells of the space, which is trained with all of its channels.
     ///
     /// # Errors
     /// As [`Plan::search`].
     pub fn new(space: &SearchSpace, shape: &NetworkShape) -> Result<Self, Error> {
-        let plan = Plan::search(space, shape)?;
+        let plan = Plan::search(&space.clone().with_partial(1), shape)?;
         let mut candidates = space.tables(|| 0.0);
         let mut inside = 0.0;
         for layer in &plan.layers {
@@ -48,7 +48,7 @@ impl OperationCosts {
         shape: &NetworkShape,
         mut milliseconds: impl FnMut(&Piece) -> Result<f64, E>,
     ) -> Result<Self, E> {
-        let plan = Plan::search(space, shape)?;
+        let plan = Plan::search(&space.clone().with_partial(1), shape)?;
         let (mut fixed, mut candidates) = (0.0, space.tables(|| 0.0));
         for layer in &plan.layers {
             let Body::Node(node) = &layer.body else {
@@ -83,15 +83,15 @@ impl OperationCosts {
     /// The cell that costs least, of those with `none` only where nothing else is possible or every edge is kept.
     pub fn cheapest(&self, space: &SearchSpace) -> Genotype {
         let ending = space.family.ending();
-        let something = |candidate: &usize| space.candidates[*candidate] != Operation::None;
-        let only_none = !(0..space.candidates.len()).any(|candidate| something(&candidate));
-        let allowed =
-            |candidate: &usize| ending == Ending::EveryEdge || only_none || something(candidate);
+        let mut allowed: Vec<usize> = (0..space.candidates.len()).collect();
+        let something = |&c: &usize| space.candidates[c] != Operation::None;
+        if ending != Ending::EveryEdge && allowed.iter().any(something) {
+            allowed.retain(something);
+        }
         let mut path = space.tables(|| 0.0);
         for (costs, weights) in self.candidates.iter().zip(&mut path) {
             let cheapest = |edge: Edge| {
-                let candidates = (0..space.candidates.len()).filter(allowed);
-                let costs = candidates.map(|c| (costs[edge.index][c], edge.index, c));
+                let costs = allowed.iter().map(|&c| (costs[edge.index][c], edge.index, c));
                 costs.min_by(|a, b| a.0.total_cmp(&b.0)).expect("a space has candidates")
             };
             for node in 0..space.nodes {
@@ -147,6 +147,13 @@ mod tests {
                 assert_eq!(sum, evaluation_cost(&cell, &SHAPE)?.multiply_adds as f64, "{cell}");
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn what_the_search_sees_of_the_channels_does_not_count() -> Result<(), Error> {
+        let (space, partial) = (SearchSpace::default(), SearchSpace::default().with_partial(5));
+        assert_eq!(OperationCosts::new(&partial, &SHAPE)?, OperationCosts::new(&space, &SHAPE)?);
         Ok(())
     }
 
