@@ -14,7 +14,7 @@ use crate::network::Network;
 use crate::optimizer::Sgd;
 use crate::parameters::Parameters;
 use crate::pass::{DropPath, Mode, Pass};
-use crate::team::{Joint, Numbers, Received, Team};
+use crate::team::{Joint, Numbers, Received, Team, on_worker};
 
 /// The largest number of images that go through a network together in inference, and the number of parts of smaller
 /// batches. Neither may depend on the number of threads, otherwise the last digit of a logit would.
@@ -166,12 +166,6 @@ pub fn descend(
             Ok(descend_unread(network, parameters, mixing, batch, descent))
         }
     })
-}
-
-/// Runs `step` on a worker thread, which then takes part in the parallel loops of its layers: a thread outside the
-/// pool would go to sleep in each of them.
-pub fn on_worker<R: Send>(step: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| step())
 }
 
 fn descend_together(

@@ -174,11 +174,17 @@ impl Team {
         images.part(self.ranks.rank(), self.ranks.count())
     }
 
-    /// What a batch gives: `compute` is called for the part of each worker of this process, with the place of its first image in the batch.
+    /// What a batch gives: `compute` is called for the part of each worker of this process, with the place of its first image in the batch, on a thread of
+    /// the pool.
     ///
     /// # Panics
     /// If the batch cannot be divided among the workers.
-    pub fn join<T: Joint>(&self, batch: &Batch, mut compute: impl FnMut(&Batch, usize) -> T) -> T {
+    pub fn join<T: Joint + Send>(
+        &self,
+        batch: &Batch,
+        mut compute: impl FnMut(&Batch, usize) -> T + Send,
+    ) -> T {
+        let mut compute = |part: &Batch, first| on_worker(|| compute(part, first));
         let parts = self.parts();
         if parts == 1 {
             return compute(batch, 0);
@@ -205,6 +211,12 @@ impl Team {
         }
         joined.times(1.0 / parts as f32)
     }
+}
+
+/// Computes on a worker thread, which then takes part in the parallel loops of its layers: a thread outside the
+/// pool would go to sleep in each of them.
+pub fn on_worker<R: Send>(compute: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| compute())
 }
 
 /// Sums over the parts that processes compute.
@@ -484,6 +496,18 @@ mod tests {
         }
         let farthest = farthest(&of(2, false)[0]);
         assert!(farthest > 1e-2, "norms of parts differ by {farthest} only");
+    }
+
+    #[test]
+    fn parts_are_computed_on_threads_of_the_pool() {
+        for workers in [1, 4] {
+            let mut on_pool = Vec::new();
+            Team::new(workers).join(&batch(), |part, first| {
+                on_pool.push(rayon::current_thread_index().is_some());
+                compute(part, first)
+            });
+            assert_eq!(on_pool, vec![true; workers]);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use asap_net::engine::Engine;
 use asap_net::network::Network;
 use asap_net::parameters::Parameters;
 use asap_net::pass::{Mode, Pass};
-use asap_net::steps::on_worker;
+use asap_net::team::on_worker;
 use asap_net::trained::{NetworkCard, TrainedNetwork};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};

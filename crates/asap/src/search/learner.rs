@@ -15,7 +15,6 @@ use asap_net::parameters::{Parameters, WeightGradients};
 use asap_net::pass::{Mode, Pass};
 use asap_net::steps::{
     Descent, NonFinite, Score, StepScore, cross_entropy, descend, evaluate, finite, images,
-    on_worker,
 };
 use asap_net::team::Team;
 use burn::tensor::{Device, Gradients};
@@ -165,16 +164,6 @@ impl Learner {
     /// # Errors
     /// If the loss or a gradient for a mixing weight is not finite.
     pub fn differentiate(
-        &self,
-        parameters: &Parameters,
-        batch: &Batch,
-        mixing: &MixingTables,
-        mode: Mode,
-    ) -> Result<(Score, MixingTables, WeightGradients), NonFinite> {
-        on_worker(|| self.differentiate_here(parameters, batch, mixing, mode))
-    }
-
-    fn differentiate_here(
         &self,
         parameters: &Parameters,
         batch: &Batch,
