@@ -2,7 +2,7 @@
 """Short trainings in PyTorch, to compare recipes: docs/results/time.md, "The recipe beside another's".
 
     pip install torch==2.11.0 numpy pillow
-    python3 bench/short_training.py nine|jordan DATA [--network nine|jordan] [--reflect] [--width 16|28] [--epochs 8] [--share 0.9] [--seed 0] [--threads 1]
+    python3 bench/short_training.py nine|jordan DATA [--network nine|jordan|plain] [--reflect] [--width 16|28] [--epochs 8] [--share 0.9] [--seed 0] [--threads 1]
 
 DATA is a folder of images, train/CLASS/* and test/CLASS/*, of 32x32 pixels. Trains on a share of the training images and prints the test error.
 
@@ -12,7 +12,7 @@ jordan  The network and the recipe of Jordan 2024 (arXiv 2404.00498): whitened f
         biases at 64 times the rate, a moving average that is put back into the network (Lookahead), and mirror images in turn. The paper's own training is
         --width 64 --epochs 9.9 --share 1.
 
---network trains the network of one with the recipe of the other.
+--network trains the network of one with the recipe of the other, or his network as it is with the parts that `asap` has.
 """
 import argparse
 import math
@@ -58,6 +58,22 @@ class Nine(nn.Module):
             block(4 * width, 8 * width), nn.MaxPool2d(2), Residual(8 * width),
             nn.BatchNorm2d(8 * width), nn.ReLU())
         self.linear = nn.Linear(8 * width, 10)
+
+    def forward(self, x):
+        return self.linear(self.features(x).mean((2, 3)))
+
+
+class Plain(nn.Module):
+    """The form of Jordan's network, of the parts that `asap` has."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24),
+            block(24, width), nn.MaxPool2d(2), block(width, width),
+            block(width, 4 * width), nn.MaxPool2d(2), block(4 * width, 4 * width),
+            block(4 * width, 4 * width), nn.MaxPool2d(2), block(4 * width, 4 * width), nn.ReLU())
+        self.linear = nn.Linear(4 * width, 10)
 
     def forward(self, x):
         return self.linear(self.features(x).mean((2, 3)))
@@ -110,7 +126,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("recipe", choices=["nine", "jordan"])
     parser.add_argument("data", type=pathlib.Path)
-    parser.add_argument("--network", choices=["nine", "jordan"], help="[default: that of the recipe]")
+    parser.add_argument("--network", choices=["nine", "jordan", "plain"], help="[default: that of the recipe]")
     parser.add_argument("--reflect", action="store_true", help="nine: crops out of a reflecting border of 2 pixels, as asap has them now")
     parser.add_argument("--width", type=int, help="channels of the first block [default: 16 for nine, 28 for jordan]")
     parser.add_argument("--epochs", type=float, default=8)
@@ -128,7 +144,8 @@ def main():
     side = x.shape[-1]
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
     x, test_x = (x - mean) / std, (test_x - mean) / std
-    network = Nine(args.width or 16) if (args.network or args.recipe) == "nine" else Jordan(args.width or 28, x[:5000])
+    of = {"nine": lambda: Nine(args.width or 16), "jordan": lambda: Jordan(args.width or 28, x[:5000]), "plain": lambda: Plain(args.width or 28)}
+    network = of[args.network or args.recipe]()
     black = nine and not args.reflect
     border = 4 if black else 2
     padded = (F.pad(x * std + mean, (border,) * 4) - mean) / std if black else F.pad(x, (border,) * 4, mode="reflect")
