@@ -44,6 +44,11 @@ fn mistakes_are_named_and_end_with_2() {
         at,
         &["limits.weights (--max-weights)", "the cheapest cell in a network of 5"],
     );
+    for job in [&["run", "--no-final"][..], &["compare", "--methods", "random"]] {
+        let slow = [job, &["--max-latency", "1us", "--set", "train.cells=2"]].concat();
+        let least = "limits.latency_ms (--max-latency): expected at least";
+        refused(&slow, at, &[least, "the cheapest cell in a network of 2 cells"]);
+    }
     let little = ["compare", "--methods", "random", "--max-multiply-adds", "2k"];
     refused(&little, at, &["--max-multiply-adds): expected at least", "found 2000"]);
     refused(&["search", "--max-memory", "2"], at, &["at least 1 MiB", "2GiB"]);

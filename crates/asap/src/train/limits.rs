@@ -5,7 +5,7 @@ use asap_data::Dataset;
 
 use crate::duration::counted;
 use crate::error::Error;
-use crate::latency;
+use crate::latency::{self, Latencies};
 use crate::settings::config::{Config, LimitsConfig};
 
 /// Part of the allowed latency that is used, since a machine is not always equally fast.
@@ -36,16 +36,28 @@ pub(crate) fn check(
     check_designs(limits, designs, shape, described)
 }
 
-/// Refuses a counted limit that no cell of the search space can keep.
+/// Refuses a limit that no cell of the search space can keep.
 pub(crate) fn check_cells(config: &Config, images: &Dataset) -> Result<(), Error> {
-    if COUNTED.iter().all(|counted| (counted.limit)(&config.limits) == 0) {
-        return Ok(());
+    let (limits, shape) = (&config.limits, config.train.shape_for(images));
+    let space = config.space()?;
+    let what =
+        format!("the cheapest cell in a network of {} (train.cells)", counted(shape.cells, "cell"));
+    if COUNTED.iter().any(|counted| (counted.limit)(limits) > 0) {
+        let cheapest = OperationCosts::new(&space, &shape)?.cheapest(&space);
+        check_designs(limits, &[cheapest.into()], shape, |_| what.clone())?;
     }
-    let (space, shape) = (config.space()?, config.train.shape_for(images));
-    let cheapest = OperationCosts::new(&space, &shape)?.cheapest(&space);
-    check_designs(&config.limits, &[cheapest.into()], shape, |_| {
-        format!("the cheapest cell in a network of {} (train.cells)", counted(shape.cells, "cell"))
-    })
+    if limits.latency_ms > 0.0 {
+        let shape = NetworkShape { channels: 1, ..shape };
+        let mut latencies = Latencies::new(limits.latency_threads);
+        let costs = OperationCosts::of_latency(&space, &shape, |piece| latencies.of_piece(piece))?;
+        let fastest = costs.cheapest(&space).into();
+        let least = latency::measure(&fastest, shape, limits.latency_threads)?;
+        // What is only just too slow may be found fast enough when the training begins.
+        if least > limits.latency_ms {
+            return Err(refuse_latency(&what, least, limits));
+        }
+    }
+    Ok(())
 }
 
 fn check_designs(
@@ -94,13 +106,7 @@ pub(super) fn keep(
                 None => {
                     let smallest = NetworkShape { channels: 1, ..shape };
                     let smallest = latency::measure(design, smallest, limits.latency_threads)?;
-                    let [least, limit] = [smallest / USED, limits.latency_ms];
-                    return Err(refuse(
-                        "latency_ms",
-                        &described(design),
-                        &format!("{least:.2}"),
-                        &limit.to_string(),
-                    ));
+                    return Err(refuse_latency(&described(design), smallest, limits));
                 }
             };
             limits.latency_channels = kept.channels;
@@ -126,6 +132,12 @@ fn refuse(key: &str, what: &str, least: &str, found: &str) -> Error {
     Error::Config(format!(
         "limits.{key} ({flag}): expected at least {least}, the minimum for {what}, with one channel; found {found}"
     ))
+}
+
+/// Refuses the latency for a network of which one channel takes `smallest` milliseconds.
+fn refuse_latency(what: &str, smallest: f64, limits: &LimitsConfig) -> Error {
+    let least = format!("{:.2}", smallest / USED);
+    refuse("latency_ms", what, &least, &limits.latency_ms.to_string())
 }
 
 /// The shape with the most channels, up to its own, that keeps a limit; `None` if one channel does not.
