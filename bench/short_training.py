@@ -12,6 +12,8 @@ jordan  The network and the recipe of Jordan 2024 (arXiv 2404.00498): whitened f
         biases at 64 times the rate, a moving average that is put back into the network (Lookahead), and mirror images in turn. The paper's own training is
         --width 64 --epochs 9.9 --share 1.
 
+--without leaves parts of Jordan's network out: convolutions that start as the identity (dirac), GELU (ReLU in its place), the whitened first filters, the pool before the
+batch norm (order), batch norms without scales and with quick statistics (norms), and the largest of the last 3x3 pixels, divided by 9 (end; the mean in its place).
 --network trains the network of one with the recipe of the other, or his network as it is with the parts that `asap` has.
 """
 import argparse
@@ -79,37 +81,51 @@ class Plain(nn.Module):
         return self.linear(self.features(x).mean((2, 3)))
 
 
+# What Jordan's network has and others have not; each can be left out.
+PARTS = ["dirac", "gelu", "whiten", "order", "norms", "end"]
+
+
 class Pair(nn.Module):
     """Two convolutions, the first before a pool; batch norms have shifts but no scales."""
 
-    def __init__(self, before, after):
+    def __init__(self, before, after, parts):
         super().__init__()
+        self.first = "order" in parts
+        self.act = F.gelu if "gelu" in parts else F.relu
         self.convs = nn.ModuleList(nn.Conv2d(n, after, 3, padding=1, bias=False) for n in (before, after))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(after, eps=1e-12, momentum=0.4) for _ in range(2))
+        quick = dict(eps=1e-12, momentum=0.4) if "norms" in parts else {}
+        self.norms = nn.ModuleList(nn.BatchNorm2d(after, **quick) for _ in range(2))
         for conv, norm in zip(self.convs, self.norms):
-            nn.init.dirac_(conv.weight[: conv.in_channels])
-            norm.weight.requires_grad = False
+            if "dirac" in parts:
+                nn.init.dirac_(conv.weight[: conv.in_channels])
+            norm.weight.requires_grad = "norms" not in parts
 
     def forward(self, x):
-        x = F.gelu(self.norms[0](F.max_pool2d(self.convs[0](x), 2)))
-        return F.gelu(self.norms[1](self.convs[1](x)))
+        x = self.convs[0](x)
+        x = self.act(self.norms[0](F.max_pool2d(x, 2))) if self.first else F.max_pool2d(self.act(self.norms[0](x)), 2)
+        return self.act(self.norms[1](self.convs[1](x)))
 
 
 class Jordan(nn.Module):
-    def __init__(self, width, examples):
+    def __init__(self, width, examples, parts):
         super().__init__()
-        patches = examples.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
-        variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
-        filters = (vectors / (variances + 5e-4).sqrt()).T.flip(0).reshape(12, 3, 2, 2)
+        self.end = "end" in parts
+        self.act = F.gelu if "gelu" in parts else F.relu
         self.whiten = nn.Conv2d(3, 24, 2)
-        self.whiten.weight = nn.Parameter(torch.cat([filters, -filters]), requires_grad=False)
-        nn.init.zeros_(self.whiten.bias)
-        self.pairs = nn.Sequential(Pair(24, width), Pair(width, 4 * width), Pair(4 * width, 4 * width))
-        self.linear = nn.Linear(4 * width, 10, bias=False)
+        if "whiten" in parts:
+            patches = examples.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
+            variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+            filters = (vectors / (variances + 5e-4).sqrt()).T.flip(0).reshape(12, 3, 2, 2)
+            self.whiten.weight = nn.Parameter(torch.cat([filters, -filters]), requires_grad=False)
+            nn.init.zeros_(self.whiten.bias)
+        self.pairs = nn.Sequential(Pair(24, width, parts), Pair(width, 4 * width, parts), Pair(4 * width, 4 * width, parts))
+        self.linear = nn.Linear(4 * width, 10, bias=not self.end)
 
     def forward(self, x):
-        x = self.pairs(F.gelu(self.whiten(x)))
-        return self.linear(F.max_pool2d(x, 3).flatten(1)) / 9
+        x = self.pairs(self.act(self.whiten(x)))
+        if self.end:
+            return self.linear(F.max_pool2d(x, 3).flatten(1)) / 9
+        return self.linear(x.mean((2, 3)))
 
 
 def crops(padded, border, side):
@@ -127,6 +143,7 @@ def main():
     parser.add_argument("recipe", choices=["nine", "jordan"])
     parser.add_argument("data", type=pathlib.Path)
     parser.add_argument("--network", choices=["nine", "jordan", "plain"], help="[default: that of the recipe]")
+    parser.add_argument("--without", nargs="*", choices=PARTS, default=[], help="parts of Jordan's network that are left out")
     parser.add_argument("--reflect", action="store_true", help="nine: crops out of a reflecting border of 2 pixels, as asap has them now")
     parser.add_argument("--width", type=int, help="channels of the first block [default: 16 for nine, 28 for jordan]")
     parser.add_argument("--epochs", type=float, default=8)
@@ -144,7 +161,8 @@ def main():
     side = x.shape[-1]
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
     x, test_x = (x - mean) / std, (test_x - mean) / std
-    of = {"nine": lambda: Nine(args.width or 16), "jordan": lambda: Jordan(args.width or 28, x[:5000]), "plain": lambda: Plain(args.width or 28)}
+    parts = [part for part in PARTS if part not in args.without]
+    of = {"nine": lambda: Nine(args.width or 16), "jordan": lambda: Jordan(args.width or 28, x[:5000], parts), "plain": lambda: Plain(args.width or 28)}
     network = of[args.network or args.recipe]()
     black = nine and not args.reflect
     border = 4 if black else 2
