@@ -2,7 +2,7 @@
 """Short trainings in PyTorch, to compare recipes: docs/results/time.md, "The recipe beside another's".
 
     pip install torch==2.11.0 numpy pillow
-    python3 bench/short_training.py nine|jordan DATA [--network nine|jordan|plain] [--reflect] [--width 16|28] [--epochs 8] [--share 0.9] [--seed 0] [--threads 1]
+    python3 bench/short_training.py nine|jordan DATA [--network nine|jordan|plain] [--without PART...] [--reflect] [--width 16|28] [--epochs 8] [--share 0.9] [--seed 0] [--threads 1]
 
 DATA is a folder of images, train/CLASS/* and test/CLASS/*, of 32x32 pixels. Trains on a share of the training images and prints the test error.
 
@@ -14,7 +14,7 @@ jordan  The network and the recipe of Jordan 2024 (arXiv 2404.00498): whitened f
 
 --without leaves parts of Jordan's network out: convolutions that start as the identity (dirac), GELU (ReLU in its place), the whitened first filters, the pool before the
 batch norm (order), batch norms without scales and with quick statistics (norms), and the largest of the last 3x3 pixels, divided by 9 (end; the mean in its place).
---network trains the network of one with the recipe of the other, or his network as it is with the parts that `asap` has.
+--network trains the network of one with the recipe of the other, or the form of his network, of the parts that `asap` has (plain).
 """
 import argparse
 import math
@@ -50,35 +50,36 @@ class Residual(nn.Module):
         return x + self.blocks(x)
 
 
-class Nine(nn.Module):
-    def __init__(self, width):
+class Blocks(nn.Module):
+    """Some features, their mean over the pixels, and a linear layer."""
+
+    def __init__(self, width, *features):
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
-            block(width, 2 * width), nn.MaxPool2d(2), Residual(2 * width),
-            block(2 * width, 4 * width), nn.MaxPool2d(2),
-            block(4 * width, 8 * width), nn.MaxPool2d(2), Residual(8 * width),
-            nn.BatchNorm2d(8 * width), nn.ReLU())
-        self.linear = nn.Linear(8 * width, 10)
+        self.features = nn.Sequential(*features)
+        self.linear = nn.Linear(width, 10)
 
     def forward(self, x):
         return self.linear(self.features(x).mean((2, 3)))
 
 
-class Plain(nn.Module):
+def nine(width):
+    return Blocks(
+        8 * width,
+        nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
+        block(width, 2 * width), nn.MaxPool2d(2), Residual(2 * width),
+        block(2 * width, 4 * width), nn.MaxPool2d(2),
+        block(4 * width, 8 * width), nn.MaxPool2d(2), Residual(8 * width),
+        nn.BatchNorm2d(8 * width), nn.ReLU())
+
+
+def plain(width):
     """The form of Jordan's network, of the parts that `asap` has."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(3, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24),
-            block(24, width), nn.MaxPool2d(2), block(width, width),
-            block(width, 4 * width), nn.MaxPool2d(2), block(4 * width, 4 * width),
-            block(4 * width, 4 * width), nn.MaxPool2d(2), block(4 * width, 4 * width), nn.ReLU())
-        self.linear = nn.Linear(4 * width, 10)
-
-    def forward(self, x):
-        return self.linear(self.features(x).mean((2, 3)))
+    return Blocks(
+        4 * width,
+        nn.Conv2d(3, 24, 3, padding=1, bias=False), nn.BatchNorm2d(24),
+        block(24, width), nn.MaxPool2d(2), block(width, width),
+        block(width, 4 * width), nn.MaxPool2d(2), block(4 * width, 4 * width),
+        block(4 * width, 4 * width), nn.MaxPool2d(2), block(4 * width, 4 * width), nn.ReLU())
 
 
 # What Jordan's network has and others have not; each can be left out.
@@ -151,9 +152,12 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
+    name = args.network or args.recipe
+    if args.without and name != "jordan":
+        parser.error(f"--without leaves out parts of Jordan's network; the network is {name}")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    nine = args.recipe == "nine"
+    ours = args.recipe == "nine"
     x, y = images(args.data / "train")
     test_x, test_y = images(args.data / "test")
     chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[: round(len(x) * args.share)]
@@ -162,12 +166,16 @@ def main():
     mean, std = x.mean((0, 2, 3), keepdim=True), x.std((0, 2, 3), keepdim=True)
     x, test_x = (x - mean) / std, (test_x - mean) / std
     parts = [part for part in PARTS if part not in args.without]
-    of = {"nine": lambda: Nine(args.width or 16), "jordan": lambda: Jordan(args.width or 28, x[:5000], parts), "plain": lambda: Plain(args.width or 28)}
-    network = of[args.network or args.recipe]()
-    black = nine and not args.reflect
+    if name == "nine":
+        network = nine(args.width or 16)
+    elif name == "plain":
+        network = plain(args.width or 28)
+    else:
+        network = Jordan(args.width or 28, x[:5000], parts)
+    black = ours and not args.reflect
     border = 4 if black else 2
     padded = (F.pad(x * std + mean, (border,) * 4) - mean) / std if black else F.pad(x, (border,) * 4, mode="reflect")
-    if nine:
+    if ours:
         batch, momentum, rate, decay, smoothing, bias_rate = 64, 0.9, 0.1, 3e-4, 0.1, 8
     else:
         batch, momentum, smoothing, bias_rate = 1024, 0.85, 0.2, 64
@@ -181,11 +189,11 @@ def main():
               dict(params=others, lr=rate, weight_decay=decay)]
     optimizer = torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=True)
     rates = [group["lr"] for group in optimizer.param_groups]
-    steps_per_epoch = -(-len(x) // batch) if nine else len(x) // batch
+    steps_per_epoch = -(-len(x) // batch) if ours else len(x) // batch
     steps = round(args.epochs * steps_per_epoch)
 
     def schedule(step):
-        if nine:
+        if ours:
             if step < steps_per_epoch:
                 return (step + 1) / steps_per_epoch
             return (1 + math.cos(math.pi * (step - steps_per_epoch) / (steps - steps_per_epoch))) / 2
@@ -223,7 +231,7 @@ def main():
             network.whiten.bias.requires_grad = epoch < 3
         for at in range(min(steps_per_epoch, steps - step)):
             index = order[at * batch : (at + 1) * batch]
-            flip = torch.rand(len(index)) < 0.5 if nine else mirrored[index] ^ bool(epoch % 2)
+            flip = torch.rand(len(index)) < 0.5 if ours else mirrored[index] ^ bool(epoch % 2)
             seen = crops(padded[index], border, side)
             seen = torch.where(flip[:, None, None, None], seen.flip(3), seen).contiguous(memory_format=torch.channels_last)
             for group, usual in zip(optimizer.param_groups, rates):
@@ -232,13 +240,13 @@ def main():
             loss = F.cross_entropy(logits, y[index], label_smoothing=smoothing)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            if nine:
+            if ours:
                 nn.utils.clip_grad_norm_(network.parameters(), 5)
             optimizer.step()
             step += 1
             correct += (logits.argmax(1) == y[index]).sum().item()
             count += len(index)
-            if not nine and step % 5 == 0:
+            if not ours and step % 5 == 0:
                 keep = 0.95**5 * (step / steps) ** 3
                 with torch.no_grad():
                     for old, new in zip(average, state()):
@@ -246,7 +254,7 @@ def main():
                         new.copy_(old)
         print(f"epoch {epoch + 1}: train {100 * correct / count:.2f} %, test error {errors(False):.2f} %, "
               f"{time.time() - started:.0f} s", flush=True)
-    if not nine:
+    if not ours:
         with torch.no_grad():
             for old, new in zip(average, state()):
                 new.copy_(old)
