@@ -16,6 +16,9 @@ pub(crate) type Pair = u32;
 pub(crate) trait Term: Copy {
     /// Runs a kernel on terms of this type.
     fn run<K: Kernel<Self>>(level: Level, kernel: K);
+
+    /// Terms that are pairs.
+    fn pairs(terms: &[Self]) -> Option<&[Pair]>;
 }
 
 /// A kernel that is generic over the arithmetic on its terms.
@@ -80,6 +83,11 @@ impl Term for f32 {
     #[inline]
     fn run<K: Kernel<f32>>(level: Level, kernel: K) {
         level.run(Plain(kernel));
+    }
+
+    #[inline]
+    fn pairs(_: &[f32]) -> Option<&[Pair]> {
+        None
     }
 }
 
@@ -157,6 +165,11 @@ impl Term for Pair {
     #[inline]
     fn run<K: Kernel<Pair>>(level: Level, kernel: K) {
         level.round(AsRounding(kernel));
+    }
+
+    #[inline]
+    fn pairs(terms: &[Pair]) -> Option<&[Pair]> {
+        Some(terms)
     }
 }
 

@@ -3,34 +3,7 @@
 
 use super::ahead::Ahead;
 use super::arithmetic::{Arithmetic, Kernel, Term};
-use super::level::{HALF, Level};
 use super::reach::{reach, size};
-
-impl Level {
-    /// Runs a product, in halves as in [`Level::in_halves`].
-    pub(crate) fn product<T: Term>(self, product: Product<'_, T>) {
-        let Product { b, c, n, mut ahead, .. } = product;
-        // Without rows of b there are no columns to split.
-        if product.k * product.taps.len() == 0 {
-            return T::run(self, Product { b, c, n, ahead, ..product });
-        }
-        self.in_halves(n, |level, columns| {
-            // A whole vector, since masked stores are slow: columns that both compute are bit-identical.
-            let first = columns.start.min(n.saturating_sub(HALF));
-            let (b, c, n) = (&b[first..], &mut c[first..], columns.end - first);
-            T::run(level, Product { b, c, n, ahead: std::mem::take(&mut ahead), ..product });
-        });
-    }
-
-    /// Runs an outer product, in halves.
-    pub(crate) fn outer_product<T: Term>(self, product: OuterProduct<'_, T>) {
-        let OuterProduct { d, w, .. } = product;
-        self.in_halves(product.n, |level, columns| {
-            let (d, w, n) = (&d[columns.start..], &mut w[columns.start..], columns.len());
-            T::run(level, OuterProduct { d, w, n, ..product });
-        });
-    }
-}
 
 /// Terms of a sum between which a product asks for lines ahead.
 const STRETCH: usize = 8;
@@ -113,13 +86,11 @@ pub(crate) struct Product<'a, T = f32> {
     pub(crate) ahead: Ahead<'a>,
 }
 
-impl<T: Term> Kernel<T> for Product<'_, T> {
+impl<T> Product<'_, T> {
+    /// Asserts that the slices hold all that is read, in vectors of so many lanes, and written. There are rows.
     #[inline(always)]
-    fn compute<A: Arithmetic<Term = T>>(mut self, arithmetic: A) {
-        if self.rows == 0 {
-            return;
-        }
-        let np = self.n.next_multiple_of(A::LANES);
+    pub(super) fn assert_extents(&self, lanes: usize) {
+        let np = self.n.next_multiple_of(lanes);
         let last_tap = self.taps.iter().map(|tap| tap.at).max();
         if let Some(last_tap) = last_tap.filter(|_| self.k > 0) {
             let last = self.lines.last(self.rows, self.lda, self.lines.read);
@@ -130,7 +101,17 @@ impl<T: Term> Kernel<T> for Product<'_, T> {
         }
         let last = self.lines.last(self.rows, self.ldc, self.lines.written);
         assert!(self.c.len() >= reach(self.n, [(1, last)]), "product: c is too short");
-        let vectors = np / A::LANES;
+    }
+}
+
+impl<T: Term> Kernel<T> for Product<'_, T> {
+    #[inline(always)]
+    fn compute<A: Arithmetic<Term = T>>(mut self, arithmetic: A) {
+        if self.rows == 0 {
+            return;
+        }
+        self.assert_extents(A::LANES);
+        let vectors = self.n.div_ceil(A::LANES);
         let tiles = vectors.div_ceil(3) * self.rows.div_ceil(8);
         self.ahead.share = self.ahead.left().div_ceil(tiles.max(1));
         let mut v = 0;
@@ -325,13 +306,11 @@ pub(crate) struct OuterProduct<'a, T = f32> {
     pub(crate) n: usize,
 }
 
-impl<T: Term> Kernel<T> for OuterProduct<'_, T> {
+impl<T> OuterProduct<'_, T> {
+    /// Asserts that the slices hold all that is read, and written, in vectors of so many lanes. There are rows and values.
     #[inline(always)]
-    fn compute<A: Arithmetic<Term = T>>(mut self, arithmetic: A) {
-        if self.rows == 0 || self.k == 0 {
-            return;
-        }
-        let np = self.n.next_multiple_of(A::LANES);
+    pub(super) fn assert_extents(&self, lanes: usize) {
+        let np = self.n.next_multiple_of(lanes);
         assert!(self.ldw >= np, "outer product: columns overlap");
         assert!(self.rows.is_multiple_of(self.line.0), "outer product: a line is incomplete");
         let (lines, width) = (self.rows / self.line.0, self.line.0);
@@ -341,7 +320,17 @@ impl<T: Term> Kernel<T> for OuterProduct<'_, T> {
         assert!(self.d.len() >= end, "outer product: d is too short");
         let end = reach(np, [(self.k - 1, self.ldw)]);
         assert!(self.w.len() >= end, "outer product: w is too short");
-        let vectors = np / A::LANES;
+    }
+}
+
+impl<T: Term> Kernel<T> for OuterProduct<'_, T> {
+    #[inline(always)]
+    fn compute<A: Arithmetic<Term = T>>(mut self, arithmetic: A) {
+        if self.rows == 0 || self.k == 0 {
+            return;
+        }
+        self.assert_extents(A::LANES);
+        let vectors = self.n.div_ceil(A::LANES);
         let mut v = 0;
         while v < vectors {
             let width = if vectors - v >= 2 { 2 } else { 1 };

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pulp::{Scalar, Simd, WithSimd};
 
-use super::proof::Dot;
+use super::proof::{Dot, Tiles};
 
 /// A SIMD instruction set of this machine.
 #[derive(Clone, Copy)]
@@ -13,6 +13,8 @@ pub struct Level {
     pub(super) token: Token,
     /// Proof that the processor multiplies pairs of bf16 in one step.
     pub(super) dot: Option<Dot>,
+    /// Proof that it multiplies tiles of them.
+    tiles: Option<Tiles>,
 }
 
 /// Proof that the instruction set is available.
@@ -39,8 +41,8 @@ impl Level {
         #[cfg(target_arch = "aarch64")]
         tokens.extend(pulp::aarch64::Neon::try_new().map(Token::Neon));
         tokens.push(Token::Scalar);
-        let dot = Dot::try_new();
-        tokens.into_iter().map(|token| Self { token, dot }).collect()
+        let (dot, tiles) = (Dot::try_new(), Tiles::try_new());
+        tokens.into_iter().map(|token| Self { token, dot, tiles }).collect()
     }
 
     /// True if the processor multiplies pairs of bf16 in one step; otherwise they are split, which is slower than
@@ -49,11 +51,20 @@ impl Level {
         self.dot.is_some() && self.lanes() > 1
     }
 
-    /// The levels of this machine, and those of an otherwise equal one without bf16.
+    /// The levels of this machine, and those of otherwise equal ones without tiles, and without bf16.
     #[cfg(test)]
     pub(crate) fn with_and_without_bf16() -> impl Iterator<Item = Self> {
         let levels = Self::available().into_iter();
-        levels.flat_map(|level| [level, Self { dot: None, ..level }])
+        levels.flat_map(|level| {
+            let vectors = Self { tiles: None, ..level };
+            [level, vectors, Self { dot: None, ..vectors }]
+        })
+    }
+
+    /// Proof of tiles for vectors of 512 bits, as long as a row of a tile, and of the dot product.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    pub(super) fn tiles(self) -> Option<(Tiles, Dot)> {
+        matches!(self.token, Token::Avx512(_)).then_some(self.tiles.zip(self.dot))?
     }
 
     /// The level that wastes least on images of `channels` channels: the widest, unless half its width fits much

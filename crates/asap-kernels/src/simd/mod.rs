@@ -14,11 +14,14 @@ mod arithmetic;
 mod depthwise;
 mod gemm;
 mod level;
+mod multiply;
 mod pointwise;
 mod pool;
 mod proof;
 mod reach;
 mod rounding;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+mod tiles;
 mod vector;
 
 pub(crate) use ahead::{Ahead, prefetch};

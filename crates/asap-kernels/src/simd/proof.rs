@@ -3,6 +3,8 @@
 //! which are the values of [`Simd`]; here is the one that it lacks, and a way to recover a token from a generic value.
 
 use std::any::Any;
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use std::sync::LazyLock;
 
 use pulp::Simd;
 
@@ -27,6 +29,43 @@ pub(super) enum Dot {}
 
 #[cfg(not(target_arch = "x86_64"))]
 impl Dot {
+    pub(super) fn try_new() -> Option<Self> {
+        None
+    }
+}
+
+/// Proof of AMX: tiles, products of tiles of bf16, and the permission to use them, which Linux gives on request.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[derive(Clone, Copy)]
+pub(super) struct Tiles(());
+
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+impl Tiles {
+    pub(super) fn try_new() -> Option<Self> {
+        static ALLOWED: LazyLock<bool> = LazyLock::new(|| {
+            use std::arch::x86_64::{__cpuid, __cpuid_count};
+            /// AMX-BF16 and AMX-TILE in EDX of leaf 7.
+            const FEATURES: u32 = 1 << 22 | 1 << 24;
+            /// The request, and the number of the state of tiles (Linux, Documentation/arch/x86/xstate.rst).
+            const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+            const XFEATURE_XTILEDATA: libc::c_long = 18;
+            let has = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & FEATURES == FEATURES;
+            // SAFETY: the call passes no memory. It fails where the kernel or the processor lacks tiles.
+            has && unsafe {
+                libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
+            }
+        });
+        ALLOWED.then_some(Self(()))
+    }
+}
+
+/// Nothing else has tiles, so there is no value.
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[derive(Clone, Copy)]
+pub(super) enum Tiles {}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+impl Tiles {
     pub(super) fn try_new() -> Option<Self> {
         None
     }

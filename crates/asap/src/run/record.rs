@@ -259,7 +259,7 @@ pub struct TrainRecord {
     /// Number of epochs as planned during this one.
     #[serde(default)]
     pub epochs: usize,
-    /// Learning rate at the start of the epoch.
+    /// Learning rate in the middle of the epoch.
     pub lr: f64,
     /// Probability of drop-path.
     pub drop_path: f64,

@@ -186,7 +186,7 @@ impl Epochs for Training {
         TrainRecord {
             epoch,
             epochs: self.epochs(),
-            lr: self.rate.at(epoch as f64),
+            lr: self.rate.at(epoch as f64 + 0.5),
             drop_path: self.config.train.drop_path_at(epoch),
             train_loss: train.mean_loss().unwrap_or(0.0),
             train_accuracy: train.accuracy().unwrap_or(0.0),
