@@ -333,13 +333,14 @@ mod tests {
     }
 
     /// Rows, terms and columns of a product, and the gap between rows; none, odd and even, with and without a half
-    /// vector at the end.
+    /// vector at the end, and larger than a block of tiles.
     fn sizes() -> impl Iterator<Item = (usize, usize, usize, usize)> {
         let with = |rows| [0, 1, 2, 5, 16, 36].map(|k| (rows, k));
         let rows = [1, 2, 3, 7, 8, 13].into_iter().flat_map(with);
         let with = |(rows, k)| {
             [(0, 1), (1, 16), (2, 20), (0, 33), (1, 0)].map(|(gap, n)| (rows, k, gap, n))
         };
-        rows.flat_map(with)
+        let large = [(70, 80, 8, 100), (67, 74, 0, 32), (600, 40, 0, 16), (48, 144, 4, 48)];
+        rows.flat_map(with).chain(large)
     }
 }

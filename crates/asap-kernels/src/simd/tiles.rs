@@ -7,9 +7,11 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 use std::array::from_fn;
+use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use super::arithmetic::Pair;
-use super::gemm::{OuterProduct, Product};
+use super::gemm::{OuterProduct, Product, Tap};
 use super::proof::{Dot, Tiles};
 
 /// Rows of a tile; pairs, or `f32`, in a row.
@@ -268,7 +270,7 @@ impl Product<'_, Pair> {
                     let both = [tile, (tile + 1).min(count - 1)].map(place);
                     let size = (count.min(tile + 2) - tile, left.div_ceil(SIDE));
                     // Taps are sorted, so those within the image are neighbours.
-                    let inside = |tap: &super::gemm::Tap| {
+                    let inside = |tap: &Tap| {
                         taps.len() == 1
                             || both.iter().any(|(y, _)| (tap.lines.0..tap.lines.1).contains(y))
                     };
@@ -289,9 +291,11 @@ impl Product<'_, Pair> {
                             ),
                         };
                         let block = Block {
-                            a: both.map(|(y, x)| self.a.as_ptr().add(y * lines.read + x * lda)),
+                            a: both.map(|(y, x)| {
+                                self.a.as_ptr().wrapping_add(y * lines.read + x * lda)
+                            }),
                             a_row: 4 * lda,
-                            b: self.b.as_ptr().add(column),
+                            b: self.b.as_ptr().wrapping_add(column),
                             b_row: 4 * ldb,
                             c,
                             c_row: 4 * c_row,
@@ -316,10 +320,8 @@ impl Product<'_, Pair> {
     }
 }
 
-/// A tile of pairs, transposed: 16 rows of 16.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Transposed([Pair; SIDE * SIDE]);
+/// The rows of a tile of pairs that is transposed.
+type Transposed = [__m512i; SIDE];
 
 impl OuterProduct<'_, Pair> {
     /// Computes it in tiles; returns false, with nothing done, if they would hardly be filled.
@@ -329,7 +331,7 @@ impl OuterProduct<'_, Pair> {
             return false;
         }
         self.assert_extents(SIDE);
-        let mut transposed = [[Transposed([0; SIDE * SIDE]); STRIPE]; 2];
+        let mut transposed = [[const { MaybeUninit::uninit() }; STRIPE]; 2];
         // What is left of the rows, and of `k`, has tiles of its own shape.
         let (whole_k, whole_rows) = (k - k % SIDE, rows - rows % SIDE);
         for (ks, high) in [(0..whole_k, SIDE), (whole_k..k, k % SIDE)] {
@@ -382,10 +384,10 @@ impl OuterProduct<'_, Pair> {
     fn transpose(
         &self,
         dot: Dot,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         k: usize,
         count: usize,
-        to: &mut Transposed,
+        to: &mut MaybeUninit<Transposed>,
     ) {
         let (width, line) = self.line;
         let a: [&[Pair]; SIDE] = from_fn(|i| {
@@ -401,45 +403,45 @@ impl OuterProduct<'_, Pair> {
                 // SAFETY: the token proves the instructions. Of each row as many values are read as it has, and `to` holds 16
                 // vectors.
                 unsafe {
-                    let load = |row: &[Pair]| match row.len() {
-                        SIDE => _mm512_loadu_si512(row.as_ptr().cast()),
-                        count => _mm512_maskz_loadu_epi32((1 << count) - 1, row.as_ptr().cast()),
-                    };
-                    // In four steps each of a vector's 16 values moves to its own: those of neighbouring rows are
-                    // interleaved, then pairs of them, then quarters of vectors, twice.
-                    let rows = a.map(|row| load(row));
-                    let words = from_fn::<_, SIDE, _>(|i| match i % 2 {
-                        0 => _mm512_unpacklo_epi32(rows[i], rows[i + 1]),
-                        _ => _mm512_unpackhi_epi32(rows[i - 1], rows[i]),
-                    });
-                    let pairs = from_fn::<_, SIDE, _>(|i| match i % 4 {
-                        0 => _mm512_unpacklo_epi64(words[i], words[i + 2]),
-                        1 => _mm512_unpackhi_epi64(words[i - 1], words[i + 1]),
-                        2 => _mm512_unpacklo_epi64(words[i - 1], words[i + 1]),
-                        _ => _mm512_unpackhi_epi64(words[i - 2], words[i]),
-                    });
-                    // Row 4 q + r of `pairs` has the values r, r + 4, r + 8, r + 12 of rows 4 q to 4 q + 3.
+                    // Loops, since a closure would be compiled without the instructions.
+                    let [mut from, mut words, mut pairs] = [[_mm512_setzero_si512(); SIDE]; 3];
+                    for (to, row) in from.iter_mut().zip(a) {
+                        *to = if row.len() == SIDE {
+                            _mm512_loadu_si512(row.as_ptr().cast())
+                        } else {
+                            _mm512_maskz_loadu_epi32((1 << row.len()) - 1, row.as_ptr().cast())
+                        };
+                    }
+                    // Of two rows at a time, one value of each in turn; then two of each in turn.
+                    for i in (0..SIDE).step_by(2) {
+                        words[i] = _mm512_unpacklo_epi32(from[i], from[i + 1]);
+                        words[i + 1] = _mm512_unpackhi_epi32(from[i], from[i + 1]);
+                    }
+                    for i in (0..SIDE).step_by(4) {
+                        pairs[i] = _mm512_unpacklo_epi64(words[i], words[i + 2]);
+                        pairs[i + 1] = _mm512_unpackhi_epi64(words[i], words[i + 2]);
+                        pairs[i + 2] = _mm512_unpacklo_epi64(words[i + 1], words[i + 3]);
+                        pairs[i + 3] = _mm512_unpackhi_epi64(words[i + 1], words[i + 3]);
+                    }
+                    // `pairs[4 * q + r]` has the values r, r + 4, r + 8 and r + 12 of rows 4 q to 4 q + 3.
                     for r in 0..4 {
-                        let [a, b, c, d] = from_fn(|q| pairs[4 * q + r]);
-                        let (low, high) = (
-                            [
-                                _mm512_shuffle_i32x4::<0x88>(a, b),
-                                _mm512_shuffle_i32x4::<0x88>(c, d),
-                            ],
-                            [
-                                _mm512_shuffle_i32x4::<0xdd>(a, b),
-                                _mm512_shuffle_i32x4::<0xdd>(c, d),
-                            ],
-                        );
+                        let [a, b, c, d] = [pairs[r], pairs[r + 4], pairs[r + 8], pairs[r + 12]];
+                        let even = [
+                            _mm512_shuffle_i32x4::<0x88>(a, b),
+                            _mm512_shuffle_i32x4::<0x88>(c, d),
+                        ];
+                        let odd = [
+                            _mm512_shuffle_i32x4::<0xdd>(a, b),
+                            _mm512_shuffle_i32x4::<0xdd>(c, d),
+                        ];
                         let columns = [
-                            _mm512_shuffle_i32x4::<0x88>(low[0], low[1]),
-                            _mm512_shuffle_i32x4::<0x88>(high[0], high[1]),
-                            _mm512_shuffle_i32x4::<0xdd>(low[0], low[1]),
-                            _mm512_shuffle_i32x4::<0xdd>(high[0], high[1]),
+                            _mm512_shuffle_i32x4::<0x88>(even[0], even[1]),
+                            _mm512_shuffle_i32x4::<0x88>(odd[0], odd[1]),
+                            _mm512_shuffle_i32x4::<0xdd>(even[0], even[1]),
+                            _mm512_shuffle_i32x4::<0xdd>(odd[0], odd[1]),
                         ];
                         for (i, column) in columns.into_iter().enumerate() {
-                            let at = to.0.as_mut_ptr().add((4 * i + r) * SIDE);
-                            _mm512_store_si512(at.cast(), column);
+                            to.as_mut_ptr().cast::<__m512i>().add(4 * i + r).write(column);
                         }
                     }
                 }

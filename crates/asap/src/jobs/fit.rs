@@ -121,7 +121,7 @@ pub fn training(
 ) -> Result<Fit, Error> {
     let started = Instant::now();
     let cutout = config.train.augment.cutout;
-    let mut config = in_fastest_precision(config.clone());
+    let mut config = config.clone();
     let train = &mut config.train;
     (train.epochs, train.warmup_epochs, train.cycles, train.seconds) = (1, 0.0, 1, 0.0);
     // Few images need small batches, or there would be few steps; the rate follows the batch.
@@ -186,15 +186,6 @@ pub fn training(
     Ok(Fit { config, plan })
 }
 
-/// With `precision = "auto"`, the one that is faster here.
-fn in_fastest_precision(mut config: Config) -> Config {
-    let mixed = config.device == DeviceName::Cpu && Level::available()[0].multiplies_bf16();
-    if mixed && config.precision == Auto::Auto {
-        config.precision = Auto::Value(Precision::Bf16);
-    }
-    config
-}
-
 /// The images on which trainings of `seconds` are compared, so few that each is seen several times; `train.images` if that is fewer.
 ///
 /// # Errors
@@ -205,7 +196,7 @@ pub fn images_to_compare(
     images: &Splits,
     seconds: f64,
 ) -> Result<usize, Error> {
-    let mut config = in_fastest_precision(config.clone());
+    let mut config = config.clone();
     let given = config.train.images;
     config.limits = config.limits.of_memory();
     let Speed { images: all, seconds_per_epoch, .. } = sized(&config, design, images, seconds)?;
@@ -219,8 +210,8 @@ pub fn images_to_compare(
 fn sized(config: &Config, design: &Design, images: &Splits, seconds: f64) -> Result<Speed, Error> {
     let started = Instant::now();
     let shape = config.train.shape_for(&images.train);
-    let with = |channels, limits: &LimitsConfig| {
-        let mut config = Config { limits: limits.clone(), ..config.clone() };
+    let with = |channels, limits: &LimitsConfig, precision| {
+        let mut config = Config { limits: limits.clone(), precision, ..config.clone() };
         config.train.multiply_adds = shape.cost_with(design, channels)?.multiply_adds;
         Speed::of(config, design, images, seconds)
     };
@@ -228,9 +219,10 @@ fn sized(config: &Config, design: &Design, images: &Splits, seconds: f64) -> Res
         within_memory(config, design, images, in_whole_vectors(shape, design, wanted, most)?)
     };
     let without_limits = config.limits.of_memory();
-    let mut channels = in_memory(PROBE, f64::INFINITY)?;
+    let (mut channels, mut precision) = (in_memory(PROBE, f64::INFINITY)?, config.precision);
     for _ in 0..PROBES {
-        let speed = with(channels, &without_limits)?;
+        let speed = with(channels, &without_limits, precision)?;
+        precision = speed.config.precision;
         let left = seconds - started.elapsed().as_secs_f64();
         let per_image = left * speed.cost.multiply_adds as f64 / speed.seconds_per_epoch;
         let balanced = (per_image * speed.images as f64 * MULTIPLY_ADDS_PER_IMAGE_SEEN).sqrt();
@@ -244,7 +236,7 @@ fn sized(config: &Config, design: &Design, images: &Splits, seconds: f64) -> Res
             break;
         }
     }
-    with(channels, &config.limits)
+    with(channels, &config.limits, precision)
 }
 
 /// Channels that fill vectors, whose multiply-adds are as a ratio closest to those `wanted`. They are at most `most`, except
@@ -300,17 +292,28 @@ struct Speed {
 }
 
 impl Speed {
-    /// That of a training of about `seconds`.
+    /// That of a training of about `seconds`; with `precision = "auto"`, in the one that is faster here.
     fn of(config: Config, design: &Design, images: &Splits, seconds: f64) -> Result<Self, Error> {
-        let training = Training::new(config, design.clone(), images.clone())?;
-        Ok(Self {
-            config: training.config().clone(),
-            cost: training.cost(),
-            channels: training.channels(),
-            images: training.data().train_images,
-            steps: training.steps_per_epoch(),
-            seconds_per_epoch: training.seconds_per_epoch(seconds)?,
-        })
+        let in_precision = |precision| {
+            let config = Config { precision, ..config.clone() };
+            let training = Training::new(config, design.clone(), images.clone())?;
+            Ok(Self {
+                config: training.config().clone(),
+                cost: training.cost(),
+                channels: training.channels(),
+                images: training.data().train_images,
+                steps: training.steps_per_epoch(),
+                seconds_per_epoch: training.seconds_per_epoch(seconds)?,
+            })
+        };
+        let mixed = config.device == DeviceName::Cpu && Level::available()[0].multiplies_bf16();
+        if !mixed || config.precision != Auto::Auto {
+            return in_precision(config.precision);
+        }
+        // A processor may multiply bf16 no faster than `f32`, and networks differ in how much of their time they multiply.
+        let [single, mixed] = [Precision::F32, Precision::Bf16].map(Auto::Value).map(in_precision);
+        let (single, mixed) = (single?, mixed?);
+        Ok(if mixed.seconds_per_epoch < single.seconds_per_epoch { mixed } else { single })
     }
 }
 

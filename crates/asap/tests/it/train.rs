@@ -489,7 +489,8 @@ fn a_training_within_a_time_takes_the_faster_precision_unless_one_is_given() {
         fit.config.precision()
     };
     let mixed = Level::available()[0].multiplies_bf16();
-    assert_eq!(precision("auto"), if mixed { Precision::Bf16 } else { Precision::F32 });
+    // Where it could be faster that is measured.
+    assert!(mixed || precision("auto") == Precision::F32);
     assert_eq!(precision("f32"), Precision::F32);
     assert_eq!(precision("bf16"), Precision::Bf16);
 }
