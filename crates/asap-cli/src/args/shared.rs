@@ -48,7 +48,7 @@ pub(crate) struct Limits {
 /// A limit on the memory of searches and trainings.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub(crate) struct MemoryLimit {
-    /// Refuse a search or training that is estimated to need more memory than this, such as 2GiB; with --time, use a
+    /// Refuse a search or training that is estimated to need more memory than this, such as 2GiB; with --time, train a
     /// network that needs less
     #[arg(long, help_heading = MEMORY, value_name = "SIZE", value_parser = mebibytes, conflicts_with = "resume")]
     pub(crate) max_memory: Option<u64>,

@@ -114,8 +114,8 @@ pub(crate) fn run(args: &EvaluateArgs, common: &Common) -> anyhow::Result<()> {
     }
     if config.is_some() && network.card().test.is_none() && part == "test" {
         eprintln!(
-            "note: an older version trained this network and did not note its test images; if they were chosen from one \
-             folder, others are chosen now, and it may have been trained on them"
+            "note: this training had no test images, or an older version made it and did not note them; if they were chosen \
+             from one folder, others may be chosen now, and it may have been trained on them"
         );
     }
     if config.is_some() && part == "all" {

@@ -88,8 +88,6 @@ pub(crate) fn limit(layers: &mut Layers, limits: Limits) {
     }
     if let Some(seconds) = max_latency {
         layers.put("limits.latency_ms", (1e9 * seconds).round() / 1e6);
-        // Those of another run, in its configuration, were measured for its network.
-        layers.put("limits.latency_channels", 0_i64);
     }
     if let Some(threads) = latency_threads {
         layers.put("limits.latency_threads", threads as i64);

@@ -14,6 +14,7 @@ pub struct Level {
     /// Proof that the processor multiplies pairs of bf16 in one step.
     pub(super) dot: Option<Dot>,
     /// Proof that it multiplies tiles of them.
+    #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code))]
     tiles: Option<Tiles>,
 }
 

@@ -65,7 +65,7 @@ struct Block {
 
 impl Shape {
     /// Runs `work` with tiles of this shape: 0 to 3 for results, 4 and 5 for left factors, 6 and 7 for right factors.
-    fn run(self, _: Tiles, work: impl FnOnce(Self)) {
+    fn run(self, _: Tiles, work: impl FnOnce()) {
         let Self { rows, pairs } = self;
         assert!((1..=SIDE).contains(&rows) && (1..=SIDE).contains(&pairs), "tiles: too large");
         let size = |tile: usize| match tile {
@@ -84,7 +84,7 @@ impl Shape {
         // SAFETY: the token proves the instruction, and the processor accepts the configuration: palette 1 has 8 tiles of at
         // most 16 rows and 64 bytes.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const configuration, options(nostack)) };
-        work(self);
+        work();
         // SAFETY: the token proves the instruction.
         unsafe { asm!("tilerelease", options(nostack, nomem)) };
     }
@@ -263,7 +263,7 @@ impl Product<'_, Pair> {
         self.ahead.share =
             self.ahead.left().div_ceil((count.div_ceil(2) * n.div_ceil(2 * SIDE)).max(1));
         let mut part = [0.0_f32; 4 * SIDE * SIDE];
-        shape.run(tiles, |shape| {
+        shape.run(tiles, || {
             for column in (0..n).step_by(2 * SIDE) {
                 let left = (n - column).min(2 * SIDE);
                 for tile in (0..count).step_by(2) {
@@ -339,7 +339,7 @@ impl OuterProduct<'_, Pair> {
                 if ks.is_empty() || range.is_empty() {
                     continue;
                 }
-                Shape { rows: high, pairs }.run(tiles, |_| {
+                Shape { rows: high, pairs }.run(tiles, || {
                     for first in range.clone().step_by(STRIPE * pairs) {
                         let count = (range.end.min(first + STRIPE * pairs) - first) / pairs;
                         let steps: [Step; STRIPE] = from_fn(|step| Step {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::duration::{counted, duration};
 use crate::error::Error;
 use crate::jobs;
-use crate::jobs::fit::{self, Share, Size};
+use crate::jobs::fit::{self, FEWEST_SEARCH_EPOCHS, Share, Size};
 use crate::jobs::planned::{self, Planned, at_least_one};
 #[cfg(feature = "report")]
 use crate::report;
@@ -25,8 +25,8 @@ use crate::run::spread::Spread;
 use crate::run::tables::{Comparison, ComparisonRow, TabularSummary, Truth};
 use crate::run::threads::with_threads;
 use crate::search::Search;
-use crate::settings::MethodName;
 use crate::settings::config::Config;
+use crate::settings::{MOST_EPOCHS, MethodName};
 use crate::tabular::{Standing, Tabular};
 use crate::train;
 
@@ -123,14 +123,14 @@ impl planned::Plan for Plan {
         if self.train {
             train::check_cells(config, &images.train)?;
         }
-        match self.share(0.0) {
-            Some(seconds) if self.train => {
+        if let Some(seconds) = self.share(0.0) {
+            let of_search = if self.train { 0.5 } else { 1.0 };
+            fit::search(config, &images, of_search * seconds, false)?;
+            if self.train {
                 let cell = Genotype::random(&config.space()?, &mut ChaCha8Rng::seed_from_u64(0));
                 let share = Share { seconds: 0.5 * seconds, must: false };
                 fit::training(config, &cell.into(), &images, share, Size::Decided)?;
             }
-            Some(seconds) => drop(fit::search(config, &images, seconds, false)?),
-            None => {}
         }
         Ok(Some(images))
     }
@@ -235,8 +235,10 @@ impl Compare {
         // If cells are trained too, half of the time is theirs.
         let of_search = if self.plan.train { 0.5 } else { 1.0 };
         let minutes = share.map(|seconds| of_search * seconds / 60.0);
-        if let Some(minutes) = self.plan.minutes.or(minutes) {
-            config.search.epochs = self.epochs(&config, minutes, images, observer)?;
+        if let Some(of_method) = self.plan.minutes.or(minutes) {
+            // A time for everything is kept; minutes for each method buy at least one epoch.
+            let least = if minutes.is_some() { FEWEST_SEARCH_EPOCHS } else { 1 };
+            config.search.epochs = self.epochs(&config, of_method, least, images, observer)?;
         }
         if let Some(minutes) = minutes {
             config.search.seconds = (60.0 * minutes).max(1.0);
@@ -292,12 +294,14 @@ impl Compare {
         Ok(Some(Done { method, search, records, training }))
     }
 
-    /// The number of epochs that the method completes in this many minutes here while nothing is pruned, at least 1: that of
-    /// an earlier seed, so that all seeds have the same, or an estimate from a few steps. It is kept in a file.
+    /// The number of epochs that the method completes in this many minutes here while nothing is pruned: that of an earlier
+    /// seed, so that all seeds have the same, or an estimate from a few steps. It is kept in a file. Of fewer than `least` one
+    /// is made, and several are an error.
     fn epochs(
         &self,
         config: &Config,
         minutes: f64,
+        least: usize,
         images: &Splits,
         observer: &mut dyn Observer,
     ) -> Result<usize, Error> {
@@ -315,7 +319,11 @@ impl Compare {
             return Ok(epochs);
         }
         let search = Search::new(config.clone(), images.clone())?;
-        let epochs = ((60.0 * minutes / search.seconds_per_epoch(60.0 * minutes)?) as usize).max(1);
+        let seconds_per_epoch = search.seconds_per_epoch(60.0 * minutes)?;
+        let epochs = ((60.0 * minutes / seconds_per_epoch) as usize).clamp(1, MOST_EPOCHS);
+        if epochs < least {
+            return Err(fit::too_short_to_search(seconds_per_epoch, 60.0 * minutes));
+        }
         // Others were not kept waiting meanwhile, and one may have been faster.
         let _lock = self.lock_to_write()?;
         let mut decided = decided()?;

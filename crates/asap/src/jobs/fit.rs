@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::memory::{Footprint, available_mb};
 use crate::search::Search;
 use crate::settings::Auto;
-use crate::settings::config::{Config, LimitsConfig};
+use crate::settings::config::{Config, LimitsConfig, StemFilters};
 use crate::settings::{MOST_EPOCHS, usual_search_epochs};
 use crate::train::{Training, epochs_to_fill};
 
@@ -40,7 +40,7 @@ const VECTOR: usize = 8;
 /// The fewest channels of a network, where memory is short.
 const FEWEST_CHANNELS: usize = 4;
 /// The fewest epochs of a search, one of them to train the weights before anything is compared.
-const FEWEST_SEARCH_EPOCHS: usize = 2;
+pub(super) const FEWEST_SEARCH_EPOCHS: usize = 2;
 /// Time of an image that is tested, in that of one that is trained on.
 const INFERENCE: f64 = 0.5;
 /// Fraction of the free memory that a training may take.
@@ -90,11 +90,7 @@ pub fn search(config: &Config, images: &Splits, seconds: f64, usual: bool) -> Re
     let seconds = seconds - started.elapsed().as_secs_f64();
     let fitting = (seconds / seconds_per_epoch) as usize;
     if fitting < FEWEST_SEARCH_EPOCHS {
-        return Err(Error::TooShort {
-            least: "two epochs of a search",
-            expected: FEWEST_SEARCH_EPOCHS as f64 * seconds_per_epoch,
-            found: seconds,
-        });
+        return Err(too_short_to_search(seconds_per_epoch, seconds));
     }
     let most = if usual { usual_search_epochs(steps) } else { MOST_EPOCHS };
     let epochs = fitting.min(most);
@@ -105,6 +101,15 @@ pub fn search(config: &Config, images: &Splits, seconds: f64, usual: bool) -> Re
         config,
         plan: format!("{} of {steps} steps, at most {time}", counted(epochs, "epoch")),
     })
+}
+
+/// The error of a search whose epochs are this long.
+pub(super) fn too_short_to_search(seconds_per_epoch: f64, seconds: f64) -> Error {
+    Error::TooShort {
+        least: "two epochs of a search",
+        expected: FEWEST_SEARCH_EPOCHS as f64 * seconds_per_epoch,
+        found: seconds,
+    }
 }
 
 /// A training that fits into its share of the time. If its size is not given, its network gets as many channels as go with the
@@ -173,7 +178,7 @@ pub fn training(
     let without = if train.cutout() > 0.0 { "" } else { ", without cutout" };
     let expected = train.epochs as f64 * seconds_per_epoch;
     // No time may be left for a training that is made in any case.
-    let fits = train.epochs == epochs && of_images.is_empty();
+    let fits = epochs > 0 && of_images.is_empty();
     train.seconds = if fits { seconds } else { expected };
     let rate = if lowered { format!(" (rate {:.3})", train.lr) } else { String::new() };
     let plan = format!(
@@ -294,11 +299,16 @@ struct Speed {
 impl Speed {
     /// That of a training of about `seconds`; with `precision = "auto"`, in the one that is faster here.
     fn of(config: Config, design: &Design, images: &Splits, seconds: f64) -> Result<Self, Error> {
+        let given = config.train.stem_filters;
         let in_precision = |precision| {
-            let config = Config { precision, ..config.clone() };
-            let training = Training::new(config, design.clone(), images.clone())?;
+            let mut measured = Config { precision, ..config.clone() };
+            // Where the filters start costs no step any time, but may have images read.
+            measured.train.stem_filters = StemFilters::Random;
+            let training = Training::new(measured, design.clone(), images.clone())?;
+            let mut config = training.config().clone();
+            config.train.stem_filters = given;
             Ok(Self {
-                config: training.config().clone(),
+                config,
                 cost: training.cost(),
                 channels: training.channels(),
                 images: training.data().train_images,

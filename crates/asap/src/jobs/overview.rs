@@ -143,8 +143,20 @@ fn read(path: &Path, summary: &mut RunSummary) -> Result<(), Error> {
     summary.method = config.search.method.to_string();
     summary.data.clone_from(&config.data.source);
     summary.seed = config.seed;
-    if PLANS.iter().any(|(plan, _)| folder.file(plan).exists()) {
+    if let Some((plan, _)) = PLANS.iter().find(|(plan, _)| folder.file(plan).exists()) {
         summary.kind = Kind::Several;
+        // What the runs differ in is not in their common configuration.
+        let plan = folder.read_json::<Value>(plan)?.unwrap_or_default();
+        let listed = |key| {
+            let values = plan.get(key)?.as_array()?.iter().map(Value::as_str);
+            values.collect::<Option<Vec<_>>>().map(|values| values.join(", "))
+        };
+        summary.method = listed("methods").unwrap_or(std::mem::take(&mut summary.method));
+        summary.data = listed("data").unwrap_or(std::mem::take(&mut summary.data));
+        // A table is written after each run, and names those that are missing.
+        let result = folder.read_json::<Value>(RESULT)?;
+        let missing = result.as_ref().and_then(|result| result.get("missing")?.as_array());
+        summary.finished &= missing.is_none_or(Vec::is_empty);
         return Ok(());
     }
     let events: Vec<Value> = folder.events()?;
@@ -177,4 +189,30 @@ fn read(path: &Path, summary: &mut RunSummary) -> Result<(), Error> {
 fn changed(file: &Path) -> u64 {
     let time = fs::metadata(file).and_then(|data| data.modified()).ok();
     time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::settings::{Layers, Preset};
+
+    #[test]
+    fn several_runs_are_finished_when_none_is_missing() {
+        let here = tempfile::tempdir().expect("a folder");
+        let config = Layers::preset(Preset::Quick).resolve().expect("a preset");
+        let folder = RunFolder::create(&here.path().join("several"), &config).expect("a run");
+        let write = |name, value| folder.write_json(name, &value).expect("a file");
+        let found = || runs(here.path()).expect("a folder").swap_remove(0);
+
+        write("compare.json", json!({ "methods": ["darts", "enas"], "seeds": [0, 1] }));
+        let summary = found();
+        assert_eq!((summary.kind, summary.finished), (Kind::Several, false));
+        assert_eq!((&*summary.method, &*summary.data), ("darts, enas", &*config.data.source));
+        write(RESULT, json!({ "rows": [], "missing": ["enas, seed 1"] }));
+        assert!(!found().finished, "of a table that is written after each run");
+        write(RESULT, json!({ "rows": [], "missing": [] }));
+        assert!(found().finished);
+    }
 }

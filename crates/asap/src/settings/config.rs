@@ -30,7 +30,7 @@ pub struct Config {
     #[schemars(with = "String")]
     pub device: DeviceName,
     /// CPU precision in training: `f32`, or `bf16` for mixed precision, which is faster on processors with bf16 multiplication.
-    /// `auto` is `f32`, but `bf16` for trainings with `--time` on such processors. Inference always uses `f32`.
+    /// `auto` is `f32`, but for trainings with `--time` on such processors the one whose steps are faster. Inference always uses `f32`.
     #[schemars(with = "String")]
     #[serde(with = "as_text", default)]
     pub precision: Auto<Precision>,

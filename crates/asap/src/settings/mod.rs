@@ -119,12 +119,16 @@ impl Layers {
     /// If it cannot be read, is not TOML, or has a key that does not exist.
     pub fn file(&mut self, path: &Path) -> Result<(), Error> {
         let text = crate::text::read(path).map_err(Error::io("read", path))?;
-        let table: Table =
+        let mut table: Table =
             text.parse().map_err(|error| Error::Config(format!("{}: {error}", path.display())))?;
         let complete = self.merged().origins;
         let known = |(key, _): &(String, Value)| complete.contains_key(key);
         if let Some((key, _)) = flatten(&table).into_iter().find(|entry| !known(entry)) {
             return Err(Error::Config(format!("{}: {}", path.display(), self.unknown(&key))));
+        }
+        // Those in the configuration of a run were measured for its network.
+        if let Some(limits) = table.get_mut("limits").and_then(Value::as_table_mut) {
+            limits.remove("latency_channels");
         }
         self.on_top.push((table, Origin::File(path.to_owned())));
         Ok(())

@@ -288,6 +288,12 @@ impl Epochs for Training {
                 self.data.name
             ));
         }
+        if test.is_some() && self.data.train_images == self.config.train.images {
+            warnings.push(format!(
+                "the network was trained on {} images, the most that train.images allowed",
+                self.data.train_images
+            ));
+        }
         if let (Design::Plain(network), true) = (&self.design, self.config.train.drop_path > 0.0) {
             warnings.push(format!(
                 "train.drop_path had no effect: {network} has no operations that could be dropped"

@@ -115,7 +115,12 @@ impl Progress<'_> {
         let (_, cell) = others(&self.config)?.swap_remove(0);
         let images = Splits { test: None, ..self.images.clone() };
         let seconds = SHARE * seconds / self.candidates() as f64;
-        let most = fit::images_to_compare(&self.short(), &cell, &images, seconds)?;
+        let most = match fit::images_to_compare(&self.short(), &cell, &images, seconds) {
+            Ok(most) => most,
+            // What keeps a cell from training keeps none of the others.
+            Err(error) if is_its_own(&error) => self.images_to_compare,
+            Err(error) => return Err(error),
+        };
         if most != self.images_to_compare {
             self.say(&format!(
                 "the final trains on {most} images, so that each candidate sees them several times"
