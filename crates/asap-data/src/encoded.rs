@@ -189,12 +189,18 @@ impl Part {
         self.files.iter().map(|(_, label)| *label).collect()
     }
 
-    /// Splits into a training and a test part. A number drawn for the class and the name of a file decides on which side it is,
-    /// so that files that are added or removed move no other one. Every class keeps an image to train on.
+    /// Splits into a training and a test part. A number drawn for the class and the name of a file (with its folders inside that of
+    /// the class, or as in the list) decides on which side it is, so that files that are added or removed move no other one, except
+    /// in classes of one or two images: every class keeps an image to train on, and one image is tested.
     pub(crate) fn divide(self, classes: &[String], options: &LoadOptions) -> (Self, Option<Self>) {
+        let of_list = self.place.parent().filter(|_| self.place.is_file());
         let draw = |(file, label): &(Encoded, u16)| -> f64 {
-            let name = file.path.file_name().unwrap_or_default().as_encoded_bytes();
-            let name = [classes[usize::from(*label)].as_bytes(), b"/", name].concat();
+            let class = &classes[usize::from(*label)];
+            let of_class = self.place.join(class);
+            let inside = of_list.unwrap_or(&of_class);
+            let name = file.path.strip_prefix(inside).ok().map(Path::as_os_str);
+            let name = name.or(file.path.file_name()).unwrap_or_default().as_encoded_bytes();
+            let name = [class.as_bytes(), b"/", name].concat();
             generator(options.seed, Stream::Split, fnv1a(&name), u64::MAX).random()
         };
         let draws: Vec<f64> = self.files.iter().map(draw).collect();

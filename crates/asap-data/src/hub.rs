@@ -70,6 +70,7 @@ pub(crate) fn read(
     options: &LoadOptions,
 ) -> Result<Splits, DataError> {
     check_shards(root, files)?;
+    let mut folders: BTreeMap<usize, BTreeSet<PathBuf>> = BTreeMap::new();
     let mut tables: Vec<(usize, Table)> = Vec::new();
     let mut warnings = Vec::new();
     for path in files {
@@ -83,6 +84,9 @@ pub(crate) fn read(
         {
             [first, second] => part_of(first).or(part_of(second)),
         };
+        if let (Some(part), None) = (part, part_of(&folder)) {
+            folders.entry(part).or_default().extend(path.parent().map(Path::to_owned));
+        }
         match part {
             Some(part) => tables.push((part, Table::read_guarded(path)?)),
             None if files.len() == 1 => tables.push((0, Table::read_guarded(path)?)),
@@ -91,6 +95,13 @@ pub(crate) fn read(
                 path.display()
             )),
         }
+    }
+    // A hub has the same images again in each configuration, larger or with other labels.
+    if let Some(several) = folders.values().find(|folders| folders.len() > 1) {
+        let found: Vec<_> = several.iter().map(|folder| folder.display().to_string()).collect();
+        let expected = "the files of a part in one folder";
+        let remedy = "give the folder of one of them as --data";
+        return Err(DataError::format(root, expected, found.join(", "), remedy));
     }
     let mut named =
         tables.iter().filter_map(|(_, table)| Some((&table.path, table.names.as_ref()?)));

@@ -237,7 +237,7 @@ pub(crate) fn beside_images(root: &Path, entries: &[PathBuf]) -> Result<Option<L
 }
 
 /// Labels of the images of a part, from a list in one of these folders: class names, or numbers of the sorted classes. Paths in it begin
-/// in one of the folders, too. A list that is called like another part is not meant.
+/// in one of the folders, too. A list that is called like another part is not meant, nor is the form of a competition's submission.
 pub(crate) fn labels_of(
     folders: &[PathBuf],
     part: usize,
@@ -256,7 +256,8 @@ pub(crate) fn labels_of(
     let of_another = |path: &Path| {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let named: Vec<usize> = stem.split(['-', '_', '.', ' ']).filter_map(part_of).collect();
-        !named.is_empty() && !named.contains(&part)
+        let is_form = stem.to_lowercase().contains("submission");
+        is_form || !named.is_empty() && !named.contains(&part)
     };
     let mut conflict = None;
     'lists: for path in lists.iter().filter(|path| is_list(path) && !of_another(path)) {
@@ -274,6 +275,10 @@ pub(crate) fn labels_of(
             }
         }
         if labels.is_empty() {
+            continue;
+        }
+        // A form to be filled in has the same value everywhere.
+        if labels.len() > 1 && labels.values().collect::<BTreeSet<_>>().len() == 1 {
             continue;
         }
         let numbers = labels.values().all(|label| label.parse::<usize>().is_ok());

@@ -101,6 +101,9 @@ fn read(path: &Path, shape: [usize; 3]) -> Result<Vec<u8>, DataError> {
             path.display()
         );
     }
+    if picture.transparent {
+        eprintln!("note: {}: transparent in places, and laid on white", path.display());
+    }
     Ok(picture.bytes)
 }
 

@@ -100,6 +100,32 @@ fn a_list_of_another_part_is_not_meant() {
 }
 
 #[test]
+fn the_form_of_a_submission_has_no_labels() {
+    for (name, label) in [("sample_submission.csv", "n01443537"), ("form.csv", "0")] {
+        let folder = folder(&classes("train/", ""));
+        folder.image("test/0.png", 100);
+        folder.image("test/1.png", 101);
+        folder.write(name, format!("file,species\n0.png,{label}\n1.png,{label}\n"));
+        let splits = folder.read();
+        assert!(splits.test.is_none(), "{name}");
+        says(&splits.warnings.join("\n"), &["test: its 2 images have no labels"]);
+    }
+}
+
+#[test]
+fn images_that_are_called_alike_are_drawn_apart() {
+    let folder = Folder::new();
+    for class in ["cat", "dog"] {
+        for sample in 0..40 {
+            folder.image(&format!("{class}/sample{sample}/rgb.png"), sample);
+        }
+    }
+    let splits = read(folder.path(), &LoadOptions::default()).unwrap();
+    let test = splits.test.unwrap();
+    assert!(test.class_counts().iter().all(|count| (1..=20).contains(count)), "{test:?}");
+}
+
+#[test]
 fn flat_validation_images_without_labels_are_noted() {
     let splits = imagenet().read();
     check(&splits.train, SMALL, &TRAIN);

@@ -231,6 +231,20 @@ fn parquet_of_a_hub() {
 }
 
 #[test]
+fn parquet_of_several_configurations_is_refused() {
+    let folder = Folder::new();
+    for size in ["160px", "320px"] {
+        fs::create_dir(folder.path().join(size)).unwrap();
+        for entry in fs::read_dir(fixture("parquet/snappy/data")).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, folder.path().join(size).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    says(&refusal(folder.path()), &["160px", "320px", "give the folder of one of them"]);
+    check(&read(&folder.path().join("160px"), &whole()).unwrap().train, SMALL, &TRAIN);
+}
+
+#[test]
 fn parquet_with_two_columns_of_labels() {
     let splits = read(&fixture("parquet/fine"), &whole()).unwrap();
     check(&splits.train, SMALL, &[(0, 2), (1, 0), (2, 1), (3, 0)]);
