@@ -18,6 +18,7 @@ pub(crate) trait Term: Copy {
     fn run<K: Kernel<Self>>(level: Level, kernel: K);
 
     /// Terms that are pairs.
+    #[cfg_attr(not(all(target_arch = "x86_64", target_os = "linux")), allow(dead_code))]
     fn pairs(terms: &[Self]) -> Option<&[Pair]>;
 }
 
